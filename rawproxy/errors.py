@@ -1,0 +1,89 @@
+"""What can go wrong, in the words every other module uses.
+
+    ProxyError                  something ended or prevented an exchange
+    ├── ClientError             the client's doing: 4xx, 501, 505; never retried
+    ├── UpstreamError           the upstream's doing: 502, 504
+    │   ├── DialError           no connection was made: nothing was sent, any method may be retried
+    │   └── StaleError          a connection died before the first response byte: retried only if
+    │                           it was reused and the request is replayable
+    └── CapacityError           ours: a limit is reached: 503
+    ConfigError                 at start only: names the option (or file and line) and what to type
+
+It never imports anything of the house. Invariant: every exception that leaves a module of this
+package is one of these or is documented there; any other is a bug.
+"""
+
+import enum
+
+
+class Source(enum.Enum):
+    """Who caused it."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+    PROXY = "proxy"
+
+
+class Retry(enum.Enum):
+    """Whether the same request may be tried again elsewhere."""
+
+    NO = "no"
+    YES = "yes"
+    IF_REUSED = "if reused"
+
+
+class ProxyError(Exception):
+    """Something ended or prevented an exchange.
+
+    `status` is the response the client gets while none has begun, `detail` the cause for the log
+    line. `detail` is never shown to a client when the source is the upstream or the proxy: it may
+    name addresses inside.
+    """
+
+    source = Source.PROXY
+    retry = Retry.NO
+    default_status = 500
+
+    def __init__(self, detail: str, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.status = self.default_status if status is None else status
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.status}, {self.detail!r})"
+
+
+class ClientError(ProxyError):
+    """The request cannot be served as it came."""
+
+    source = Source.CLIENT
+    default_status = 400
+
+
+class UpstreamError(ProxyError):
+    """The upstream failed or broke the protocol."""
+
+    source = Source.UPSTREAM
+    default_status = 502
+
+
+class DialError(UpstreamError):
+    """No connection to the upstream: nothing was sent, so any method may be retried."""
+
+    retry = Retry.YES
+
+
+class StaleError(UpstreamError):
+    """The connection died before the first byte of the response (RFC 9110 9.2.2)."""
+
+    retry = Retry.IF_REUSED
+
+
+class CapacityError(ProxyError):
+    """One of our own limits is reached."""
+
+    default_status = 503
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names the option and what to type instead."""
