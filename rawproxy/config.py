@@ -7,7 +7,14 @@ valid; whatever is wrong was raised as a `ConfigError` that names the option.
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
+
+from .errors import ConfigError
+
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?").fullmatch
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}").fullmatch
+_HSTS = re.compile(r'max-age="?\d{1,10}"?(?:\s*;\s*[A-Za-z0-9=" -]*)*').fullmatch
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -99,3 +106,141 @@ class Config:
     parser: str = "auto"  # auto | h11
     limits: Limits = field(default_factory=Limits)
     deadlines: Deadlines = field(default_factory=Deadlines)
+
+
+def parse_upstream(text: str) -> Upstream:
+    """One `--upstream`. Raises `ConfigError`."""
+    option = f"--upstream {text}"
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:").removeprefix("//")
+        if not path.startswith("/"):
+            raise ConfigError(f"{option}: type unix:/path/of/the.sock")
+        return Upstream(text, tls=False, path=path)
+    scheme, separator, rest = text.rpartition("://")
+    scheme = scheme.lower() or "https"
+    if scheme not in ("http", "https"):
+        raise ConfigError(f"{option}: {scheme}:// is not known; type https://, http:// or unix:")
+    rest = rest.removesuffix("/")
+    if "/" in rest or "?" in rest or "#" in rest:
+        raise ConfigError(f"{option}: a path cannot be given here; type {scheme}://host:port")
+    if "@" in rest:
+        raise ConfigError(f"{option}: no user or password here; type {scheme}://host:port")
+    host, port = _host_port(option, rest)
+    if not host:
+        raise ConfigError(f"{option}: no host; type host:port")
+    if port is None:
+        if not separator:
+            raise ConfigError(f"{option}: no port; type {text}:9443 or https://{text}")
+        port = 443 if scheme == "https" else 80
+    if port == 0:
+        raise ConfigError(f"{option}: port 0 cannot be dialled; type a port from 1 to 65535")
+    return Upstream(text, tls=scheme == "https", host=host, port=port)
+
+
+def parse_address(option: str, text: str) -> Address:
+    """One `--http` or `--https`. Raises `ConfigError`."""
+    option = f"{option} {text}"
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path:
+            raise ConfigError(f"{option}: no path; type unix:/path/of/the.sock")
+        return Address(path=path)
+    if "/" in text:
+        raise ConfigError(f"{option}: not an address; type host:port, [v6]:port or :port")
+    if text.isdigit():
+        raise ConfigError(f"{option}: type :{text} for every address of this machine")
+    host, port = _host_port(option, text)
+    if port is None:
+        raise ConfigError(f"{option}: no port; type {text}:8080")
+    return Address(host or None, port)
+
+
+def parse_network(text: str) -> Network:
+    """One `--trusted-proxy`. Raises `ConfigError`."""
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ConfigError(
+            f"--trusted-proxy {text}: not an address or network; type 10.0.0.0/8, say"
+        ) from None
+
+
+def parse_pin(text: str) -> str:
+    """One `--upstream-pin`, with or without colons. Raises `ConfigError`."""
+    digits = text.replace(":", "").lower()
+    if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
+        raise ConfigError(
+            f"--upstream-pin {text}: not a SHA-256; it is 64 hex digits, as this prints:"
+            " openssl x509 -noout -fingerprint -sha256 -in cert.pem"
+        )
+    return digits
+
+
+def parse_server_name(text: str) -> str:
+    """One `--server-name`, lower case. Raises `ConfigError`."""
+    name = text.lower().removesuffix(".")
+    labels = name.removeprefix("*.").split(".")
+    if not name.isascii():
+        raise ConfigError(f"--server-name {text}: type its ASCII form, xn--…")
+    if not all(label and _LABEL(label) for label in labels):
+        raise ConfigError(f"--server-name {text}: not a host name; type name.tld or *.name.tld")
+    return name
+
+
+def check_hsts(value: str) -> str:
+    """`--hsts`, RFC 6797 6.1. Raises `ConfigError`."""
+    if not _HSTS(value):
+        raise ConfigError(f"--hsts {value!r}: type max-age=SECONDS, as in --hsts max-age=63072000")
+    return value
+
+
+def check(config: Config) -> Config:
+    """What one option cannot know of another. Raises `ConfigError`."""
+    if not config.upstreams:
+        raise ConfigError("--upstream is missing: type --upstream host:9443, say")
+    if config.https and not (config.certificates or config.self_signed):
+        raise ConfigError(
+            "--https needs a certificate: type --cert FILE --key FILE, or --self-signed for a trial"
+        )
+    if not config.http and not config.https:
+        raise ConfigError("nothing to listen on: type --http :8080, say")
+    if config.upstream_pins and config.upstream_verify != "auto":
+        raise ConfigError(
+            "--upstream-pin is a verification of its own: leave --upstream-verify out"
+        )
+    if not any(upstream.tls for upstream in config.upstreams) and (
+        config.upstream_pins or config.upstream_name or config.upstream_verify != "auto"
+    ):
+        raise ConfigError(
+            "--upstream-verify, -pin and -name are for https upstreams; none is given"
+        )
+    if config.keepalive > config.max_upstream:
+        raise ConfigError(
+            f"--keepalive {config.keepalive} is more than --max-upstream {config.max_upstream}"
+        )
+    return config
+
+
+def _host_port(option: str, text: str) -> tuple[str, int | None]:
+    """Host without brackets, and port or None."""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise ConfigError(f"{option}: no IPv6 address in brackets; type [::1]:port") from None
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ConfigError(f"{option}: type [{host}]:port")
+        digits = rest[1:] if rest else None
+    else:
+        host, colon, tail = text.partition(":")
+        if ":" in tail:
+            raise ConfigError(f"{option}: an IPv6 address goes in brackets: [{text}]:port")
+        digits = tail if colon else None
+        if host and not _HOST(host):
+            raise ConfigError(f"{option}: {host!r} is not a host name")
+    if digits is None:
+        return host, None
+    if not digits.isascii() or not digits.isdigit() or int(digits[:6]) > 65535:
+        raise ConfigError(f"{option}: {digits!r} is not a port; type a number up to 65535")
+    return host, int(digits)

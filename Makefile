@@ -1,0 +1,72 @@
+# make run    a virtual environment, rawproxy in it, and the demo: https://localhost:8443
+# make test   the same, and the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup run test check fmt fmt-check lint types cover conformance bench bench-quick bench-check bench-peers clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@ $(VENV)/.run
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+setup: $(VENV)/.test
+
+run: $(VENV)/.run
+	$(BIN)/rawproxy demo
+
+# Coverage is always gathered, child processes included; `make check` judges it.
+test: $(VENV)/.test
+	$(BIN)/coverage erase
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/coverage run -m pytest
+
+check: fmt-check lint types test cover
+
+fmt: $(VENV)/.test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+fmt-check: $(VENV)/.test
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+# The two gates: 95 % of branches overall, every branch of the pure floors.
+cover: $(VENV)/.test
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=95
+	$(BIN)/coverage report --fail-under=100 --include='rawproxy/errors.py,rawproxy/config.py,rawproxy/head.py,rawproxy/body.py,rawproxy/rewrite.py,rawproxy/balancer.py,rawproxy/pool.py,rawproxy/record.py,rawproxy/pages.py,rawproxy/handshake.py'
+
+# The Autobahn test-suite, direct and through the proxy: the verdicts must be the same.
+conformance: $(VENV)/.test
+	$(BIN)/python -m tests.conformance
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m bench run
+
+bench-quick: $(VENV)/.bench
+	$(BIN)/python -m bench run --quick
+
+bench-check: $(VENV)/.bench
+	$(BIN)/python -m bench check
+
+bench-peers:
+	apt-get install --yes --no-install-recommends nginx haproxy caddy wrk nghttp2-client
+
+clean:
+	rm -rf $(VENV) build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

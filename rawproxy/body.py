@@ -1,0 +1,200 @@
+"""Body framing: pure steppers that say which bytes are this message's.
+
+    LengthBody    Content-Length        ends after so many bytes
+    ChunkedBody   Transfer-Encoding     ends after the last chunk and its trailers; unframes
+    CloseBody     neither, a response   ends when the connection does
+
+`feed(data)` gives the payload in `data`, and what follows the body: None while it goes on. h11 is
+the law: `ChunkedBody` gives what h11 gives, or refuses (RFC 9112 7.1; h11 lets more through).
+
+It never buffers payload; a line or a trailer section that is not whole is kept, up to its limit.
+Invariant: payload and rest together are the bytes fed, less framing; none is lost or repeated.
+Raises `BodyError`, nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+
+EXTENSIONS = 64 * 1024  # bytes of chunk extensions in one body: they carry nothing we pass on
+SIZE_DIGITS = 15  # hex digits of a chunk size: under 2**60, so nobody's arithmetic overflows
+
+# chunk-size, then extensions, of which no byte may be a control character but TAB.
+_CHUNK_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,%d}+)((?:;[\t -~\x80-\xff]*+)?+)\r\n" % SIZE_DIGITS
+).match
+_CHUNK_LINE_SO_FAR = re.compile(
+    rb"[0-9A-Fa-f]{1,%d}+(?:;[\t -~\x80-\xff]*+)?+\r?" % SIZE_DIGITS
+).fullmatch
+_TRAILER = re.compile(
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+((?:[!-~\x80-\xff]++(?:[ \t]++[!-~\x80-\xff]++)*+)?+)"
+    rb"[ \t]*+\r\n"
+).match
+
+# Fields a trailer must not bring (RFC 9110 6.5.1): a recipient that merges trailers into headers
+# would let them frame, route, authenticate or control a message that was already judged.
+_DANGEROUS = frozenset(
+    b"transfer-encoding content-length content-encoding content-type content-range trailer host "
+    b"connection keep-alive proxy-connection te upgrade expect via forwarded x-real-ip "
+    b"authorization proxy-authorization proxy-authenticate www-authenticate cookie set-cookie "
+    b"cache-control expires date age vary pragma range max-forwards if-match if-none-match "
+    b"if-modified-since if-unmodified-since if-range location retry-after warning "
+    b"strict-transport-security".split()
+)
+
+
+class BodyError(Exception):
+    """The body breaks its framing; the message says how."""
+
+
+class LengthBody:
+    """A body of a known number of bytes (RFC 9112 6.3, rule 6)."""
+
+    __slots__ = ("left",)
+
+    trailers = b""
+
+    def __init__(self, length: int) -> None:
+        self.left = length
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Payload, and what follows the body once it has ended."""
+        left = self.left
+        size = len(data)
+        if size < left:
+            self.left = left - size
+            return data, None
+        self.left = 0
+        if size == left:
+            return data, b""
+        return data[:left], data[left:]
+
+    def eof(self) -> None:
+        """The sender closed."""
+        if self.left:
+            raise BodyError(f"{self.left} bytes are missing")
+
+
+class CloseBody:
+    """A body that ends with its connection (RFC 9112 6.3, rule 8)."""
+
+    __slots__ = ()
+
+    trailers = b""
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """All of it is payload."""
+        return data, None
+
+    def eof(self) -> None:
+        """The sender closed: that is how it ends."""
+
+
+class ChunkedBody:
+    """A body in chunks (RFC 9112 7.1); `feed` gives the bytes inside them."""
+
+    __slots__ = ("extensions", "left", "line_limit", "partial", "trailer_limit", "trailers")
+
+    def __init__(self, line_limit: int, trailer_limit: int) -> None:
+        self.line_limit = line_limit
+        self.trailer_limit = trailer_limit
+        self.left = 0  # bytes of this chunk still to come, its CRLF included; -1: in the trailers
+        self.partial = b""  # of a line that is not whole, or of the trailer section
+        self.extensions = 0
+        self.trailers = b""  # a canonical block, once the body has ended
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Payload, and what follows the body once it has ended."""
+        pieces: list[bytes] = []
+        at = 0
+        if self.partial:
+            data = self.partial + data
+            self.partial = b""
+        size = len(data)
+        while self.left >= 0:
+            if self.left:
+                at = self._chunk(data, at, pieces)
+                if self.left:
+                    return b"".join(pieces), None
+            if at == size:
+                return b"".join(pieces), None
+            line = _CHUNK_LINE(data, at)
+            if line is None:
+                self._wait_for_line(data[at:])
+                return b"".join(pieces), None
+            if line[2]:
+                self.extensions += len(line[2])
+                if len(line[2]) > self.line_limit or self.extensions > EXTENSIONS:
+                    raise BodyError("too many bytes of chunk extensions")
+            self.left = int(line[1], 16) + 2
+            at = line.end()
+            if self.left == 2:
+                self.left = -1
+        return b"".join(pieces), self._trailer_section(data[at:])
+
+    def eof(self) -> None:
+        """The sender closed; a chunked body has an end of its own."""
+        raise BodyError("the last chunk is missing")
+
+    def _chunk(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        """Take what `data` has of this chunk and the CRLF behind it; where the next line begins."""
+        left = self.left
+        stop = at + left
+        size = len(data)
+        if stop <= size:
+            if left > 2:
+                pieces.append(data[at : stop - 2])
+            if data[max(at, stop - 2) : stop] != b"\r\n"[-min(left, 2) :]:
+                raise BodyError("chunk data does not end in CRLF")
+            self.left = 0
+            return stop
+        # At least one byte of the CRLF is still to come.
+        payload = min(size - at, left - 2) if left > 2 else 0
+        if payload:
+            pieces.append(data[at : at + payload])
+        if left > 1 and size - at == left - 1 and data[size - 1] != 13:
+            raise BodyError("chunk data does not end in CRLF")
+        self.left = left - (size - at)
+        return size
+
+    def _wait_for_line(self, rest: bytes) -> None:
+        if len(rest) > self.line_limit:
+            raise BodyError(f"a chunk-size line is over {self.line_limit} bytes")
+        if not _CHUNK_LINE_SO_FAR(rest):
+            raise BodyError(f"not a chunk size: {rest[:16]!r}")
+        self.partial = rest
+
+    def _trailer_section(self, data: bytes) -> bytes | None:
+        """What follows the trailers, or None while they are not whole."""
+        if data[:2] == b"\r\n":
+            return data[2:]
+        stop = data.find(b"\r\n\r\n")
+        if (stop if stop >= 0 else len(data)) > self.trailer_limit:
+            raise BodyError(f"the trailers are over {self.trailer_limit} bytes")
+        at = 0
+        kept: list[bytes] = []
+        while match := _TRAILER(data, at):
+            name, value = match.groups()
+            at = match.end()
+            low = name.lower()
+            if low not in _DANGEROUS and not low.startswith((b"x-forwarded", b"x_forwarded")):
+                kept.append(b"%b: %b\r\n" % (name, value))
+            if data[at : at + 2] == b"\r\n":
+                self.trailers = b"".join(kept)
+                return data[at + 2 :]
+        # Either a line that is not whole, or one that never will be.
+        line = data.find(b"\r\n", at)
+        if line >= 0 or re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\n]|\r.", data[at:], re.DOTALL):
+            raise BodyError("a trailer field is malformed")
+        self.partial = data
+        return None
+
+
+def encode_chunk(payload: bytes) -> bytes:
+    """One chunk; `payload` is not empty."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+def last_chunk(trailers: bytes) -> bytes:
+    """The end of a chunked body; `trailers` is a canonical block or empty."""
+    return b"0\r\n%b\r\n" % trailers

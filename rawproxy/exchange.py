@@ -1,0 +1,388 @@
+"""The life of a request: rewrite → pick → checkout → send → relay → record.
+
+    state      waits for                     leaves to
+    ─────────  ────────────────────────────  ─────────────────────────────────────────────────────
+    REWRITE    nothing                       CHECKOUT
+    CHECKOUT   nothing                       SEND (idle connection) │ DIAL │ QUEUE │ DONE (503)
+    QUEUE      room in the pool              SEND │ DIAL │ DONE (503)
+    DIAL       a new connection              SEND │ CHECKOUT (next candidate) │ DONE (502, 504)
+    SEND       the response head             RELAY │ TUNNEL │ CHECKOUT (retry) │ DONE (502, 504)
+    RELAY      the end of the response       DONE
+    TUNNEL     nothing: both sockets spliced DONE
+    DONE       nothing, for ever
+
+The rule of retries (RFC 9110 9.2.2): nothing of the response has reached the client, and either
+the dial failed, so that nothing was sent (any method), or a *reused* connection died before any
+byte of its response and the request is replayable: idempotent, its body absent or wholly held.
+Then it goes, once, over a fresh connection.
+
+Requests and responses stream: a body's bytes are written to the other side as they come, and a
+writer that is full closes the valve of its reader. Only bytes that have no connection yet, and
+those that a retry may need, are held, up to `Limits.replay`.
+
+It never parses and never touches a client's socket: the front does, for HTTP/1 and HTTP/2 alike.
+Invariant: every exchange reaches DONE exactly once, tells its front exactly once how it ended, and
+then holds no connection, no place in a queue and no deadline.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+from . import rewrite
+from .body import encode_chunk, last_chunk
+from .errors import CapacityError, ClientError, DialError, ProxyError, Retry, UpstreamError
+from .flow import NO_UPSTREAM, WRITER_FULL, unsent
+from .handshake import check_switch
+from .head import CHUNKED, RequestHead, ResponseHead
+from .pool import DIAL as POOL_DIAL
+from .pool import FULL as POOL_FULL
+from .service import Service
+from .upstream import Endpoint, UpstreamConnection
+
+# RFC 9110 9.2.2
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+
+
+class State(enum.Enum):
+    """The nodes of the diagram in the README's Life of a request."""
+
+    REWRITE = "rewrite"
+    CHECKOUT = "checkout"
+    QUEUE = "queue"
+    DIAL = "dial"
+    SEND = "send"
+    RELAY = "relay"
+    TUNNEL = "tunnel"
+    DONE = "done"
+
+
+REWRITE, CHECKOUT, QUEUE, DIAL = State.REWRITE, State.CHECKOUT, State.QUEUE, State.DIAL
+SEND, RELAY, TUNNEL, DONE = State.SEND, State.RELAY, State.TUNNEL, State.DONE
+
+
+class Front(Protocol):
+    """The client's side, as the exchange sees it."""
+
+    hop: rewrite.Hop
+
+    def send_interim(self, head: ResponseHead) -> None: ...
+    def send_response(
+        self, head: ResponseHead, framing: int, payload: bytes, ended: bool
+    ) -> None: ...
+    def send_payload(self, payload: bytes) -> None: ...
+    def send_end(self, trailers: bytes) -> None: ...
+    def send_error(self, error: ProxyError) -> None: ...
+    def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None: ...
+    def abort(self) -> None: ...
+    def throttle(self, reason: int, full: bool) -> None: ...
+    def exchange_done(self) -> None: ...
+    def client_reads(self) -> bool | None: ...
+
+
+class Exchange:
+    """One request and its response."""
+
+    __slots__ = (
+        "attempts", "backlog", "candidates", "chunked", "connection", "deadline",
+        "endpoint", "front", "head", "held", "held_size", "method", "opening",
+        "request_ended", "retried", "service", "started", "state", "throttled",
+    )  # fmt: skip
+
+    def __init__(self, service: Service, front: Front, head: RequestHead) -> None:
+        self.service = service
+        self.front = front
+        self.head = head
+        self.method = head.method
+        self.state = REWRITE
+        self.chunked = head.framing == CHUNKED
+        self.request_ended = head.framing == 0
+        self.connection: UpstreamConnection | None = None
+        # Body bytes for a connection to come or for a retry; None: no body, or no longer held.
+        self.held: list[bytes] | None = None if self.request_ended else []
+        self.held_size = 0
+        self.retried = False
+        self.started = False  # something of the response has reached the client
+        self.throttled = False  # the upstream does not take the body as fast as it comes
+        self.backlog = 0  # unsent bytes at the last look
+        self.deadline = 0.0
+
+    def __repr__(self) -> str:
+        target = self.head.target.decode("latin-1")
+        return f"<Exchange {self.method.decode()} {target} {self.state.value}>"
+
+    def start(self, opening: bytes | None = None) -> None:
+        """Send the request on its way. `opening`: its rewritten head, where that is known."""
+        self.candidates = self.service.candidates()
+        self.attempts = 0
+        self.endpoint: Endpoint = self.candidates[0]
+        self.opening = opening or rewrite.request(
+            self.head, self.front.hop, self.endpoint.authority
+        )
+        self._checkout()
+
+    # ── checkout ────────────────────────────────────────────────────────────────────────────────
+
+    def _checkout(self) -> None:
+        self.state = CHECKOUT
+        pool = self.endpoint.pool
+        while True:
+            got = pool.fresh() if self.retried else pool.checkout()
+            if isinstance(got, UpstreamConnection):
+                if got.transport.is_closing() or (self.method not in IDEMPOTENT and got.stale()):
+                    got.drop()
+                    continue
+                self._send(got)
+                return
+            break
+        if got is POOL_DIAL:
+            self.on_room()
+        elif pool.wait(self):
+            assert got is POOL_FULL
+            self.state = QUEUE
+            self.deadline = self.service.now + self.service.deadlines.queue
+        else:
+            self.fail(
+                CapacityError(f"{len(pool.waiting)} requests wait for {self._name()} already")
+            )
+
+    def on_room(self) -> None:
+        """The pool has counted a connection for us: dial it."""
+        self.state = DIAL
+        self.deadline = 0.0  # the dial has its own
+        self.service.spawn(self._dial(self.endpoint))
+
+    async def _dial(self, endpoint: Endpoint) -> None:
+        try:
+            connection = await endpoint.dial()
+        except DialError as error:
+            endpoint.give_up_dial()
+            if self.state is DIAL:
+                self._dial_failed(error)
+        except BaseException:
+            endpoint.give_up_dial()
+            raise
+        else:
+            if self.state is DIAL:
+                self._send(connection)
+            else:  # the client went meanwhile: the next one will be glad of it
+                connection.reusable = True
+                endpoint.settle(connection)
+
+    def _dial_failed(self, error: DialError) -> None:
+        self.attempts += 1
+        if self.attempts < len(self.candidates):
+            self.service.failed("-", 0, self._name(), f"{error.detail}; trying the next upstream")
+            self.endpoint = self.candidates[self.attempts]
+            self._checkout()
+        else:
+            self.fail(error)
+
+    def on_connection(self, connection: UpstreamConnection) -> None:
+        """A connection that another exchange released is ours: we waited longest."""
+        self._send(connection)
+
+    # ── send ────────────────────────────────────────────────────────────────────────────────────
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        self.state = SEND
+        self.connection = connection
+        connection.holder = self
+        connection.reusable = False
+        self.deadline = self.service.now + self.service.deadlines.response_head
+        if self.held is None:
+            connection.transport.write(self.opening)
+            return
+        connection.transport.write(self.opening + b"".join(self.held))
+        if not self._may_replay(connection):
+            self.held = None
+        self.front.throttle(NO_UPSTREAM, False)
+
+    def _may_replay(self, connection: UpstreamConnection) -> bool:
+        return (
+            connection.served > 0
+            and self.method in IDEMPOTENT
+            and self.held_size <= self.service.limits.replay
+        )
+
+    def on_request_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
+        """Bytes of the request's body, unframed, as the front read them."""
+        framed = payload
+        if self.chunked:
+            framed = encode_chunk(payload) if payload else b""
+            if ended:
+                framed += last_chunk(trailers)
+        self.request_ended = ended
+        if self.state is DONE:
+            return
+        connection = self.connection
+        if connection is not None:
+            self.deadline = self.service.now + self.service.deadlines.response_head
+            connection.transport.write(framed)
+        if self.held is not None:
+            self.held.append(framed)
+            self.held_size += len(framed)
+            if connection is None:
+                self.front.throttle(NO_UPSTREAM, True)
+            elif not self._may_replay(connection):
+                self.held = None
+
+    def on_upstream_writable(self, writable: bool) -> None:
+        """Backpressure from the upstream on the request's body."""
+        self.throttled = not writable
+        self.backlog = 0
+        self.deadline = self.service.now + self.service.deadlines.response_head
+        self.front.throttle(WRITER_FULL, not writable)
+
+    # ── relay ───────────────────────────────────────────────────────────────────────────────────
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """A 1xx on its way to the final response."""
+        self.deadline = self.service.now + self.service.deadlines.response_head
+        self.front.send_interim(head)
+
+    def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
+        """The response's head, and as much of its body as came with it."""
+        self.started = True
+        self.held = None
+        if ended:
+            self._release()
+            self.state = DONE
+            self.front.send_response(head, framing, payload, True)
+            self.front.exchange_done()
+            return
+        self.state = RELAY
+        self.deadline = self.service.now + self.service.deadlines.response_body
+        self.front.send_response(head, framing, payload, False)
+
+    def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
+        """More of the response's body, unframed."""
+        if ended:
+            self._release()
+            self.state = DONE
+            if payload:
+                self.front.send_payload(payload)
+            self.front.send_end(trailers)
+            self.front.exchange_done()
+            return
+        self.deadline = self.service.now + self.service.deadlines.response_body
+        if payload:
+            self.front.send_payload(payload)
+
+    def on_client_writable(self, writable: bool) -> None:
+        """Backpressure from the client on the response's body."""
+        self.deadline = self.service.now + self.service.deadlines.response_body
+        if self.connection is not None:
+            self.connection.throttle(not writable)
+
+    def on_switch(self, head: ResponseHead, rest: bytes) -> None:
+        """A 101: the tunnel begins, if it is what the client asked for (RFC 9110 7.8)."""
+        connection = self.connection
+        assert connection is not None
+        error = check_switch(self.head, head)
+        if error is not None:
+            self.fail(UpstreamError(error))
+            return
+        self.state = TUNNEL
+        self.connection = None
+        connection.holder = None
+        self.front.switch(head, connection, rest)
+
+    def _release(self) -> None:
+        connection = self.connection
+        if connection is None:
+            return
+        self.connection = None
+        if not self.request_ended:  # CVE-2024-24791: what is left of the body must not follow
+            connection.reusable = False
+        connection.throttle(False)
+        connection.let_go()
+
+    # ── the ends that are not the end of a response ─────────────────────────────────────────────
+
+    def on_lost(self, error: ProxyError) -> None:
+        """The upstream connection ended before the response did."""
+        connection = self.connection
+        assert connection is not None
+        self.connection = None
+        again = (
+            error.retry is Retry.IF_REUSED
+            and connection.served > 0
+            and not self.started
+            and not self.retried
+            and self.method in IDEMPOTENT
+            and (not self.head.framing or self.held is not None)
+        )
+        connection.endpoint.settle(connection)
+        if again:
+            self.retried = True
+            self.service.counters.retries += 1
+            self._checkout()
+        else:
+            self.fail(error)
+
+    def cancel(self) -> None:
+        """The client has gone: nobody waits for the rest."""
+        if self.state is DONE:
+            return
+        if self.state is QUEUE:
+            self.endpoint.pool.forget(self)
+        self.state = DONE
+        self._drop_connection()
+        self.front.exchange_done()
+
+    def fail(self, error: ProxyError) -> None:
+        """End with an error response, or visibly cut what has begun (RFC 9112 8)."""
+        if self.state is DONE:
+            return
+        if self.state is QUEUE:
+            self.endpoint.pool.forget(self)
+        self.state = DONE
+        self._drop_connection()
+        if self.started:
+            self.service.failed("-", 0, self._name(), error.detail)
+            self.front.abort()
+        else:
+            self.front.send_error(error)
+        self.front.exchange_done()
+
+    def _drop_connection(self) -> None:
+        connection, self.connection = self.connection, None
+        self.held = None
+        if connection is not None:
+            connection.drop()
+
+    def sweep(self, now: float) -> None:
+        """Called about once a second: end a wait that is over."""
+        if not self.deadline or now < self.deadline:
+            return
+        deadlines = self.service.deadlines
+        if self.state is QUEUE:
+            self.fail(CapacityError(f"no connection to {self._name()} for {deadlines.queue:g} s"))
+        elif self.state is SEND and self.throttled and self._upstream_reads():
+            self.deadline = now + deadlines.response_head
+        elif self.state is SEND:
+            # While the client still sends, its own deadline is the one that counts.
+            if self.request_ended or self.throttled:
+                wait = f"no response for {deadlines.response_head:g} s"
+                self.fail(UpstreamError(wait, 504))
+        elif self.state is RELAY:
+            reads = self.front.client_reads()
+            if reads:
+                self.deadline = now + deadlines.response_body
+            elif reads is None:
+                wait = f"no byte of the body for {deadlines.response_body:g} s"
+                self.fail(UpstreamError(wait, 504))
+            else:
+                wait = f"the client has read nothing for {deadlines.response_body:g} s"
+                self.fail(ClientError(wait, 408))
+
+    def _upstream_reads(self) -> bool:
+        """Whether the upstream took something of the body since the last look."""
+        connection = self.connection
+        before, self.backlog = self.backlog, unsent(connection.transport) if connection else 0
+        return not before or self.backlog < before
+
+    def _name(self) -> str:
+        return self.endpoint.upstream.url

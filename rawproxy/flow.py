@@ -1,0 +1,60 @@
+"""Backpressure: a writer's pause stops its reader.
+
+A `Valve` stands on the reading side of one transport and is closed for as long as anybody has a
+reason to keep it closed. Reading therefore resumes only when the last reason has gone, and nobody
+needs to know who else has one.
+
+It never buffers. Invariant: the transport is paused exactly while `reasons` is not empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import struct
+import termios
+
+# Reasons, as bits.
+WRITER_FULL = 1  # the other side of the relay cannot take more
+PIPELINED = 2  # bytes of the next request are here, this one is not answered yet
+NO_UPSTREAM = 4  # the body has nowhere to go until a connection is made
+
+
+class Valve:
+    """The reading side of one transport."""
+
+    __slots__ = ("reasons", "transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self.reasons = 0
+
+    def close(self, reason: int) -> None:
+        """Stop reading for `reason`."""
+        if not self.reasons and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self.reasons |= reason
+
+    def open(self, reason: int) -> None:
+        """`reason` has gone; reading resumes if it was the last."""
+        if self.reasons & reason:
+            self.reasons &= ~reason
+            if not self.reasons and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+
+def unsent(transport: asyncio.Transport) -> int:
+    """Bytes written to `transport` that its peer has not acknowledged, kernel buffers included.
+
+    This is how a slow reader is told from one that has stopped: the kernel reports room only in
+    large steps, while this figure shrinks with every acknowledged segment.
+    """
+    waiting = transport.get_write_buffer_size()
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return waiting
+    try:
+        (queued,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))
+    except (OSError, ValueError):  # closed meanwhile
+        return waiting
+    return waiting + int(queued)

@@ -1,0 +1,505 @@
+"""The client's side of HTTP/1: one connection, its requests one after the other.
+
+    phase    data_received means
+    ───────  ─────────────────────────────────────────────────────────────────
+    HEAD     a request head, whole or in part; an exchange starts
+    BODY     bytes of the request's body, for the exchange
+    ANSWER   bytes of the next request: kept, and reading stops (pipelining)
+    DRAIN    bytes of a body whose response is out already: dropped, up to a limit
+    LINGER   whatever still comes is dropped until the client closes
+
+The exchange answers by straight calls (`send_response`, `send_payload`, `send_end`, `send_error`).
+It never rewrites, picks an upstream or retries. Invariants: responses leave in the order of their
+requests (RFC 9112 9.3.2); no byte behind a head or a body is lost; every wait has a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import secrets
+from typing import cast
+
+from . import pages, rewrite
+from .body import BodyError, ChunkedBody, LengthBody, encode_chunk, last_chunk
+from .errors import ClientError, ProxyError, Source
+from .exchange import Exchange
+from .flow import PIPELINED, Valve, unsent
+from .head import CHUNKED, RequestHead, ResponseHead, find_request
+from .service import Service
+from .tunnel import Tunnel
+from .upstream import UpstreamConnection
+
+LEADING_BLANKS = 8  # bytes of empty lines before a request line that are forgiven (RFC 9112 2.2)
+_VERSIONS = (b"HTTP/1.0", b"HTTP/1.1")
+
+
+class Phase(enum.Enum):
+    """What the next bytes from the client are."""
+
+    HEAD = "head"
+    BODY = "body"
+    ANSWER = "answer"
+    DRAIN = "drain"
+    LINGER = "linger"
+
+
+HEAD, BODY, ANSWER = Phase.HEAD, Phase.BODY, Phase.ANSWER
+DRAIN, LINGER = Phase.DRAIN, Phase.LINGER
+
+
+class ClientConnection(asyncio.Protocol):
+    """One connection of an HTTP/1 client."""
+
+    __slots__ = (
+        "backlog", "blocked", "body", "body_left", "buffer", "chunked", "closing", "deadline",
+        "drained", "exchange", "head", "hop", "known_head", "known_opening", "known_raw", "parsing",
+        "phase", "redirect", "secure", "sent", "service", "status", "transport", "valve",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+    valve: Valve
+    hop: rewrite.Hop
+
+    def __init__(self, service: Service, secure: bool, redirect: int = 0) -> None:
+        # of the connection
+        self.service = service
+        self.secure = secure
+        self.redirect = redirect  # the https port to send clients to; 0: proxy here
+        self.phase = HEAD
+        self.buffer = b""
+        self.parsing = False
+        self.blocked = False  # the client does not read as fast as we write
+        self.backlog = 0
+        self.known_raw = b""  # the last head without a body, and what it came to
+        self.known_head: RequestHead | None = None
+        self.known_opening = b""
+        # of the request
+        self.exchange: Exchange | None = None
+        self.head: RequestHead | None = None
+        self.body: LengthBody | ChunkedBody | None = None
+        self.drained = 0
+        # of the response
+        self.closing = False  # no further request after this one
+        self.chunked = False
+        self.status = 0
+        self.sent = 0
+        self.deadline = 0.0
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self.hop.peer.decode()} {self.phase.value}>"
+
+    # ── the transport's calls ───────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
+        self.transport = transport
+        self.valve = Valve(transport)
+        peer = transport.get_extra_info("peername")
+        self.hop = self.service.hop(peer[0] if isinstance(peer, tuple) else None, self.secure)
+        self.service.clients.add(self)
+        self.deadline = self.service.now + self.service.deadlines.request_head
+
+    def data_received(self, data: bytes) -> None:
+        if self.phase is HEAD:
+            self._read_requests(self.buffer + data if self.buffer else data)
+        elif self.phase is BODY:
+            self._read_body(data)
+        elif self.phase is ANSWER:
+            self.buffer += data
+            self.valve.close(PIPELINED)
+        elif self.phase is DRAIN:
+            self._drop_body(data)
+
+    def eof_received(self) -> bool:
+        """The client sends no more. What it has asked for whole is still answered."""
+        if self.phase is ANSWER and not self.secure and not self._upgrading():
+            self.closing = True
+            return True
+        if self.phase is BODY:
+            self._client_failed(ClientError("the client closed within the request body"))
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.service.clients.discard(self)
+        self.phase = LINGER
+        if self.exchange is not None:
+            self.status = self.status or 499  # nginx's word for a client that did not wait
+            self.exchange.cancel()
+
+    def pause_writing(self) -> None:
+        self.blocked = True
+        self.backlog = 0
+        if self.exchange is not None:
+            self.exchange.on_client_writable(False)
+
+    def resume_writing(self) -> None:
+        self.blocked = False
+        if self.exchange is not None:
+            self.exchange.on_client_writable(True)
+
+    # ── requests ────────────────────────────────────────────────────────────────────────────────
+
+    def _read_requests(self, data: bytes) -> None:
+        """Start exchanges for what is in `data`; keep what belongs to a later one."""
+        self.parsing = True
+        self.buffer = b""
+        try:
+            while data and self.phase is HEAD:
+                if data[0] in b"\r\n":
+                    data = self._skip_blanks(data)
+                    if not data:
+                        break
+                known = self.known_head
+                if known is not None and data == self.known_raw:
+                    data = b""
+                    self._start(known, self.known_opening)
+                    continue
+                stop = find_request(data, self.service.limits)
+                if not stop:
+                    self._wait_for_head(data)
+                    return
+                raw = data[:stop]
+                head = self.service.parse(raw)
+                data = data[stop:]
+                if head.framing:
+                    self._start_with_body(head, data)
+                    return
+                self._start(head, b"")
+                if not data and self.exchange is not None:
+                    self.known_raw, self.known_head = raw, head
+                    self.known_opening = self.exchange.opening
+        except ClientError as error:
+            self._refuse(error)
+            return
+        finally:
+            self.parsing = False
+        if data and self.phase is ANSWER:
+            self.buffer = data
+            self.valve.close(PIPELINED)
+
+    def _skip_blanks(self, data: bytes) -> bytes:
+        rest = data.lstrip(b"\r\n")
+        if len(data) - len(rest) > LEADING_BLANKS:
+            raise ClientError("too many empty lines before the request")
+        if not rest and len(data) < LEADING_BLANKS:
+            self._wait_for_head(data)
+        return rest
+
+    def _wait_for_head(self, data: bytes) -> None:
+        if not self.buffer and not self.deadline:
+            self.deadline = self.service.now + self.service.deadlines.request_head
+        self.buffer = data
+
+    def _admit(self, head: RequestHead) -> bool:
+        """Whether this request may start an exchange; the answer is out if not."""
+        self.head = head
+        self.closing = head.close or self.service.draining
+        self.status = self.sent = 0
+        self.deadline = 0.0
+        if head.host and not self.service.serves(head.host):
+            self.send_error(ClientError(f"no site is called {head.host.decode('latin-1')}", 421))
+            return False
+        if self.redirect:
+            self._redirect(head)
+            return False
+        return True
+
+    def _start(self, head: RequestHead, opening: bytes) -> None:
+        """A request without a body."""
+        if not self._admit(head):
+            self.exchange_done()
+            return
+        self.phase = ANSWER
+        exchange = self.exchange = Exchange(self.service, self, head)
+        exchange.start(opening)
+
+    def _start_with_body(self, head: RequestHead, data: bytes) -> None:
+        limits = self.service.limits
+        self.drained = 0
+        if head.framing == CHUNKED:
+            self.body = ChunkedBody(limits.chunk_line, limits.trailers)
+        else:
+            self.body = LengthBody(head.framing)
+        self.phase = BODY
+        if not self._admit(head):
+            self.exchange_done()
+            if data:
+                self.data_received(data)
+            return
+        self.deadline = self.service.now + self.service.deadlines.request_body
+        exchange = self.exchange = Exchange(self.service, self, head)
+        exchange.start()
+        if data:
+            self.data_received(data)
+
+    def _read_body(self, data: bytes) -> None:
+        exchange, body = self.exchange, self.body
+        assert exchange is not None and body is not None
+        try:
+            payload, rest = body.feed(data)
+        except BodyError as error:
+            self._client_failed(ClientError(f"the request body is malformed: {error}"))
+            return
+        if rest is None:
+            self.deadline = self.service.now + self.service.deadlines.request_body
+            if payload:
+                exchange.on_request_body(payload, False, b"")
+            return
+        self.phase = ANSWER
+        self.deadline = 0.0
+        self.body = None
+        if rest:
+            self.buffer = rest
+            self.valve.close(PIPELINED)
+        exchange.on_request_body(payload, True, body.trailers)
+
+    def _client_failed(self, error: ClientError) -> None:
+        """The request broke off within its body: the upstream must not take it for whole."""
+        self.closing = True
+        self.body = None
+        if self.exchange is not None:
+            self.exchange.fail(error)
+
+    def _refuse(self, error: ClientError) -> None:
+        """A head that is no request: answer, and read no further (RFC 9112 2.2, 6.3)."""
+        self.closing = True
+        self.head = None
+        self.send_error(error)
+        self._close()
+
+    # ── what the exchange calls ─────────────────────────────────────────────────────────────────
+
+    def send_interim(self, head: ResponseHead) -> None:
+        """A 1xx: for HTTP/1.1 clients only (RFC 9110 15.2)."""
+        if self.head is not None and self.head.minor:
+            block = rewrite.response(head, self.hop._replace(hsts=None))
+            self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, block))
+
+    def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
+        """The head of the final response, and what there is of its body, in one write."""
+        request = self.head
+        assert request is not None
+        self.status = head.status
+        parts = [
+            b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason),
+            rewrite.response(head, self.hop),
+        ]
+        if not head.dated:
+            parts.append(self.service.date_line)
+        self.chunked = False
+        if framing < 0:
+            if request.minor:
+                self.chunked = True
+                parts.append(b"Transfer-Encoding: chunked\r\n")
+            else:
+                self.closing = True
+        if self.phase is BODY and not self._worth_draining():
+            self.closing = True
+        if self.closing:
+            parts.append(b"Connection: close\r\n\r\n")
+        elif head.upgrade and head.status == 426:
+            parts.append(rewrite.upgrade_lines(head) + b"\r\n")
+        elif request.minor:
+            parts.append(b"\r\n")
+        else:
+            parts.append(b"Connection: keep-alive\r\n\r\n")
+        if payload:
+            self.sent += len(payload)
+            parts.append(encode_chunk(payload) if self.chunked else payload)
+        if ended and self.chunked:
+            parts.append(last_chunk(b""))
+        self.transport.write(b"".join(parts))
+
+    def send_payload(self, payload: bytes) -> None:
+        """More of the response's body."""
+        self.sent += len(payload)
+        self.transport.write(encode_chunk(payload) if self.chunked else payload)
+
+    def send_end(self, trailers: bytes) -> None:
+        """The response's body ends here."""
+        if self.chunked:
+            self.transport.write(last_chunk(trailers))
+
+    def send_error(self, error: ProxyError) -> None:
+        """A response of our own; its request id is also that of the log line with the cause."""
+        head = self.head
+        request_id = secrets.token_hex(8)
+        hint = error.detail if error.source is Source.CLIENT else ""
+        accept = head.value(b"accept") if head is not None else b""
+        kind, page = pages.render(error.status, accept, request_id, hint)
+        extra = b"Cache-Control: no-store\r\nX-Request-Id: %b\r\n" % request_id.encode()
+        self._reply(error.status, extra + b"Content-Type: %b\r\n" % kind, page)
+        self.service.failed(request_id, error.status, self._subject(), error.detail)
+
+    def _redirect(self, head: RequestHead) -> None:
+        if not head.host:
+            self.send_error(ClientError("Host is missing, so there is nowhere to redirect to"))
+            return
+        location = rewrite.redirect_target(head.host, head.target, self.redirect)
+        page = pages.redirect_body(location)
+        extra = b"Location: %b\r\nContent-Type: text/html; charset=utf-8\r\n" % location
+        self._reply(301, extra, page)
+
+    def _reply(self, status: int, extra: bytes, page: bytes) -> None:
+        """A response of our own."""
+        head = self.head
+        self.status = status
+        if self.phase is BODY and not self._worth_draining():
+            self.closing = True
+        if self.closing:
+            extra += b"Connection: close\r\n"
+        elif head is not None and not head.minor:
+            extra += b"Connection: keep-alive\r\n"
+        lines = [
+            b"HTTP/1.1 %d %b\r\n" % (status, pages.REASONS[status]),
+            self.service.date_line,
+            b"Content-Length: %d\r\n" % len(page),
+            extra,
+            self.hop.hsts or b"",
+            b"\r\n",
+        ]
+        if head is None or head.method != b"HEAD":
+            lines.append(page)
+            self.sent = len(page)
+        self.transport.write(b"".join(lines))
+
+    def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
+        """The upstream's own 101, and then nothing but bytes (RFC 9110 7.8)."""
+        block = rewrite.response(head, self.hop._replace(hsts=None))
+        lines = (b"HTTP/1.1 101 %b\r\n" % head.reason, block, rewrite.upgrade_lines(head), b"\r\n")
+        self.transport.write(b"".join(lines))
+        early, self.buffer = self.buffer, b""
+        self.service.clients.discard(self)
+        exchange, self.exchange = self.exchange, None
+        assert exchange is not None and self.head is not None
+        Tunnel(self.service, self.head, self.hop, connection.endpoint).splice(
+            (self.transport, self.valve, early), (connection.transport, connection.valve, rest)
+        )
+
+    def abort(self) -> None:
+        """Cut the connection so that the client sees it (RFC 9112 8)."""
+        self.closing = True
+        self.phase = LINGER
+        self.transport.abort()
+
+    def throttle(self, reason: int, full: bool) -> None:
+        """The upstream cannot take more of the body, or can again."""
+        if full:
+            self.valve.close(reason)
+        else:
+            self.valve.open(reason)
+            if self.phase is BODY:
+                self.deadline = self.service.now + self.service.deadlines.request_body
+
+    def client_reads(self) -> bool | None:
+        """None: the client takes all we write. Else whether it took something lately."""
+        if not self.blocked:
+            return None
+        before, self.backlog = self.backlog, unsent(self.transport)
+        return not before or self.backlog < before
+
+    def exchange_done(self) -> None:
+        """The exchange has ended: record it, then the next request or the end."""
+        self.exchange = None
+        head = self.head
+        if head is not None:
+            version = _VERSIONS[head.minor]
+            self.service.record(head, self.hop, self.status, self.sent, version)
+        if self.phase is LINGER:
+            return
+        if self.phase is BODY and not self.closing:
+            self.phase = DRAIN
+            self.valve.open(~0)
+            self.deadline = self.service.now + self.service.deadlines.linger
+        elif self.closing:
+            self._close()
+        else:
+            self._next()
+
+    # ── between requests ────────────────────────────────────────────────────────────────────────
+
+    def _next(self) -> None:
+        self.phase = HEAD
+        self.deadline = self.service.now + self.service.deadlines.client_idle
+        if self.buffer and not self.parsing:
+            data, self.buffer = self.buffer, b""
+            self.valve.open(PIPELINED)
+            self._read_requests(data)
+
+    def _worth_draining(self) -> bool:
+        """Whether the rest of a body is small enough to be read for the sake of the connection."""
+        head = self.head
+        if head is None or head.expect:
+            return False  # whether the body comes at all is the client's choice: RFC 9110 10.1.1
+        return head.framing == CHUNKED or head.framing <= self.service.limits.drain
+
+    def _drop_body(self, data: bytes) -> None:
+        body = self.body
+        assert body is not None
+        self.drained += len(data)
+        try:
+            _, rest = body.feed(data)
+        except BodyError:
+            self._close()
+            return
+        if rest is not None:
+            self.body = None
+            self.buffer = rest
+            self._next()
+        elif self.drained > self.service.limits.drain:
+            self._close()
+
+    def _close(self) -> None:
+        """No more requests. If the client may still be sending, let our answer reach it first."""
+        sending = self.phase in (HEAD, BODY, DRAIN) or bool(self.buffer)
+        self.phase = LINGER
+        self.buffer = b""
+        self.body = None
+        if not sending:
+            self.transport.close()
+            return
+        # Closing with unread bytes would reset the connection and could destroy the response.
+        self.deadline = self.service.now + self.service.deadlines.linger
+        self.valve.open(~0)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _upgrading(self) -> bool:
+        return self.head is not None and bool(self.head.upgrade)
+
+    def _subject(self) -> str:
+        head = self.head
+        peer = self.hop.peer.decode("latin-1")
+        if head is None:
+            return f"from {peer}"
+        text = b"%b %b%b" % (head.method, head.host, head.target.partition(b"?")[0])
+        return f"{text.decode('latin-1')} from {peer}"
+
+    # ── the sweep and the drain ─────────────────────────────────────────────────────────────────
+
+    def sweep(self, now: float) -> None:
+        """Called about once a second."""
+        if self.exchange is not None:
+            self.exchange.sweep(now)
+        if not self.deadline or now < self.deadline:
+            return
+        if self.phase is BODY and self.valve.reasons:
+            self.deadline = now + self.service.deadlines.request_body  # we are the ones who wait
+        elif self.phase is BODY:
+            self._client_failed(ClientError("the request body stopped coming", 408))
+        elif self.phase is HEAD and self.buffer:
+            self._refuse(ClientError("the request head did not come to its end", 408))
+        elif self.transport.is_closing() and unsent(self.transport) < self.backlog:
+            self.backlog = unsent(self.transport)
+            self.deadline = now + self.service.deadlines.linger
+        else:
+            self.phase = LINGER
+            self.transport.abort()
+
+    def drain(self) -> None:
+        """The worker stops: idle connections close, others after their response."""
+        if self.exchange is not None:
+            self.closing = True
+        elif self.phase is HEAD and not self.buffer:
+            self.transport.close()

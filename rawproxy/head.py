@@ -1,0 +1,421 @@
+r"""Message heads: bytes in, a validated canonical head out.
+
+    raw head ──► fast lane ── accepts a strict subset ──────────┐
+        │           └─ anything else, unjudged ─┐               ├─► facts: our policy ──► Head
+        └─ --parser h11 ──────────► reference lane (h11, the law) ┘
+
+A head is kept as bytes: the *block* is the run of `Name: value\r\n` lines, each with one space
+after its colon and none before its end. Looking a field up or cutting one out is then a few
+C-speed searches, and nothing is built for fields nobody asked about. What both lanes have in
+common, the policy that is stricter than h11, stands in `_request_facts` and `_response_facts`.
+
+It never sees a body, a socket or a clock. Invariant: for every input either lane that accepts
+gives the same `RequestHead`/`ResponseHead`; the fast lane never judges, it only declines.
+Raises `ClientError` for requests and `UpstreamError` for responses, nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import h11
+
+from .config import Limits
+from .errors import ClientError, ProxyError, UpstreamError
+
+# Framing of a body: a Content-Length, or one of these (RFC 9112 6.3).
+CHUNKED = -1
+UNTIL_CLOSE = -2
+
+# What a noted field is to us; the numbers are the group numbers of the expressions below.
+HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE = 1, 2, 3, 4, 5
+EXPECT, HOP_BY_HOP, FORWARDED_FOR, FORWARDED_KEPT, FORWARDED_REST, TWIN = 6, 7, 8, 9, 10, 11
+HSTS, DATE = 8, 9  # responses only
+
+LENGTH_DIGITS = 18  # of a Content-Length: under 2**63, and no time is lost on longer ones
+
+_Noted = Callable[[bytes], Iterator[re.Match[bytes]]]
+Note = tuple[int, int, int]  # kind, and where the field's line starts and stops in the block
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+# One space, a value that neither begins nor ends with a blank, CRLF; then the blank line.
+_FIELDS = rb"((?:" + _TOKEN + rb"++: (?:[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ]))?+\r\n)*+)\r\n"
+_FAST_REQUEST = re.compile(
+    rb"(?!CONNECT )([A-Z]{1,20}+) (/[!-\"$-~]*+) HTTP/1\.1\r\n" + _FIELDS
+).fullmatch
+_FAST_RESPONSE = re.compile(
+    rb"HTTP/1\.1 ([1-9][0-9][0-9]) ([!-~\x80-\xff]*+(?: [!-~\x80-\xff]++)*+)\r\n" + _FIELDS
+).fullmatch
+
+_HOP = rb"(keep-alive|te|proxy-[^:\r\n]*)"
+_NOTED_IN_REQUEST = re.compile(
+    rb"\n(?:(host)|(connection)|(content-length)|(transfer-encoding)|(upgrade)|(expect)|"
+    + _HOP
+    + rb"|(x-forwarded-for)|(x-forwarded-(?:proto|host))"
+    rb"|(x-forwarded-[^:\r\n_]*|forwarded|x-real-ip)"
+    rb"|(x[-_]forwarded[-_][^:\r\n]*|x[-_]real[-_]ip)):"
+).finditer
+_NOTED_IN_RESPONSE = re.compile(
+    rb"\n(?:(\Zhost)|(connection)|(content-length)|(transfer-encoding)|(upgrade)|(\Zexpect)|"
+    + _HOP
+    + rb"|(strict-transport-security)|(date)):"
+).finditer
+
+# A line end that is not CRLF, a control character, a folded line: RFC 9112 2.2, 5.2, 9110 5.5.
+_STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]").search
+_STRAY_SO_FAR = re.compile(rb"\r[^\n]|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]").search
+_START_LINE = re.compile(rb"(" + _TOKEN + rb"+) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n").match
+_ANY_VERSION = re.compile(rb"[^\r\n]* HTTP/[0-9.]+\r\n").match
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)([/?].*)?", re.IGNORECASE).fullmatch
+# uri-host [":" port], RFC 3986 3.2.2: an IP literal in brackets, or a reg-name.
+_HOST_VALUE = re.compile(
+    rb"(?:[0-9A-Za-z._~!$&'()*+;=%-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?"
+).fullmatch
+
+# Connection options that say nothing about other fields, or whose fields are always cut anyway.
+_PLAIN_OPTIONS = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b"transfer-encoding", b""))
+# Naming one of these in Connection must not remove it: it is ours to write (RFC 9110 7.6.1).
+_NOT_NOMINABLE = frozenset((b"host", b"content-length", b"connection", b"expect"))
+
+
+class RequestHead(NamedTuple):
+    """A request head that may be forwarded. `target` is in origin form (or `*`)."""
+
+    method: bytes
+    target: bytes
+    minor: int  # of HTTP/1.x
+    block: bytes
+    notes: list[Note]
+    framing: int
+    close: bool  # the client does not want this connection kept
+    upgrade: bytes  # b"websocket" where the client asks for it by every rule, else empty
+    expect: bool  # 100-continue
+    host: bytes  # as it came; empty only in HTTP/1.0
+    nominated: tuple[bytes, ...]  # lower-case names that Connection lists
+
+    def value(self, name: bytes) -> bytes:
+        """The first value of the field `name` (lower case), or empty."""
+        return _value(self.block, name)
+
+
+class ResponseHead(NamedTuple):
+    """A response head that may be forwarded."""
+
+    status: int
+    reason: bytes
+    minor: int
+    block: bytes
+    notes: list[Note]
+    framing: int  # as declared; `response_framing` knows the request's side of it
+    close: bool
+    upgrade: bytes  # lower-case token of a 101
+    dated: bool
+    nominated: tuple[bytes, ...]
+
+    def value(self, name: bytes) -> bytes:
+        """The first value of the field `name` (lower case), or empty."""
+        return _value(self.block, name)
+
+
+def _value(block: bytes, name: bytes) -> bytes:
+    low = b"\n" + block.lower()
+    at = low.find(b"\n" + name + b":")
+    if at < 0:
+        return b""
+    at += len(name) + 2  # in the block: the "\n" in front of `low` is not there
+    return block[at : block.find(b"\r\n", at)].strip()
+
+
+def find_request(data: bytes, limits: Limits) -> int:
+    """Where the request head in `data` stops, or 0 while it is not whole.
+
+    Limits are checked here, before anything is parsed. Raises `ClientError` 400, 414 or 431.
+    """
+    stop = data.find(b"\r\n\r\n") + 4
+    if stop == 3:
+        if _STRAY_SO_FAR(data):
+            raise ClientError("a control character or a bare line end in the head")
+        size, stop = len(data), 0
+    else:
+        size = stop
+        if data.count(b"\n", 0, stop) - 2 > limits.fields:
+            raise ClientError(f"more than {limits.fields} header fields", 431)
+    if size > limits.start_line:
+        line = data.find(b"\r\n", 0, limits.start_line + 2)
+        if line < 0:
+            raise ClientError(f"the request line is over {limits.start_line} bytes", 414)
+        if size > limits.head:
+            raise ClientError(f"the request head is over {limits.head} bytes", 431)
+    return stop
+
+
+def find_response(data: bytes, limits: Limits) -> int:
+    """Where the response head in `data` stops, or 0 while it is not whole.
+
+    Raises `UpstreamError` (502).
+    """
+    stop = data.find(b"\r\n\r\n") + 4
+    if stop > 3:
+        if stop > limits.response_head:
+            raise UpstreamError(f"the response head is over {limits.response_head} bytes")
+        return stop
+    if not b"HTTP/1.".startswith(data[:7]):
+        raise UpstreamError(f"that is not HTTP/1.1: the response begins {data[:16]!r}")
+    if _STRAY_SO_FAR(data):
+        raise UpstreamError("a control character or a bare line end in the response head")
+    if len(data) > limits.response_head:
+        raise UpstreamError(f"the response head is over {limits.response_head} bytes")
+    return 0
+
+
+def parse_request(raw: bytes) -> RequestHead:
+    """Fast lane, then the reference lane for what it declines. `raw` ends in its blank line.
+
+    Raises `ClientError` with the status to answer.
+    """
+    match = _FAST_REQUEST(raw)
+    if match is not None:
+        method, target, block = match.groups()
+        head = _request_facts(method, target, 1, block)
+        if head is not None:
+            return head
+    return reference_request(raw)
+
+
+def parse_response(raw: bytes) -> ResponseHead:
+    """Fast lane, then the reference lane. Raises `UpstreamError`."""
+    match = _FAST_RESPONSE(raw)
+    if match is not None:
+        status, reason, block = match.groups()
+        head = _response_facts(int(status), reason, 1, block)
+        if head is not None:
+            return head
+    return reference_response(raw)
+
+
+def reference_request(raw: bytes) -> RequestHead:
+    """h11's reading of a request head, as `--parser h11` uses it alone. Raises `ClientError`."""
+    if _STRAY(raw):
+        raise ClientError("a control character, a bare line end or a folded line in the head")
+    line = _START_LINE(raw)
+    if line is not None and line[3] + line[4] not in (b"10", b"11"):
+        raise ClientError("only HTTP/1.0 and HTTP/1.1 are spoken here", 505)
+    if line is None:
+        status = 505 if _ANY_VERSION(raw) and b" HTTP/1." not in raw.split(b"\r\n", 1)[0] else 400
+        raise ClientError("not an HTTP request line", status)
+    law = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 1)
+    try:
+        law.receive_data(raw)
+        event = law.next_event()
+    except h11.RemoteProtocolError as error:
+        raise ClientError(str(error), error.error_status_hint) from None
+    assert isinstance(event, h11.Request), event
+    target, host = _origin_form(event.method, event.target)
+    block = b"".join([b"%b: %b\r\n" % pair for pair in event.headers.raw_items()])
+    head = _request_facts(event.method, target, int(event.http_version[2:]), block)
+    if head is None:
+        raise ClientError("a field that frames the message is not in its plain form")
+    return head if host is None else _with_host(head, host)
+
+
+def reference_response(raw: bytes) -> ResponseHead:
+    """h11's reading of a response head. Raises `UpstreamError`."""
+    if _STRAY(raw):
+        raise UpstreamError("a control character, bare line end or folded line in the response")
+    law = h11.Connection(h11.CLIENT, max_incomplete_event_size=len(raw) + 1)
+    # h11 reads a response only to a request; this one makes every status legal, 101 included.
+    offer = [("host", "h"), ("connection", "upgrade"), ("upgrade", "websocket")]
+    law.send(h11.Request(method="GET", target="/", headers=offer))
+    law.send(h11.EndOfMessage())
+    try:
+        law.receive_data(raw)
+        event = law.next_event()
+    except h11.RemoteProtocolError as error:
+        raise UpstreamError(f"the response head is malformed: {error}") from None
+    if not isinstance(event, h11.Response | h11.InformationalResponse):
+        raise UpstreamError("the response head is malformed")
+    if event.http_version not in (b"1.0", b"1.1"):
+        raise UpstreamError(f"the response is HTTP/{event.http_version.decode()}")
+    block = b"".join([b"%b: %b\r\n" % pair for pair in event.headers.raw_items()])
+    minor = int(event.http_version[2:])
+    head = _response_facts(event.status_code, bytes(event.reason), minor, block)
+    if head is None:
+        raise UpstreamError("a field that frames the response is not in its plain form")
+    return head
+
+
+def parsers(
+    name: str,
+) -> tuple[Callable[[bytes], RequestHead], Callable[[bytes], ResponseHead]]:
+    """The two parsing functions for `--parser auto` or `--parser h11`."""
+    if name == "h11":
+        return reference_request, reference_response
+    return parse_request, parse_response
+
+
+def response_framing(head: ResponseHead, method: bytes) -> int:
+    """How the body that answers `method` is framed: RFC 9112 6.3, rules 1 and 2 first."""
+    if method == b"HEAD" or head.status == 304 or head.status == 204 or head.status < 200:
+        return 0
+    return head.framing
+
+
+def _note(block: bytes, noted: _Noted) -> tuple[list[Note], dict[int, bytes]] | None:
+    """The noted fields of a block: where each stands, and the values of those that frame it.
+
+    None where a field stands twice that may not: only the reference lane may judge that.
+    """
+    low = b"\n" + block.lower()
+    find = low.find
+    notes: list[Note] = []
+    values: dict[int, bytes] = {}
+    for match in noted(low):
+        kind = match.lastindex or 0
+        after = match.end()
+        stop = find(b"\n", after)
+        # A position of `low` is one more than that of the block, so the "\n" in front of a field
+        # has the number of the field's first byte in the block.
+        notes.append((kind, match.start(), stop))
+        if kind <= EXPECT:
+            value = block[after : stop - 2]
+            if kind in values:
+                if kind != CONNECTION and kind != UPGRADE:
+                    return None
+                value = values[kind] + b"," + value
+            values[kind] = value
+    return notes, values
+
+
+def _framing(values: dict[int, bytes], minor: int, failure: type[ProxyError]) -> int | None:
+    """Content-Length, CHUNKED, or UNTIL_CLOSE where neither field stands (RFC 9112 6.3).
+
+    None where only the reference lane may judge. Raises `failure`.
+    """
+    length = values.get(CONTENT_LENGTH)
+    coding = values.get(TRANSFER_ENCODING)
+    if coding is not None:
+        if coding != b"chunked":
+            return None
+        if length is not None:
+            raise failure("Content-Length with Transfer-Encoding (RFC 9112 6.3)")
+        if minor == 0:
+            raise failure("Transfer-Encoding in HTTP/1.0 (RFC 9112 6.1)")
+        return CHUNKED
+    if length is None:
+        return UNTIL_CLOSE
+    return int(length) if length.isdigit() and len(length) <= LENGTH_DIGITS else None
+
+
+def _request_facts(method: bytes, target: bytes, minor: int, block: bytes) -> RequestHead | None:
+    """The policy: what is stricter than h11. None where only the reference lane may judge."""
+    noted = _note(block, _NOTED_IN_REQUEST)
+    if noted is None:
+        return None
+    notes, values = noted
+    framing = 0
+    if CONTENT_LENGTH in values or TRANSFER_ENCODING in values:
+        judged = _framing(values, minor, ClientError)
+        if judged is None:
+            return None
+        framing = judged
+    host = values.get(HOST)
+    if host is None:
+        if minor:
+            return None
+        host = b""
+    elif not _HOST_VALUE(host):
+        raise ClientError("Host is not a valid host and port (RFC 9112 3.2)")
+    expect = values.get(EXPECT)
+    if expect is not None and expect.lower() != b"100-continue":
+        raise ClientError("Expect: only 100-continue is known (RFC 9110 10.1.1)", 417)
+    close, upgrade = minor == 0, b""
+    nominated: tuple[bytes, ...] = ()
+    options = values.get(CONNECTION)
+    if options is not None and options != b"keep-alive":
+        close, nominated, listed = _options(options, minor)
+        if UPGRADE in values and b"upgrade" in listed:
+            upgrade = _upgrade(method, minor, framing, values[UPGRADE])
+    elif options is not None:
+        close = False
+    return RequestHead(
+        method,
+        target,
+        minor,
+        block,
+        notes,
+        framing,
+        close,
+        upgrade,
+        expect is not None and minor == 1,
+        host,
+        nominated,
+    )
+
+
+def _response_facts(status: int, reason: bytes, minor: int, block: bytes) -> ResponseHead | None:
+    """The policy for responses. None where only the reference lane may judge."""
+    noted = _note(block, _NOTED_IN_RESPONSE)
+    if noted is None:
+        return None
+    notes, values = noted
+    framing = _framing(values, minor, UpstreamError)
+    if framing is None:
+        return None
+    if framing == CHUNKED and (status < 200 or status == 204):
+        raise UpstreamError(f"Transfer-Encoding in a {status} (RFC 9112 6.1)")
+    close = minor == 0
+    nominated: tuple[bytes, ...] = ()
+    options = values.get(CONNECTION)
+    if options is not None:
+        close, nominated, _ = _options(options, minor)
+    upgrade = values.get(UPGRADE, b"").lower()
+    dated = any(kind == DATE for kind, _, _ in notes)
+    return ResponseHead(
+        status, reason, minor, block, notes, framing, close, upgrade, dated, nominated
+    )
+
+
+def _options(options: bytes, minor: int) -> tuple[bool, tuple[bytes, ...], set[bytes]]:
+    """What a Connection field says: close it, which fields are for this hop only, and all of it."""
+    listed = {option.strip() for option in options.lower().split(b",")}
+    close = b"close" in listed or (minor == 0 and b"keep-alive" not in listed)
+    return close, tuple(sorted(listed - _PLAIN_OPTIONS - _NOT_NOMINABLE)), listed
+
+
+def _upgrade(method: bytes, minor: int, framing: int, upgrades: bytes) -> bytes:
+    """The token that may be upgraded to, or empty: then the request goes on as a plain one."""
+    tokens = {token.strip() for token in upgrades.lower().split(b",")}
+    fit = b"websocket" in tokens and minor == 1 and method == b"GET" and framing == 0
+    return b"websocket" if fit else b""
+
+
+def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
+    """Target in origin form, and the authority of an absolute one (RFC 9112 3.2)."""
+    if method == b"CONNECT":
+        raise ClientError("CONNECT is not served by a reverse proxy", 501)
+    if b"#" in target:
+        raise ClientError("a fragment in the request target (RFC 9112 3.2)")
+    if target.startswith(b"/"):
+        return target, None
+    if target == b"*" and method == b"OPTIONS":
+        return target, None
+    match = _ABSOLUTE(target)
+    if match is None or not _HOST_VALUE(match[1]):
+        raise ClientError("the request target is neither a path nor an http(s) URL")
+    path = match[2] or b"/"
+    if method == b"OPTIONS" and match[2] is None:
+        path = b"*"  # RFC 9112 3.2.4
+    return path if not path.startswith(b"?") else b"/" + path, match[1]
+
+
+def _with_host(head: RequestHead, host: bytes) -> RequestHead:
+    """The head with its Host replaced by the authority of its target (RFC 9112 3.2.2)."""
+    block = head.block
+    places = [(start, stop) for kind, start, stop in head.notes if kind == HOST]
+    start, stop = places[0] if places else (0, 0)
+    block = block[:start] + b"Host: " + host + b"\r\n" + block[stop:]
+    moved = _request_facts(head.method, head.target, head.minor, block)
+    assert moved is not None
+    return moved

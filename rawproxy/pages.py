@@ -1,0 +1,103 @@
+"""The responses rawproxy makes itself: short pages in HTML, JSON or plain text.
+
+They say what happened and a request id; the log line of that id names the cause. It never shows
+where an upstream is. Invariant: whatever is shown of a request is escaped for its format.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from http import HTTPStatus
+
+REASONS: dict[int, bytes] = {
+    **{status.value: status.phrase.encode() for status in HTTPStatus},
+    413: b"Content Too Large",  # RFC 9110 15.5.14 renamed it
+    421: b"Misdirected Request",
+}
+_SENTENCES = {
+    400: "The request could not be understood.",
+    408: "The request did not come to its end in time.",
+    413: "The request is too large.",
+    414: "The address is too long.",
+    417: "The request expects something that is not offered here.",
+    421: "No site of this name is served here.",
+    426: "The client must use another protocol.",
+    431: "The request's header fields are too large.",
+    500: "Something went wrong here.",
+    501: "This is not implemented here.",
+    502: "The site behind this server could not be reached or gave an invalid answer.",
+    503: "The site is too busy right now. Please try again in a moment.",
+    504: "The site behind this server did not answer in time.",
+    505: "This version of HTTP is not spoken here.",
+}
+_HTML = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{status} {reason}</title>
+<style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;max-width:34rem;\
+margin:15vh auto;padding:0 1rem}}h1{{font-size:1.5rem}}p{{margin:.5rem 0}}\
+small{{opacity:.7}}code{{font-size:.9em}}</style>
+<h1>{status} {reason}</h1>
+<p>{sentence}</p>{hint}
+<p><small>Request id <code>{request_id}</code></small></p>
+</html>
+"""
+_RANGE = re.compile(r"\s*([\w*.+-]+)/([\w*.+-]+)\s*(?:;(.*))?", re.DOTALL).fullmatch
+_QUALITY = re.compile(r";?\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)").search
+HTML, JSON, TEXT = "text/html", "application/json", "text/plain"
+_OFFERS = (TEXT, HTML, JSON)  # in the order of our preference, for curl and `Accept: */*`
+
+
+def render(status: int, accept: bytes, request_id: str, hint: str = "") -> tuple[bytes, bytes]:
+    """Content-Type and body of an error page, in the format that `Accept` likes best."""
+    reason = REASONS[status].decode()
+    sentence = _SENTENCES.get(status, reason + ".")
+    kind = negotiate(accept)
+    if kind == JSON:
+        facts = {"status": status, "error": reason, "message": sentence, "request_id": request_id}
+        if hint:
+            facts["hint"] = hint
+        return b"application/json", json.dumps(facts).encode() + b"\n"
+    if kind == HTML:
+        page = _HTML.format(
+            status=status,
+            reason=html.escape(reason),
+            sentence=html.escape(sentence),
+            hint=f"<p>{html.escape(hint)}</p>" if hint else "",
+            request_id=html.escape(request_id),
+        )
+        return b"text/html; charset=utf-8", page.encode("utf-8", "replace")
+    lines = [f"{status} {reason}", sentence, *([hint] if hint else []), f"Request id {request_id}"]
+    return b"text/plain; charset=utf-8", ("\n".join(lines) + "\n").encode("utf-8", "replace")
+
+
+def negotiate(accept: bytes) -> str:
+    """The media type to answer with (RFC 9110 12.5.1); plain text where nothing fits."""
+    ranges = [match for part in accept.decode("latin-1").split(",") if (match := _RANGE(part))]
+    best, best_quality = TEXT, 0.0
+    for offer in _OFFERS:
+        quality = _quality(offer, ranges)
+        if quality > best_quality:
+            best, best_quality = offer, quality
+    return best
+
+
+def _quality(offer: str, ranges: list[re.Match[str]]) -> float:
+    """How much of the Accept field likes `offer`: the most specific range that covers it."""
+    specific, quality = -1, 0.0
+    kind, _, sub = offer.partition("/")
+    for match in ranges:
+        if match[1].lower() not in (kind, "*") or match[2].lower() not in (sub, "*"):
+            continue
+        rank = (match[1] != "*") + (match[2] != "*")
+        if rank > specific:
+            weight = _QUALITY(match[3] or "")
+            specific, quality = rank, float(weight[1]) if weight else 1.0
+    return quality
+
+
+def redirect_body(location: bytes) -> bytes:
+    """The page of a 301, for whoever does not follow it by himself."""
+    where = html.escape(location.decode("latin-1"))
+    return f'<!doctype html><title>Moved</title><a href="{where}">{where}</a>\n'.encode()

@@ -1,0 +1,230 @@
+"""Header rewriting: block in, block out, for requests and for responses.
+
+Order, as RFC 9110 7.6.1 wants it: what Connection names goes first, then the hop-by-hop fields and
+whatever a peer that is not trusted said about forwarding; only then are our own fields appended,
+so that nothing a client sends can remove or precede them (CVE-2024-45410).
+
+It never looks at a body and never decides where a request goes. Invariants: the bytes of every
+field that stays are untouched and in order (RFC 9110 5.3); rewriting what was rewritten changes
+only the forwarded chain; nothing raises.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .config import Network
+from .head import (
+    CHUNKED,
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    FORWARDED_FOR,
+    FORWARDED_KEPT,
+    FORWARDED_REST,
+    HOST,
+    HSTS,
+    TRANSFER_ENCODING,
+    RequestHead,
+    ResponseHead,
+)
+
+CRLF = b"\r\n"
+_KEPT = (HOST, CONTENT_LENGTH)
+_CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
+_UPGRADE_LINES = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+_VIA = (b"Via: 1.0 rawproxy\r\n", b"Via: 1.1 rawproxy\r\n")  # RFC 9110 7.6.3: as received
+
+
+class Hop(NamedTuple):
+    """What one client connection means for the fields of its messages. Made once for each."""
+
+    peer: bytes  # the address as it goes into X-Forwarded-For
+    scheme: bytes
+    trusted: bool  # the peer's own forwarding fields are believed
+    append: bool  # --forwarded append
+    hsts: bytes | None  # the whole line to set; empty: cut the upstream's; None: leave it
+    lines: bytes  # X-Forwarded-For, -Proto and the beginning of -Host: ready for most requests
+
+
+def hop(peer: bytes, scheme: bytes, trusted: bool, append: bool, hsts: bytes | None) -> Hop:
+    """The facts of a connection from `peer`."""
+    lines = (
+        b"X-Forwarded-For: "
+        + peer
+        + b"\r\nX-Forwarded-Proto: "
+        + scheme
+        + b"\r\nX-Forwarded-Host: "
+    )
+    return Hop(peer, scheme, trusted, append, hsts, lines)
+
+
+def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
+    """The whole request head for the upstream, always HTTP/1.1.
+
+    `authority` becomes the Host of an HTTP/1.0 request that brought none.
+    """
+    block = head.block
+    kept: list[bytes] = []
+    at = 0
+    told = False  # did the peer say something about forwarding that may have to stay?
+    for kind, start, stop in head.notes:
+        if kind in _KEPT or (kind == EXPECT and head.expect):
+            continue
+        if kind >= FORWARDED_FOR:
+            told = True
+            if kind == FORWARDED_REST and hop.trusted:
+                continue
+        if at < start:
+            kept.append(block[at:start])
+        at = stop
+    kept.append(block[at:])
+    if head.nominated:
+        kept = [without(b"".join(kept), head.nominated)]
+    if not head.host:
+        kept.append(b"Host: " + authority + CRLF)
+    if told and (hop.trusted or hop.append):
+        kept.append(_chain(head, hop, authority))
+    else:
+        kept += (hop.lines, head.host or authority, CRLF)
+    kept.append(_VIA[head.minor])
+    if head.framing == CHUNKED:
+        kept.append(_CHUNKED_LINE)
+    elif head.upgrade:
+        kept.append(_UPGRADE_LINES)
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, head.target, b"".join(kept))
+
+
+def response(head: ResponseHead, hop: Hop) -> bytes:
+    """The block of a response for the client, without framing or Connection fields of ours."""
+    block = head.block
+    kept: list[bytes] = []
+    at = 0
+    hsts = hop.hsts
+    for kind, start, stop in head.notes:
+        if kind == CONTENT_LENGTH:
+            # RFC 9110 8.6: none in a 1xx or 204.
+            if head.status >= 200 and head.status != 204:
+                continue
+        elif kind != CONNECTION and (kind > HSTS or (kind == HSTS and hsts is None)):
+            continue
+        if at < start:
+            kept.append(block[at:start])
+        at = stop
+    kept.append(block[at:])
+    if head.nominated:
+        kept = [without(b"".join(kept), head.nominated)]
+    if hsts:
+        kept.append(hsts)
+    return b"".join(kept)
+
+
+def upgrade_lines(head: ResponseHead) -> bytes:
+    """The Connection and Upgrade fields of a 101, or of a 426 that names WebSocket."""
+    return _UPGRADE_LINES if head.upgrade == b"websocket" else b""
+
+
+def without(block: bytes, names: Iterable[bytes]) -> bytes:
+    """The block without the fields called `names` (lower case)."""
+    for name in names:
+        needle = b"\n" + name + b":"
+        at = 0
+        while (at := (b"\n" + block.lower()).find(needle, at)) >= 0:
+            block = block[:at] + block[block.find(b"\n", at) + 1 :]
+    return block
+
+
+def client_of(head: RequestHead, hop: Hop, trusted: tuple[Network, ...]) -> bytes:
+    """The client's address: the rightmost hop of X-Forwarded-For that is not a trusted proxy."""
+    if not hop.trusted:
+        return hop.peer
+    client = hop.peer
+    for entry in reversed(_said(head)[0].split(b",")):
+        address = address_of(entry)
+        if address is None:
+            break
+        client = str(address).encode()
+        if not is_trusted(address, trusted):
+            break
+    return client
+
+
+def address_of(entry: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address in one element of X-Forwarded-For: bare, `v4:port`, `[v6]` or `[v6]:port`."""
+    text = entry.strip().strip(b'"').decode("latin-1")
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped if mapped is not None else address
+
+
+def is_trusted(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: tuple[Network, ...]
+) -> bool:
+    """Whether `address` lies in one of the `--trusted-proxy` networks."""
+    return any(address in network for network in networks)
+
+
+def redirect_target(host: bytes, target: bytes, https_port: int) -> bytes:
+    """Where the plain listener sends a client: the requested host, over https.
+
+    A Host without a port came in on port 80, perhaps through a port mapping, so it goes to 443. A
+    Host that names our own port is answered with our own https port.
+    """
+    name, port = split_host(host)
+    suffix = b":%d" % https_port if port and https_port != 443 else b""
+    return b"https://" + name + suffix + (b"/" if target == b"*" else target)
+
+
+def split_host(host: bytes) -> tuple[bytes, bytes]:
+    """Name (brackets kept) and port of a Host value; the port may be empty."""
+    if host.endswith(b"]"):
+        return host, b""
+    name, colon, port = host.rpartition(b":")
+    return (name, port) if colon else (host, b"")
+
+
+def _said(head: RequestHead) -> tuple[bytes, dict[bytes, bytes]]:
+    """What the peer's own fields say: the X-Forwarded-For chain, and -Proto and -Host."""
+    chain: list[bytes] = []
+    lines: dict[bytes, bytes] = {}
+    for kind, start, stop in head.notes:
+        if kind in (FORWARDED_FOR, FORWARDED_KEPT):
+            name, _, value = head.block[start:stop].partition(b":")
+            name, value = name.lower(), value.strip()
+            if name in head.nominated or not value:
+                continue
+            if kind == FORWARDED_FOR:
+                chain.append(value)
+            else:
+                lines.setdefault(name, value)
+    return b", ".join(chain), lines
+
+
+def _chain(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
+    """X-Forwarded-* where what the peer said counts: one line each, the peer appended."""
+    chain, lines = _said(head)
+    if not hop.trusted:
+        lines = {}
+    return b"".join(
+        (
+            b"X-Forwarded-For: ",
+            chain + b", " + hop.peer if chain else hop.peer,
+            b"\r\nX-Forwarded-Proto: ",
+            lines.get(b"x-forwarded-proto", hop.scheme),
+            b"\r\nX-Forwarded-Host: ",
+            lines.get(b"x-forwarded-host", head.host or authority),
+            CRLF,
+        )
+    )
+
+
+assert TRANSFER_ENCODING < FORWARDED_FOR

@@ -1,0 +1,184 @@
+"""What all connections of one worker share: endpoints, clock, counters, the log.
+
+It never reads from a peer. Invariant: `clients` holds every client connection and tunnel that is
+open, so that the sweep and the drain reach all of them.
+
+The clock is coarse: `now` is set by the sweep, about once a second. Deadlines are fields on the
+connections that the same sweep compares with it; no timer is made for any request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from email.utils import formatdate
+from typing import Any, Protocol
+
+from . import rewrite
+from .balancer import round_robin
+from .config import Config
+from .head import RequestHead, parsers
+from .record import Counters, Entry, combined, stamp
+from .upstream import Endpoint
+
+log = logging.getLogger("rawproxy")
+SWEEP = 1.0  # seconds between two looks at all deadlines
+
+
+class Sweepable(Protocol):
+    """A client connection or tunnel, as the sweep sees it."""
+
+    def sweep(self, now: float) -> None: ...
+    def drain(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Service:
+    """The shared facts of one worker."""
+
+    def __init__(self, config: Config, write_log: Callable[[bytes], None] | None) -> None:
+        self.config = config
+        self.limits = config.limits
+        self.deadlines = config.deadlines
+        self.parse = parsers(config.parser)[0]
+        self.endpoints = [Endpoint(config, one, self.warn) for one in config.upstreams]
+        self.counters = Counters()
+        self.clients: set[Sweepable] = set()
+        self.draining = False
+        self.turn = 0
+        self.write_log = write_log
+        self.hsts = (
+            b"Strict-Transport-Security: %b\r\n" % config.hsts.encode() if config.hsts else None
+        )
+        self.names = frozenset(n.encode() for n in config.server_names if not n.startswith("*."))
+        self.wildcards = tuple(n[1:].encode() for n in config.server_names if n.startswith("*."))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._stamped = 0
+        self.now = 0.0
+        self.stamp = b""
+        self.date_line = b""
+        for endpoint in self.endpoints:
+            endpoint.on_room = _dial_for
+            endpoint.now = self._now
+
+    def start(self) -> None:
+        """Begin to sweep; called in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._tick()
+
+    def _now(self) -> float:
+        return self.now
+
+    def _tick(self) -> None:
+        """One sweep: the clock, the Date line, every deadline, every pool."""
+        now = self.now = self._loop.time()
+        wall = time.time()
+        self.date_line = b"Date: %b\r\n" % formatdate(wall, usegmt=True).encode()
+        self.stamp = stamp(wall, time.localtime(wall).tm_gmtoff)
+        for client in tuple(self.clients):
+            client.sweep(now)
+        for endpoint in self.endpoints:
+            for connection in endpoint.pool.expire(now):
+                connection.transport.close()
+        self._timer = self._loop.call_later(SWEEP, self._tick)
+
+    def stop(self) -> None:
+        """No more sweeps; idle upstream connections are closed, dials cancelled."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for endpoint in self.endpoints:
+            for connection in endpoint.pool.clear():
+                connection.transport.close()
+
+    def drain(self) -> None:
+        """Finish what is under way; keep nothing."""
+        self.draining = True
+        for endpoint in self.endpoints:
+            endpoint.draining = True
+        for client in tuple(self.clients):
+            client.drain()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a dial beside the connections' own calls; the reference keeps it alive."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def candidates(self) -> list[Endpoint]:
+        """The upstreams in the order in which to try them."""
+        endpoints = self.endpoints
+        if len(endpoints) == 1:
+            return endpoints
+        self.turn += 1
+        return [endpoints[index] for index in round_robin(len(endpoints), self.turn)]
+
+    def serves(self, host: bytes) -> bool:
+        """Whether `--server-name` lets `host` in; any host where none is given."""
+        if not self.names and not self.wildcards:
+            return True
+        name = rewrite.split_host(host)[0].lower().rstrip(b".")
+        return name in self.names or (name.endswith(self.wildcards) and not name.startswith(b"."))
+
+    def hop(self, peer: str | None, secure: bool) -> rewrite.Hop:
+        """The facts of a client connection from `peer` (None: a unix socket)."""
+        config = self.config
+        address = rewrite.address_of(peer.partition("%")[0].encode()) if peer else None
+        if address is None:
+            shown, trusted = b"unix:", False
+        else:
+            shown = str(address).encode()
+            trusted = bool(config.trusted_proxies) and rewrite.is_trusted(
+                address, config.trusted_proxies
+            )
+        # RFC 6797 7.2: no HSTS over plain http, unless a trusted proxy in front speaks TLS.
+        hsts = self.hsts if secure else None if trusted else b""
+        scheme = b"https" if secure else b"http"
+        return rewrite.hop(shown, scheme, trusted, config.forwarded == "append", hsts)
+
+    def warn(self, text: str) -> None:
+        """A warning for the admin."""
+        log.warning("%s", text)
+
+    def failed(self, request_id: str, status: int, subject: str, cause: str) -> None:
+        """One line with the cause of a generated error response."""
+        log.warning("%s %d %s: %s", request_id, status, subject, cause)
+
+    def record(
+        self, head: RequestHead, hop: rewrite.Hop, status: int, sent: int, version: bytes
+    ) -> None:
+        """One exchange has ended: count it and, if anybody reads the access log, write its line."""
+        counters = self.counters
+        counters.requests += 1
+        if self.write_log is None:
+            return
+        client = rewrite.client_of(head, hop, self.config.trusted_proxies)
+        self.write_log(
+            combined(
+                Entry(
+                    client,
+                    b"",
+                    head.method,
+                    head.target,
+                    version,
+                    status,
+                    sent,
+                    head.value(b"referer"),
+                    head.value(b"user-agent"),
+                ),
+                self.stamp,
+            )
+        )
+
+
+def _dial_for(ticket: Any) -> None:
+    """The pool has room again for the exchange that waits longest."""
+    ticket.on_room()
+
+
+__all__ = ["SWEEP", "Service", "Sweepable", "ipaddress", "log"]

@@ -1,0 +1,139 @@
+"""After a 101: two sockets, and nothing between them but bytes.
+
+Both transports get a new protocol; what either side had sent beyond its head is written first.
+A side that has ended is passed on as an end (half-close) where the other transport can do that;
+TLS cannot, so there the tunnel closes once what is under way has been written.
+
+It never looks into the bytes: WebSocket framing, masking and compression are the peers' business.
+Invariants: bytes keep their order and none is lost; the connection is never pooled again; the
+pool's place is given back exactly once; an idle tunnel ends after `Deadlines.tunnel_idle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from . import rewrite
+from .flow import WRITER_FULL, Valve
+from .head import RequestHead
+from .service import Service
+from .upstream import Endpoint
+
+Side = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent already
+
+
+class Splice(asyncio.Protocol):
+    """One side of a tunnel: what it reads, the other side writes."""
+
+    __slots__ = ("ended", "other", "received", "transport", "tunnel", "valve", "write")
+
+    other: Splice
+
+    def __init__(self, tunnel: Tunnel, transport: asyncio.Transport, valve: Valve) -> None:
+        self.tunnel = tunnel
+        self.transport = transport
+        self.valve = valve
+        self.write = transport.write
+        self.received = 0
+        self.ended = False
+
+    def data_received(self, data: bytes) -> None:
+        self.received += len(data)
+        self.tunnel.active = True
+        self.other.write(data)
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        other = self.other
+        if other.ended or not other.transport.can_write_eof():
+            other.transport.close()
+            return False
+        other.transport.write_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended = True
+        if exc is not None:
+            self.other.transport.abort()
+        else:
+            self.other.transport.close()
+        self.tunnel.lost()
+
+    def pause_writing(self) -> None:
+        self.other.valve.close(WRITER_FULL)
+
+    def resume_writing(self) -> None:
+        self.tunnel.active = True
+        self.other.valve.open(WRITER_FULL)
+
+
+class Tunnel:
+    """A pair of spliced connections."""
+
+    __slots__ = (
+        "active", "client", "deadline", "endpoint", "head", "hop", "open", "service", "upstream",
+    )  # fmt: skip
+
+    client: Splice
+    upstream: Splice
+
+    def __init__(
+        self, service: Service, head: RequestHead, hop: rewrite.Hop, endpoint: Endpoint
+    ) -> None:
+        self.service = service
+        self.head = head
+        self.hop = hop
+        self.endpoint = endpoint
+        self.active = True
+        self.open = 2
+        self.deadline = 0.0
+
+    def splice(self, client: Side, upstream: Side) -> None:
+        """Swap the protocols; leftovers first."""
+        self.client = Splice(self, client[0], client[1])
+        self.upstream = Splice(self, upstream[0], upstream[1])
+        self.client.other, self.upstream.other = self.upstream, self.client
+        self.service.clients.add(self)
+        self.service.counters.tunnels += 1
+        for splice, (transport, valve, early) in (
+            (self.client, client),
+            (self.upstream, upstream),
+        ):
+            transport.set_protocol(splice)
+            if early:
+                splice.data_received(early)
+            valve.open(~WRITER_FULL)
+        # What paused a writer before the swap was told to the old protocol.
+        for splice in (self.client, self.upstream):
+            if splice.transport.get_write_buffer_size() == 0:
+                splice.other.valve.open(WRITER_FULL)
+            if splice.transport.is_closing():
+                splice.other.transport.close()
+
+    def lost(self) -> None:
+        """One side has gone for good."""
+        self.open -= 1
+        if self.open:
+            return
+        self.service.clients.discard(self)
+        self.service.counters.tunnels -= 1
+        self.endpoint.give_up_dial()
+        self.service.record(self.head, self.hop, 101, self.upstream.received, b"HTTP/1.1")
+
+    def sweep(self, now: float) -> None:
+        """Called about once a second: an idle tunnel ends."""
+        if self.active:
+            self.active = False
+            self.deadline = now + self.service.deadlines.tunnel_idle
+        elif now >= self.deadline:
+            self.abort()
+
+    def drain(self) -> None:
+        """The worker stops."""
+        self.client.transport.close()
+        self.upstream.transport.close()
+
+    def abort(self) -> None:
+        """Cut both sides."""
+        self.client.transport.abort()
+        self.upstream.transport.abort()

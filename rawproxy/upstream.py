@@ -1,0 +1,385 @@
+"""Connections to one upstream: dialling them, reading responses, telling whether to reuse them.
+
+`Endpoint` is one `--upstream`: its pool, its trust and how to dial it. `UpstreamConnection` reads
+responses and hands them to the exchange that holds it, by straight calls:
+
+    on_interim(head)            a 1xx other than 101
+    on_switch(head, rest)       a 101 and what came behind it
+    on_response(head, framing, payload, ended)
+    on_payload(payload, ended, trailers)
+    on_lost(error)              the connection ended first
+
+It never decides about retries and never rewrites. Invariants: a connection without an exchange is
+in the pool or closed; bytes or an end of file while idle evict it (RFC 9112 9.2); what follows a
+response's last byte makes the connection unfit for reuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import aiohappyeyeballs
+
+from .body import BodyError, ChunkedBody, CloseBody, LengthBody
+from .config import Config, Limits, Upstream
+from .errors import DialError, ProxyError, StaleError, UpstreamError
+from .flow import WRITER_FULL, Valve
+from .head import (
+    CHUNKED,
+    ResponseHead,
+    find_response,
+    parsers,
+    response_framing,
+)
+from .pool import Pool
+from .trust import UpstreamTrust
+
+Stepper = LengthBody | ChunkedBody | CloseBody
+FIRST_ATTEMPT_DELAY = 0.25  # seconds before the next address is tried too (RFC 8305 5)
+
+
+class Holder(Protocol):
+    """The exchange, as its upstream connection sees it."""
+
+    method: bytes
+
+    def on_interim(self, head: ResponseHead) -> None: ...
+    def on_switch(self, head: ResponseHead, rest: bytes) -> None: ...
+    def on_response(
+        self, head: ResponseHead, framing: int, payload: bytes, ended: bool
+    ) -> None: ...
+    def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None: ...
+    def on_lost(self, error: ProxyError) -> None: ...
+    def on_upstream_writable(self, writable: bool) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to an upstream."""
+
+    __slots__ = (
+        "body", "buffer", "endpoint", "holder", "idle_since", "known_head", "known_raw",
+        "limits", "lost", "parse", "reusable", "served", "transport", "valve",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+    valve: Valve
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        # of the connection
+        self.endpoint = endpoint
+        self.limits: Limits = endpoint.limits
+        self.parse: Callable[[bytes], ResponseHead] = endpoint.parse
+        self.idle_since = 0.0
+        self.served = 0  # responses read to their end
+        self.lost = False
+        self.known_raw = b""  # the last head, and what it was read as: heads tend to repeat
+        self.known_head: ResponseHead | None = None
+        # of the response being read
+        self.holder: Holder | None = None
+        self.buffer = b""  # of a head that is not whole
+        self.body: Stepper | None = None
+        self.reusable = False
+
+    def __repr__(self) -> str:
+        state = "lost" if self.lost else "busy" if self.holder else "idle"
+        return f"<UpstreamConnection {self.endpoint.upstream.url} {state} served={self.served}>"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
+        self.transport = transport
+        self.valve = Valve(transport)
+
+    def let_go(self) -> None:
+        """The exchange is done: idle, or closed where the connection is not fit for another."""
+        self.holder = None
+        self.endpoint.settle(self)
+
+    def drop(self) -> None:
+        """Close at once, whatever is under way; the peer sees a reset rather than a clean end."""
+        self.holder = None
+        self.reusable = False
+        self.transport.abort()
+        self.endpoint.settle(self)
+
+    def stale(self) -> bool:
+        """Whether anything can be read: on a connection that ought to be silent, that is the end.
+
+        One system call, so it is asked only for requests that could not be retried (RFC 9110
+        9.2.2).
+        """
+        if self.lost or self.transport.is_closing():
+            return True
+        sock = self.transport.get_extra_info("socket")
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        return bool(poll.poll(0))
+
+    def data_received(self, data: bytes) -> None:
+        holder = self.holder
+        if holder is None:
+            self.reusable = False
+            if not self.lost:
+                self.endpoint.evict(self)
+            return
+        try:
+            if self.body is None:
+                self._read_head(holder, self.buffer + data if self.buffer else data)
+            else:
+                payload, rest = self.body.feed(data)
+                if rest is None:
+                    holder.on_payload(payload, False, b"")
+                else:
+                    self._ended(self.reusable and not rest)
+                    holder.on_payload(payload, True, self.trailers())
+        except BodyError as error:
+            self._fail(UpstreamError(f"the response body is malformed: {error}"))
+        except UpstreamError as error:
+            self._fail(error)
+
+    def trailers(self) -> bytes:
+        """The trailer block of the body that has just ended."""
+        body, self.body = self.body, None
+        return body.trailers if body is not None else b""
+
+    def _read_head(self, holder: Holder, data: bytes) -> None:
+        while True:
+            known = self.known_head
+            if known is not None and data.startswith(self.known_raw):
+                head, stop = known, len(self.known_raw)
+            else:
+                stop = find_response(data, self.limits)
+                if not stop:
+                    self.buffer = data
+                    return
+                raw = data[:stop]
+                head = self.parse(raw)
+                if head.status >= 200:
+                    self.known_raw, self.known_head = raw, head
+            self.buffer = b""
+            if head.status >= 200:
+                break
+            data = data[stop:]
+            if head.status == 101:
+                holder.on_switch(head, data)
+                return
+            holder.on_interim(head)
+            if not data or self.holder is not holder:
+                return
+        self._read_body(holder, head, data, stop)
+
+    def _read_body(self, holder: Holder, head: ResponseHead, data: bytes, stop: int) -> None:
+        framing = response_framing(head, holder.method)
+        self.reusable = not head.close
+        if framing >= 0:
+            whole = stop + framing
+            size = len(data)
+            if size >= whole:
+                self._ended(self.reusable and size == whole)
+                holder.on_response(head, framing, data[stop:whole], True)
+                return
+            self.body = LengthBody(framing - size + stop)
+            holder.on_response(head, framing, data[stop:], False)
+            return
+        if framing == CHUNKED:
+            self.body = ChunkedBody(self.limits.chunk_line, self.limits.trailers)
+        else:
+            self.body = CloseBody()
+            self.reusable = False
+        payload, rest = self.body.feed(data[stop:])
+        if rest is None:
+            holder.on_response(head, framing, payload, False)
+            return
+        self._ended(self.reusable and not rest)
+        trailers = self.trailers()
+        if trailers:
+            holder.on_response(head, framing, payload, False)
+            if self.holder is holder:
+                holder.on_payload(b"", True, trailers)
+        else:
+            holder.on_response(head, framing, payload, True)
+
+    def _ended(self, reusable: bool) -> None:
+        self.served += 1
+        self.reusable = reusable
+
+    def _fail(self, error: ProxyError) -> None:
+        holder = self.holder
+        self.holder = None
+        self.reusable = False
+        self.transport.abort()
+        if holder is not None:
+            holder.on_lost(error)
+
+    def eof_received(self) -> bool:
+        self.connection_ended(None)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connection_ended(exc)
+        self.lost = True
+
+    def connection_ended(self, exc: Exception | None) -> None:
+        """The upstream closed, cleanly (`exc` is None) or not."""
+        holder, self.holder = self.holder, None
+        self.reusable = False
+        if holder is None:
+            if not self.lost:
+                self.endpoint.evict(self)
+            return
+        how = "reset the connection" if exc is not None else "closed the connection"
+        if self.body is None and not self.buffer:
+            holder.on_lost(StaleError(f"the upstream {how} before its response"))
+        elif self.body is None:
+            holder.on_lost(UpstreamError(f"the upstream {how} within its response head"))
+        elif isinstance(self.body, CloseBody) and exc is None:
+            self.body = None
+            holder.on_payload(b"", True, b"")
+        else:
+            holder.on_lost(UpstreamError(f"the upstream {how} within its response body"))
+
+    def pause_writing(self) -> None:
+        if self.holder is not None:
+            self.holder.on_upstream_writable(False)
+
+    def resume_writing(self) -> None:
+        if self.holder is not None:
+            self.holder.on_upstream_writable(True)
+
+    def throttle(self, full: bool) -> None:
+        """The client cannot take more (or can again)."""
+        if full:
+            self.valve.close(WRITER_FULL)
+        else:
+            self.valve.open(WRITER_FULL)
+
+
+class Endpoint:
+    """One `--upstream`: its pool, and how a connection to it is made."""
+
+    def __init__(self, config: Config, upstream: Upstream, warn: Callable[[str], None]) -> None:
+        self.upstream = upstream
+        self.limits = config.limits
+        self.parse = parsers(config.parser)[1]
+        self.deadline = config.deadlines.connect
+        self.warn = warn
+        self.pool: Pool[UpstreamConnection, Any] = Pool(
+            config.max_upstream, config.keepalive, config.keepalive_idle, config.limits.queue
+        )
+        self.server_name = config.upstream_name or upstream.host
+        self.trust: UpstreamTrust | None = None
+        if upstream.tls:
+            self.trust = UpstreamTrust(
+                config.upstream_verify, config.upstream_pins, self.server_name, upstream.url
+            )
+        self.authority = authority(upstream)
+        self.on_room: Callable[[Any], None] = lambda ticket: None  # set by the service
+        self.now: Callable[[], float] = lambda: 0.0
+        self.draining = False
+
+    def settle(self, connection: UpstreamConnection) -> None:
+        """A connection that was busy is free: to the next ticket, to the pool, or closed."""
+        if connection.reusable and not connection.lost and not self.draining:
+            ticket = self.pool.release(connection, self.now())
+            if ticket is not None:
+                ticket.on_connection(connection)
+            return
+        connection.transport.close()
+        ticket = self.pool.discard()
+        if ticket is not None:
+            self.on_room(ticket)
+
+    def give_up_dial(self) -> None:
+        """A dial that counted as busy came to nothing."""
+        ticket = self.pool.discard()
+        if ticket is not None:
+            self.on_room(ticket)
+
+    def evict(self, connection: UpstreamConnection) -> None:
+        """An idle connection spoke or ended: it is no longer to be used."""
+        self.pool.evict(connection)
+        connection.transport.close()
+
+    async def dial(self) -> UpstreamConnection:
+        """A new connection, its TLS handshake done. Raises `DialError` (502 or 504)."""
+        try:
+            async with asyncio.timeout(self.deadline):
+                return await self._dial()
+        except TimeoutError:
+            raise DialError(f"no connection within {self.deadline:g} s", 504) from None
+        except UnicodeError as error:
+            raise DialError(f"the upstream's name cannot be resolved: {error}") from None
+        except (OSError, ssl.SSLError) as error:
+            raise DialError(self.explain(error)) from None
+
+    def explain(self, error: BaseException) -> str:
+        """Why a dial failed, in the admin's words."""
+        if self.trust is not None and not isinstance(error, socket.gaierror):
+            return self.trust.explain(error)
+        reason = getattr(error, "strerror", None) or str(error)
+        return f"cannot connect: {reason}"
+
+    async def _dial(self) -> UpstreamConnection:
+        if self.trust is None:
+            return await self._connect(None)
+        context: ssl.SSLContext | None = self.trust.first()
+        while context is not None:
+            try:
+                connection = await self._connect(context)
+            except (OSError, ssl.SSLError) as error:
+                context = self.trust.after(error, context)
+                if context is None:
+                    raise
+                continue
+            tls = connection.transport.get_extra_info("ssl_object")
+            try:
+                warning = self.trust.judge(tls.getpeercert(binary_form=True) or b"", context)
+            except DialError as error:
+                connection.transport.abort()
+                context = self.trust.after(error, context)
+                if context is None:
+                    raise
+                continue
+            if warning is not None:
+                self.warn(warning)
+            return connection
+        raise DialError("the upstream's certificate was not accepted")
+
+    async def _connect(self, context: ssl.SSLContext | None) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        name = self.server_name if context is not None else None
+        made: list[UpstreamConnection] = []
+
+        def protocol() -> UpstreamConnection:
+            made.append(UpstreamConnection(self))
+            return made[0]
+
+        if self.upstream.path is not None:
+            await loop.create_unix_connection(protocol, self.upstream.path)
+            return made[0]
+        host, port = self.upstream.host, self.upstream.port
+        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        sock = await aiohappyeyeballs.start_connection(
+            addresses, happy_eyeballs_delay=FIRST_ATTEMPT_DELAY, interleave=1
+        )
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await loop.create_connection(protocol, sock=sock, ssl=context, server_hostname=name)
+        except BaseException:
+            sock.close()
+            raise
+        return made[0]
+
+
+def authority(upstream: Upstream) -> bytes:
+    """The Host value that names `upstream` itself, for requests that bring none."""
+    if upstream.path is not None:
+        return b"localhost"
+    host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+    if upstream.port == (443 if upstream.tls else 80):
+        return host.encode("ascii")
+    return f"{host}:{upstream.port}".encode("ascii")

@@ -1,0 +1,108 @@
+"""The two lanes: whatever the fast one accepts, h11 accepts as the same head."""
+
+import string
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rawproxy import head as heads
+from rawproxy.config import Limits
+from rawproxy.errors import ProxyError
+
+TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
+NAMES = (
+    "Host|Connection|Content-Length|Transfer-Encoding|Upgrade|Expect|TE|Keep-Alive|Cookie|Via|Date"
+    "|Proxy-Authorization|X-Forwarded-For|X-Forwarded-Proto|x_forwarded_for|X-Real-IP|HOST"
+    "|Strict-Transport-Security|cONTENT-lENGTH"
+).split("|")
+VALUES = (
+    "h|a.b:80|5|0|5, 5|+5|chunked|Chunked|gzip, chunked|close||keep-alive|Upgrade, X-A|websocket"
+    "|h2c|100-continue|[::1]:8| x|y |\tz"
+).split("|")
+names = st.one_of(
+    st.sampled_from(NAMES),
+    st.text(TOKEN, min_size=1, max_size=12),
+)
+values = st.one_of(
+    st.sampled_from(VALUES),
+    st.text(st.characters(max_codepoint=255), max_size=24),
+)
+separators = st.sampled_from([": ", ": ", ": ", ":", ":  ", " : ", ":\t"])
+ends = st.sampled_from(["\r\n"] * 12 + ["\n", "\r", "\r\n ", "\r\n\r\n"])
+fields = st.lists(st.tuples(names, separators, values, ends).map("".join), max_size=6).map("".join)
+targets = st.one_of(
+    st.sampled_from(
+        ["/", "*", "/a?b#c", "http://h/", "https://h:1", "h:443", "//", "/\xe4", "/a b"]
+    ),
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12).map("/".__add__),
+)
+methods = st.sampled_from(
+    ["GET", "POST", "HEAD", "OPTIONS", "CONNECT", "get", "PRI", "M-SEARCH", "G(T", ""]
+)
+versions = st.sampled_from(["1.1"] * 8 + ["1.0", "1.2", "2.0", "1", "1.11"])
+request_lines = st.tuples(methods, targets, versions).map(
+    lambda p: f"{p[0]} {p[1]} HTTP/{p[2]}\r\n"
+)
+requests = st.tuples(request_lines, st.sampled_from(["", "Host: h\r\n"]), fields).map(
+    lambda parts: ("".join(parts) + "\r\n").encode("latin-1")
+)
+statuses = st.one_of(
+    st.integers(90, 1010).map(str), st.sampled_from(["200", "101", "204", "304", "20", "2 0"])
+)
+reasons = st.one_of(
+    st.sampled_from([" OK", " ", "", "  OK", " OK ", " Not Found"]), st.text(TOKEN).map(" ".__add__)
+)
+responses = st.tuples(versions, statuses, reasons, fields).map(
+    lambda p: f"HTTP/{p[0]} {p[1]}{p[2]}\r\n{p[3]}\r\n".encode("latin-1")
+)
+
+
+def outcome(parse, raw):
+    """The head, or which error and status; any other exception is a bug."""
+    try:
+        return parse(raw)
+    except ProxyError as error:
+        return type(error), error.status
+
+
+def first_head(raw: bytes) -> bytes:
+    raw += b"\r\n\r\n"
+    return raw[: raw.index(b"\r\n\r\n") + 4]
+
+
+@given(requests)
+@example(b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n")
+@example(b"GET / HTTP/1.1\r\nHost: h\r\nX: a \r\n\r\n")
+@example(b"\r\n\r\n")
+def test_requests_fast_lane_agrees_with_h11(raw):
+    raw = first_head(raw)
+    assert outcome(heads.parse_request, raw) == outcome(heads.reference_request, raw)
+
+
+@given(responses)
+@example(b"HTTP/1.1 200 \r\n\r\n")
+@example(b"HTTP/1.1 200\r\n\r\n")
+@example(b"\r\n\r\n")
+def test_responses_fast_lane_agrees_with_h11(raw):
+    raw = first_head(raw)
+    assert outcome(heads.parse_response, raw) == outcome(heads.reference_response, raw)
+
+
+@given(requests)
+def test_an_accepted_block_reads_as_itself(raw):
+    head = outcome(heads.parse_request, first_head(raw))
+    if isinstance(head, heads.RequestHead):
+        again = b"%b %b HTTP/1.%d\r\n%b\r\n" % (head.method, head.target, head.minor, head.block)
+        assert heads.parse_request(again) == head
+
+
+@given(requests, st.data())
+def test_a_head_may_come_in_any_pieces(raw, data):
+    """Until the blank line, `find_request` says 0 or refuses; it never finds a shorter head."""
+    whole = first_head(raw)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    early = outcome(lambda part: heads.find_request(part, Limits()), whole[:cut])
+    if early == 0:
+        assert heads.find_request(whole + b"rest", Limits()) == len(whole)
+    else:
+        assert early == outcome(heads.parse_request, whole)

@@ -1,0 +1,103 @@
+"""Body framing: rules 4 to 7 and 26, at every split."""
+
+import pytest
+
+from rawproxy.body import BodyError, ChunkedBody, CloseBody, LengthBody, encode_chunk, last_chunk
+
+
+def chunked() -> ChunkedBody:
+    return ChunkedBody(64, 256)
+
+
+def run(body, *parts: bytes) -> tuple[bytes, bytes | None]:
+    """The payload of all parts, and what followed the body."""
+    got = []
+    for number, part in enumerate(parts):
+        payload, rest = body.feed(part)
+        got.append(payload)
+        if rest is not None:
+            return b"".join(got), rest + b"".join(parts[number + 1 :])
+    return b"".join(got), None
+
+
+def test_length():
+    body = LengthBody(5)
+    assert body.feed(b"abc") == (b"abc", None)
+    with pytest.raises(BodyError, match="2 bytes are missing"):
+        body.eof()
+    assert body.feed(b"deGET") == (b"de", b"GET")
+    body.eof()
+    assert LengthBody(2).feed(b"ab") == (b"ab", b"")
+    assert LengthBody(0).feed(b"x") == (b"", b"x")
+
+
+def test_until_close():
+    body = CloseBody()
+    assert body.feed(b"abc") == (b"abc", None)
+    body.eof()
+
+
+WHOLE = [
+    (b"0\r\n\r\n", b"", b""),
+    (b"5\r\nhello\r\n0\r\n\r\n", b"hello", b""),
+    (b"A\r\n0123456789\r\n00a\r\n0123456789\r\n000\r\n\r\n", b"0123456789" * 2, b""),
+    (b'1;a=b; c="d \t\xff"\r\nx\r\n0;last\r\n\r\n', b"x", b""),
+    (
+        b"1\r\nx\r\n0\r\nX-Sum: 1\r\nB:  two words \t\r\nE:\r\n\r\n",
+        b"x",
+        b"X-Sum: 1\r\nB: two words\r\nE: \r\n",
+    ),
+    (
+        b"0\r\nContent-Length: 5\r\nX-Forwarded-For: a\r\nGood: g\r\nSet-Cookie: a\r\n\r\n",
+        b"",
+        b"Good: g\r\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "payload", "trailers"), WHOLE)
+def test_chunked_at_every_split(raw, payload, trailers):
+    for cut in range(len(raw) + 1):
+        body = chunked()
+        got, rest = run(body, *[part for part in (raw[:cut], raw[cut:] + b"next") if part])
+        assert (got, rest, body.trailers) == (payload, b"next", trailers)
+    body = chunked()
+    assert run(body, *[raw[i : i + 1] for i in range(len(raw))]) == (payload, b"")
+    assert body.trailers == trailers
+
+
+BROKEN = [
+    b"0x5\r\nhello\r\n", b"5_0\r\n", b"+5\r\n", b"-1\r\n", b" 5\r\n", b"5 \r\nhello\r\n", b"5 ;a\r\nhello\r\n", b"\r\n", b"g\r\n",
+    b"1" * 16 + b"\r\n", b"5\nhello\r\n", b"5\rXhello\r\n", b"5;a\nhello\r\n", b"5;a\x00b\r\n", b"5;a\rb\r\n",
+    b"5\r\nhelloX\r\n", b"5\r\nhello\n0\r\n\r\n", b"5\r\nhello\rX", b"5\r\nhelloworld\r\n",
+    b"5;" + b"a" * 80, b"5;" + b"a" * 80 + b"\r\n",
+    b"0\r\nX : y\r\n\r\n", b"0\r\n folded\r\n\r\n", b"0\r\nX: y\r\n z\r\n\r\n", b"0\r\nnonsense\r\n\r\n",
+    b"0\r\nX: a\x00b\r\n\r\n", b"0\r\nX: a\nY: b\r\n\r\n", b"0\r\nX: a\rb\r\n\r\n", b"0\r\nX: " + b"a" * 300,
+    b"0\r\nX: " + b"a" * 300 + b"\r\n\r\n", b"0\r\n\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", BROKEN)
+def test_broken_chunks_are_refused_at_every_split(raw):
+    for parts in ([raw], [raw[i : i + 1] for i in range(len(raw))]):
+        with pytest.raises(BodyError):
+            run(chunked(), *parts)
+
+
+def test_extensions_are_bounded_in_total():
+    body = chunked()
+    with pytest.raises(BodyError, match="extensions"):
+        body.feed((b"1;" + b"a" * 50 + b"\r\nx\r\n") * 2000)
+
+
+def test_a_chunked_body_has_an_end_of_its_own():
+    body = chunked()
+    body.feed(b"5\r\nhello\r\n")
+    with pytest.raises(BodyError):
+        body.eof()
+
+
+def test_encoding():
+    assert encode_chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
+    assert last_chunk(b"") == b"0\r\n\r\n"
+    assert last_chunk(b"A: b\r\n") == b"0\r\nA: b\r\n\r\n"

@@ -1,0 +1,352 @@
+"""Heads: the rules of the protocol, over both lanes. Rule numbers are those of the threat table."""
+
+import pytest
+
+from rawproxy import head as heads
+from rawproxy.config import Limits
+from rawproxy.errors import ClientError, UpstreamError
+from rawproxy.head import CHUNKED, UNTIL_CLOSE
+
+LIMITS = Limits()
+LANES = [heads.parse_request, heads.reference_request]
+RESPONSE_LANES = [heads.parse_response, heads.reference_response]
+
+
+def req(*lines: bytes, start: bytes = b"GET / HTTP/1.1", host: bytes | None = b"Host: h") -> bytes:
+    fields = ([host] if host is not None else []) + list(lines)
+    return b"\r\n".join([start, *fields]) + b"\r\n\r\n"
+
+
+def res(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK") -> bytes:
+    return b"\r\n".join([start, *lines]) + b"\r\n\r\n"
+
+
+REFUSED = [
+    # rule, raw head, status
+    ("1", req(b"Content-Length: 5", b"Transfer-Encoding: chunked"), 400),
+    ("2", req(b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.0"), 400),
+    ("3 xchunked", req(b"Transfer-Encoding: xchunked"), 501),
+    ("3 identity", req(b"Transfer-Encoding: identity"), 501),
+    ("3 comma", req(b"Transfer-Encoding: chunked,"), 501),
+    ("3 list", req(b"Transfer-Encoding: gzip, chunked"), 501),
+    ("3 doubled", req(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), 501),
+    ("3 control", req(b"Transfer-Encoding: \x0bchunked"), 400),
+    ("4 plus", req(b"Content-Length: +5"), 400),
+    ("4 minus", req(b"Content-Length: -5"), 400),
+    ("4 hex", req(b"Content-Length: 0x5"), 400),
+    ("4 underscore", req(b"Content-Length: 5_0"), 400),
+    ("4 empty", req(b"Content-Length: "), 400),
+    ("4 blank", req(b"Content-Length: 5 5"), 400),
+    ("4 list", req(b"Content-Length: 5, 6"), 400),
+    ("4 twice", req(b"Content-Length: 5", b"Content-Length: 6"), 400),
+    ("4 long", req(b"Content-Length: " + b"9" * 19), 400),
+    ("8 bare LF", b"GET / HTTP/1.1\nHost: h\r\n\r\n", 400),
+    ("8 bare LF in fields", b"GET / HTTP/1.1\r\nHost: h\nX: y\r\n\r\n", 400),
+    ("9 NUL", req(b"X: a\x00b"), 400),
+    ("9 bare CR", req(b"X: a\rb"), 400),
+    ("9 control", req(b"X: a\x01b"), 400),
+    ("9 DEL", req(b"X: a\x7fb"), 400),
+    ("10 space before colon", req(b"X : a"), 400),
+    ("10 leading space", b"GET / HTTP/1.1\r\n Host: h\r\n\r\n", 400),
+    ("11 obs-fold", req(b"X: a", b" b"), 400),
+    ("12 missing", req(host=None), 400),
+    ("12 repeated", req(b"Host: h"), 400),
+    ("12 empty", req(host=b"Host: "), 400),
+    ("12 path", req(host=b"Host: h/x"), 400),
+    ("12 userinfo", req(host=b"Host: u@h"), 400),
+    ("12 port", req(host=b"Host: h:8o"), 400),
+    ("12 list", req(host=b"Host: a, b"), 400),
+    ("12 open bracket", req(host=b"Host: [::1"), 400),
+    ("13 userinfo", req(start=b"GET http://u@h/ HTTP/1.1"), 400),
+    ("13 no host", req(start=b"GET http:/// HTTP/1.1"), 400),
+    ("13 scheme", req(start=b"GET ftp://h/ HTTP/1.1"), 400),
+    ("14 no slash", req(start=b"GET index HTTP/1.1"), 400),
+    ("14 asterisk", req(start=b"GET * HTTP/1.1"), 400),
+    ("14 fragment", req(start=b"GET /a#b HTTP/1.1"), 400),
+    ("14 non-ASCII", req(start=b"GET /\xe4 HTTP/1.1"), 400),
+    ("15 CONNECT", req(start=b"CONNECT h:443 HTTP/1.1"), 501),
+    ("16 preface", b"PRI * HTTP/2.0\r\n\r\n", 505),
+    ("16 0.9", req(start=b"GET / HTTP/0.9"), 505),
+    ("16 1.2", req(start=b"GET / HTTP/1.2"), 505),
+    ("16 2", req(start=b"GET / HTTP/2"), 505),
+    ("16 no version", req(start=b"GET /"), 400),
+    ("method", req(start=b"G(T / HTTP/1.1"), 400),
+    ("two blanks", req(start=b"GET  / HTTP/1.1"), 400),
+    ("no colon", req(b"nonsense"), 400),
+    ("expect", req(b"Expect: 200-maybe"), 417),
+    ("expect twice", req(b"Expect: 100-continue", b"Expect: 100-continue"), 400),
+]
+
+
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize(("rule", "raw", "status"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_refused(rule, raw, status, lane):
+    with pytest.raises(ClientError) as caught:
+        lane(raw)
+    assert caught.value.status == status
+
+
+def test_h11_refuses_what_it_alone_can_see():
+    # A blank line where h11 wants a request line; our own look at the line lets it by.
+    with pytest.raises(ClientError):
+        heads.reference_request(b"GET /\x80 HTTP/1.1\r\n\r\n")
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_browser_request(lane):
+    raw = req(b"User-Agent: x y", b"Connection: keep-alive", b"Empty: ", host=b"Host: a.b:8443")
+    head = lane(raw)
+    assert (head.method, head.target, head.minor, head.host) == (b"GET", b"/", 1, b"a.b:8443")
+    assert head.framing == 0
+    assert not head.close
+    assert not head.expect
+    assert head.nominated == ()
+    block = b"Host: a.b:8443\r\nUser-Agent: x y\r\nConnection: keep-alive\r\nEmpty: \r\n"
+    assert head.block == block
+    assert head.value(b"user-agent") == b"x y"
+    assert head.value(b"user") == b""
+
+
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize(
+    ("line", "framing"),
+    [
+        (b"Content-Length: 5", 5),
+        (b"Content-Length:5", 5),
+        (b"Content-Length: 5, 5", 5),
+        (b"Transfer-Encoding: chunked", CHUNKED),
+        (b"Transfer-Encoding: Chunked", CHUNKED),
+        (b"Transfer-Encoding:\tchunked ", CHUNKED),
+    ],
+)
+def test_framing(lane, line, framing):
+    assert lane(req(line)).framing == framing
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_equal_lengths_collapse(lane):
+    head = lane(req(b"Content-Length: 5", b"content-length: 5"))
+    assert head.framing == 5
+    assert head.block == b"Host: h\r\nContent-Length: 5\r\n"
+
+
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize(
+    ("start", "line", "close", "nominated"),
+    [
+        (b"GET / HTTP/1.1", b"Connection: close", True, ()),
+        (b"GET / HTTP/1.1", b"Connection: Keep-Alive, X-Secret,, cookie", False, (b"cookie", b"x-secret")),
+        (b"GET / HTTP/1.1", b"Connection: host, content-length", False, ()),
+        (b"GET / HTTP/1.0", b"X: y", True, ()),
+        (b"GET / HTTP/1.0", b"Connection: keep-alive", False, ()),
+        (b"GET / HTTP/1.0", b"Connection: Keep-Alive", False, ()),
+    ],
+)  # fmt: skip
+def test_connection(lane, start, line, close, nominated):
+    head = lane(req(line, start=start))
+    assert head.close is close
+    assert head.nominated == nominated
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_connection_fields_add_up(lane):
+    assert lane(req(b"Connection: keep-alive", b"Connection: close")).close
+
+
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize(
+    ("raw", "token"),
+    [
+        (req(b"Connection: Upgrade", b"Upgrade: websocket"), b"websocket"),
+        (req(b"Connection: keep-alive, Upgrade", b"Upgrade: WebSocket"), b"websocket"),
+        (req(b"Connection: Upgrade", b"Upgrade: h2c", b"Upgrade: websocket"), b"websocket"),
+        (req(b"Connection: Upgrade", b"Upgrade: h2c"), b""),
+        (req(b"Upgrade: websocket"), b""),
+        (req(b"Connection: close", b"Upgrade: websocket"), b""),
+        (req(b"Connection: Upgrade"), b""),
+        (req(b"Connection: Upgrade", b"Upgrade: websocket", b"Content-Length: 3"), b""),
+        (req(b"Connection: Upgrade", b"Upgrade: websocket", start=b"POST / HTTP/1.1"), b""),
+        (req(b"Connection: Upgrade", b"Upgrade: websocket", start=b"GET / HTTP/1.0"), b""),
+    ],
+)
+def test_rule_33_upgrade(lane, raw, token):
+    assert lane(raw).upgrade == token
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_expect(lane):
+    assert lane(req(b"Expect: 100-Continue")).expect
+    assert not lane(req(b"Expect: 100-continue", start=b"POST / HTTP/1.0")).expect
+
+
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize(
+    ("start", "target", "host"),
+    [
+        (b"GET http://other:81/a?b HTTP/1.1", b"/a?b", b"other:81"),
+        (b"GET HTTPS://other HTTP/1.1", b"/", b"other"),
+        (b"GET http://other?q HTTP/1.1", b"/?q", b"other"),
+        (b"GET http://[::1]:81/ HTTP/1.1", b"/", b"[::1]:81"),
+        (b"OPTIONS http://other HTTP/1.1", b"*", b"other"),
+        (b"OPTIONS * HTTP/1.1", b"*", b"h"),
+        (b"X-ODD /a%2fb/../c//d;e|f HTTP/1.1", b"/a%2fb/../c//d;e|f", b"h"),
+    ],
+)
+def test_rule_13_and_23_targets(lane, start, target, host):
+    head = lane(req(b"X: y", start=start))
+    assert (head.target, head.host) == (target, host)
+    assert head.value(b"host") == host
+    assert head.value(b"x") == b"y"
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_http_1_0_without_host(lane):
+    assert lane(req(start=b"GET / HTTP/1.0", host=None)).host == b""
+    assert lane(req(start=b"GET http://a/ HTTP/1.0", host=None)).host == b"a"
+
+
+# ── where a head ends, and its limits ───────────────────────────────────────────────────────────
+
+
+def test_find_request():
+    raw = req(b"X: y")
+    assert heads.find_request(raw, LIMITS) == len(raw)
+    assert heads.find_request(raw + b"more", LIMITS) == len(raw)
+    for cut in range(len(raw)):
+        assert heads.find_request(raw[:cut], LIMITS) == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET / HTTP/1.1\nHost: h\n\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01", 400),
+        (b"GET /" + b"a" * LIMITS.start_line, 414),
+        (b"GET /" + b"a" * LIMITS.start_line + b" HTTP/1.1\r\nHost: h\r\n\r\n", 414),
+        (req(b"X: " + b"a" * LIMITS.head), 431),
+        (req(b"X: " + b"a" * LIMITS.head)[:-2], 431),
+        (req(*[b"X: y"] * (LIMITS.fields + 1)), 431),
+    ],
+)
+def test_rule_18_limits_of_a_request(data, status):
+    with pytest.raises(ClientError) as caught:
+        heads.find_request(data, LIMITS)
+    assert caught.value.status == status
+
+
+def test_as_many_fields_as_allowed():
+    raw = req(*[b"X: y"] * (LIMITS.fields - 1))
+    assert heads.find_request(raw, LIMITS) == len(raw)
+    big = req(b"X: " + b"a" * (LIMITS.start_line + 1))
+    assert heads.find_request(big, LIMITS) == len(big)
+
+
+def test_find_response():
+    raw = res(b"X: y")
+    assert heads.find_response(raw + b"more", LIMITS) == len(raw)
+    for cut in range(len(raw)):
+        assert heads.find_response(raw[:cut], LIMITS) == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SSH-2.0-OpenSSH",
+        b"HTTP/2 200 OK\r\n",
+        b"HTTP/1.1 200 OK\nX: y\n\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * LIMITS.response_head,
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * LIMITS.response_head + b"\r\n\r\n",
+    ],
+)
+def test_find_response_refuses(data):
+    with pytest.raises(UpstreamError):
+        heads.find_response(data, LIMITS)
+
+
+def test_rule_32_large_response_heads_pass():
+    raw = res(b"X: " + b"a" * 65536)
+    assert heads.find_response(raw, LIMITS) == len(raw)
+    assert heads.parse_response(raw).status == 200
+
+
+# ── responses ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("lane", RESPONSE_LANES)
+@pytest.mark.parametrize(
+    "raw",
+    [
+        res(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+        res(b"Content-Length: 5", b"Content-Length: 6"),
+        res(b"Content-Length: +5"),
+        res(b"Content-Length: " + b"9" * 19),
+        res(b"Transfer-Encoding: gzip"),
+        res(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
+        res(b"Transfer-Encoding: chunked", start=b"HTTP/1.0 200 OK"),
+        res(b"Transfer-Encoding: chunked", start=b"HTTP/1.1 204 No Content"),
+        res(b"Transfer-Encoding: chunked", start=b"HTTP/1.1 103 Early"),
+        res(b"X: a", b" folded"),
+        res(b"X: a\x00"),
+        res(b"X : a"),
+        res(start=b"HTTP/1.1 099 Low"),
+        res(start=b"HTTP/1.1 2000 OK"),
+        res(start=b"HTTP/1.1 OK"),
+        res(start=b"HTTP/3.0 200 OK"),
+        res(start=b"ICY 200 OK"),
+    ],
+)
+def test_rule_29_refused_responses(lane, raw):
+    with pytest.raises(UpstreamError) as caught:
+        lane(raw)
+    assert caught.value.status == 502
+
+
+@pytest.mark.parametrize("lane", RESPONSE_LANES)
+@pytest.mark.parametrize(
+    ("raw", "framing", "close"),
+    [
+        (res(b"Content-Length: 5"), 5, False),
+        (res(b"Content-Length: 5", b"content-length: 5"), 5, False),
+        (res(b"Transfer-Encoding: chunked"), CHUNKED, False),
+        (res(b"Transfer-Encoding: CHUNKED"), CHUNKED, False),
+        (res(), UNTIL_CLOSE, False),
+        (res(b"Connection: close"), UNTIL_CLOSE, True),
+        (res(b"Content-Length: 5", start=b"HTTP/1.0 200 OK"), 5, True),
+        (res(b"Connection: keep-alive", start=b"HTTP/1.0 200 OK"), UNTIL_CLOSE, False),
+    ],
+)
+def test_response_framing(lane, raw, framing, close):
+    head = lane(raw)
+    assert (head.framing, head.close) == (framing, close)
+
+
+@pytest.mark.parametrize("lane", RESPONSE_LANES)
+def test_response_facts(lane):
+    head = lane(res(b"Date: today", b"Connection: X-Hop", b"Set-Cookie: a=\xff"))
+    assert (head.status, head.reason, head.dated) == (200, b"OK", True)
+    assert head.nominated == (b"x-hop",)
+    assert head.value(b"set-cookie") == b"a=\xff"
+    switch = lane(res(b"Upgrade: WebSocket", start=b"HTTP/1.1 101 Switching Protocols"))
+    assert (switch.status, switch.upgrade, switch.dated) == (101, b"websocket", False)
+    assert lane(res(start=b"HTTP/1.1 200 ")).reason == b""
+    assert lane(res(start=b"HTTP/1.1 404 Not  Found")).reason == b"Not  Found"
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "framing"),
+    [
+        (b"200 OK", b"GET", 5),
+        (b"200 OK", b"HEAD", 0),
+        (b"304 Not Modified", b"GET", 0),
+        (b"204 No Content", b"GET", 0),
+        (b"103 Early Hints", b"GET", 0),
+    ],
+)
+def test_bodyless_responses(status, method, framing):
+    head = heads.parse_response(res(b"Content-Length: 5", start=b"HTTP/1.1 " + status))
+    assert heads.response_framing(head, method) == framing
+
+
+def test_parsers():
+    assert heads.parsers("auto") == (heads.parse_request, heads.parse_response)
+    assert heads.parsers("h11") == (heads.reference_request, heads.reference_response)

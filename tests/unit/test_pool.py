@@ -1,0 +1,104 @@
+"""The pool's decisions; its reprs tell the story."""
+
+from rawproxy.pool import DIAL, FULL, WINDOW, Pool
+
+
+class Conn:
+    idle_since = 0.0
+
+
+def pool(limit=2, keepalive=1, idle_timeout=60.0, queue=1) -> "Pool[Conn, str]":
+    return Pool(limit, keepalive, idle_timeout, queue)
+
+
+def filled(count: int, **options) -> tuple["Pool[Conn, str]", list[Conn]]:
+    made = pool(limit=count, **options)
+    conns = [Conn() for _ in range(count)]
+    for _ in conns:
+        assert made.checkout() is DIAL
+    for number, conn in enumerate(conns):
+        assert made.release(conn, float(number)) is None
+    return made, conns
+
+
+def test_last_in_first_out():
+    p, conns = filled(3)
+    assert p.checkout() is conns[2]
+    assert p.checkout() is conns[1]
+    assert repr(p) == "<Pool busy=2 idle=1 waiting=0 limit=3>"
+
+
+def test_at_the_limit_tickets_wait_in_a_bounded_queue():
+    p = pool()
+    assert p.checkout() is DIAL
+    assert p.checkout() is DIAL
+    assert p.checkout() is FULL
+    assert p.wait("first")
+    assert not p.wait("second")
+    assert repr(p) == "<Pool busy=2 idle=0 waiting=1 limit=2>"
+    conn = Conn()
+    assert p.release(conn, 1.0) == "first"
+    assert repr(p) == "<Pool busy=2 idle=0 waiting=0 limit=2>"
+    assert p.release(conn, 1.0) is None
+    assert p.checkout() is conn
+
+
+def test_a_connection_that_ends_makes_room_for_the_one_who_waits():
+    p = pool(limit=1)
+    assert p.checkout() is DIAL
+    assert p.wait("ticket")
+    assert p.discard() == "ticket"
+    assert repr(p) == "<Pool busy=1 idle=0 waiting=0 limit=1>"
+    assert p.discard() is None
+    assert repr(p) == "<Pool busy=0 idle=0 waiting=0 limit=1>"
+
+
+def test_who_gives_up_no_longer_waits():
+    p = pool(limit=1)
+    p.checkout()
+    p.wait("ticket")
+    assert p.forget("ticket")
+    assert not p.forget("ticket")
+
+
+def test_fresh_passes_idle_connections_by():
+    p, _ = filled(2)
+    p.limit = 3
+    assert p.fresh() is DIAL
+    assert p.fresh() is FULL
+
+
+def test_eviction():
+    p, conns = filled(2)
+    assert p.evict(conns[0])
+    assert not p.evict(conns[0])
+    assert p.idle == [conns[1]]
+
+
+def test_demand_keeps_connections_and_rest_lets_them_go():
+    p, conns = filled(4, keepalive=1)
+    assert p.expire(4.0) == []  # all four were needed a moment ago
+    assert p.expire(WINDOW) == []  # and still count in the window before
+    assert p.expire(2 * WINDOW) == conns[:3]
+    assert p.idle == conns[3:]
+
+
+def test_demand_counts_what_is_busy_now():
+    p, conns = filled(3, keepalive=0)
+    assert p.checkout() is conns[2]
+    p.expire(WINDOW)
+    assert p.idle == conns[:2]  # three at the peak, one busy: two may be needed again
+    assert p.expire(2 * WINDOW) == conns[:2]
+
+
+def test_idle_for_too_long():
+    p, conns = filled(3, keepalive=3, idle_timeout=5.0)
+    assert p.expire(6.0) == conns[:2]
+    assert p.expire(6.5) == []
+    assert p.expire(7.0) == conns[2:]
+
+
+def test_clear():
+    p, conns = filled(2)
+    assert p.clear() == conns
+    assert p.idle == []

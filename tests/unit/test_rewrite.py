@@ -1,0 +1,212 @@
+"""Header rewriting: rules 21 to 29."""
+
+import ipaddress
+
+import pytest
+
+from rawproxy import rewrite
+from rawproxy.head import parse_request, parse_response
+
+HSTS = b"Strict-Transport-Security: max-age=1\r\n"
+TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8::/32"))
+
+
+def hop(trusted=False, append=False, hsts=b"", peer=b"192.0.2.1", scheme=b"https"):
+    return rewrite.hop(peer, scheme, trusted, append, hsts)
+
+
+def request(*lines: bytes, start: bytes = b"GET / HTTP/1.1", **facts) -> list[bytes]:
+    host = [b"Host: a.b:8443"] if facts.pop("host", True) else []
+    raw = b"\r\n".join([start, *host, *lines]) + b"\r\n\r\n"
+    out = rewrite.request(parse_request(raw), hop(**facts), b"up:9443")
+    assert out.endswith(b"\r\n\r\n")
+    return out[:-4].split(b"\r\n")
+
+
+def response(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK", **facts) -> list[bytes]:
+    raw = b"\r\n".join([start, *lines]) + b"\r\n\r\n"
+    return rewrite.response(parse_response(raw), hop(**facts)).split(b"\r\n")[:-1]
+
+
+OURS = [
+    b"X-Forwarded-For: 192.0.2.1",
+    b"X-Forwarded-Proto: https",
+    b"X-Forwarded-Host: a.b:8443",
+    b"Via: 1.1 rawproxy",
+]
+
+
+def test_what_an_upstream_sees():
+    lines = request(b"Accept: */*", b"Connection: keep-alive", b"Cookie: a=b", b"X-A: 1", b"X-A: 2")
+    assert lines == [
+        b"GET / HTTP/1.1", b"Host: a.b:8443", b"Accept: */*", b"Cookie: a=b", b"X-A: 1", b"X-A: 2",
+        *OURS,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Connection: close",
+        b"Keep-Alive: timeout=5",
+        b"Proxy-Connection: keep-alive",
+        b"Proxy-Authorization: Basic x",
+        b"TE: trailers",
+        b"Upgrade: h2c",
+        b"X-Forwarded-For: 1.1.1.1",
+        b"X-Forwarded-Proto: ftp",
+        b"X-Forwarded-Host: evil",
+        b"X-Forwarded-Port: 1",
+        b"X-Forwarded-Anything: 1",
+        b"Forwarded: for=1.1.1.1",
+        b"X-Real-IP: 1.1.1.1",
+        b"X_Forwarded_For: 1.1.1.1",
+        b"X-Forwarded_Proto: ftp",
+        b"x_real_ip: 1.1.1.1",
+    ],
+)
+def test_rules_21_and_22_what_an_upstream_never_sees(line):
+    assert request(line, b"X: y") == [b"GET / HTTP/1.1", b"Host: a.b:8443", b"X: y", *OURS]
+
+
+def test_rule_21_connection_names_fields():
+    lines = request(
+        b"Connection: X-Secret, X-Forwarded-Proto, Host", b"X-Secret: 1", b"x-secret: 2", b"X: y"
+    )
+    assert lines == [b"GET / HTTP/1.1", b"Host: a.b:8443", b"X: y", *OURS]
+
+
+def test_append_keeps_the_chain_only():
+    lines = request(
+        b"X-Forwarded-For: 1.1.1.1",
+        b"X-Forwarded-Proto: ftp",
+        b"X-Forwarded-For: 2.2.2.2",
+        append=True,
+    )
+    assert lines[2:] == [b"X-Forwarded-For: 1.1.1.1, 2.2.2.2, 192.0.2.1", *OURS[1:]]
+
+
+def test_a_trusted_peer_is_believed():
+    lines = request(
+        b"X-Forwarded-For: 1.1.1.1", b"X-Forwarded-Proto: http", b"X-Forwarded-Host: outer",
+        b"X-Forwarded-Port: 80", b"X_Forwarded_Proto: ftp", trusted=True,
+    )  # fmt: skip
+    assert lines[2:] == [
+        b"X-Forwarded-Port: 80",
+        b"X-Forwarded-For: 1.1.1.1, 192.0.2.1",
+        b"X-Forwarded-Proto: http",
+        b"X-Forwarded-Host: outer",
+        OURS[3],
+    ]
+
+
+def test_a_trusted_peer_that_nominates_its_own_chain_loses_it():
+    lines = request(
+        b"Connection: X-Forwarded-For",
+        b"X-Forwarded-For: 1.1.1.1",
+        b"X-Forwarded-Proto: ",
+        trusted=True,
+    )
+    assert lines[2:] == OURS
+
+
+def test_rule_27_the_message_is_framed_by_us():
+    lines = request(b"Transfer-Encoding: Chunked", start=b"POST / HTTP/1.1")
+    assert lines[-1] == b"Transfer-Encoding: chunked"
+    assert len(lines) == 7
+    assert request(b"Content-Length: 5", start=b"POST / HTTP/1.1")[2] == b"Content-Length: 5"
+
+
+def test_rule_33_upgrade():
+    lines = request(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: k")
+    assert lines[2:] == [
+        b"Sec-WebSocket-Key: k",
+        *OURS,
+        b"Connection: Upgrade",
+        b"Upgrade: websocket",
+    ]
+
+
+def test_expect_passes_but_not_from_http_1_0():
+    assert b"Expect: 100-continue" in request(b"Expect: 100-continue")
+    assert b"Expect: 100-continue" not in request(b"Expect: 100-continue", start=b"POST / HTTP/1.0")
+
+
+def test_http_1_0_goes_on_as_1_1_with_a_host():
+    lines = request(start=b"GET / HTTP/1.0", host=False)
+    assert lines == [
+        b"GET / HTTP/1.1", b"Host: up:9443", *OURS[:2], b"X-Forwarded-Host: up:9443", b"Via: 1.0 rawproxy",
+    ]  # fmt: skip
+    lines = request(b"X-Forwarded-For: 1.1.1.1", start=b"GET / HTTP/1.0", host=False, append=True)
+    assert lines[4] == b"X-Forwarded-Host: up:9443"
+
+
+def test_responses():
+    lines = response(
+        b"Server: s", b"Connection: X-Hop", b"Keep-Alive: timeout=5", b"X-Hop: 1", b"Content-Length: 5",
+        b"Strict-Transport-Security: theirs", b"Proxy-Authenticate: Basic", b"Set-Cookie: a", b"Set-Cookie: b",
+        hsts=HSTS,
+    )  # fmt: skip
+    assert lines == [
+        b"Server: s",
+        b"Content-Length: 5",
+        b"Set-Cookie: a",
+        b"Set-Cookie: b",
+        HSTS[:-2],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hsts", "expected"),
+    [(HSTS, [HSTS[:-2]]), (b"", []), (None, [b"Strict-Transport-Security: theirs"])],
+)
+def test_hsts(hsts, expected):
+    assert response(b"Strict-Transport-Security: theirs", hsts=hsts) == expected
+
+
+def test_no_length_where_there_may_be_none():
+    assert response(b"Content-Length: 0", start=b"HTTP/1.1 204 No Content") == []
+    assert response(b"Content-Length: 9", start=b"HTTP/1.1 304 Not Modified") == [
+        b"Content-Length: 9"
+    ]
+    assert response(b"Transfer-Encoding: chunked") == []
+
+
+def test_upgrade_lines():
+    switch = parse_response(b"HTTP/1.1 101 S\r\nUpgrade: WebSocket\r\n\r\n")
+    assert rewrite.upgrade_lines(switch) == b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    assert (
+        rewrite.upgrade_lines(parse_response(b"HTTP/1.1 426 U\r\nUpgrade: TLS/1.0\r\n\r\n")) == b""
+    )
+
+
+@pytest.mark.parametrize(
+    ("chain", "trusted", "client"),
+    [
+        (b"1.1.1.1", False, b"192.0.2.1"),
+        (b"1.1.1.1", True, b"1.1.1.1"),
+        (b"9.9.9.9, 1.1.1.1, 10.0.0.1, 10.2.3.4", True, b"1.1.1.1"),
+        (b"9.9.9.9, 1.1.1.1:4711, [2001:db8::1]:443", True, b"1.1.1.1"),
+        (b"10.0.0.3", True, b"10.0.0.3"),
+        (b"1.1.1.1, nonsense, 10.0.0.1", True, b"10.0.0.1"),
+        (b"::ffff:1.1.1.1", True, b"1.1.1.1"),
+        (b'"[2001:db9::1]"', True, b"2001:db9::1"),
+    ],
+)
+def test_rule_22_the_client_is_the_rightmost_untrusted_hop(chain, trusted, client):
+    head = parse_request(b"GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: " + chain + b"\r\n\r\n")
+    assert rewrite.client_of(head, hop(trusted=trusted), TRUSTED) == client
+
+
+@pytest.mark.parametrize(
+    ("host", "target", "port", "location"),
+    [
+        (b"a.b", b"/x?y", 8443, b"https://a.b/x?y"),
+        (b"a.b:8080", b"/x", 8443, b"https://a.b:8443/x"),
+        (b"a.b:80", b"/x", 443, b"https://a.b/x"),
+        (b"[::1]", b"/", 8443, b"https://[::1]/"),
+        (b"[::1]:8080", b"*", 8443, b"https://[::1]:8443/"),
+    ],
+)
+def test_redirect_target(host, target, port, location):
+    assert rewrite.redirect_target(host, target, port) == location

@@ -1,0 +1,58 @@
+"""Modules of a few lines: balancer, handshake, errors."""
+
+import pytest
+
+from rawproxy.balancer import round_robin
+from rawproxy.errors import (
+    CapacityError,
+    ClientError,
+    DialError,
+    ProxyError,
+    Retry,
+    Source,
+    StaleError,
+)
+from rawproxy.handshake import check_switch
+from rawproxy.head import parse_request, parse_response
+
+
+def test_round_robin_names_every_candidate_once():
+    assert list(round_robin(1, 7)) == [0]
+    assert [round_robin(3, turn) for turn in range(3)] == [(0, 1, 2), (1, 2, 0), (2, 0, 1)]
+
+
+ASKED = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+GRANTED = b"Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted", "wrong"),
+    [
+        (ASKED, GRANTED, None),
+        (b"", GRANTED, "a 101 that nobody asked for"),
+        (
+            ASKED,
+            GRANTED.replace(b"websocket", b"h2c"),
+            "a 101 to 'h2c' where websocket was asked for",
+        ),
+        (
+            ASKED,
+            GRANTED.replace(b"s3p", b"S3P"),
+            "the Sec-WebSocket-Accept of the 101 does not match the request's key",
+        ),
+    ],
+)
+def test_rule_34_only_the_upgrade_that_was_asked_for(asked, granted, wrong):
+    request = parse_request(b"GET / HTTP/1.1\r\nHost: h\r\n" + asked + b"\r\n")
+    response = parse_response(b"HTTP/1.1 101 S\r\n" + granted + b"\r\n")
+    assert check_switch(request, response) == wrong
+
+
+def test_errors_know_source_retry_and_status():
+    assert (ProxyError("x").status, ProxyError("x").source) == (500, Source.PROXY)
+    assert (ClientError("x").status, ClientError("x", 431).status) == (400, 431)
+    assert (DialError("x").status, DialError("x").retry) == (502, Retry.YES)
+    assert StaleError("x").retry is Retry.IF_REUSED
+    assert repr(CapacityError("full")) == "CapacityError(503, 'full')"
