@@ -112,9 +112,15 @@ class ClientConnection(asyncio.Protocol):
             self._drop_body(data)
 
     def eof_received(self) -> bool:
-        """The client sends no more. What it has asked for whole is still answered."""
+        """The client sends no more: it half-closed, or it has gone, which looks the same.
+
+        What it asked for whole is still answered, as long as the answer comes along: the first
+        write to a client that has gone ends the exchange, and so does `Deadlines.linger` of
+        silence.
+        """
         if self.phase is ANSWER and not self.secure and not self._upgrading():
             self.closing = True
+            self.deadline = self.service.now + self.service.deadlines.linger
             return True
         if self.phase is BODY:
             self._client_failed(ClientError("the client closed within the request body"))
@@ -314,6 +320,8 @@ class ClientConnection(asyncio.Protocol):
     def send_payload(self, payload: bytes) -> None:
         """More of the response's body."""
         self.sent += len(payload)
+        if self.deadline and self.phase is ANSWER:  # half-closed, but the answer comes along
+            self.deadline = self.service.now + self.service.deadlines.linger
         self.transport.write(encode_chunk(payload) if self.chunked else payload)
 
     def send_end(self, trailers: bytes) -> None:
@@ -402,6 +410,8 @@ class ClientConnection(asyncio.Protocol):
     def exchange_done(self) -> None:
         """The exchange has ended: record it, then the next request or the end."""
         self.exchange = None
+        if self.valve.reasons:
+            self.valve.open(~0)
         head = self.head
         if head is not None:
             version = _VERSIONS[head.minor]
@@ -410,7 +420,6 @@ class ClientConnection(asyncio.Protocol):
             return
         if self.phase is BODY and not self.closing:
             self.phase = DRAIN
-            self.valve.open(~0)
             self.deadline = self.service.now + self.service.deadlines.linger
         elif self.closing:
             self._close()
@@ -424,7 +433,6 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = self.service.now + self.service.deadlines.client_idle
         if self.buffer and not self.parsing:
             data, self.buffer = self.buffer, b""
-            self.valve.open(PIPELINED)
             self._read_requests(data)
 
     def _worth_draining(self) -> bool:

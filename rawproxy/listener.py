@@ -89,13 +89,14 @@ class Listener:
     async def _serve(self, sock: socket.socket) -> None:
         service, context = self.service, self.context
         secure = context is not None
-        deadline = service.deadlines.tls_handshake if secure else None
+        deadlines = service.deadlines
         try:
             await self._loop.connect_accepted_socket(
                 lambda: ClientConnection(service, secure, self.redirect),
                 sock,
                 ssl=context,
-                ssl_handshake_timeout=deadline,
+                ssl_handshake_timeout=deadlines.tls_handshake if secure else None,
+                ssl_shutdown_timeout=deadlines.linger if secure else None,
             )
         except (OSError, ssl.SSLError) as error:  # the client's doing, TimeoutError included
             service.counters.handshakes_failed += 1

@@ -10,7 +10,6 @@ connections that the same sweep compares with it; no timer is made for any reque
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -21,7 +20,7 @@ from . import rewrite
 from .balancer import round_robin
 from .config import Config
 from .head import RequestHead, parsers
-from .record import Counters, Entry, combined, stamp
+from .record import Counters, Entry, basic_user, combined, stamp
 from .upstream import Endpoint
 
 log = logging.getLogger("rawproxy")
@@ -39,8 +38,11 @@ class Sweepable(Protocol):
 class Service:
     """The shared facts of one worker."""
 
-    def __init__(self, config: Config, write_log: Callable[[bytes], None] | None) -> None:
+    def __init__(
+        self, config: Config, write_log: Callable[[bytes], None] | None, every: float = SWEEP
+    ) -> None:
         self.config = config
+        self.every = every
         self.limits = config.limits
         self.deadlines = config.deadlines
         self.parse = parsers(config.parser)[0]
@@ -84,7 +86,7 @@ class Service:
         for endpoint in self.endpoints:
             for connection in endpoint.pool.expire(now):
                 connection.transport.close()
-        self._timer = self._loop.call_later(SWEEP, self._tick)
+        self._timer = self._loop.call_later(self.every, self._tick)
 
     def stop(self) -> None:
         """No more sweeps; idle upstream connections are closed, dials cancelled."""
@@ -162,7 +164,7 @@ class Service:
             combined(
                 Entry(
                     client,
-                    b"",
+                    basic_user(head.value(b"authorization")),
                     head.method,
                     head.target,
                     version,
@@ -179,6 +181,3 @@ class Service:
 def _dial_for(ticket: Any) -> None:
     """The pool has room again for the exchange that waits longest."""
     ticket.on_room()
-
-
-__all__ = ["SWEEP", "Service", "Sweepable", "ipaddress", "log"]

@@ -106,6 +106,14 @@ class UpstreamTrust:
             )
         return None
 
+    def remember(self, context: ssl.SSLContext, tls: ssl.SSLObject | None) -> None:
+        """Keep the session of a good connection for the next handshake with `context`.
+
+        To be called once data has come: TLS 1.3 sends its tickets after the handshake.
+        """
+        if tls is not None and isinstance(context, SessionContext):
+            context.session = tls.session
+
     def explain(self, error: BaseException) -> str:
         """Why a handshake failed, and what to type."""
         text = str(error)
@@ -118,7 +126,8 @@ class UpstreamTrust:
             plain = "http://" + self.url.removeprefix("https://")
             return f"the upstream speaks plain HTTP on that port; use --upstream {plain}"
         if isinstance(error, ssl.SSLError):
-            return f"the TLS handshake with the upstream failed: {error.reason or text}"
+            reason = getattr(error, "reason", None) or text
+            return f"the TLS handshake with the upstream failed: {reason}"
         return f"cannot connect: {getattr(error, 'strerror', None) or text or type(error).__name__}"
 
 

@@ -44,6 +44,7 @@ class Splice(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.ended = True
+        self.tunnel.active = True
         other = self.other
         if other.ended or not other.transport.can_write_eof():
             other.transport.close()
@@ -124,7 +125,10 @@ class Tunnel:
         """Called about once a second: an idle tunnel ends."""
         if self.active:
             self.active = False
-            self.deadline = now + self.service.deadlines.tunnel_idle
+            deadlines = self.service.deadlines
+            half = self.client.ended or self.upstream.ended
+            # A side that has ended and one that says nothing are soon nobody's tunnel.
+            self.deadline = now + (deadlines.response_body if half else deadlines.tunnel_idle)
         elif now >= self.deadline:
             self.abort()
 

@@ -40,6 +40,7 @@ from .pool import Pool
 from .trust import UpstreamTrust
 
 Stepper = LengthBody | ChunkedBody | CloseBody
+SHUTDOWN = 5.0  # seconds for the upstream's close_notify before the connection is cut
 FIRST_ATTEMPT_DELAY = 0.25  # seconds before the next address is tried too (RFC 8305 5)
 
 
@@ -204,6 +205,8 @@ class UpstreamConnection(asyncio.Protocol):
             holder.on_response(head, framing, payload, True)
 
     def _ended(self, reusable: bool) -> None:
+        if not self.served:
+            self.endpoint.remember(self)
         self.served += 1
         self.reusable = reusable
 
@@ -316,6 +319,12 @@ class Endpoint:
         except (OSError, ssl.SSLError) as error:
             raise DialError(self.explain(error)) from None
 
+    def remember(self, connection: UpstreamConnection) -> None:
+        """A response came to its end: its TLS session is worth resuming."""
+        if self.trust is not None:
+            tls = connection.transport.get_extra_info("ssl_object")
+            self.trust.remember(tls.context, tls)
+
     def explain(self, error: BaseException) -> str:
         """Why a dial failed, in the admin's words."""
         if self.trust is not None and not isinstance(error, socket.gaierror):
@@ -368,7 +377,13 @@ class Endpoint:
         )
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            await loop.create_connection(protocol, sock=sock, ssl=context, server_hostname=name)
+            await loop.create_connection(
+                protocol,
+                sock=sock,
+                ssl=context,
+                server_hostname=name,
+                ssl_shutdown_timeout=SHUTDOWN if context is not None else None,
+            )
         except BaseException:
             sock.close()
             raise
