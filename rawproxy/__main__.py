@@ -6,12 +6,17 @@ An OPENSSL_CONF that the admin has set is respected.
 """
 
 import os
+import sys
 
 
 def main() -> None:
     """Run the command line."""
     conf = os.path.join(os.path.dirname(os.path.abspath(__file__)), "openssl.cnf")
-    os.environ.setdefault("OPENSSL_CONF", conf)
+    if "OPENSSL_CONF" not in os.environ:
+        os.environ["OPENSSL_CONF"] = conf
+        if "_ssl" in sys.modules or "_hashlib" in sys.modules:
+            # Something that starts with the interpreter has loaded OpenSSL already: begin again.
+            os.execv(sys.executable, sys.orig_argv)
     from .cli import main as command
 
     command()

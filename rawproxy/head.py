@@ -234,8 +234,7 @@ def reference_response(raw: bytes) -> ResponseHead:
         event = law.next_event()
     except h11.RemoteProtocolError as error:
         raise UpstreamError(f"the response head is malformed: {error}") from None
-    if not isinstance(event, h11.Response | h11.InformationalResponse):
-        raise UpstreamError("the response head is malformed")
+    assert isinstance(event, h11.Response | h11.InformationalResponse), event
     if event.http_version not in (b"1.0", b"1.1"):
         raise UpstreamError(f"the response is HTTP/{event.http_version.decode()}")
     block = b"".join([b"%b: %b\r\n" % pair for pair in event.headers.raw_items()])

@@ -91,6 +91,15 @@ def test_demand_counts_what_is_busy_now():
     assert p.expire(2 * WINDOW) == conns[:2]
 
 
+def test_a_peak_made_of_idle_connections_counts():
+    p, conns = filled(2, keepalive=0)
+    p.expire(WINDOW)
+    p.expire(2 * WINDOW - 1)
+    p.peak = 0
+    assert p.checkout() is conns[1]
+    assert p.peak == 1
+
+
 def test_idle_for_too_long():
     p, conns = filled(3, keepalive=3, idle_timeout=5.0)
     assert p.expire(6.0) == conns[:2]

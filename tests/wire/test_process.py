@@ -204,6 +204,9 @@ def test_unix_sockets_on_both_sides(tmp_path):
         async def upstream(reader, writer):
             assert b"X-Forwarded-For: unix:\r\n" in await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
 
         server = await asyncio.start_unix_server(upstream, back)
         process = start(
@@ -219,6 +222,7 @@ def test_unix_sockets_on_both_sides(tmp_path):
         writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
         writer.close()
+        await writer.wait_closed()
         await asyncio.to_thread(stop, process)
         server.close()
 
