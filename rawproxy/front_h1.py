@@ -337,8 +337,8 @@ class ClientConnection(asyncio.Protocol):
         accept = head.value(b"accept") if head is not None else b""
         kind, page = pages.render(error.status, accept, request_id, hint)
         extra = b"Cache-Control: no-store\r\nX-Request-Id: %b\r\n" % request_id.encode()
-        self._reply(error.status, extra + b"Content-Type: %b\r\n" % kind, page)
         self.service.failed(request_id, error.status, self._subject(), error.detail)
+        self._reply(error.status, extra + b"Content-Type: %b\r\n" % kind, page)
 
     def _redirect(self, head: RequestHead) -> None:
         if not head.host:

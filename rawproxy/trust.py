@@ -7,147 +7,294 @@
                    for the life of the process; another is refused unless the store passes it
 
 Decisions only: it never dials. The dialer asks `first` for a context, tells `after` of a failure
-(which may give a context for a second try), and lets `judge` look at the certificate before a byte
-is sent. Invariant: in no mode but `off` does a connection carry a request whose certificate was
-neither verified nor pinned.
+(which may give a context for another try), and lets `judge` look at the certificate before a byte
+is sent. In auto mode which context it was says how far a dial has come; several are under way at
+once, so nothing else may:
+
+    strict   --verification fails--> lenient        (passes: the leaf is known as verified)
+    lenient  --judge refuses-------> recheck        (passes: pinned, or the pinned one)
+    recheck  --verification fails--> DialError      (passes: as strict)
+
+Invariant: in no mode but `off` does a connection carry a request whose certificate was neither
+verified nor pinned. A session is offered again only to the name and by the context it came from.
 """
 
 from __future__ import annotations
 
+import enum
+import functools
 import hashlib
+import os
 import ssl
 
 from .errors import ConfigError, DialError
 
-_PLAIN = (
-    "WRONG_VERSION_NUMBER",
-    "HTTP_REQUEST",
-    "RECORD_LAYER_FAILURE",
-    "PACKET_LENGTH_TOO_LONG",
-    "HTTPS_PROXY_REQUEST",
-    "wrong version number",
-    "record layer failure",
-    "packet length too long",
+ALPN = ("http/1.1",)
+_NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+# What OpenSSL's reasons mean to an admin; the names differ from version to version.
+_MEANINGS = (
+    (
+        (
+            "WRONG_VERSION_NUMBER",
+            "HTTP_REQUEST",
+            "HTTPS_PROXY_REQUEST",
+            "RECORD_LAYER_FAILURE",
+            "PACKET_LENGTH_TOO_LONG",
+        ),
+        "the upstream speaks plain HTTP on that port; use --upstream {plain}",
+    ),
+    (
+        ("CERTIFICATE_REQUIRED",),
+        "the upstream asks for a client certificate, which rawproxy has not",
+    ),
+    (
+        ("UNRECOGNIZED_NAME",),
+        "the upstream does not know the name {name}; use --upstream-name NAME",
+    ),
+    (
+        ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL"),
+        "the upstream speaks neither TLS 1.2 nor 1.3",
+    ),
+    (
+        ("NO_APPLICATION_PROTOCOL",),
+        "the upstream does not speak HTTP/1.1 on that port",
+    ),
+    (
+        ("HANDSHAKE_FAILURE",),
+        "the upstream refuses the TLS handshake: no cipher suite or key exchange group in common,"
+        " or it asks for a client certificate",
+    ),
+    (
+        ("UNEXPECTED_EOF", "EOF_OCCURRED"),
+        "the upstream closed the connection within the TLS handshake;"
+        " if it speaks plain HTTP on that port, use --upstream {plain}",
+    ),
 )
 
 
-class SessionContext(ssl.SSLContext):
-    """A client context that offers the last good session again.
+class _Mode(enum.Enum):
+    STORE = "system or FILE"
+    OFF = "off"
+    PINS = "pins"
+    AUTO = "auto"
 
-    asyncio has no way to pass a session along, but every transport comes by here.
+
+class SessionContext(ssl.SSLContext):
+    """A client context that offers the last good session again: one round trip, no signature.
+
+    asyncio and uvloop have no way to pass a session along, but every transport comes by here.
     """
 
     session: ssl.SSLSession | None = None
+    session_name: str | None = None
 
-    def wrap_bio(  # type: ignore[no-untyped-def]
-        self, incoming, outgoing, server_side=False, server_hostname=None, session=None
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
         """A TLS object over two memory buffers, its session resumed if there is one."""
-        return super().wrap_bio(
-            incoming, outgoing, server_side, server_hostname, session or self.session
-        )
+        made = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        # The name is not checked again on a resumed connection, so it must be the same.
+        if session is None and self.session and made.server_hostname == self.session_name:
+            made.session = self.session
+        return made
+
+    def remember(self, connection: ssl.SSLObject) -> None:
+        """Keep the session of `connection`, on which data has come, for the next one."""
+        # A resumed connection's own tickets are let go: by them a certificate, looked at once,
+        # would be good for ever. As it is, for as long as one ticket lives (RFC 8446: 7 days).
+        if connection.session_reused:
+            return
+        session = connection.session
+        if session is not None and session.has_ticket:
+            self.session, self.session_name = session, connection.server_hostname
 
 
 class UpstreamTrust:
-    """What one upstream's certificate must be. Raises `ConfigError` for an unusable bundle."""
+    """What one upstream's certificate must be: one for each upstream and process.
+
+    Raises `ConfigError` for an unusable bundle or name.
+    """
 
     def __init__(self, verify: str, pins: frozenset[str], server_name: str, url: str) -> None:
         self.url = url
         self.server_name = server_name
         self.pins = pins
-        self.auto = verify == "auto" and not pins
-        self.pinned: str | None = None  # auto: the certificate seen first
-        self.strict = _strict(verify)
+        self.verify = verify
+        self.mode = _mode(verify, pins)
+        self.pinned: str | None = None  # auto: the unverifiable certificate seen first
+        self._verified: str | None = None  # auto: the last one that the store passed
+        self._refused = ""
         self.lenient = _lenient()
-        self.unchecked = verify == "off" and not pins
+        self._usual = self.strict if self.mode in (_Mode.STORE, _Mode.AUTO) else self.lenient
+        try:
+            self._usual.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=server_name)
+        except ValueError:  # UnicodeError is one
+            raise ConfigError(
+                f"--upstream-name {server_name}: not a name that a certificate can have"
+            ) from None
+
+    @functools.cached_property
+    def strict(self) -> SessionContext:
+        """Verifies chain and name."""
+        return _strict(self.verify)
+
+    @functools.cached_property
+    def recheck(self) -> SessionContext:
+        """As `strict`, for a certificate that `judge` refused; loading a store takes 50 ms."""
+        return _strict(self.verify)
 
     def first(self) -> ssl.SSLContext:
-        """The context to dial with."""
-        if self.pins or self.unchecked or self.pinned is not None:
-            return self.lenient
-        return self.strict
+        """The context to dial with: in auto mode the one that did last."""
+        return self._usual
 
     def after(self, error: BaseException, context: ssl.SSLContext) -> ssl.SSLContext | None:
-        """A handshake with `context` ended in `error`: with what to try once more, if at all."""
-        if not self.auto:
+        """A dial with `context` ended in `error`: with what to try once more, if at all.
+
+        `error` is that of the handshake, or the `DialError` of `judge`. Raises `DialError` (502)
+        where another certificate than the one known does not verify either.
+        """
+        if isinstance(context, SessionContext):
+            context.session = None  # should it be to blame, it is so but once
+        if self.mode is not _Mode.AUTO:
+            return None
+        if context is self.lenient:
+            return self.recheck if isinstance(error, DialError) else None
+        if not isinstance(error, ssl.SSLCertVerificationError):
             return None
         if context is self.strict:
-            unverified = isinstance(error, ssl.SSLCertVerificationError)
-            return self.lenient if unverified and self.pinned is None else None
-        return self.strict if isinstance(error, DialError) else None
+            return self.lenient
+        raise DialError(self._changed(f"cannot be verified ({_unverified(error)})"))
 
     def judge(self, leaf: bytes, context: ssl.SSLContext) -> str | None:
         """Look at the leaf (DER) after a handshake with `context`.
 
         Gives the warning to print when a certificate is pinned. Raises `DialError` (502).
         """
-        if context is self.strict or self.unchecked:
+        if self.mode in (_Mode.STORE, _Mode.OFF):
             return None
+        if not leaf:
+            raise DialError("the upstream shows no certificate")
         seen = hashlib.sha256(leaf).hexdigest()
-        if self.pins:
+        if self.mode is _Mode.PINS:
             if seen not in self.pins:
                 raise DialError(
                     f"the upstream's certificate (SHA-256 {seen}) is not one of --upstream-pin;"
                     f" if it is the right one, use --upstream-pin {seen}"
                 )
             return None
-        if self.pinned is None:
-            self.pinned = seen
-            return (
-                f"upstream {self.url}: its certificate cannot be verified; trusting the one seen"
-                f" first, SHA-256 {seen}, until this process ends."
-                f" To make that permanent: --upstream-pin {seen}"
-            )
-        if seen != self.pinned:
-            raise DialError(
-                f"the upstream's certificate changed from SHA-256 {self.pinned} to {seen}, and"
-                " cannot be verified; if that is right, restart rawproxy or use"
-                f" --upstream-pin {seen}"
-            )
-        return None
+        if context is not self.lenient:
+            self._verified = seen
+            self._usual = self.strict
+            return None
+        return self._judge_unverified(seen)
+
+    def _judge_unverified(self, seen: str) -> str | None:
+        # What the store once passed is known too: else whoever comes between us and an upstream
+        # with a public certificate had but to show any other, and auto would be no protection.
+        # The same certificate, expired since, goes on.
+        known = self.pinned or self._verified
+        if known is not None and seen != known:
+            self._refused = seen
+            raise DialError(self._changed("is not the one known"))
+        self._usual = self.lenient
+        if self.pinned is not None:
+            return None
+        self.pinned = seen
+        return (
+            f"upstream {self.url}: its certificate cannot be verified; trusting the one seen"
+            f" first, SHA-256 {seen}, until this process ends."
+            f" To make that permanent: --upstream-pin {seen}"
+        )
 
     def remember(self, context: ssl.SSLContext, tls: ssl.SSLObject | None) -> None:
-        """Keep the session of a good connection for the next handshake with `context`.
+        """Keep the session of a connection that `judge` passed for the next dial with `context`.
 
         To be called once data has come: TLS 1.3 sends its tickets after the handshake.
         """
-        if tls is not None and isinstance(context, SessionContext):
-            context.session = tls.session
+        # A session of another context would make every later dial fail.
+        if tls is not None and isinstance(context, SessionContext) and tls.context is context:
+            context.remember(tls)
+
+    def _changed(self, why: str) -> str:
+        return (
+            f"the upstream's certificate changed from SHA-256 {self.pinned or self._verified} to"
+            f" {self._refused}, which {why}; if that is right, restart"
+            f" rawproxy, or start it with --upstream-pin {self._refused}"
+        )
 
     def explain(self, error: BaseException) -> str:
         """Why a handshake failed, and what to type."""
-        text = str(error)
         if isinstance(error, ssl.SSLCertVerificationError):
+            name = ""
+            if getattr(error, "verify_code", None) in _NAME_MISMATCH:
+                name = " --upstream-name NAME with a name it has,"
             return (
-                f"the upstream's certificate does not verify: {error.verify_message};"
-                " use --upstream-verify FILE with its CA, or --upstream-pin SHA256"
+                f"the upstream's certificate does not verify: {_unverified(error)};"
+                f" use{name} --upstream-verify FILE with its CA, or --upstream-pin SHA256"
             )
-        if any(sign in text for sign in _PLAIN):
-            plain = "http://" + self.url.removeprefix("https://")
-            return f"the upstream speaks plain HTTP on that port; use --upstream {plain}"
+        text = str(error)
+        # An asyncio server that fails a handshake hangs up without the alert that would say why;
+        # both loops make of it a ConnectionResetError without a number.
+        if isinstance(error, ConnectionResetError | BrokenPipeError):
+            text = "EOF_OCCURRED"
+        said = text.upper().replace(" ", "_")
+        for signs, meaning in _MEANINGS:
+            if any(sign in said for sign in signs):
+                return meaning.format(plain=_plain(self.url), name=self.server_name)
         if isinstance(error, ssl.SSLError):
             reason = getattr(error, "reason", None) or text
             return f"the TLS handshake with the upstream failed: {reason}"
-        return f"cannot connect: {getattr(error, 'strerror', None) or text or type(error).__name__}"
+        number = getattr(error, "errno", None)
+        return f"cannot connect: {os.strerror(number) if number else text or type(error).__name__}"
 
 
-def _strict(verify: str) -> ssl.SSLContext:
+def _mode(verify: str, pins: frozenset[str]) -> _Mode:
+    if pins:
+        return _Mode.PINS
+    return {"auto": _Mode.AUTO, "off": _Mode.OFF}.get(verify, _Mode.STORE)
+
+
+def _unverified(error: ssl.SSLCertVerificationError) -> str:
+    # OpenSSL's own errors have these attributes, those made in Python do not.
+    return str(getattr(error, "verify_message", None) or error).rstrip(".")
+
+
+def _plain(url: str) -> str:
+    """The plain upstream at the very place where `url` expects TLS."""
+    place = (url.partition("://")[2] or url).rstrip("/")
+    port = "" if ":" in place.rpartition("]")[2] else ":443"
+    return f"http://{place}{port}"
+
+
+def _client() -> SessionContext:
     context = SessionContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.set_alpn_protocols(["http/1.1"])
-    if verify in ("auto", "system", "off"):
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(ALPN)
+    return context
+
+
+def _strict(verify: str) -> SessionContext:
+    context = _client()
+    if verify in ("auto", "system"):
         context.load_default_certs()
         return context
     try:
         context.load_verify_locations(verify)
     except OSError as error:  # SSLError is one
-        why = error.strerror or str(error)
-        raise ConfigError(f"--upstream-verify {verify}: not a readable PEM bundle: {why}") from None
+        why = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"--upstream-verify {verify}: not a usable PEM bundle: {why}") from None
+    # Whatever the admin put there is trusted as it stands, be it the leaf itself.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 
-def _lenient() -> ssl.SSLContext:
-    context = SessionContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.set_alpn_protocols(["http/1.1"])
+def _lenient() -> SessionContext:
+    context = _client()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context

@@ -1,0 +1,1 @@
+"""Real peers: nginx, curl, ASGI servers, WebSocket libraries."""

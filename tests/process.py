@@ -1,0 +1,123 @@
+"""Programs that tests start: rawproxy as people run it, nginx, ASGI servers."""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import psutil
+import pytest
+import trustme
+
+CA = trustme.CA()
+LEAF = CA.issue_cert("localhost", "127.0.0.1", "::1")
+PATIENCE = 20  # seconds before a program that does not start or stop fails the test
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def wait_for_port(port: int, process: subprocess.Popen) -> None:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        assert process.poll() is None, "it ended instead of listening"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)  # polling another program: there is nothing to wait on
+    raise AssertionError(f"nothing listens on {port}")
+
+
+def needs(program: str, package: str | None = None) -> pytest.MarkDecorator:
+    """Skip where a Debian package is missing; CI installs them."""
+    there = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin")
+    return pytest.mark.skipif(
+        there is None, reason=f"needs the Debian package {package or program}"
+    )
+
+
+class Program:
+    """A child process, its output in files, ended by its own process id."""
+
+    def __init__(self, command: list[str], **options) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.out_path = pathlib.Path(self.folder.name, "out")
+        self.err_path = pathlib.Path(self.folder.name, "err")
+        with self.out_path.open("wb") as out, self.err_path.open("wb") as err:
+            self.process = subprocess.Popen(command, stdout=out, stderr=err, **options)
+
+        self.said: tuple[str, str] | None = None  # once it has ended
+
+    def out(self) -> str:
+        return self.said[0] if self.said else self.out_path.read_text()
+
+    def err(self) -> str:
+        return self.said[1] if self.said else self.err_path.read_text()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        finally:
+            if self.said is None:
+                self.said = self.out(), self.err()
+                self.folder.cleanup()
+
+    def rss(self) -> int:
+        """Resident memory, in bytes."""
+        return psutil.Process(self.process.pid).memory_info().rss
+
+
+class RawProxy(Program):
+    """rawproxy on free ports: `https` where a certificate is given, `http` always."""
+
+    def __init__(self, *arguments: str, https: bool = True, http: str = "127.0.0.1:0") -> None:
+        command = [sys.executable, "-m", "rawproxy", "--http", http, *arguments]
+        self._stack = contextlib.ExitStack()
+        if https:
+            pem = self._stack.enter_context(LEAF.private_key_and_cert_chain_pem.tempfile())
+            port = free_port()
+            command += ["--https", f"127.0.0.1:{port}", "--https", f"[::1]:{port}"]
+            command += ["--cert", pem, "--key", pem]
+        super().__init__(command)
+        self._wait_until_ready()
+        self.http = self._port("http")
+        self.https = self._port("https") if https else 0
+
+    def _wait_until_ready(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while "rawproxy ready" not in self.err():
+            assert self.process.poll() is None, self.err()
+            assert time.monotonic() < end, self.err()
+            time.sleep(0.02)  # polling another program
+
+    def _port(self, scheme: str) -> int:
+        found = re.search(rf"listening on {scheme}://\S+:(\d+)", self.err())
+        assert found is not None, self.err()
+        return int(found[1])
+
+    def __enter__(self) -> "RawProxy":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        code = self.stop()
+        self._stack.close()
+        err = self.err()
+        if kind is None:
+            assert code == 0, err
+            assert "Traceback" not in err, err
+            assert "internal error" not in err, err
