@@ -2,15 +2,22 @@
 
 It never imports `ssl` before it has told OpenSSL which key exchange groups to use: OpenSSL reads
 its configuration once, when it is first loaded, and Python has no other way to say so before 3.15.
-An OPENSSL_CONF that the admin has set is respected.
+An OPENSSL_CONF that the admin has set is respected. Invariant: from `main` until the loop takes
+signals over, SIGINT ends the process at once and without a traceback.
 """
 
 import os
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command line."""
+    # Until the loop takes SIGINT over, let it end the process as SIGTERM does. Python's own handler
+    # would raise in the middle of an import, and asyncio's would wait for a start that hangs.
+    # Ignored (nohup, `&` in a script) it stays.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     conf = os.path.join(os.path.dirname(os.path.abspath(__file__)), "openssl.cnf")
     if "OPENSSL_CONF" not in os.environ:
         os.environ["OPENSSL_CONF"] = conf

@@ -7,8 +7,8 @@ prevents a start ends in exit 1 with one line; neither shows a traceback.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -20,10 +20,12 @@ from .config import (
     check,
     check_hsts,
     parse_address,
+    parse_file,
     parse_network,
     parse_pin,
     parse_server_name,
     parse_upstream,
+    parse_upstream_name,
 )
 from .errors import ConfigError, ProxyError
 
@@ -94,7 +96,7 @@ _OPTIONS: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {
     "Forwarding": [
         (("--forwarded",), {
             "type": click.Choice(["append", "replace"]), "default": "replace",
-            "help": "What X-Forwarded-For of an untrusted client is worth.",
+            "help": "X-Forwarded-For of an untrusted client: drop it, or append to it.",
         }),
         (("--trusted-proxy",), {
             "multiple": True, "metavar": "CIDR", "help": "Peers whose forwarding headers count.",
@@ -114,34 +116,49 @@ _OPTIONS: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {
 }  # fmt: skip
 
 
-class GroupedHelp(click.Group):
-    """A click group whose options are listed under headings."""
+class GroupedCommand(click.Command):
+    """A command that proxies, its options listed under headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        records = {p.opts[0]: r for p in self.params if (r := p.get_help_record(ctx))}
+        records = {p.opts[0]: r for p in self.get_params(ctx) if (r := p.get_help_record(ctx))}
         for title, options in _OPTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([records.pop(names[0]) for names, _ in options])
         with formatter.section("Other"):
             formatter.write_dl(list(records.values()))
+
+
+class GroupedGroup(GroupedCommand, click.Group):
+    """The same, with sub-commands."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if ":" in args[0]:  # no command has one: it is the upstream, typed as to curl
+            ctx.fail(f"no such command; type --upstream {args[0]}")
+        return super().resolve_command(ctx, args)
+
+
+def envvar(name: str) -> str:
+    """The variable of an option: one for `rawproxy` and its sub-commands alike."""
+    return "RAWPROXY_" + name.removeprefix("--").replace("-", "_").upper()
 
 
 def proxy_options(function: F) -> F:
-    """Add every option of CLI's table to a command."""
+    """Add every option of the table to a command."""
     for options in reversed(_OPTIONS.values()):
         for names, attributes in reversed(options):
             shown = attributes.get("default") is not None and "is_flag" not in attributes
-            # The same variable for `rawproxy` and `rawproxy check`.
-            envvar = "RAWPROXY_" + names[0].removeprefix("--").replace("-", "_").upper()
-            function = click.option(*names, show_default=shown, envvar=envvar, **attributes)(
-                function
-            )
+            function = click.option(
+                *names, show_default=shown, envvar=envvar(names[0]), **attributes
+            )(function)
     return function
 
 
 @click.group(
-    cls=GroupedHelp,
+    cls=GroupedGroup,
     invoke_without_command=True,
     context_settings={
         "help_option_names": ["-h", "--help"],
@@ -160,23 +177,28 @@ def rawproxy(ctx: click.Context, /, **options: Any) -> None:
     if ctx.invoked_subcommand is None:
         from .worker import run
 
-        sys.exit(run(configure(options)))
-    given = [name for name in options if ctx.get_parameter_source(name).name == "COMMANDLINE"]  # type: ignore[union-attr]
+        sys.exit(run(configure(ctx)))
+    given = [name for name in options if source(ctx, name) == "COMMANDLINE"]
     if given:
         option = "--" + given[0].replace("_", "-")
         raise click.UsageError(f"{option} goes behind the sub-command: {ctx.invoked_subcommand}")
 
 
-@rawproxy.command(name="check")
+@rawproxy.command(
+    name="check", cls=GroupedCommand, short_help="Validate everything and reach each upstream once."
+)
 @proxy_options
 @click.pass_context
-def check_command(ctx: click.Context, /, **options: Any) -> None:
-    """Validate the configuration and certificates, and reach each upstream once."""
+def check_command(ctx: click.Context, /, **_: Any) -> None:
+    """Validate the configuration and certificates, and reach each upstream once.
+
+    Exit code 0: all is well; 1: what is wrong is said.
+    """
     from .tls import certificate_warnings, server_context
     from .worker import probe
 
     try:
-        config = configure(options)
+        config = configure(ctx)
         if config.https:
             server_context(config)
             click.echo(f"certificates: {len(config.certificates) or 'self-signed'}, usable")
@@ -185,19 +207,23 @@ def check_command(ctx: click.Context, /, **options: Any) -> None:
         for line in probe(config):
             click.echo(line)
     except (ConfigError, ProxyError) as error:
-        click.echo(f"rawproxy: error: {error}", err=True)
-        ctx.exit(1)
+        fail(str(error), 1)
     click.echo("rawproxy: the configuration is good")
 
 
+def demo_option(name: str, default: str | list[str], metavar: str, text: str) -> Callable[[F], F]:
+    """An option of the demo, which has defaults of its own; a list makes it repeatable."""
+    return click.option(
+        name, default=default, multiple=isinstance(default, list), show_default=True,
+        metavar=metavar, envvar=envvar(name), help=text,
+    )  # fmt: skip
+
+
 @rawproxy.command()
-@click.option("--http", multiple=True, metavar="ADDR", default=[":8080"], show_default=True)
-@click.option("--https", multiple=True, metavar="ADDR", default=[":8443"], show_default=True)
-@click.option(
-    "--demo-upstream", metavar="ADDR", default="127.0.0.1:9443", show_default=True,
-    help="Where the embedded upstream listens.",
-)  # fmt: skip
-@click.option("--access-log", metavar="FILE", default="-", show_default=True)
+@demo_option("--http", [":8080"], "ADDR", "Plain listener: 301 to https.")
+@demo_option("--https", [":8443"], "ADDR", "TLS listener.")
+@demo_option("--demo-upstream", "127.0.0.1:9443", "ADDR", "Where the embedded upstream listens.")
+@demo_option("--access-log", "-", "FILE", "A file, - for standard output, or off.")
 def demo(
     http: tuple[str, ...], https: tuple[str, ...], demo_upstream: str, access_log: str
 ) -> None:
@@ -219,47 +245,92 @@ def demo(
             http=tuple(parse_address("--http", text) for text in http),
             https=tuple(parse_address("--https", text) for text in https),
             self_signed=True,
-            access_log=access_log,
+            access_log=parse_file("--access-log", access_log, "-, off or "),
         )
     )
     sys.exit(run(config, companion=lambda: upstream.start(Address(host, address.port))))
 
 
-def configure(options: dict[str, Any]) -> Config:
+def source(ctx: click.Context, name: str) -> str:
+    """Whence an option's value: COMMANDLINE, ENVIRONMENT, DEFAULT or another of click's words."""
+    found = ctx.get_parameter_source(name)
+    return found.name if found is not None else ""
+
+
+def configure(ctx: click.Context) -> Config:
     """The options as a `Config`. Raises `ConfigError`."""
-    certs, keys = options["cert"], options["key"]
-    if len(certs) != len(keys):
-        missing, other = ("--key", "--cert") if len(certs) > len(keys) else ("--cert", "--key")
-        raise ConfigError(f"{missing} is missing: each {other} FILE goes with a {missing} FILE")
-    https = options["https"] or ([":8443"] if certs or options["self_signed"] else [])
+    options = ctx.params
+    certificates = pairs(options["cert"], options["key"])
+    https = options["https"] or ([":8443"] if certificates or options["self_signed"] else [])
+    name = options["upstream_name"]
     return check(
         Config(
             upstreams=tuple(parse_upstream(text) for text in options["upstream"]),
             http=tuple(parse_address("--http", text) for text in options["http"]),
             https=tuple(parse_address("--https", text) for text in https),
             redirect=not options["no_redirect"],
-            certificates=tuple(Certificate(*pair) for pair in zip(certs, keys, strict=True)),
+            certificates=certificates,
             self_signed=options["self_signed"],
             server_names=tuple(parse_server_name(text) for text in options["server_name"]),
-            hsts=None if options["no_hsts"] else check_hsts(options["hsts"]),
-            upstream_verify=options["upstream_verify"],
+            hsts=hsts(ctx),
+            upstream_verify=parse_file(
+                "--upstream-verify", options["upstream_verify"], "auto, system, off or "
+            ),
             upstream_pins=frozenset(parse_pin(text) for text in options["upstream_pin"]),
-            upstream_name=options["upstream_name"],
-            keepalive=options["keepalive"],
+            upstream_name=None if name is None else parse_upstream_name(name),
+            keepalive=keepalive(ctx),
             max_upstream=options["max_upstream"],
             keepalive_idle=options["keepalive_idle"],
             forwarded=options["forwarded"],
             trusted_proxies=tuple(parse_network(text) for text in options["trusted_proxy"]),
-            access_log=options["access_log"],
+            access_log=parse_file("--access-log", options["access_log"], "-, off or "),
             parser=options["parser"],
         )
     )
 
 
+def pairs(certs: Sequence[str], keys: Sequence[str]) -> tuple[Certificate, ...]:
+    """Each `--cert` with the `--key` of its rank. Raises `ConfigError`."""
+    if len(certs) != len(keys):
+        missing, other = ("--key", "--cert") if len(certs) > len(keys) else ("--cert", "--key")
+        raise ConfigError(f"{missing} is missing: each {other} FILE goes with a {missing} FILE")
+    return tuple(
+        Certificate(parse_file("--cert", cert), parse_file("--key", key))
+        for cert, key in zip(certs, keys, strict=True)
+    )
+
+
+def hsts(ctx: click.Context) -> str | None:
+    """The header's value, or None. The command line wins over the environment."""
+    value, off = ctx.params["hsts"], ctx.params["no_hsts"]
+    if off:
+        ours, theirs = source(ctx, "no_hsts"), source(ctx, "hsts")
+        if ours == theirs:
+            raise ConfigError("--hsts and --no-hsts exclude each other: leave one of them out")
+        if theirs != "COMMANDLINE":
+            return None
+    return check_hsts(value)
+
+
+def keepalive(ctx: click.Context) -> int:
+    """The default follows a smaller `--max-upstream`; what was asked for does not."""
+    wanted: int = ctx.params["keepalive"]
+    most: int = ctx.params["max_upstream"]
+    return min(wanted, most) if source(ctx, "keepalive") == "DEFAULT" else wanted
+
+
+def fail(reason: str, code: int) -> NoReturn:
+    """Say it in one line, whatever a peer or a shell variable put into it, and exit."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason)
+    click.echo(f"rawproxy: error: {line}", err=True)
+    sys.exit(code)
+
+
 def main() -> None:
-    """Run the command; a `ConfigError` from anywhere is exit 2 and one line."""
+    """Run the command; a `ConfigError` from anywhere is exit 2, an `OSError` exit 1; one line."""
     try:
         rawproxy()
     except ConfigError as error:
-        click.echo(f"rawproxy: error: {error}", err=True)
-        sys.exit(2)
+        fail(str(error), 2)
+    except OSError as error:
+        fail(f"cannot start: {error}", 1)

@@ -7,14 +7,18 @@ valid; whatever is wrong was raised as a `ConfigError` that names the option.
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from dataclasses import dataclass, field
 
 from .errors import ConfigError
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?").fullmatch
-_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}").fullmatch
-_HSTS = re.compile(r'max-age="?\d{1,10}"?(?:\s*;\s*[A-Za-z0-9=" -]*)*').fullmatch
+# One directive, RFC 6797 6.1. ASCII by name: \d and \s would let other digits and line ends in.
+_DIRECTIVE = re.compile(r'([A-Za-z0-9_-]+)(?:=(?:[A-Za-z0-9_-]+|"[A-Za-z0-9 _-]*"))?').fullmatch
+_MAX_AGE = re.compile(r'(?i:max-age)=(?:[0-9]{1,10}|"[0-9]{1,10}")').fullmatch
+_NAME_LIMIT = 253  # characters of a host name in text (RFC 1035 2.3.4)
+_UNIX_LIMIT = 107  # bytes of sun_path less its NUL: connect and bind refuse more
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -112,10 +116,7 @@ def parse_upstream(text: str) -> Upstream:
     """One `--upstream`. Raises `ConfigError`."""
     option = f"--upstream {text}"
     if text.startswith("unix:"):
-        path = text.removeprefix("unix:").removeprefix("//")
-        if not path.startswith("/"):
-            raise ConfigError(f"{option}: type unix:/path/of/the.sock")
-        return Upstream(text, tls=False, path=path)
+        return Upstream(text, tls=False, path=_unix_path(option, text))
     scheme, separator, rest = text.rpartition("://")
     scheme = scheme.lower() or "https"
     if scheme not in ("http", "https"):
@@ -139,19 +140,18 @@ def parse_upstream(text: str) -> Upstream:
 
 def parse_address(option: str, text: str) -> Address:
     """One `--http` or `--https`. Raises `ConfigError`."""
+    usual = 8443 if option == "--https" else 8080
     option = f"{option} {text}"
     if text.startswith("unix:"):
-        path = text.removeprefix("unix:")
-        if not path:
-            raise ConfigError(f"{option}: no path; type unix:/path/of/the.sock")
-        return Address(path=path)
+        return Address(path=_unix_path(option, text))
     if "/" in text:
         raise ConfigError(f"{option}: not an address; type host:port, [v6]:port or :port")
-    if text.isdigit():
-        raise ConfigError(f"{option}: type :{text} for every address of this machine")
+    port_alone = text.removeprefix("*:")
+    if port_alone.isascii() and port_alone.isdigit():
+        raise ConfigError(f"{option}: type :{port_alone} for every address of this machine")
     host, port = _host_port(option, text)
     if port is None:
-        raise ConfigError(f"{option}: no port; type {text}:8080")
+        raise ConfigError(f"{option}: no port; type {text}:{usual}")
     return Address(host or None, port)
 
 
@@ -179,18 +179,51 @@ def parse_pin(text: str) -> str:
 def parse_server_name(text: str) -> str:
     """One `--server-name`, lower case. Raises `ConfigError`."""
     name = text.lower().removesuffix(".")
-    labels = name.removeprefix("*.").split(".")
     if not name.isascii():
         raise ConfigError(f"--server-name {text}: type its ASCII form, xn--…")
-    if not all(label and _LABEL(label) for label in labels):
+    if not _is_name(name.removeprefix("*.")):
         raise ConfigError(f"--server-name {text}: not a host name; type name.tld or *.name.tld")
     return name
 
 
+def parse_upstream_name(text: str) -> str:
+    """`--upstream-name`: a host name or an address, no port. Raises `ConfigError`."""
+    option = f"--upstream-name {text}"
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        if ":" in text:
+            raise ConfigError(f"{option}: type the name alone, without a port") from None
+    if not text:
+        raise ConfigError(f"{option}: no name; type a host name, or leave the option out")
+    _check_host(option, text)
+    return text.lower().removesuffix(".")
+
+
+def parse_file(option: str, text: str, words: str = "") -> str:
+    """A path, or one of the option's own `words`; whether it can be read shows later.
+
+    Raises `ConfigError` for an empty one: what an unset shell variable leaves behind.
+    """
+    if not text:
+        raise ConfigError(f"{option}: empty; type {words}the path of a file")
+    return text
+
+
 def check_hsts(value: str) -> str:
-    """`--hsts`, RFC 6797 6.1. Raises `ConfigError`."""
-    if not _HSTS(value):
-        raise ConfigError(f"--hsts {value!r}: type max-age=SECONDS, as in --hsts max-age=63072000")
+    """`--hsts`, RFC 6797 6.1. Raises `ConfigError`.
+
+    Invariant: the value is printable ASCII, so it cannot end the header line it is put into.
+    """
+    directives = [part.strip(" ") for part in value.split(";")]
+    matches = [_DIRECTIVE(directive) for directive in directives if directive]
+    names = [match[1].lower() for match in matches if match]
+    ages = [directive for directive in directives if _MAX_AGE(directive)]
+    # A browser ignores the whole header where a directive stands twice (6.1, rule 2).
+    if not all(matches) or len(set(names)) != len(names) or len(ages) != 1:
+        raise ConfigError(
+            f"--hsts {value!r}: type max-age=SECONDS, as in --hsts max-age=63072000, or --no-hsts"
+        )
     return value
 
 
@@ -208,17 +241,63 @@ def check(config: Config) -> Config:
         raise ConfigError(
             "--upstream-pin is a verification of its own: leave --upstream-verify out"
         )
-    if not any(upstream.tls for upstream in config.upstreams) and (
-        config.upstream_pins or config.upstream_name or config.upstream_verify != "auto"
-    ):
-        raise ConfigError(
-            "--upstream-verify, -pin and -name are for https upstreams; none is given"
-        )
-    if config.keepalive > config.max_upstream:
-        raise ConfigError(
-            f"--keepalive {config.keepalive} is more than --max-upstream {config.max_upstream}"
-        )
+    if not any(upstream.tls for upstream in config.upstreams):
+        for option, given in (
+            ("--upstream-verify", config.upstream_verify != "auto"),
+            ("--upstream-pin", bool(config.upstream_pins)),
+            ("--upstream-name", config.upstream_name is not None),
+        ):
+            if given:
+                raise ConfigError(
+                    f"{option} is for https upstreams and none is given:"
+                    " leave it out, or type --upstream https://host"
+                )
+    _check_numbers(config)
     return config
+
+
+def _check_numbers(config: Config) -> None:
+    if config.max_upstream < 1:
+        raise ConfigError(f"--max-upstream {config.max_upstream}: type 1 or more")
+    if not 0 <= config.keepalive <= config.max_upstream:
+        raise ConfigError(
+            f"--keepalive {config.keepalive}: type a number from 0 to"
+            f" --max-upstream, {config.max_upstream}"
+        )
+    if not 0 < config.keepalive_idle < math.inf:  # false for nan too
+        raise ConfigError(
+            f"--keepalive-idle {config.keepalive_idle}: type seconds, as in --keepalive-idle 60"
+        )
+
+
+def _unix_path(option: str, text: str) -> str:
+    path = text.removeprefix("unix:").removeprefix("//")
+    if not path.startswith("/"):
+        raise ConfigError(f"{option}: no absolute path; type unix:/path/of/the.sock")
+    if len(path.encode("utf-8", "surrogateescape")) > _UNIX_LIMIT:
+        raise ConfigError(f"{option}: longer than {_UNIX_LIMIT} bytes; type a shorter path")
+    return path
+
+
+def _is_name(name: str) -> bool:
+    """Whether `name`, lower case, is a host name that a resolver takes. Underscores pass."""
+    return len(name) <= _NAME_LIMIT and all(map(_LABEL, name.split(".")))
+
+
+def _check_host(option: str, host: str) -> None:
+    """Refuse what `getaddrinfo` would choke on. Raises `ConfigError`."""
+    if not host.isascii():
+        raise ConfigError(f"{option}: type the ASCII form of {host}, xn--…")
+    name = host.lower().removesuffix(".")
+    if not _is_name(name):
+        raise ConfigError(f"{option}: {host!r} is not a host name")
+    # No top-level domain is a number: it is a mistyped address (RFC 3696 2), and the short forms
+    # that inet_aton takes (127.1) are known to few.
+    if name.rpartition(".")[2].isdigit():
+        try:
+            ipaddress.IPv4Address(name)
+        except ValueError:
+            raise ConfigError(f"{option}: {host} is not an IPv4 address; type all of it") from None
 
 
 def _host_port(option: str, text: str) -> tuple[str, int | None]:
@@ -237,10 +316,11 @@ def _host_port(option: str, text: str) -> tuple[str, int | None]:
         if ":" in tail:
             raise ConfigError(f"{option}: an IPv6 address goes in brackets: [{text}]:port")
         digits = tail if colon else None
-        if host and not _HOST(host):
-            raise ConfigError(f"{option}: {host!r} is not a host name")
+        if host:
+            _check_host(option, host)
     if digits is None:
         return host, None
-    if not digits.isascii() or not digits.isdigit() or int(digits[:6]) > 65535:
+    # Five digits at most: leading zeros must not smuggle a larger number past the comparison.
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 5 or int(digits) > 65535:
         raise ConfigError(f"{option}: {digits!r} is not a port; type a number up to 65535")
     return host, int(digits)

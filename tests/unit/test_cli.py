@@ -1,5 +1,9 @@
 """The command line, in process: options, messages, exit codes."""
 
+import os
+import pathlib
+import signal
+import socket
 import subprocess
 import sys
 
@@ -17,20 +21,21 @@ def invoke(*arguments: str, **environment: str):
 
 def options(*arguments: str, **environment: str):
     """The `Config` that `check` would work with."""
-    context = cli.check_command.make_context("check", list(arguments)) if not environment else None
-    if context is None:
-        runner = CliRunner(env=environment)
-        with runner.isolation():
-            context = cli.check_command.make_context("check", list(arguments))
-    return cli.configure(context.params)
+    with CliRunner(env=environment).isolation():
+        return cli.configure(cli.check_command.make_context("check", list(arguments)))
 
 
-def test_help_is_grouped_and_fits_two_screens():
-    text = invoke("--help").output
+@pytest.mark.parametrize("command", [["--help"], ["check", "-h"]])
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_help_is_grouped_and_fits_two_screens(command, columns):
+    text = invoke(*command, COLUMNS=columns).output
     assert len(text.splitlines()) <= 96
-    for title in ("Upstream:", "Listeners:", "TLS:", "Forwarding:", "Commands:"):
+    assert max(map(len, text.splitlines())) <= 100
+    for title in ("Upstream:", "Listeners:", "TLS:", "Forwarding:", "Logs and parsing:", "--help"):
         assert title in text
     assert "--workers" not in text
+    assert ("Commands:" in text) == (command == ["--help"])
+    assert "...\n" not in text.partition("\n")[2], "nothing is cut short"
 
 
 def test_defaults():
@@ -60,6 +65,13 @@ def test_a_certificate_opens_8443():
     assert options(*"--upstream a:1 --self-signed".split()).https == (Address(None, 8443),)
 
 
+def test_every_option_is_one_environment_variable_everywhere():
+    for command in cli.rawproxy, cli.check_command, cli.demo:
+        for option in command.params:
+            if option.name != "version":
+                assert option.envvar == f"RAWPROXY_{option.name.upper()}"
+
+
 def test_environment_variables():
     config = options(RAWPROXY_UPSTREAM="a:1 b:2", RAWPROXY_KEEPALIVE="7", RAWPROXY_NO_HSTS="1")
     assert [upstream.port for upstream in config.upstreams] == [1, 2]
@@ -67,14 +79,52 @@ def test_environment_variables():
     assert config.hsts is None
 
 
+def test_repeatable_variables_are_split_at_spaces():
+    config = options(
+        RAWPROXY_UPSTREAM="a:1",
+        RAWPROXY_CERT="c d",
+        RAWPROXY_KEY="k l",
+        RAWPROXY_SERVER_NAME="A.test *.b.test",
+        RAWPROXY_TRUSTED_PROXY="10.0.0.0/8 ::1",
+        RAWPROXY_HTTP="",
+    )
+    assert [(pair.cert, pair.key) for pair in config.certificates] == [("c", "k"), ("d", "l")]
+    assert config.server_names == ("a.test", "*.b.test")
+    assert len(config.trusted_proxies) == 2
+    assert config.http == (Address(None, 8080),), "an empty variable is none"
+
+
+def test_the_command_line_wins_over_the_environment():
+    environment = {"RAWPROXY_UPSTREAM": "a:1", "RAWPROXY_KEEPALIVE": "7"}
+    assert options("--keepalive", "8", **environment).keepalive == 8
+    on = options("--hsts", "max-age=5", RAWPROXY_NO_HSTS="1", **environment)
+    assert on.hsts == "max-age=5"
+    off = options("--no-hsts", RAWPROXY_HSTS="max-age=5", **environment)
+    assert off.hsts is None
+    with pytest.raises(ConfigError, match="exclude each other"):
+        options("--no-hsts", "--hsts", "max-age=5", **environment)
+
+
+def test_the_default_keepalive_follows_max_upstream():
+    assert options(*"--upstream a:1 --max-upstream 10".split()).keepalive == 10
+    with pytest.raises(ConfigError, match="--keepalive 64"):
+        options(*"--upstream a:1 --max-upstream 10 --keepalive 64".split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--workers", "2"], "No such option"),
+        (["--admin", ":1"], "No such option"),
+        (["--config", "f"], "No such option"),
+        (["import-nginx", "f"], "No such command"),
         (["--tls", "intermediate"], "modern"),
         (["--log-format", "json"], "combined"),
         (["--keepalive", "-1"], "--keepalive"),
+        (["--keepalive-idle", "0"], "--keepalive-idle"),
+        (["--forwarded", "drop"], "replace"),
         (["--upstream", "a:1", "check"], "--upstream goes behind the sub-command: check"),
+        (["host:9443"], "type --upstream host:9443"),
     ],
 )
 def test_wrong_usage_is_exit_2(arguments, words):
@@ -83,8 +133,20 @@ def test_wrong_usage_is_exit_2(arguments, words):
     assert words in result.output
 
 
+@pytest.mark.parametrize(
+    "empty",
+    "--http --https --upstream --cert --key --server-name --hsts --upstream-verify --upstream-pin"
+    " --upstream-name --trusted-proxy --access-log".split(),
+)
+def test_an_empty_value_is_refused(empty):
+    full = {"--upstream": "a:1", "--cert": "c", "--key": "k"} | {empty: ""}
+    with pytest.raises(ConfigError, match=f"^{empty}"):
+        options(*[word for pair in full.items() for word in pair])
+
+
 def test_config_errors_come_out_as_such():
     assert isinstance(invoke("--upstream", "nonsense").exception, ConfigError)
+    assert isinstance(invoke().exception, ConfigError), "no upstream"
     for missing, given in (("--key", "--cert"), ("--cert", "--key")):
         with pytest.raises(ConfigError, match=f"{missing} is missing"):
             options("--upstream", "a:1", given, "file")
@@ -92,14 +154,103 @@ def test_config_errors_come_out_as_such():
         assert "--demo-upstream" in str(invoke("demo", "--demo-upstream", address).exception)
 
 
-def test_a_config_error_is_one_line_and_exit_2():
-    command = [sys.executable, "-m", "rawproxy", "--upstream", "example.com"]
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--upstream is missing"),
+        (["--upstream", "a:1", "--cert", "/no", "--key", "/no"], "--cert /no: "),
+        (["--upstream", "a:1", "--upstream-verify", "/no"], "--upstream-verify /no: "),
+    ],
+)
+def test_check_says_what_is_wrong_and_exits_1(arguments, words):
+    result = invoke("check", *arguments)
+    assert result.exit_code == 1
+    assert result.output.startswith(f"rawproxy: error: {words}")
+    assert result.output.count("\n") == 1
+
+
+def test_check_names_the_upstream_that_cannot_be_reached():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    result = invoke("check", "--upstream", f"http://127.0.0.1:{port}")
+    assert result.exit_code == 1
+    assert f"http://127.0.0.1:{port}: " in result.output
+
+
+def test_check_reports_what_it_found():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+        result = invoke("check", "--self-signed", "--upstream", f"http://127.0.0.1:{port}")
+    assert result.exit_code == 0
+    for words in ("certificates: self-signed", f"127.0.0.1:{port}: reached", "is good"):
+        assert words in result.output
+
+
+def python_m_rawproxy(*arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "rawproxy", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    assert done.returncode == 2
-    assert done.stderr == (
+    return done.returncode, done.stderr
+
+
+def test_a_config_error_is_one_line_and_exit_2():
+    assert python_m_rawproxy("--upstream", "example.com") == (
+        2,
         "rawproxy: error: --upstream example.com: no port; type example.com:9443"
-        " or https://example.com\n"
+        " or https://example.com\n",
     )
+    code, text = python_m_rawproxy("--upstream", "a\nb\udcff:1")
+    assert (code, text.count("\n")) == (2, 1)
+    assert text.startswith(r"rawproxy: error: --upstream a\nb\udcff:1: ")
+
+
+def test_what_prevents_a_start_is_exit_1_and_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        taken = f"127.0.0.1:{sock.getsockname()[1]}"
+        code, text = python_m_rawproxy("--upstream", "h:1", "--http", taken)
+    assert (code, text.count("\n")) == (1, 1)
+    assert taken in text
+
+
+def test_an_oserror_from_anywhere_is_exit_1_and_one_line(monkeypatch, capsys):
+    def refuse() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(cli, "rawproxy", refuse)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == (
+        "rawproxy: error: cannot start: [Errno 24] Too many open files\n"
+    )
+
+
+def test_sigint_while_it_starts_ends_it_without_a_traceback(tmp_path):
+    fifo = tmp_path / "cert.pem"
+    os.mkfifo(fifo)
+    command = [sys.executable, "-m", "rawproxy", "--upstream", "h:1", "--http", "127.0.0.1:0"]
+    command += ["--https", "127.0.0.1:0", "--cert", str(fifo), "--key", str(fifo)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            with fifo.open("wb"):  # opens once rawproxy has begun to read, which now hangs
+                process.send_signal(signal.SIGINT)
+                _, text = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert (process.returncode, text) == (-signal.SIGINT, "")
+
+
+def test_ssl_is_loaded_after_openssl_was_told_its_groups():
+    program = (
+        "import os, sys, rawproxy.__main__ as m; assert '_ssl' not in sys.modules;"
+        "os.environ.pop('OPENSSL_CONF', None); sys.argv[1:] = ['--version'];"
+        "import atexit; atexit.register(lambda: print(os.environ['OPENSSL_CONF'])); m.main()"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+    version, conf = done.stdout.splitlines()
+    assert version.startswith("rawproxy 0.")
+    assert conf == str(pathlib.Path(cli.__file__).with_name("openssl.cnf"))
 
 
 def test_version():

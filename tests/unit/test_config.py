@@ -1,8 +1,13 @@
 """Configuration: every message names the option and what to type."""
 
+import contextlib
 import ipaddress
+import math
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rawproxy import config as c
 from rawproxy.config import Address, Certificate, Config, Upstream
@@ -19,6 +24,10 @@ from rawproxy.errors import ConfigError
         ("http://h:8080", ("h", 8080, False)),
         ("[::1]:9443", ("::1", 9443, True)),
         ("http://[::1]", ("::1", 80, False)),
+        ("[fe80::1%eth0]:1", ("fe80::1%eth0", 1, True)),
+        ("127.0.0.1:65535", ("127.0.0.1", 65535, True)),
+        ("docker_name.:1", ("docker_name.", 1, True)),
+        ("xn--mnchen-3ya.de:1", ("xn--mnchen-3ya.de", 1, True)),
     ],
 )
 def test_upstreams(text, expected):
@@ -47,6 +56,16 @@ def test_unix_upstreams():
         ("h:", "not a port"),
         ("h:70000", "not a port"),
         ("h:0", "port 0"),
+        ("h:0000009999999", "not a port"),
+        ("h:" + "0" * 5000 + "1", "not a port"),
+        ("h:\uff18\uff10", "not a port"),
+        ("a..b:1", "not a host name"),
+        ("-a.b:1", "not a host name"),
+        ("x" * 64 + ":1", "not a host name"),
+        (".".join(["x" * 60] * 5) + ":1", "not a host name"),
+        ("münchen.de:1", "type the ASCII form of münchen.de"),
+        ("10.0.0.256:1", "10.0.0.256 is not an IPv4 address"),
+        ("127.1:1", "127.1 is not an IPv4 address"),
         ("h:x", "not a port"),
         ("::1:9443", "in brackets: [::1:9443]:port"),
         ("[::1", "type [::1]:port"),
@@ -54,6 +73,7 @@ def test_unix_upstreams():
         ("[nonsense]:1", "no IPv6 address"),
         ("h h:1", "not a host name"),
         ("unix:relative", "unix:/path"),
+        ("unix:/" + "x" * 107, "longer than 107 bytes"),
     ],
 )
 def test_bad_upstreams(text, hint):
@@ -71,6 +91,8 @@ def test_bad_upstreams(text, hint):
         ("[::]:443", Address("::", 443)),
         ("localhost:0", Address("localhost", 0)),
         ("unix:/run/x", Address(path="/run/x")),
+        ("unix:///run/x", Address(path="/run/x")),
+        ("unix:/" + "x" * 106, Address(path="/" + "x" * 106)),
     ],
 )
 def test_addresses(text, address):
@@ -82,13 +104,35 @@ def test_addresses(text, address):
     [
         ("80", "type :80"),
         ("http://h", "not an address"),
-        ("h", "type h:8080"),
-        ("unix:", "no path"),
+        ("", "type :8443"),
+        ("h", "type h:8443"),
+        ("*:80", "type :80"),
+        ("[::1]", r"type [::1]:8443"),
+        ("a..b:80", "not a host name"),
+        ("münchen.de:80", "ASCII form"),
+        ("unix:", "type unix:/path"),
+        ("unix:relative", "type unix:/path"),
     ],
 )
 def test_bad_addresses(text, hint):
-    with pytest.raises(ConfigError, match=f"--https {text}.*{hint}"):
+    with pytest.raises(ConfigError) as caught:
         c.parse_address("--https", text)
+    assert str(caught.value).startswith(f"--https {text}: ")
+    assert hint in str(caught.value)
+
+
+def test_the_port_to_type_is_the_listeners_own():
+    with pytest.raises(ConfigError, match="--http h: no port; type h:8080"):
+        c.parse_address("--http", "h")
+
+
+@given(st.text(alphabet="ah0189.:[]/%@*-_ü\n\t ?#\u0660"))
+def test_a_parser_returns_what_a_socket_takes_or_raises_config_error(text):
+    for parse in (c.parse_upstream, lambda text: c.parse_address("--http", text)):
+        with contextlib.suppress(ConfigError):
+            found = parse(text)
+            assert 0 <= found.port <= 65535
+            (found.host or "").encode("idna")  # what getaddrinfo does first
 
 
 def test_networks():
@@ -96,6 +140,8 @@ def test_networks():
     assert c.parse_network("2001:db8::1") == ipaddress.ip_network("2001:db8::1/128")
     with pytest.raises(ConfigError, match="--trusted-proxy ten"):
         c.parse_network("ten")
+    with pytest.raises(ConfigError, match="--trusted-proxy : not"):
+        c.parse_network("")
 
 
 def test_pins():
@@ -108,17 +154,89 @@ def test_pins():
 def test_server_names():
     assert c.parse_server_name("SSO.Domain.tld.") == "sso.domain.tld"
     assert c.parse_server_name("*.domain.tld") == "*.domain.tld"
-    for bad in ("", "a..b", "*", "a*.b", "h:80", "-a.b", "münchen.de"):
+    for bad in (
+        "",
+        "a..b",
+        "*",
+        "a*.b",
+        "h:80",
+        "-a.b",
+        "münchen.de",
+        "a\n",
+        ".".join(["x" * 60] * 5),
+    ):
         with pytest.raises(ConfigError, match="--server-name"):
             c.parse_server_name(bad)
 
 
-def test_hsts():
-    for good in ("max-age=63072000", 'max-age="1"; includeSubDomains; preload'):
-        assert c.check_hsts(good) == good
-    for bad in ("", "on", "max-age=1\r\nX: y", "max-age=x"):
-        with pytest.raises(ConfigError, match="--hsts"):
-            c.check_hsts(bad)
+def test_upstream_names():
+    assert c.parse_upstream_name("SSO.Domain.tld.") == "sso.domain.tld"
+    assert c.parse_upstream_name("10.0.0.1") == "10.0.0.1"
+    assert c.parse_upstream_name("::1") == "::1"
+    for bad, hint in (
+        ("", "no name"),
+        ("h:443", "without a port"),
+        ("a b", "not a host name"),
+        ("münchen.de", "ASCII form"),
+    ):
+        with pytest.raises(ConfigError, match=f"--upstream-name {bad}.*{hint}"):
+            c.parse_upstream_name(bad)
+
+
+def test_files():
+    assert c.parse_file("--cert", "a.pem") == "a.pem"
+    with pytest.raises(ConfigError, match="--access-log: empty; type -, off or the path of a file"):
+        c.parse_file("--access-log", "", "-, off or ")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "max-age=63072000",
+        "max-age=0",
+        'max-age="1"; includeSubDomains; preload',
+        "includeSubDomains ; Max-Age=1;",
+        'max-age=1; x="a b"',
+    ],
+)
+def test_hsts(value):
+    assert c.check_hsts(value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "on",
+        ";",
+        "max-age=x",
+        "max-age",
+        "max-age=-1",
+        "max-age=12345678901",
+        "max-age=\uff11",
+        'max-age="1',
+        "max-age=1\r\nX: y",
+        "max-age=1;\r\nX",  # \s in a pattern takes line ends: this one ended the header line
+        "max-age=1;\n",
+        "max-age=1\n",
+        "max-age=1;\tpreload",
+        "max-age=1; max-age=2",
+        "max-age=1; preload; Preload",
+        "max-age=1, preload",
+        "max-age=1; ü",
+    ],
+)
+def test_bad_hsts(value):
+    with pytest.raises(ConfigError, match=r"^--hsts .*--no-hsts$"):
+        c.check_hsts(value)
+
+
+@given(st.text(alphabet='max-ge=1;, "\r\n\t\0\u2028ü', max_size=30))
+def test_hsts_is_printable_ascii(text):
+    for value in (text, "max-age=1;" + text):
+        with contextlib.suppress(ConfigError):
+            accepted = c.check_hsts(value)
+            assert accepted.isascii() and accepted.isprintable()
 
 
 TLS = Upstream("h:1", tls=True, host="h", port=1)
@@ -128,6 +246,8 @@ GOOD = Config(upstreams=(TLS,), http=(Address(None, 80),))
 
 def test_check_accepts():
     assert c.check(GOOD) is GOOD
+    plain = replace(GOOD, upstreams=(PLAIN,))
+    assert c.check(plain) is plain
     full = Config(
         upstreams=(TLS, PLAIN),
         https=(Address(None, 443),),
@@ -154,10 +274,19 @@ def test_check_accepts():
         ),
         (
             Config(upstreams=(PLAIN,), http=GOOD.http, upstream_verify="system"),
-            "for https upstreams",
+            "--upstream-verify is for https upstreams",
         ),
-        (Config(upstreams=(PLAIN,), http=GOOD.http, upstream_name="x"), "for https upstreams"),
-        (Config(upstreams=(TLS,), http=GOOD.http, keepalive=9, max_upstream=8), "--keepalive 9"),
+        (Config(upstreams=(PLAIN,), http=GOOD.http, upstream_name="x"), "--upstream-name is for"),
+        (
+            Config(upstreams=(PLAIN,), http=GOOD.http, upstream_pins=frozenset("a")),
+            "--upstream-pin is for https",
+        ),
+        (replace(GOOD, keepalive=9, max_upstream=8), "--keepalive 9: .* 0 to --max-upstream, 8"),
+        (replace(GOOD, keepalive=-1), "--keepalive -1"),
+        (replace(GOOD, max_upstream=0), "--max-upstream 0: type 1"),
+        (replace(GOOD, keepalive_idle=0), "--keepalive-idle 0"),
+        (replace(GOOD, keepalive_idle=math.nan), "--keepalive-idle nan"),
+        (replace(GOOD, keepalive_idle=math.inf), "--keepalive-idle inf"),
     ],
 )
 def test_check_refuses(bad, hint):
