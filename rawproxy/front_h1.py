@@ -8,24 +8,24 @@
     DRAIN    bytes of a body whose response is out already: dropped, up to a limit
     LINGER   whatever still comes is dropped until the client closes
 
-The exchange answers by straight calls (`send_response`, `send_payload`, `send_end`, `send_error`).
-It never rewrites, picks an upstream or retries. Invariants: responses leave in the order of their
-requests (RFC 9112 9.3.2); no byte behind a head or a body is lost; every wait has a deadline.
+The exchange answers by straight calls to the writing half, `responder`. It never rewrites, picks
+an upstream or retries. Invariants: responses leave in the order of their requests (RFC 9112
+9.3.2); no byte behind a head or a body is lost; every wait has a deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-import secrets
 from typing import cast
 
-from . import pages, rewrite
-from .body import BodyError, ChunkedBody, LengthBody, encode_chunk, last_chunk
-from .errors import ClientError, ProxyError, Source
+from . import rewrite
+from .body import BodyError, ChunkedBody, LengthBody
+from .errors import ClientError
 from .exchange import Exchange
 from .flow import PIPELINED, Valve, unsent
 from .head import CHUNKED, RequestHead, ResponseHead, find_request
+from .responder import Responder
 from .service import Service
 from .tunnel import Tunnel
 from .upstream import UpstreamConnection
@@ -48,22 +48,19 @@ HEAD, BODY, ANSWER = Phase.HEAD, Phase.BODY, Phase.ANSWER
 DRAIN, LINGER = Phase.DRAIN, Phase.LINGER
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(Responder, asyncio.Protocol):
     """One connection of an HTTP/1 client."""
 
     __slots__ = (
-        "backlog", "blocked", "body", "body_left", "buffer", "chunked", "closing", "deadline",
-        "drained", "exchange", "head", "hop", "known_head", "known_opening", "known_raw", "parsing",
-        "phase", "redirect", "secure", "sent", "service", "status", "transport", "valve",
+        "backlog", "blocked", "body", "buffer", "drained", "exchange", "known_head",
+        "known_opening", "known_raw", "parsing", "phase", "redirect", "secure", "valve",
     )  # fmt: skip
 
-    transport: asyncio.Transport
     valve: Valve
-    hop: rewrite.Hop
 
     def __init__(self, service: Service, secure: bool, redirect: int = 0) -> None:
+        super().__init__(service)
         # of the connection
-        self.service = service
         self.secure = secure
         self.redirect = redirect  # the https port to send clients to; 0: proxy here
         self.phase = HEAD
@@ -76,15 +73,8 @@ class ClientConnection(asyncio.Protocol):
         self.known_opening = b""
         # of the request
         self.exchange: Exchange | None = None
-        self.head: RequestHead | None = None
         self.body: LengthBody | ChunkedBody | None = None
         self.drained = 0
-        # of the response
-        self.closing = False  # no further request after this one
-        self.chunked = False
-        self.status = 0
-        self.sent = 0
-        self.deadline = 0.0
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.hop.peer.decode()} {self.phase.value}>"
@@ -119,7 +109,7 @@ class ClientConnection(asyncio.Protocol):
         silence.
         """
         if self.phase is ANSWER and not self.secure and not self._upgrading():
-            self.closing = True
+            self.closing = self.half_closed = True
             self.deadline = self.service.now + self.service.deadlines.linger
             return True
         if self.phase is BODY:
@@ -207,7 +197,7 @@ class ClientConnection(asyncio.Protocol):
             self.send_error(ClientError(f"no site is called {head.host.decode('latin-1')}", 421))
             return False
         if self.redirect:
-            self._redirect(head)
+            self.send_redirect(head, self.redirect)
             return False
         return True
 
@@ -276,102 +266,6 @@ class ClientConnection(asyncio.Protocol):
 
     # ── what the exchange calls ─────────────────────────────────────────────────────────────────
 
-    def send_interim(self, head: ResponseHead) -> None:
-        """A 1xx: for HTTP/1.1 clients only (RFC 9110 15.2)."""
-        if self.head is not None and self.head.minor:
-            block = rewrite.response(head, self.hop._replace(hsts=None))
-            self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, block))
-
-    def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
-        """The head of the final response, and what there is of its body, in one write."""
-        request = self.head
-        assert request is not None
-        self.status = head.status
-        parts = [
-            b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason),
-            rewrite.response(head, self.hop),
-        ]
-        if not head.dated:
-            parts.append(self.service.date_line)
-        self.chunked = False
-        if framing < 0:
-            if request.minor:
-                self.chunked = True
-                parts.append(b"Transfer-Encoding: chunked\r\n")
-            else:
-                self.closing = True
-        if self.phase is BODY and not self._worth_draining():
-            self.closing = True
-        if self.closing:
-            parts.append(b"Connection: close\r\n\r\n")
-        elif head.upgrade and head.status == 426:
-            parts.append(rewrite.upgrade_lines(head) + b"\r\n")
-        elif request.minor:
-            parts.append(b"\r\n")
-        else:
-            parts.append(b"Connection: keep-alive\r\n\r\n")
-        if payload:
-            self.sent += len(payload)
-            parts.append(encode_chunk(payload) if self.chunked else payload)
-        if ended and self.chunked:
-            parts.append(last_chunk(b""))
-        self.transport.write(b"".join(parts))
-
-    def send_payload(self, payload: bytes) -> None:
-        """More of the response's body."""
-        self.sent += len(payload)
-        if self.deadline and self.phase is ANSWER:  # half-closed, but the answer comes along
-            self.deadline = self.service.now + self.service.deadlines.linger
-        self.transport.write(encode_chunk(payload) if self.chunked else payload)
-
-    def send_end(self, trailers: bytes) -> None:
-        """The response's body ends here."""
-        if self.chunked:
-            self.transport.write(last_chunk(trailers))
-
-    def send_error(self, error: ProxyError) -> None:
-        """A response of our own; its request id is also that of the log line with the cause."""
-        head = self.head
-        request_id = secrets.token_hex(8)
-        hint = error.detail if error.source is Source.CLIENT else ""
-        accept = head.value(b"accept") if head is not None else b""
-        kind, page = pages.render(error.status, accept, request_id, hint)
-        extra = b"Cache-Control: no-store\r\nX-Request-Id: %b\r\n" % request_id.encode()
-        self.service.failed(request_id, error.status, self._subject(), error.detail)
-        self._reply(error.status, extra + b"Content-Type: %b\r\n" % kind, page)
-
-    def _redirect(self, head: RequestHead) -> None:
-        if not head.host:
-            self.send_error(ClientError("Host is missing, so there is nowhere to redirect to"))
-            return
-        location = rewrite.redirect_target(head.host, head.target, self.redirect)
-        page = pages.redirect_body(location)
-        extra = b"Location: %b\r\nContent-Type: text/html; charset=utf-8\r\n" % location
-        self._reply(301, extra, page)
-
-    def _reply(self, status: int, extra: bytes, page: bytes) -> None:
-        """A response of our own."""
-        head = self.head
-        self.status = status
-        if self.phase is BODY and not self._worth_draining():
-            self.closing = True
-        if self.closing:
-            extra += b"Connection: close\r\n"
-        elif head is not None and not head.minor:
-            extra += b"Connection: keep-alive\r\n"
-        lines = [
-            b"HTTP/1.1 %d %b\r\n" % (status, pages.REASONS[status]),
-            self.service.date_line,
-            b"Content-Length: %d\r\n" % len(page),
-            extra,
-            self.hop.hsts or b"",
-            b"\r\n",
-        ]
-        if head is None or head.method != b"HEAD":
-            lines.append(page)
-            self.sent = len(page)
-        self.transport.write(b"".join(lines))
-
     def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
         """The upstream's own 101, and then nothing but bytes (RFC 9110 7.8)."""
         block = rewrite.response(head, self.hop._replace(hsts=None))
@@ -435,12 +329,17 @@ class ClientConnection(asyncio.Protocol):
             data, self.buffer = self.buffer, b""
             self._read_requests(data)
 
-    def _worth_draining(self) -> bool:
-        """Whether the rest of a body is small enough to be read for the sake of the connection."""
+    def may_stay(self) -> bool:
+        """Whether the connection can be kept although an answer goes out now.
+
+        The rest of a body is read for its sake if it is small enough; whether the body comes at
+        all is the client's choice after an Expect (RFC 9110 10.1.1).
+        """
         head = self.head
-        if head is None or head.expect:
-            return False  # whether the body comes at all is the client's choice: RFC 9110 10.1.1
-        return head.framing == CHUNKED or head.framing <= self.service.limits.drain
+        if self.phase is not BODY or head is None:
+            return True
+        small = head.framing == CHUNKED or head.framing <= self.service.limits.drain
+        return small and not head.expect
 
     def _drop_body(self, data: bytes) -> None:
         body = self.body
@@ -475,14 +374,6 @@ class ClientConnection(asyncio.Protocol):
 
     def _upgrading(self) -> bool:
         return self.head is not None and bool(self.head.upgrade)
-
-    def _subject(self) -> str:
-        head = self.head
-        peer = self.hop.peer.decode("latin-1")
-        if head is None:
-            return f"from {peer}"
-        text = b"%b %b%b" % (head.method, head.host, head.target.partition(b"?")[0])
-        return f"{text.decode('latin-1')} from {peer}"
 
     # ── the sweep and the drain ─────────────────────────────────────────────────────────────────
 

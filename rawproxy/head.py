@@ -24,6 +24,7 @@ import h11
 
 from .config import Limits
 from .errors import ClientError, ProxyError, UpstreamError
+from .target import is_host, origin_form
 
 # Framing of a body: a Content-Length, or one of these (RFC 9112 6.3).
 CHUNKED = -1
@@ -68,11 +69,6 @@ _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[
 _STRAY_SO_FAR = re.compile(rb"\r[^\n]|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]").search
 _START_LINE = re.compile(rb"(" + _TOKEN + rb"+) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n").match
 _ANY_VERSION = re.compile(rb"[^\r\n]* HTTP/[0-9.]+\r\n").match
-_ABSOLUTE = re.compile(rb"https?://([^/?#]*)([/?].*)?", re.IGNORECASE).fullmatch
-# uri-host [":" port], RFC 3986 3.2.2: an IP literal in brackets, or a reg-name.
-_HOST_VALUE = re.compile(
-    rb"(?:[0-9A-Za-z._~!$&'()*+;=%-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?"
-).fullmatch
 
 # Connection options that say nothing about other fields, or whose fields are always cut anyway.
 _PLAIN_OPTIONS = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b"transfer-encoding", b""))
@@ -212,7 +208,7 @@ def reference_request(raw: bytes) -> RequestHead:
     except h11.RemoteProtocolError as error:
         raise ClientError(str(error), error.error_status_hint) from None
     assert isinstance(event, h11.Request), event
-    target, host = _origin_form(event.method, event.target)
+    target, host = origin_form(event.method, event.target)
     block = b"".join([b"%b: %b\r\n" % pair for pair in event.headers.raw_items()])
     head = _request_facts(event.method, target, int(event.http_version[2:]), block)
     if head is None:
@@ -324,7 +320,7 @@ def _request_facts(method: bytes, target: bytes, minor: int, block: bytes) -> Re
         if minor:
             return None
         host = b""
-    elif not _HOST_VALUE(host):
+    elif not is_host(host):
         raise ClientError("Host is not a valid host and port (RFC 9112 3.2)")
     expect = values.get(EXPECT)
     if expect is not None and expect.lower() != b"100-continue":
@@ -388,25 +384,6 @@ def _upgrade(method: bytes, minor: int, framing: int, upgrades: bytes) -> bytes:
     tokens = {token.strip() for token in upgrades.lower().split(b",")}
     fit = b"websocket" in tokens and minor == 1 and method == b"GET" and framing == 0
     return b"websocket" if fit else b""
-
-
-def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
-    """Target in origin form, and the authority of an absolute one (RFC 9112 3.2)."""
-    if method == b"CONNECT":
-        raise ClientError("CONNECT is not served by a reverse proxy", 501)
-    if b"#" in target:
-        raise ClientError("a fragment in the request target (RFC 9112 3.2)")
-    if target.startswith(b"/"):
-        return target, None
-    if target == b"*" and method == b"OPTIONS":
-        return target, None
-    match = _ABSOLUTE(target)
-    if match is None or not _HOST_VALUE(match[1]):
-        raise ClientError("the request target is neither a path nor an http(s) URL")
-    path = match[2] or b"/"
-    if method == b"OPTIONS" and match[2] is None:
-        path = b"*"  # RFC 9112 3.2.4
-    return path if not path.startswith(b"?") else b"/" + path, match[1]
 
 
 def _with_host(head: RequestHead, host: bytes) -> RequestHead:

@@ -143,7 +143,8 @@ def _listen(service: Service, config: Config, context: ssl.SSLContext | None) ->
                 listeners.append(Listener(service, sock, context))
                 if address.path is None:
                     https_port = https_port or sock.getsockname()[1]
-        redirect = https_port if config.redirect else 0
+        # An https listener on a socket file stands behind something that has the usual port.
+        redirect = (https_port or 443) if config.https and config.redirect else 0
         for address in config.http:
             listeners += [
                 Listener(service, sock, None, redirect) for sock in _bind("--http", address)

@@ -10,10 +10,10 @@ import rawproxy
 PACKAGE = pathlib.Path(rawproxy.__file__).parent
 FLOORS = [
     ["errors", "config"],
-    ["head", "body", "rewrite", "handshake", "balancer", "pool", "record", "pages"],
+    ["target", "head", "body", "rewrite", "handshake", "balancer", "pool", "record", "pages"],
     ["flow", "sink", "tls", "trust", "upstream", "service", "tunnel"],
     ["exchange"],
-    ["front_h1"],
+    ["responder", "front_h1"],
     ["listener", "worker", "demo_page", "demo"],
     ["cli", "__main__"],
 ]

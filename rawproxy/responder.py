@@ -1,0 +1,149 @@
+"""The writing half of an HTTP/1 client connection: what the exchange calls to answer.
+
+Every response is framed anew (RFC 9112 6.2): a Content-Length passes, everything else is chunked
+for HTTP/1.1 and ends with the connection for HTTP/1.0. A head goes out in one write with what
+there is of its body. It never reads. Invariant: once `closing` has been announced, or a body ends
+with the connection, no further response follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from . import pages, rewrite
+from .body import encode_chunk, last_chunk
+from .errors import ClientError, ProxyError, Source
+from .head import RequestHead, ResponseHead
+from .service import Service
+
+
+class Responder:
+    """Base of the HTTP/1 front: the response under way and how it is written."""
+
+    __slots__ = (
+        "chunked", "closing", "deadline", "half_closed", "head", "hop", "sent", "service",
+        "status", "transport",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+    hop: rewrite.Hop
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.head: RequestHead | None = None  # of the request that is being answered
+        self.closing = False  # no further request after this one
+        self.half_closed = False  # the client has sent its end; an answer may still be due
+        self.chunked = False
+        self.status = 0
+        self.sent = 0  # bytes of the response's body
+        self.deadline = 0.0
+
+    def may_stay(self) -> bool:
+        """Whether the connection can be kept although an answer goes out now."""
+        raise NotImplementedError
+
+    def send_interim(self, head: ResponseHead) -> None:
+        """A 1xx: for HTTP/1.1 clients only (RFC 9110 15.2)."""
+        if self.head is not None and self.head.minor:
+            block = rewrite.response(head, self.hop._replace(hsts=None))
+            self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, block))
+
+    def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
+        """The head of the final response, and what there is of its body, in one write."""
+        request = self.head
+        assert request is not None
+        self.status = head.status
+        parts = [
+            b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason),
+            rewrite.response(head, self.hop),
+        ]
+        if not head.dated:
+            parts.append(self.service.date_line)
+        self.chunked = False
+        if framing < 0:
+            if request.minor:
+                self.chunked = True
+                parts.append(b"Transfer-Encoding: chunked\r\n")
+            else:
+                self.closing = True
+        if not self.may_stay():
+            self.closing = True
+        if self.closing:
+            parts.append(b"Connection: close\r\n\r\n")
+        elif head.upgrade and head.status == 426:
+            parts.append(rewrite.upgrade_lines(head) + b"\r\n")
+        elif request.minor:
+            parts.append(b"\r\n")
+        else:
+            parts.append(b"Connection: keep-alive\r\n\r\n")
+        if payload:
+            self.sent += len(payload)
+            parts.append(encode_chunk(payload) if self.chunked else payload)
+        if ended and self.chunked:
+            parts.append(last_chunk(b""))
+        self.transport.write(b"".join(parts))
+
+    def send_payload(self, payload: bytes) -> None:
+        """More of the response's body."""
+        self.sent += len(payload)
+        if self.half_closed:  # the answer comes along, so there is somebody to have it
+            self.deadline = self.service.now + self.service.deadlines.linger
+        self.transport.write(encode_chunk(payload) if self.chunked else payload)
+
+    def send_end(self, trailers: bytes) -> None:
+        """The response's body ends here."""
+        if self.chunked:
+            self.transport.write(last_chunk(trailers))
+
+    def send_error(self, error: ProxyError) -> None:
+        """A response of our own; its request id is also that of the log line with the cause."""
+        head = self.head
+        request_id = secrets.token_hex(8)
+        hint = error.detail if error.source is Source.CLIENT else ""
+        accept = head.value(b"accept") if head is not None else b""
+        kind, page = pages.render(error.status, accept, request_id, hint)
+        extra = b"Cache-Control: no-store\r\nX-Request-Id: %b\r\n" % request_id.encode()
+        self.service.failed(request_id, error.status, self.subject(), error.detail)
+        self._reply(error.status, extra + b"Content-Type: %b\r\n" % kind, page)
+
+    def send_redirect(self, head: RequestHead, port: int) -> None:
+        """A 301 to https on `port`, for whatever was asked."""
+        if not head.host:
+            self.send_error(ClientError("Host is missing, so there is nowhere to redirect to"))
+            return
+        location = rewrite.redirect_target(head.host, head.target, port)
+        page = pages.redirect_body(location)
+        extra = b"Location: %b\r\nContent-Type: text/html; charset=utf-8\r\n" % location
+        self._reply(301, extra, page)
+
+    def _reply(self, status: int, extra: bytes, page: bytes) -> None:
+        """A response of our own."""
+        head = self.head
+        self.status = status
+        if not self.may_stay():
+            self.closing = True
+        if self.closing:
+            extra += b"Connection: close\r\n"
+        elif head is not None and not head.minor:
+            extra += b"Connection: keep-alive\r\n"
+        lines = [
+            b"HTTP/1.1 %d %b\r\n" % (status, pages.REASONS[status]),
+            self.service.date_line,
+            b"Content-Length: %d\r\n" % len(page),
+            extra,
+            self.hop.hsts or b"",
+            b"\r\n",
+        ]
+        if head is None or head.method != b"HEAD":
+            lines.append(page)
+            self.sent = len(page)
+        self.transport.write(b"".join(lines))
+
+    def subject(self) -> str:
+        head = self.head
+        peer = self.hop.peer.decode("latin-1")
+        if head is None:
+            return f"from {peer}"
+        text = b"%b %b%b" % (head.method, head.host, head.target.partition(b"?")[0])
+        return f"{text.decode('latin-1')} from {peer}"
