@@ -1,0 +1,59 @@
+"""Facts of the machine a result was taken on: no names, no paths, no addresses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import ssl
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("rawproxy", "uvloop", "h11", "aiofastnet", "picows", "aiohttp", "h2", "jh2")
+
+
+def facts() -> dict[str, object]:
+    """CPU, memory, kernel and the versions that matter."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "kernel": platform.release().split("-")[0],
+        "system": _system(),
+        "python": platform.python_version(),
+        "openssl": ssl.OPENSSL_VERSION,
+        "packages": _packages(),
+    }
+
+
+def steal_ticks() -> int:
+    """Time that a hypervisor took away since boot: shown when it grows during a run."""
+    first = Path("/proc/stat").read_text().splitlines()[0].split()
+    return int(first[8]) if len(first) > 8 else 0
+
+
+def load_average() -> float:
+    return round(os.getloadavg()[0], 2)
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+        if found:
+            return found[1].strip()
+    return platform.machine()
+
+
+def _system() -> str:
+    with contextlib.suppress(OSError):
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    return platform.system()
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -1,0 +1,138 @@
+"""The hot functions under pyperf, with what h11 takes for the same as the reference rows.
+
+`python -m bench micro --fast` (pyperf's own options; `--tracemalloc` measures memory instead).
+Request heads come from the browser mix, each call another one, so that no row profits from seeing
+the same bytes twice; the response rows repeat the origin's one head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+import h11
+import pyperf
+
+from bench import payloads
+from rawproxy import body, head, pool, record, rewrite
+from rawproxy.config import Limits
+
+RESPONSE = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Tue, 24 Nov 2026 03:29:00 GMT\r\n"
+    b"Content-Type: text/html\r\nContent-Length: 69\r\nConnection: keep-alive\r\n"
+    b"Cache-Control: no-cache\r\nVary: Accept-Encoding, Cookie\r\n"
+    b"X-Content-Type-Options: nosniff\r\nReferrer-Policy: same-origin\r\n\r\n"
+)
+CHUNKS = payloads.chunked(payloads.body(payloads.KIB16), 4096)
+BLOCK = payloads.body(payloads.KIB16)
+LINE_LIMIT, TRAILER_LIMIT = Limits().chunk_line, Limits().trailers
+
+
+class Connection:
+    """What the pool wants of a connection."""
+
+    idle_since = 0.0
+
+
+def each(call: Callable[[Any], object], inputs: Sequence[object]) -> Callable[[int], float]:
+    """A pyperf timer that calls `call` with each of the inputs in turn, `loops` times over."""
+
+    def timer(loops: int) -> float:
+        start = perf_counter()
+        for _ in range(loops):
+            for item in inputs:
+                call(item)
+        return perf_counter() - start
+
+    return timer
+
+
+def h11_request(raw: bytes) -> None:
+    """What a server built on h11 does to read one head."""
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=65_536)
+    connection.receive_data(raw)
+    connection.next_event()
+
+
+def h11_cycle(raw: bytes) -> None:
+    """A whole h11 exchange on one side: request in, small response out."""
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=65_536)
+    connection.receive_data(raw)
+    connection.next_event()
+    connection.next_event()
+    fields = [("Content-Type", "text/html"), ("Content-Length", "69")]
+    connection.send(h11.Response(status_code=200, headers=fields))
+    connection.send(h11.Data(data=b"x" * 69))
+    connection.send(h11.EndOfMessage())
+
+
+def h11_chunks(raw: bytes) -> None:
+    """h11 reading a chunked body."""
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + raw
+    )
+    while type(connection.next_event()) is not h11.EndOfMessage:
+        pass
+
+
+def pool_cycle() -> Callable[[object], None]:
+    """Checkout and release on a pool that holds some."""
+    some: Any = pool.Pool(limit=1024, keepalive=64, idle_timeout=60.0, queue=16)
+    for _ in range(8):
+        some.checkout()
+    for _ in range(8):
+        some.release(Connection(), 1.0)
+
+    def cycle(_item: object) -> None:
+        some.release(some.checkout(), 1.0)
+
+    return cycle
+
+
+def add_rows(runner: pyperf.Runner) -> None:
+    """Every row; the name before the colon is the module."""
+    heads = payloads.browser_heads()
+    raws = [payloads.browser_request(number, heads) for number in range(len(heads))]
+    parsed = [head.parse_request(raw) for raw in raws]
+    answer = head.parse_response(RESPONSE)
+    hop = rewrite.hop(b"192.0.2.7", b"https", False, False, b"max-age=63072000")
+    limits = Limits()
+    entry = record.Entry(
+        b"192.0.2.7", b"", b"GET", parsed[0].target, b"HTTP/1.1", 200, 69, b"", b"Mozilla/5.0 (X11)"
+    )
+    stamp = record.stamp(1_795_491_317.0, 0)
+
+    def row(name: str, call: Callable[[Any], object], inputs: Sequence[object]) -> None:
+        runner.bench_time_func(name, each(call, inputs), inner_loops=len(inputs))
+
+    row("head: find request", lambda raw: head.find_request(raw, limits), raws)
+    row("head: fast lane, request", head.parse_request, raws)
+    row("head: fast lane, response", head.parse_response, [RESPONSE] * 64)
+    row("head: reference lane, request", head.reference_request, raws)
+    row("head: reference lane, response", head.reference_response, [RESPONSE] * 64)
+    row("reference: h11 reads a head", h11_request, raws)
+    row("reference: h11, a whole cycle", h11_cycle, raws)
+    row("rewrite: request", lambda one: rewrite.request(one, hop, b""), parsed)
+    row("rewrite: response", lambda one: rewrite.response(one, hop), [answer] * 64)
+    row("body: length, 16 KiB", lambda data: body.LengthBody(len(data)).feed(data), [BLOCK] * 64)
+    row(
+        "body: chunked, 16 KiB in 4",
+        lambda data: body.ChunkedBody(LINE_LIMIT, TRAILER_LIMIT).feed(data),
+        [CHUNKS] * 64,
+    )
+    row("reference: h11, chunked, 16 KiB in 4", h11_chunks, [CHUNKS] * 64)
+    row("pool: checkout and release", pool_cycle(), [None] * 64)
+    row("record: a combined line", lambda one: record.combined(one, stamp), [entry] * 64)
+    row("record: the time stamp", lambda now: record.stamp(now, 3600), [1_795_491_317.0] * 64)
+
+
+def main() -> None:
+    runner = pyperf.Runner(program_args=("-m", "bench.micro"))
+    runner.metadata["description"] = "rawproxy's hot functions beside h11"
+    add_rows(runner)
+
+
+if __name__ == "__main__":
+    main()

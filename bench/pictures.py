@@ -1,0 +1,158 @@
+"""The pictures of a results file, as SVG that is the same for the same results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from bench.report import NAMES, SUBJECT, cell, ratio, valid
+from bench.rows import DIRECT, ROWS, YARDSTICK
+
+COLOURS = {
+    "rawproxy": "#c2410c",
+    "nginx": "#166534",
+    "nginx-big": "#4d7c0f",
+    "haproxy": "#1d4ed8",
+    "envoy": "#7e22ce",
+    "caddy": "#0e7490",
+    "aiohttp": "#a16207",
+    "mitmproxy": "#6b7280",
+    "rawproxy-h11": "#fb923c",
+    DIRECT: "#9ca3af",
+}
+STYLE = {
+    "svg.hashsalt": "rawproxy",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def draw_all(results: dict[str, Any], folder: Path) -> list[str]:
+    """Draw what the results hold; the names of the files written."""
+    written = []
+    with plt.rc_context(STYLE):
+        for name, draw in (
+            ("ratios", ratios),
+            ("cpu", cpu),
+            ("latency", latency),
+            ("memory", memory),
+        ):
+            figure = draw(results["rows"])
+            if figure is None:
+                continue
+            figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
+            plt.close(figure)
+            written.append(f"{name}.svg")
+    return written
+
+
+def ratios(rows: dict[str, Any]) -> Figure | None:
+    """Throughput against nginx, row by row, with the rounds' spread and what is wanted."""
+    found = [
+        (row["title"], ratio(row, SUBJECT), ROWS[key].then)
+        for key, row in rows.items()
+        if key in ROWS and not ROWS[key].lower_is_better
+        if valid(row, SUBJECT) and valid(row, YARDSTICK)
+    ]
+    bars = [(title, value, then) for title, value, then in found if value is not None][::-1]
+    if not bars:
+        return None
+    figure, axes = plt.subplots(figsize=(8, 0.27 * len(bars) + 1))
+    for place, (_title, value, then) in enumerate(bars):
+        colour = COLOURS[SUBJECT] if value.value >= 1 else "#fdba74"
+        axes.barh(place, value.value, color=colour, height=0.7)
+        axes.plot([value.low, value.high], [place, place], color="#111827", linewidth=1)
+        axes.plot(then, place, marker="|", color="#6b7280", markersize=9)
+        axes.text(value.high + 0.04, place, f"{value.value:.2f}", va="center", fontsize=8)
+    axes.axvline(1.0, color=COLOURS[YARDSTICK], linewidth=1.2)
+    axes.set_yticks(range(len(bars)), [title for title, _value, _then in bars], fontsize=8)
+    axes.set_xlabel("rate, rawproxy ÷ nginx (line: spread of rounds; tick: the goal)")
+    axes.set_xlim(left=0)
+    return figure
+
+
+def cpu(rows: dict[str, Any]) -> Figure | None:
+    """CPU time for each request of the browser mix, plain and TLS, all proxies."""
+    shown = [(key, rows[key]) for key in ("mix-plain", "mix-tls") if key in rows]
+    shown = [(key, row) for key, row in shown if valid(row, YARDSTICK)]
+    if not shown:
+        return None
+    figure, all_axes = plt.subplots(1, len(shown), figsize=(4.4 * len(shown), 2.6), squeeze=False)
+    for axes, (key, row) in zip(all_axes[0], shown, strict=True):
+        costs = [
+            (one.cpu_us, peer)
+            for peer in row["peers"]
+            if valid(row, peer) and (one := cell(row, peer)) and one.cpu_us
+        ]
+        costs.sort(reverse=True)
+        _named_bars(axes, [(peer, value) for value, peer in costs], log=True)
+        axes.set_title(f"CPU µs for each request, {'TLS' if key.endswith('tls') else 'plain'}")
+    figure.tight_layout()
+    return figure
+
+
+def memory(rows: dict[str, Any]) -> Figure | None:
+    """KiB for each idle WebSocket."""
+    shown = [(key, rows[key]) for key in ("idle-ws-plain", "idle-ws-tls") if key in rows]
+    shown = [(key, row) for key, row in shown if row["peers"]]
+    if not shown:
+        return None
+    figure, all_axes = plt.subplots(1, len(shown), figsize=(4.4 * len(shown), 2.4), squeeze=False)
+    for axes, (key, row) in zip(all_axes[0], shown, strict=True):
+        sizes = [(one.rate, peer) for peer in row["peers"] if (one := cell(row, peer)) and one.rate]
+        sizes.sort(reverse=True)
+        _named_bars(axes, [(peer, value) for value, peer in sizes], log=False)
+        axes.set_title(f"KiB for each idle WebSocket, {'TLS' if key.endswith('tls') else 'plain'}")
+    figure.tight_layout()
+    return figure
+
+
+def latency(rows: dict[str, Any]) -> Figure | None:
+    """p50 and p99 over the offered load, as a share of nginx's peak."""
+    points: dict[str, list[tuple[int, float, float]]] = {}
+    for key, row in rows.items():
+        if key != "latency" and not key.startswith("latency-"):
+            continue
+        share = int(ROWS[key].args["percent"]) if key in ROWS else 0
+        for peer, samples in row["peers"].items():
+            good = [sample for sample in samples if sample.get("p99_ms")]
+            if good:
+                middle = sorted(good, key=lambda sample: float(sample["p99_ms"]))[len(good) // 2]
+                points.setdefault(peer, []).append((share, middle["p50_ms"], middle["p99_ms"]))
+    if not points:
+        return None
+    figure, axes = plt.subplots(figsize=(6.4, 3.4))
+    for peer, values in points.items():
+        values.sort()
+        shares = [share for share, _p50, _p99 in values]
+        colour = COLOURS.get(peer, "#000000")
+        marker = "o" if len(values) < 2 else None
+        p99s = [p99 for _share, _p50, p99 in values]
+        p50s = [p50 for _share, p50, _p99 in values]
+        axes.plot(shares, p99s, color=colour, label=f"{NAMES.get(peer, peer)} p99", marker=marker)
+        axes.plot(shares, p50s, color=colour, linestyle=":", marker=marker)
+    axes.set_yscale("log")
+    axes.set_xlabel("requests offered, % of nginx's peak (dotted: p50)")
+    axes.set_ylabel("ms from when it was due")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _named_bars(axes: Any, values: list[tuple[str, float]], *, log: bool) -> None:
+    for place, (peer, value) in enumerate(values):
+        axes.barh(place, value, color=COLOURS.get(peer, "#000000"), height=0.7)
+        axes.text(value, place, f" {value:.3g}", va="center", fontsize=8)
+    axes.set_yticks(range(len(values)), [NAMES.get(peer, peer) for peer, _value in values])
+    if log:
+        axes.set_xscale("log")
+    axes.margins(x=0.18)

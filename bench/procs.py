@@ -1,0 +1,240 @@
+"""Processes of a bench run: start pinned, watch CPU time and memory, stop by their own pid.
+
+Nothing here knows what a process does. Invariant: whatever was started through `spawn` is stopped
+when its `Proc` is closed, and at the latest when the interpreter exits.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TICK = os.sysconf("SC_CLK_TCK")
+STOP_SECONDS = 5.0  # from SIGTERM till SIGKILL
+FILES = 20_000  # descriptors wanted for thousands of idle WebSockets on both sides
+
+_alive: dict[int, Proc] = {}
+
+
+class BenchError(Exception):
+    """Something a measurement needs is missing or failed; the text is for the user."""
+
+
+@contextlib.contextmanager
+def pinned(cores: Sequence[int]) -> Iterator[None]:
+    """Children started inside inherit these cores: no race with the threads they start."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@dataclass
+class Proc:
+    """A child and its descendants, with what they used."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+    exited: bool = field(default=False)
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def check(self) -> None:
+        """Raise with the end of the log if the process has died."""
+        if self.popen.poll() is not None:
+            tail = self.log.read_text(errors="replace")[-800:].strip()
+            raise BenchError(f"{self.name} exited with {self.popen.returncode}: {tail}")
+
+    def tree(self) -> list[int]:
+        """The pids of the process and of all its descendants."""
+        found, todo = [], [self.pid]
+        while todo:
+            pid = todo.pop()
+            found.append(pid)
+            with contextlib.suppress(OSError):
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    children = Path(f"/proc/{pid}/task/{task}/children").read_text()
+                    todo.extend(int(child) for child in children.split())
+        return found
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the whole tree, reaped children included."""
+        ticks = 0
+        for pid in self.tree():
+            with contextlib.suppress(OSError):
+                stat = Path(f"/proc/{pid}/stat").read_text()
+                # The name may hold blanks: the fields are counted from the last bracket on.
+                fields = stat.rpartition(")")[2].split()
+                ticks += sum(int(value) for value in fields[11:15])
+        return ticks / TICK
+
+    def memory_kib(self, key: str = "VmHWM") -> int:
+        """`VmHWM` (peak) or `VmRSS` (now) of the tree, in KiB."""
+        total = 0
+        for pid in self.tree():
+            with contextlib.suppress(OSError):
+                for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                    if line.startswith(key + ":"):
+                        total += int(line.split()[1])
+        return total
+
+    def private_kib(self) -> int:
+        """Memory of the tree with shared pages counted once (PSS), in KiB."""
+        total = 0
+        for pid in self.tree():
+            with contextlib.suppress(OSError):
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                    if line.startswith("Pss:"):
+                        total += int(line.split()[1])
+        return total
+
+    def close(self) -> None:
+        """Ask, wait, then kill: the process and whatever it left behind, by pid."""
+        if self.exited:
+            return
+        self.exited = True
+        _alive.pop(self.pid, None)
+        children = self.tree()[1:]
+        self.popen.terminate()
+        try:
+            self.popen.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait(STOP_SECONDS)
+        for pid in children:
+            with contextlib.suppress(OSError):
+                if _parent_is_gone(pid, self.name):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _parent_is_gone(pid: int, name: str) -> bool:
+    """A worker that outlived its master: still there, adopted, and not a reused pid."""
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return stat[1] == "1" and _group(pid) == name
+
+
+def _group(pid: int) -> str:
+    """What `spawn` wrote into the environment of everything it started."""
+    environ = Path(f"/proc/{pid}/environ").read_bytes()
+    for item in environ.split(b"\0"):
+        if item.startswith(b"BENCH_PROC="):
+            return item[11:].decode()
+    return ""
+
+
+def raise_file_limit() -> None:
+    """As many descriptors as the system lets us have; children inherit it."""
+    import resource
+
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (max(FILES, hard), hard):
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+            return
+
+
+def spawn(
+    name: str,
+    argv: Sequence[str],
+    cores: Sequence[int],
+    log: Path,
+    env: dict[str, str] | None = None,
+) -> Proc:
+    """Start `argv` pinned to `cores`; its output goes to `log`."""
+    mark = f"{name}-{os.getpid()}-{time.monotonic_ns()}"
+    environment = {**os.environ, **(env or {}), "BENCH_PROC": mark}
+    with pinned(cores), log.open("wb") as out:
+        popen = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+    proc = Proc(mark, popen, log)
+    _alive[proc.pid] = proc
+    return proc
+
+
+def run(argv: Sequence[str], cores: Sequence[int], seconds: float, env: dict[str, str]) -> str:
+    """Run a load generator to its end and return what it printed."""
+    with pinned(cores):
+        popen = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **env},
+        )
+    try:
+        out, err = popen.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        popen.kill()
+        popen.communicate()
+        raise BenchError(f"{argv[0]} did not finish within {seconds:.0f} s") from None
+    if popen.returncode:
+        text = (err or out).decode(errors="replace").strip()[-400:]
+        raise BenchError(f"{Path(argv[0]).name} exited with {popen.returncode}: {text}")
+    return out.decode(errors="replace")
+
+
+_ports = itertools.cycle(range(18_000 + os.getpid() % 9_000, 32_000))  # below the ephemeral ones
+
+
+def free_ports(count: int) -> list[int]:
+    """Consecutive ports of the loopback that nobody listens on; no port is given out twice soon."""
+    ports: list[int] = []
+    for port in itertools.islice(_ports, 20_000):
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                ports = []
+                continue
+        ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise BenchError("no free ports on 127.0.0.1")
+
+
+def wait_for_port(proc: Proc, port: int, seconds: float = 15.0) -> None:
+    """Return once `port` accepts; raise if the process dies or takes too long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        proc.check()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return
+        time.sleep(0.02)
+    raise BenchError(f"{proc.name} did not open its port within {seconds:.0f} s")
+
+
+def insecure_context(alpn: Sequence[str] = ()) -> ssl.SSLContext:
+    """A client context for the throw-away certificate, TLS 1.3 only as everywhere here."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+@atexit.register
+def _stop_all() -> None:
+    for proc in list(_alive.values()):
+        proc.close()

@@ -1,0 +1,260 @@
+"""From a results file to a table, pictures and the README's block.
+
+Pure but for `write_all`: the same results give the same bytes. Ratios are per round (neighbours in
+time), then the median; their spread is the smallest and the largest round.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.rows import DIRECT, ROWS, YARDSTICK
+
+SUBJECT = "rawproxy"
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+LOAD_FULL = 0.9  # load and origin had no more to give ...
+PROXY_FREE = 0.9  # ... while the proxy still had: the rate is theirs, its CPU time tells
+IDLE_CORES = 0.8  # neither core got this much of its time: something else had it
+SATURATING = ("wrk", "h2load", "websocket")  # measures that keep one core or the other full
+NONE = "\u2013"  # an en dash: no figure
+OTHERS = ("haproxy", "envoy", "caddy", "nginx-big", "aiohttp", "mitmproxy", "rawproxy-h11")
+NAMES = {
+    "nginx": "nginx",
+    "nginx-big": "nginx, big buffers",
+    "haproxy": "HAProxy",
+    "envoy": "Envoy",
+    "caddy": "Caddy",
+    "aiohttp": "aiohttp",
+    "mitmproxy": "mitmproxy",
+    "rawproxy": "rawproxy",
+    "rawproxy-h11": "rawproxy --parser h11",
+    DIRECT: "no proxy",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One peer in one row, over its rounds."""
+
+    rate: float
+    low: float
+    high: float
+    cpu_us: float | None
+    peak_mib: float | None
+    errors: int
+    load_limited: bool
+    disturbed: bool
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A peer against the yardstick: median, smallest and largest round."""
+
+    value: float
+    low: float
+    high: float
+
+
+def cell(row: dict[str, Any], peer: str) -> Cell | None:
+    """The peer's figures in the row; None if it did not take part."""
+    samples = row["peers"].get(peer)
+    if not samples:
+        return None
+    rates = [sample["rate"] for sample in samples]
+    cpu = [sample["cpu_us"] for sample in samples if "cpu_us" in sample]
+    peaks = [sample["peak_kib"] for sample in samples if "peak_kib" in sample]
+    limited = [
+        sample.get("load_busy", 0) >= LOAD_FULL and sample.get("busy", 1) < PROXY_FREE
+        for sample in samples
+    ]
+    starved = [
+        max(sample.get("load_busy", 1), sample.get("busy", 0)) < IDLE_CORES
+        for sample in samples
+        if row.get("measure") in SATURATING
+    ]
+    return Cell(
+        median(rates),
+        min(rates),
+        max(rates),
+        median(cpu) if cpu else None,
+        max(peaks) / 1024 if peaks else None,
+        sum(sample.get("errors", 0) for sample in samples),
+        sum(limited) * 2 > len(limited),
+        sum(starved) * 2 > len(starved),
+    )
+
+
+def ratio(row: dict[str, Any], peer: str, key: str = "rate") -> Ratio | None:
+    """The peer ÷ yardstick by `rate`; by `cpu_us` the yardstick ÷ peer, so more is better."""
+    mine, yard = row["peers"].get(peer, []), row["peers"].get(YARDSTICK, [])
+    found = []
+    for one, other in zip(mine, yard, strict=False):
+        above, below = one.get(key), other.get(key)
+        if key == "cpu_us":
+            above, below = below, above
+        if above and below:
+            found.append(above / below)
+    return Ratio(median(found), min(found), max(found)) if found else None
+
+
+def valid(row: dict[str, Any], peer: str) -> bool:
+    """Measured, and not one error in any round."""
+    found = cell(row, peer)
+    return found is not None and not found.errors
+
+
+def number(value: float) -> str:
+    """Three figures or so: 31,200 · 892 · 17.8."""
+    if value >= 1000:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _rate(row: dict[str, Any], peer: str) -> str:
+    found = cell(row, peer)
+    if found is None:
+        return NONE
+    if found.errors:
+        return f"*invalid: {found.errors} errors*"
+    spread = (found.high - found.low) / 2 / found.rate if found.rate else 0.0
+    text = number(found.rate)
+    if found.high > found.low:
+        text += f" ± {spread:.0%}"
+    return text + " ᴸ" * found.load_limited + " ᴰ" * found.disturbed
+
+
+def _versus(row: dict[str, Any], peer: str, key: str = "rate") -> str:
+    if not valid(row, peer) or not valid(row, YARDSTICK):
+        return NONE
+    found = ratio(row, peer, key)
+    return f"{found.value:.2f}" if found else NONE
+
+
+def _verdict(row_id: str, row: dict[str, Any]) -> str:
+    """How the row stands against what PERFORMANCE.md wants of it."""
+    spec = ROWS.get(row_id)
+    found = ratio(row, SUBJECT)
+    if spec is None or found is None or not spec.wanted:
+        return NONE
+    if not valid(row, SUBJECT) or not valid(row, YARDSTICK):
+        return NONE
+    text = f"{spec.wanted:g} / {spec.then:g}"
+    if spec.lower_is_better:
+        level = (found.value <= spec.wanted) + (found.value <= spec.then)
+    else:
+        level = (found.value >= spec.wanted) + (found.value >= spec.then)
+    return text + (" ✗", " ✓", " ✓✓")[level]
+
+
+def table(results: dict[str, Any], *, brief: bool = False) -> str:
+    """The markdown table; `brief` leaves out what the README has no room for."""
+    rows = {
+        key: row
+        for key, row in results["rows"].items()
+        if row["peers"] and not (key.startswith("latency-") and brief)
+    }
+    present = [p for p in OTHERS if any(p in row["peers"] for row in rows.values())]
+    head = ["row", "nginx", "rawproxy", "unit", "ratio", "by CPU time"]
+    head += [] if brief else ["rounds", "wanted / then", "CPU µs nginx", "CPU µs rawproxy"]
+    head += [NAMES[peer] for peer in present] + ([] if brief else [NAMES[DIRECT]])
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
+    for key, row in rows.items():
+        found = ratio(row, SUBJECT) if valid(row, SUBJECT) and valid(row, YARDSTICK) else None
+        cells = [row["title"], _rate(row, YARDSTICK), _rate(row, SUBJECT), row["unit"]]
+        cells += [f"**{found.value:.2f}**" if found else NONE, _versus(row, SUBJECT, "cpu_us")]
+        if not brief:
+            cells.append(f"{found.low:.2f} to {found.high:.2f}" if found else NONE)
+            cells.append(_verdict(key, row))
+            for peer in (YARDSTICK, SUBJECT):
+                one = cell(row, peer)
+                cells.append(number(one.cpu_us) if one and one.cpu_us else NONE)
+        cells += [_versus(row, peer) for peer in present]
+        cells += [] if brief else [_rate(row, DIRECT)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *_notes(rows)])
+
+
+def _notes(rows: dict[str, dict[str, Any]]) -> Iterable[str]:
+    yield (
+        "Ratios are ÷ nginx, the median over interleaved rounds: of the rate, and of the proxy's "
+        "own CPU time for each request (more is better in both; where the unit is ms or KiB, "
+        "less is better). The other proxies' columns are ratios of the rate."
+    )
+    if any(
+        (one := cell(row, peer)) and one.load_limited for row in rows.values() for peer in NAMES
+    ):
+        yield (
+            "\nᴸ: the load generator and the origin were at their limit before the proxy was: "
+            "go by CPU time."
+        )
+    if any((one := cell(row, peer)) and one.disturbed for row in rows.values() for peer in NAMES):
+        yield (
+            "\nᴰ: disturbed: in most rounds neither core was busy with this, so other work had "
+            "them. Take it again on a quiet machine."
+        )
+    left_out = [
+        f"{NAMES.get(peer, peer)} in `{key}`: {why[:120]}"
+        for key, row in rows.items()
+        for peer, why in row["skipped"].items()
+        if why != "not installed"
+    ]
+    if left_out:
+        yield "\nLeft out: " + "; ".join(left_out) + "."
+
+
+def heading(results: dict[str, Any]) -> str:
+    """When, on what, with which versions."""
+    facts = results["machine"]
+    versions = ", ".join(f"{NAMES[name]} {text}" for name, text in results["peers"].items())
+    return (
+        f"{results['taken']}; {facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, "
+        f"Linux {facts['kernel']}, {facts['system']}; Python {facts['python']}, "
+        f"{facts['openssl']}.\n{versions}.\n"
+        f"{results['rounds']} interleaved rounds; each proxy has one worker on one core, the load "
+        "and the origin have the other."
+    )
+
+
+def readme_block(results: dict[str, Any], folder: str = "bench/results") -> str:
+    """What stands between the README's marks."""
+    pictures = "\n".join(
+        f"![{title}]({folder}/{name}.svg)"
+        for name, title in (
+            ("ratios", "Ratios to nginx, row by row"),
+            ("cpu", "CPU time for each request, browser mix"),
+            ("latency", "Latency under rising load"),
+            ("memory", "Memory of an idle WebSocket"),
+        )
+    )
+    return f"{heading(results)}\n\n{table(results, brief=True)}\n\n{pictures}\n"
+
+
+def update_readme(readme: Path, results: dict[str, Any]) -> bool:
+    """Rewrite the block between the marks; False if the README has none."""
+    text = readme.read_text()
+    start, stop = text.find(BEGIN), text.find(END)
+    if start < 0 or stop < start:
+        return False
+    block = f"{BEGIN}\n{readme_block(results)}{END}"
+    readme.write_text(text[:start] + block + text[stop + len(END) :])
+    return True
+
+
+def write_all(source: Path, readme: Path | None = None) -> list[str]:
+    """Table and pictures beside the results file; the README's block if it has the marks."""
+    results = json.loads(source.read_text())
+    folder = source.parent
+    (folder / "TABLE.md").write_text(f"# Bench results\n\n{heading(results)}\n\n{table(results)}\n")
+    said = ["TABLE.md"]
+    from bench import pictures
+
+    said += pictures.draw_all(results, folder)
+    readme = readme or Path(__file__).parent.parent / "README.md"
+    if readme.exists() and update_readme(readme, results):
+        said.append(readme.name)
+    return [f"wrote {name}" for name in said]

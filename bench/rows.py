@@ -1,0 +1,270 @@
+"""The rows of the table: what is sent, through which setup, and what is wanted of the ratio.
+
+A row names a measurement of `load.MEASURES` and its parameters; nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+YARDSTICK = "nginx"
+DIRECT = "direct"  # the load generator straight at the origin: neither may be the bottleneck
+ALL = ("nginx", "haproxy", "envoy", "caddy", "aiohttp", "mitmproxy", "rawproxy")
+WEBSOCKET = tuple(peer for peer in ALL if peer != "mitmproxy")
+SOME = ("nginx", "haproxy", "rawproxy")
+BULK = ("nginx", "nginx-big", "haproxy", "rawproxy")
+PAIR = ("nginx", "rawproxy")
+
+# Few enough large bodies at once that those under way at the end of a second do not matter.
+CONNECTIONS = {"16k": 64, "1m": 16, "10m": 4}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `wanted` and `then` are ratios rawproxy ÷ nginx of `unit`."""
+
+    id: str
+    title: str
+    measure: str  # key of load.MEASURES
+    peers: tuple[str, ...]
+    wanted: float
+    then: float
+    tls: bool = False
+    origin: str = "nginx"
+    unit: str = "req/s"
+    lower_is_better: bool = False
+    direct: bool = False  # also measured without a proxy
+    log: bool = False
+    page: bool = False
+    quick: bool = False
+    seconds: int = 1
+    max_rounds: int = 99
+    body: int = 0  # bytes each answer must carry at least
+    args: dict[str, int | str] = field(default_factory=dict)
+
+
+def _wrk(**args: int | str) -> dict[str, int | str]:
+    return {"connections": 64, **args}
+
+
+def _http_rows() -> list[Row]:
+    rows = []
+    for tls in (False, True):
+        kind = "TLS" if tls else "plain"
+        key = "tls" if tls else "plain"
+        rows += [
+            Row(
+                f"mix-{key}",
+                f"small GET, browser mix (every head different), {kind}",
+                "wrk",
+                ALL,
+                0.75,
+                1.0,
+                tls=tls,
+                direct=True,
+                quick=True,
+                seconds=2,
+                args=_wrk(script="mix"),
+            ),
+            Row(
+                f"api-{key}",
+                f"small GET, API client (the same head each time), {kind}",
+                "wrk",
+                SOME,
+                0.8 if tls else 0.9,
+                1.0 if tls else 1.1,
+                tls=tls,
+                args=_wrk(script="api"),
+            ),
+        ]
+        bodies = (("16k", "16 KiB", 16_384), ("1m", "1 MiB", 2**20), ("10m", "10 MiB", 10 * 2**20))
+        plain = {"16k": (0.9, 1.0), "1m": (1.5, 2.0), "10m": (1.2, 2.0)}
+        for name, title, size in bodies:
+            first, then = (0.9, 1.0) if tls else plain[name]
+            rows.append(
+                Row(
+                    f"get-{name}-{key}",
+                    f"{title} response, {kind}",
+                    "wrk",
+                    SOME if name == "16k" else BULK,
+                    first,
+                    then,
+                    tls=tls,
+                    direct=True,
+                    quick=name == "16k" and not tls,
+                    body=size,
+                    args={"connections": CONNECTIONS[name], "script": name},
+                )
+            )
+        rows += [
+            Row(
+                f"upload-1m-{key}",
+                f"1 MiB upload, {kind}",
+                "wrk",
+                SOME,
+                0.9,
+                1.0,
+                tls=tls,
+                origin="sink",
+                direct=True,
+                args=_wrk(script="upload", connections=16),
+            ),
+            Row(
+                f"chunked-16k-{key}",
+                f"chunked both ways, 16 KiB, {kind}",
+                "wrk",
+                SOME,
+                0.7,
+                1.0,
+                tls=tls,
+                origin="sink",
+                direct=True,
+                body=16_384,
+                args=_wrk(script="chunked"),
+            ),
+        ]
+    return rows
+
+
+def _websocket_rows() -> list[Row]:
+    rows = []
+    for tls in (False, True):
+        key = "tls" if tls else "plain"
+        for size, name in ((64, "64"), (1024, "1k"), (16_384, "16k")):
+            rows.append(
+                Row(
+                    f"ws-{name}-{key}",
+                    f"WebSocket echo {size} B, {'TLS' if tls else 'plain'}",
+                    "websocket",
+                    WEBSOCKET if name == "1k" and not tls else SOME,
+                    0.9,
+                    2.0 if name == "16k" else 1.0,
+                    tls=tls,
+                    origin="echo",
+                    unit="msg/s",
+                    direct=True,
+                    quick=name == "1k" and not tls,
+                    args={"connections": 64, "size": size},
+                )
+            )
+    return rows
+
+
+def _other_rows() -> list[Row]:
+    rows = [
+        Row(
+            f"h2-{streams}",
+            f"HTTP/2 small GET, {streams} stream{'s' * (streams > 1)} on each connection, TLS",
+            "h2load",
+            (*SOME, "envoy", "caddy") if streams == 10 else SOME,
+            0.4,
+            1.0,
+            tls=True,
+            args={"connections": 64 if streams == 1 else 16, "streams": streams},
+        )
+        for streams in (1, 10)
+    ]
+    rows += [
+        Row(
+            f"handshake-{'resumed' if resumed else 'full'}",
+            f"new TLS connections for each CPU second, {'resumed' if resumed else 'full'}",
+            "handshakes",
+            SOME,
+            0.8,
+            1.0,
+            tls=True,
+            unit="conn/cpu s",
+            seconds=2,
+            args={"connections": 16, "resume": int(resumed)},
+        )
+        for resumed in (False, True)
+    ]
+    rows += [
+        Row(
+            f"page-{flight}",
+            f"the authentik page's own settings (keepalive 10, TLS upstream), {flight} in flight",
+            "wrk",
+            SOME,
+            2.5,
+            4.0,
+            tls=True,
+            page=True,
+            args=_wrk(script="mix", connections=flight),
+        )
+        for flight in (64, 320)
+    ]
+    rows.append(
+        Row(
+            "log-plain",
+            "small GET, browser mix, plain, access log on",
+            "wrk",
+            ("nginx", "haproxy", "envoy", "rawproxy"),
+            0.75,
+            1.0,
+            log=True,
+            args=_wrk(script="mix"),
+        )
+    )
+    rows.append(
+        Row(
+            "latency",
+            "p99 latency at 70 % of nginx's peak, browser mix, plain",
+            "latency",
+            SOME,
+            1.5,
+            1.0,
+            unit="ms",
+            lower_is_better=True,
+            direct=True,
+            seconds=2,
+            args=_wrk(percent=70),
+        )
+    )
+    rows += [
+        Row(
+            f"latency-{percent}",
+            f"latency at {percent} % of nginx's peak (for the curve)",
+            "latency",
+            SOME,
+            0.0,
+            0.0,
+            unit="ms",
+            lower_is_better=True,
+            seconds=1,
+            max_rounds=3,
+            args=_wrk(percent=percent),
+        )
+        for percent in (20, 45, 90)
+    ]
+    rows += [
+        Row(
+            f"idle-ws-{'tls' if tls else 'plain'}",
+            f"memory of an idle WebSocket ({'TLS' if tls else 'plain'})",
+            "idle_websockets",
+            WEBSOCKET if not tls else SOME,
+            0.5,
+            0.25,
+            tls=tls,
+            origin="echo",
+            unit="KiB each",
+            lower_is_better=True,
+            max_rounds=1,
+            args={"connections": 3000},
+        )
+        for tls in (False, True)
+    ]
+    return rows
+
+
+ROWS: dict[str, Row] = {row.id: row for row in _http_rows() + _websocket_rows() + _other_rows()}
+
+
+def choose(names: tuple[str, ...], quick: bool) -> list[Row]:
+    """The rows asked for by id or prefix; without names the quick ones or all."""
+    if names:
+        chosen = [row for row in ROWS.values() if any(row.id.startswith(name) for name in names)]
+        unknown = [name for name in names if not any(key.startswith(name) for key in ROWS)]
+        if unknown:
+            raise ValueError(f"unknown row: {', '.join(unknown)}; known: {', '.join(ROWS)}")
+        return chosen
+    return [row for row in ROWS.values() if row.quick or not quick]
