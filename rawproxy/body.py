@@ -176,8 +176,7 @@ class ChunkedBody:
         while match := _TRAILER(data, at):
             name, value = match.groups()
             at = match.end()
-            low = name.lower()
-            if low not in _DANGEROUS and not low.startswith((b"x-forwarded", b"x_forwarded")):
+            if may_trail(name.lower()):
                 kept.append(b"%b: %b\r\n" % (name, value))
             if data[at : at + 2] == b"\r\n":
                 self.trailers = b"".join(kept)
@@ -188,6 +187,11 @@ class ChunkedBody:
             raise BodyError("a trailer field is malformed")
         self.partial = data
         return None
+
+
+def may_trail(name: bytes) -> bool:
+    """Whether the field `name` (lower case) is passed on as a trailer (RFC 9110 6.5.1)."""
+    return name not in _DANGEROUS and not name.startswith((b"x-forwarded", b"x_forwarded"))
 
 
 def encode_chunk(payload: bytes) -> bytes:

@@ -67,6 +67,8 @@ class Limits:
     replay: int = 64 * 1024  # a request body wholly held for a retry
     drain: int = 256 * 1024  # request body read and dropped after an early response (9112 9.3)
     queue: int = 1024  # requests that wait for an upstream connection -> 503
+    h2_streams: int = 128  # at once on one connection, as nginx; browsers are content with 100
+    h2_budget: int = 10_000  # frames that serve no request, in a burst; a twentieth each second
 
 
 @dataclass(frozen=True, slots=True)

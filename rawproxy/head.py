@@ -7,7 +7,7 @@ r"""Message heads: bytes in, a validated canonical head out.
 A head is kept as bytes: the *block* is the run of `Name: value\r\n` lines, each with one space
 after its colon and none before its end. Looking a field up or cutting one out is then a few
 C-speed searches, and nothing is built for fields nobody asked about. What both lanes have in
-common, the policy that is stricter than h11, stands in `_request_facts` and `_response_facts`.
+common, the policy that is stricter than h11, stands in `request_facts` and `_response_facts`.
 
 It never sees a body, a socket or a clock. Invariant: for every input either lane that accepts
 gives the same `RequestHead`/`ResponseHead`; the fast lane never judges, it only declines.
@@ -29,6 +29,8 @@ from .target import is_host, origin_form
 # Framing of a body: a Content-Length, or one of these (RFC 9112 6.3).
 CHUNKED = -1
 UNTIL_CLOSE = -2
+
+HTTP2 = 2  # stands where the minor version of HTTP/1 does
 
 # What a noted field is to us; the numbers are the group numbers of the expressions below.
 HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE = 1, 2, 3, 4, 5
@@ -81,7 +83,7 @@ class RequestHead(NamedTuple):
 
     method: bytes
     target: bytes
-    minor: int  # of HTTP/1.x
+    minor: int  # of HTTP/1.x; HTTP2
     block: bytes
     notes: list[Note]
     framing: int
@@ -174,7 +176,7 @@ def parse_request(raw: bytes) -> RequestHead:
     match = _FAST_REQUEST(raw)
     if match is not None:
         method, target, block = match.groups()
-        head = _request_facts(method, target, 1, block)
+        head = request_facts(method, target, 1, block)
         if head is not None:
             return head
     return reference_request(raw)
@@ -210,7 +212,7 @@ def reference_request(raw: bytes) -> RequestHead:
     assert isinstance(event, h11.Request), event
     target, host = origin_form(event.method, event.target)
     block = b"".join([b"%b: %b\r\n" % pair for pair in event.headers.raw_items()])
-    head = _request_facts(event.method, target, int(event.http_version[2:]), block)
+    head = request_facts(event.method, target, int(event.http_version[2:]), block)
     if head is None:
         raise ClientError("a field that frames the message is not in its plain form")
     return head if host is None else _with_host(head, host)
@@ -303,7 +305,7 @@ def _framing(values: dict[int, bytes], minor: int, failure: type[ProxyError]) ->
     return int(length) if length.isdigit() and len(length) <= LENGTH_DIGITS else None
 
 
-def _request_facts(method: bytes, target: bytes, minor: int, block: bytes) -> RequestHead | None:
+def request_facts(method: bytes, target: bytes, minor: int, block: bytes) -> RequestHead | None:
     """The policy: what is stricter than h11. None where only the reference lane may judge."""
     noted = _note(block, _NOTED_IN_REQUEST)
     if noted is None:
@@ -343,7 +345,7 @@ def _request_facts(method: bytes, target: bytes, minor: int, block: bytes) -> Re
         framing,
         close,
         upgrade,
-        expect is not None and minor == 1,
+        expect is not None and minor > 0,
         host,
         nominated,
     )
@@ -392,6 +394,6 @@ def _with_host(head: RequestHead, host: bytes) -> RequestHead:
     places = [(start, stop) for kind, start, stop in head.notes if kind == HOST]
     start, stop = places[0] if places else (0, 0)
     block = block[:start] + b"Host: " + host + b"\r\n" + block[stop:]
-    moved = _request_facts(head.method, head.target, head.minor, block)
+    moved = request_facts(head.method, head.target, head.minor, block)
     assert moved is not None
     return moved

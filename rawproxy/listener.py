@@ -16,9 +16,10 @@ import os
 import socket
 import ssl
 import stat
+from typing import cast
 
+from . import front_h1, front_h2
 from .config import Address
-from .front_h1 import ClientConnection
 from .service import Service, log
 
 BACKLOG = 4096  # connections the kernel keeps for us in a burst; it caps this at somaxconn
@@ -92,7 +93,11 @@ class Listener:
         deadlines = service.deadlines
         try:
             await self._loop.connect_accepted_socket(
-                lambda: ClientConnection(service, secure, self.redirect),
+                lambda: (
+                    Door(service)
+                    if secure
+                    else front_h1.ClientConnection(service, False, self.redirect)
+                ),
                 sock,
                 ssl=context,
                 ssl_handshake_timeout=deadlines.tls_handshake if secure else None,
@@ -102,6 +107,24 @@ class Listener:
             service.counters.handshakes_failed += 1
             log.debug("handshake failed: %s", error)
             sock.close()
+
+
+class Door(asyncio.Protocol):
+    """A TLS connection whose handshake is done: ALPN says who serves it (RFC 7301)."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)
+        tls = transport.get_extra_info("ssl_object")
+        front: asyncio.Protocol = (
+            front_h2.ClientConnection(self.service)
+            if tls.selected_alpn_protocol() == "h2"
+            else front_h1.ClientConnection(self.service, secure=True)
+        )
+        transport.set_protocol(front)
+        front.connection_made(transport)
 
 
 class Peek:

@@ -20,13 +20,14 @@ _UNSAFE = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
 class Counters:
     """Plain integers; one set for each worker."""
 
-    __slots__ = ("handshakes_failed", "requests", "retries", "tunnels")
+    __slots__ = ("h2_faults", "handshakes_failed", "requests", "retries", "tunnels")
 
     def __init__(self) -> None:
         self.requests = 0  # exchanges that have ended, however
         self.retries = 0  # requests sent again over a fresh connection
         self.tunnels = 0  # open now
         self.handshakes_failed = 0  # TLS handshakes of clients
+        self.h2_faults = 0  # HTTP/2 connections that were closed because of what they sent
 
 
 class Entry(NamedTuple):

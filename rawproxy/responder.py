@@ -9,11 +9,10 @@ with the connection, no further response follows.
 from __future__ import annotations
 
 import asyncio
-import secrets
 
 from . import pages, rewrite
 from .body import encode_chunk, last_chunk
-from .errors import ClientError, ProxyError, Source
+from .errors import ClientError, ProxyError
 from .head import RequestHead, ResponseHead
 from .service import Service
 
@@ -98,14 +97,8 @@ class Responder:
 
     def send_error(self, error: ProxyError) -> None:
         """A response of our own; its request id is also that of the log line with the cause."""
-        head = self.head
-        request_id = secrets.token_hex(8)
-        hint = error.detail if error.source is Source.CLIENT else ""
-        accept = head.value(b"accept") if head is not None else b""
-        kind, page = pages.render(error.status, accept, request_id, hint)
-        extra = b"Cache-Control: no-store\r\nX-Request-Id: %b\r\n" % request_id.encode()
-        self.service.failed(request_id, error.status, self.subject(), error.detail)
-        self._reply(error.status, extra + b"Content-Type: %b\r\n" % kind, page)
+        extra, page = self.service.error_page(error, self.head, self.hop)
+        self._reply(error.status, extra, page)
 
     def send_redirect(self, head: RequestHead, port: int) -> None:
         """A 301 to https on `port`, for whatever was asked."""
@@ -139,11 +132,3 @@ class Responder:
             lines.append(page)
             self.sent = len(page)
         self.transport.write(b"".join(lines))
-
-    def subject(self) -> str:
-        head = self.head
-        peer = self.hop.peer.decode("latin-1")
-        if head is None:
-            return f"from {peer}"
-        text = b"%b %b%b" % (head.method, head.host, head.target.partition(b"?")[0])
-        return f"{text.decode('latin-1')} from {peer}"

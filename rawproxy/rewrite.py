@@ -35,7 +35,8 @@ CRLF = b"\r\n"
 _KEPT = (HOST, CONTENT_LENGTH)
 _CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 _UPGRADE_LINES = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
-_VIA = (b"Via: 1.0 rawproxy\r\n", b"Via: 1.1 rawproxy\r\n")  # RFC 9110 7.6.3: as received
+# RFC 9110 7.6.3: the version as received; by `RequestHead.minor`.
+_VIA = (b"Via: 1.0 rawproxy\r\n", b"Via: 1.1 rawproxy\r\n", b"Via: 2.0 rawproxy\r\n")
 
 
 class Hop(NamedTuple):

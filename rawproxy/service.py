@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from typing import Any, Protocol
 
-from . import rewrite
+from . import pages, rewrite
 from .balancer import round_robin
 from .config import Config
+from .errors import ProxyError, Source
 from .head import RequestHead, parsers
 from .record import Counters, Entry, basic_user, combined, stamp
 from .upstream import Endpoint
@@ -150,6 +152,22 @@ class Service:
     def failed(self, request_id: str, status: int, subject: str, cause: str) -> None:
         """One line with the cause of a generated error response."""
         log.warning("%s %d %s: %s", request_id, status, subject, cause)
+
+    def error_page(
+        self, error: ProxyError, head: RequestHead | None, hop: rewrite.Hop
+    ) -> tuple[bytes, bytes]:
+        """Lines and body of a response of our own; one log line has its id and the cause."""
+        request_id = secrets.token_hex(8)
+        hint = error.detail if error.source is Source.CLIENT else ""
+        accept = head.value(b"accept") if head is not None else b""
+        kind, page = pages.render(error.status, accept, request_id, hint)
+        subject = b"from " + hop.peer
+        if head is not None:
+            target = head.target.partition(b"?")[0]
+            subject = b"%b %b%b " % (head.method, head.host, target) + subject
+        self.failed(request_id, error.status, subject.decode("latin-1"), error.detail)
+        lines = b"Cache-Control: no-store\r\nX-Request-Id: %b\r\nContent-Type: %b\r\n"
+        return lines % (request_id.encode(), kind), page
 
     def record(
         self, head: RequestHead, hop: rewrite.Hop, status: int, sent: int, version: bytes

@@ -25,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from .config import Certificate, Config
 from .errors import ConfigError
 
-ALPN = ("http/1.1",)
+ALPN = ("h2", "http/1.1")
 SELF_SIGNED_DAYS = 90
 EXPIRY_WARNING = datetime.timedelta(days=14)  # certbot renews at 30 days: by then it has failed
 _LOCAL = ("localhost", "127.0.0.1", "::1")

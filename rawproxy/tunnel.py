@@ -72,19 +72,26 @@ class Tunnel:
     """A pair of spliced connections."""
 
     __slots__ = (
-        "active", "client", "deadline", "endpoint", "head", "hop", "open", "service", "upstream",
+        "active", "client", "deadline", "endpoint", "head", "hop", "open", "service", "status",
+        "upstream",
     )  # fmt: skip
 
     client: Splice
     upstream: Splice
 
     def __init__(
-        self, service: Service, head: RequestHead, hop: rewrite.Hop, endpoint: Endpoint
+        self,
+        service: Service,
+        head: RequestHead,
+        hop: rewrite.Hop,
+        endpoint: Endpoint,
+        status: int = 101,
     ) -> None:
         self.service = service
         self.head = head
         self.hop = hop
         self.endpoint = endpoint
+        self.status = status  # as the client was told: 200 in HTTP/2 (RFC 8441 5)
         self.active = True
         self.open = 2
         self.deadline = 0.0
@@ -119,7 +126,8 @@ class Tunnel:
         self.service.clients.discard(self)
         self.service.counters.tunnels -= 1
         self.endpoint.give_up_dial()
-        self.service.record(self.head, self.hop, 101, self.upstream.received, b"HTTP/1.1")
+        version = b"HTTP/1.1" if self.status == 101 else b"HTTP/2.0"
+        self.service.record(self.head, self.hop, self.status, self.upstream.received, version)
 
     def sweep(self, now: float) -> None:
         """Called about once a second: an idle tunnel ends."""

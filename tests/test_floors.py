@@ -10,10 +10,23 @@ import rawproxy
 PACKAGE = pathlib.Path(rawproxy.__file__).parent
 FLOORS = [
     ["errors", "config"],
-    ["target", "head", "body", "rewrite", "handshake", "balancer", "pool", "record", "pages"],
+    [
+        "target",
+        "head",
+        "body",
+        "rewrite",
+        "handshake",
+        "frames",
+        "hpack",
+        "fields",
+        "balancer",
+        "pool",
+        "record",
+        "pages",
+    ],
     ["flow", "sink", "tls", "trust", "upstream", "service", "tunnel"],
     ["exchange"],
-    ["responder", "front_h1"],
+    ["responder", "front_h1", "writer_h2", "stream_transport", "stream_h2", "front_h2"],
     ["listener", "worker", "demo_page", "demo"],
     ["cli", "__main__"],
 ]

@@ -1,0 +1,378 @@
+"""One stream of an HTTP/2 connection: the client's side of one exchange.
+
+    the client's half    DATA ──► exchange; window credit goes back as the upstream takes the bytes
+    our half             exchange ──► HEADERS, DATA; what the windows do not allow waits in `outbox`
+
+It is a `Front`, as the HTTP/1 connection is: the exchange cannot tell them apart. It never writes
+to a socket; frames leave through the connection, which shares the send window out. Invariants: a
+stalled upstream or client costs at most the stream's window or one read; END_STREAM is sent once;
+the stream is in the connection's table until both halves have ended or one side has reset it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from . import rewrite
+from .errors import ClientError, ProxyError, UpstreamError
+from .exchange import Exchange
+from .frames import DEFAULT_WINDOW, MAX_FRAME, Code, StreamFault, window_update
+from .head import CHUNKED, RequestHead, ResponseHead
+from .hpack import encode_block, encode_status
+from .stream_transport import StreamTransport
+from .tunnel import Tunnel
+from .upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from .front_h2 import ClientConnection
+
+WINDOW = DEFAULT_WINDOW  # bytes of a request body under way that nobody has taken yet
+WINDOW_MAX = 1024 * 1024  # where it grows to while the upstream keeps up: 1 Gbit/s at 8 ms
+OUTBOX_LOW = 16 * 1024  # bytes left in the outbox when the upstream is read again
+
+
+class Stream:
+    """A request and its response, between HEADERS and END_STREAM."""
+
+    __slots__ = (
+        "connection", "deadline", "early", "ending", "exchange", "full", "grown", "head", "hop",
+        "id", "in_window", "last", "local_ended", "outbox", "owed", "queued", "received",
+        "remote_ended", "sent", "status", "taken", "throttled", "trailers", "tunnel", "window",
+    )  # fmt: skip
+
+    def __init__(
+        self, connection: ClientConnection, number: int, head: RequestHead | None, ended: bool
+    ) -> None:
+        self.connection = connection
+        self.hop = connection.hop
+        self.id = number
+        self.head = head
+        self.exchange: Exchange | None = None
+        self.tunnel: StreamTransport | None = None
+        self.status = 0
+        self.sent = 0  # bytes of the response's body
+        self.deadline = 0.0
+        # the client's half
+        self.remote_ended = ended
+        self.received = 0
+        self.last: bytes | None = None  # a body's last bytes, until END_STREAM confirms them
+        self.early: list[bytes] = []  # of a tunnel that is not one yet
+        self.throttled = 0  # reasons why the client gets no credit
+        self.owed = 0  # consumed bytes for which it has not got any
+        self.in_window = WINDOW  # what the client may still send
+        self.grown = 0  # bytes by which its window is larger than it was
+        # our half
+        self.window = connection.initial_window
+        self.outbox: deque[memoryview] = deque()
+        self.queued = 0  # bytes in it
+        self.full = False  # the exchange has been told to wait
+        self.taken = 0  # `sent` less `queued` at the last look
+        self.ending = False  # END_STREAM follows the outbox
+        self.trailers = b""
+        self.local_ended = False
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id} of {self.hop.peer.decode()}>"
+
+    def start(self, opening: bytes) -> None:
+        """The request's head is here: serve it."""
+        head = self.head
+        assert head is not None
+        service = self.connection.service
+        if not service.serves(head.host):
+            self.refuse(ClientError(f"no site is called {head.host.decode('latin-1')}", 421))
+            return
+        if not self.remote_ended:
+            self.deadline = service.now + service.deadlines.request_body
+        exchange = self.exchange = Exchange(service, self, head)
+        exchange.start(opening)
+
+    def refuse(self, error: ProxyError) -> None:
+        """Answer without an upstream."""
+        self.send_error(error)
+        self.exchange_done()
+
+    # ── the client's half ───────────────────────────────────────────────────────────────────────
+
+    def on_data(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
+        """Bytes of the request's body. Raises `StreamFault`."""
+        if self.remote_ended:
+            raise StreamFault(Code.STREAM_CLOSED, "DATA behind END_STREAM")
+        self.received += len(payload)
+        head = self.head
+        if head is not None and not head.upgrade and head.framing != CHUNKED:
+            payload = self._measured(head.framing, payload, ended)
+        self.remote_ended = ended
+        self.deadline = 0.0
+        if not ended:
+            service = self.connection.service
+            self.deadline = service.now + service.deadlines.request_body
+        exchange = self.exchange
+        if self.tunnel is not None:
+            self.tunnel.feed(payload, ended)
+        elif exchange is None:
+            pass  # answered already: what still comes is dropped
+        elif head is not None and head.upgrade:
+            self.early.append(payload)  # at most a window of it, as no credit is given
+            return
+        elif not exchange.request_ended:
+            exchange.on_request_body(payload, ended, trailers)
+        if ended and self.local_ended:
+            self.end()
+        elif payload and not ended:
+            self.credit(len(payload))
+
+    def _measured(self, length: int, payload: bytes, ended: bool) -> bytes:
+        """RFC 9113 8.1.1: the last byte goes on only when the sum is known to be right."""
+        if self.received > length or (ended and self.received != length):
+            raise StreamFault(Code.PROTOCOL_ERROR, "Content-Length is not the sum of DATA (8.1.1)")
+        if ended:
+            whole, self.last = (self.last or b"") + payload, None
+            return whole
+        if self.received == length:
+            self.last = (self.last or b"") + payload
+            return b""
+        return payload
+
+    def credit(self, size: int) -> None:
+        """`size` bytes have been consumed; tell the client once it is worth a frame."""
+        self.owed += size
+        size = WINDOW + self.grown
+        if self.throttled or self.remote_ended or self.owed * 2 < size:
+            return
+        credit, self.owed = self.owed, 0
+        if size < WINDOW_MAX and self.connection.may_grow(size):
+            self.grown += size
+            credit += size
+        self.in_window += credit
+        self.connection.write(window_update(self.id, credit))
+
+    def throttle(self, reason: int, full: bool) -> None:
+        """The upstream cannot take more of the body, or can again."""
+        if full:
+            self.throttled |= reason
+            return
+        self.throttled &= ~reason
+        if not self.throttled:
+            if self.deadline:
+                service = self.connection.service
+                self.deadline = service.now + service.deadlines.request_body
+            self.credit(0)
+
+    def on_reset(self, code: int) -> None:
+        """The client gave the stream up (RFC 9113 6.4)."""
+        self.connection.forget(self)
+        self.cancel(ConnectionResetError(f"RST_STREAM {code}"))
+
+    def cancel(self, reason: Exception | None = None) -> None:
+        """Nobody waits for the answer any more."""
+        self.outbox.clear()
+        self.queued = 0
+        self.local_ended = True
+        if self.tunnel is not None:
+            self.tunnel.lost(reason)
+        exchange = self.exchange
+        if exchange is not None:
+            self.status = self.status or 499
+            exchange.cancel()
+
+    # ── what the exchange calls ─────────────────────────────────────────────────────────────────
+
+    def send_interim(self, head: ResponseHead) -> None:
+        """A 1xx (RFC 9113 8.1)."""
+        block = rewrite.response(head, self.hop._replace(hsts=None))
+        self.connection.send_headers(self.id, encode_status(head.status) + encode_block(block))
+
+    def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
+        """The head of the final response, and what there is of its body."""
+        request = self.head
+        if request is not None and request.upgrade and 200 <= head.status < 300:
+            # To a CONNECT, 2xx means that the tunnel stands (RFC 8441 5), and it does not.
+            self.send_error(UpstreamError(f"a {head.status} where a 101 to websocket was due"))
+            return
+        self.status = head.status
+        block = rewrite.response(head, self.hop)
+        if not head.dated:
+            block += self.connection.service.date_line
+        fields = encode_status(head.status) + encode_block(block)
+        if ended and not payload:
+            self.connection.send_headers(self.id, fields, True)
+            self._ended()
+            return
+        self.connection.send_headers(self.id, fields)
+        if payload:
+            self._send(payload, ended)
+
+    def send_payload(self, payload: bytes) -> None:
+        """More of the response's body."""
+        self._send(payload, False)
+
+    def send_end(self, trailers: bytes) -> None:
+        """The response's body ends here."""
+        if self.local_ended or self.ending:
+            return
+        self.trailers = trailers
+        self.ending = True
+        if not self.queued:
+            self._finish()
+
+    def send_error(self, error: ProxyError) -> None:
+        """A response of our own."""
+        head = self.head
+        service = self.connection.service
+        extra, page = service.error_page(error, head, self.hop)
+        self.status = error.status
+        lines = (
+            service.date_line,
+            b"Content-Length: %d\r\n" % len(page),
+            extra,
+            self.hop.hsts or b"",
+        )
+        fields = encode_status(error.status) + encode_block(b"".join(lines))
+        self.connection.send_headers(self.id, fields)
+        if head is not None and head.method == b"HEAD":
+            page = b""
+        self._send(page, True)
+
+    def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
+        """A genuine 101: the stream becomes a tunnel (RFC 8441 5)."""
+        self.status = 200
+        self.exchange = None
+        self.deadline = 0.0
+        block = rewrite.without(
+            rewrite.response(head, self.hop._replace(hsts=None)), (b"sec-websocket-accept",)
+        )
+        self.connection.send_headers(self.id, encode_status(200) + encode_block(block))
+        assert self.head is not None
+        tunnel = self.tunnel = StreamTransport(self)
+        early, self.early = b"".join(self.early), []
+        Tunnel(self.connection.service, self.head, self.hop, connection.endpoint, 200).splice(
+            (tunnel, tunnel.valve, early), (connection.transport, connection.valve, rest)
+        )
+        self.credit(len(early))
+        if self.remote_ended:
+            tunnel.feed(b"", True)
+
+    def abort(self) -> None:
+        """End visibly (RFC 9113 8.1)."""
+        self.reset(Code.INTERNAL_ERROR)
+
+    def reset(self, code: Code) -> None:
+        """Reset the stream, whatever is under way."""
+        if self.connection.forget(self):
+            self.connection.reset(self.id, code)
+        self.cancel()
+
+    def client_reads(self) -> bool | None:
+        """None: the client takes all we write. Else whether it took something lately."""
+        if not self.queued:
+            return None
+        before, self.taken = self.taken, self.sent - self.queued
+        return self.taken > before
+
+    def exchange_done(self) -> None:
+        """The exchange has ended: record it. The stream lives until its outbox is empty."""
+        self.exchange = None
+        self.deadline = 0.0
+        if self.queued:
+            service = self.connection.service
+            self.taken = self.sent - self.queued
+            self.deadline = service.now + service.deadlines.response_body
+        if self.head is not None:
+            self.connection.service.record(self.head, self.hop, self.status, self.sent, b"HTTP/2.0")
+
+    # ── our half ────────────────────────────────────────────────────────────────────────────────
+
+    def _send(self, payload: bytes, ended: bool) -> None:
+        """DATA, as far as the windows and the socket allow; the rest waits in the outbox."""
+        if self.local_ended or self.ending:
+            return
+        self.sent += len(payload)
+        self.ending = ended
+        rest = memoryview(payload)
+        if not self.queued:
+            taken = self.connection.send_data(self, payload, ended)
+            if taken == len(payload):
+                if ended:
+                    self._ended()
+                return
+            rest = rest[taken:]
+        self.outbox.append(rest)
+        self.queued += len(rest)
+        self.connection.waiting[self.id] = self
+        self._tell(True)
+
+    def pump(self, room: int) -> int:
+        """Send one frame of at most `room` bytes from the outbox; how many bytes it took."""
+        piece = self.outbox[0][: min(room, self.window, MAX_FRAME)]
+        size = len(piece)
+        if not size:
+            return 0
+        if size == len(self.outbox[0]):
+            self.outbox.popleft()
+        else:
+            self.outbox[0] = self.outbox[0][size:]
+        self.queued -= size
+        over = not self.queued
+        last = over and self.ending and not self.trailers
+        self.connection.send_data(self, piece, last)
+        if last:
+            self._ended()
+        elif over and self.ending:
+            self._finish()
+        if self.queued <= OUTBOX_LOW:
+            self._tell(False)
+        return size
+
+    def _tell(self, full: bool) -> None:
+        """Backpressure on whoever feeds the outbox."""
+        if full is self.full:
+            return
+        self.full = full
+        if self.tunnel is not None:
+            self.tunnel.on_writable(not full)
+        elif self.exchange is not None:
+            self.exchange.on_client_writable(not full)
+
+    def _finish(self) -> None:
+        """All DATA is out, END_STREAM is not: trailers, or an empty DATA frame."""
+        if self.trailers:
+            self.connection.send_headers(self.id, encode_block(self.trailers), True)
+        else:
+            self.connection.send_data(self, b"", True)
+        self._ended()
+
+    def _ended(self) -> None:
+        """END_STREAM is out. What the client may still send interests nobody (RFC 9113 8.1)."""
+        self.local_ended = True
+        if self.remote_ended or self.tunnel is None or self.tunnel.is_closing():
+            self.end()
+
+    def end(self) -> None:
+        """Both halves are over, or the client's is of no use any more."""
+        if self.connection.forget(self) and not self.remote_ended:
+            self.connection.reset(self.id, Code.NO_ERROR)
+        if self.tunnel is not None:
+            self.tunnel.lost(None)
+
+    # ── the sweep ───────────────────────────────────────────────────────────────────────────────
+
+    def sweep(self, now: float) -> None:
+        """Called about once a second."""
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.sweep(now)
+        if not self.deadline or now < self.deadline:
+            return
+        deadlines = self.connection.service.deadlines
+        if self.exchange is None:
+            if self.client_reads():
+                self.deadline = now + deadlines.response_body
+            else:
+                self.reset(Code.CANCEL)
+        elif self.throttled:  # we are the ones who wait
+            self.deadline = now + deadlines.request_body
+        else:
+            self.deadline = 0.0
+            self.exchange.fail(ClientError("the request body stopped coming", 408))
