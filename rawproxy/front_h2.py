@@ -44,10 +44,10 @@ from .writer_h2 import FrameWriter
 BLOCK_FRAMES = 16  # HEADERS and CONTINUATIONs of one block: 256 KiB where they are full
 
 
-class ClientConnection(FrameWriter, asyncio.Protocol):
+class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
     """One connection of an HTTP/2 client."""
 
-    __slots__ = ("backlog", "block", "buffer", "decoder", "hop", "known", "preface")
+    __slots__ = ("backlog", "block", "buffer", "decoder", "known", "preface")
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
@@ -210,7 +210,8 @@ class ClientConnection(FrameWriter, asyncio.Protocol):
         block[2].append(payload)
         if not payload:
             self.budget.spend(1, "empty CONTINUATION")
-        if len(block[2]) > BLOCK_FRAMES or sum(map(len, block[2])) > self.service.limits.head:
+        limits = self.service.limits
+        if len(block[2]) > BLOCK_FRAMES or sum(map(len, block[2])) > 2 * limits.head:
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "a field block without end")
         if flags & END_HEADERS:
             self.block = None

@@ -12,7 +12,7 @@ the stream is in the connection's table until both halves have ended or one side
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Any
 
 from . import rewrite
 from .errors import ClientError, ProxyError, UpstreamError
@@ -23,9 +23,7 @@ from .hpack import encode_block, encode_status
 from .stream_transport import StreamTransport
 from .tunnel import Tunnel
 from .upstream import UpstreamConnection
-
-if TYPE_CHECKING:
-    from .front_h2 import ClientConnection
+from .writer_h2 import FrameWriter
 
 WINDOW = DEFAULT_WINDOW  # bytes of a request body under way that nobody has taken yet
 WINDOW_MAX = 1024 * 1024  # where it grows to while the upstream keeps up: 1 Gbit/s at 8 ms
@@ -36,13 +34,13 @@ class Stream:
     """A request and its response, between HEADERS and END_STREAM."""
 
     __slots__ = (
-        "connection", "deadline", "early", "ending", "exchange", "full", "grown", "head", "hop",
-        "id", "in_window", "last", "local_ended", "outbox", "owed", "queued", "received",
+        "connection", "deadline", "dropped", "early", "ending", "exchange", "full", "grown", "head",
+        "hop", "id", "in_window", "last", "local_ended", "outbox", "owed", "queued", "received",
         "remote_ended", "sent", "status", "taken", "throttled", "trailers", "tunnel", "window",
     )  # fmt: skip
 
     def __init__(
-        self, connection: ClientConnection, number: int, head: RequestHead | None, ended: bool
+        self, connection: FrameWriter[Any], number: int, head: RequestHead | None, ended: bool
     ) -> None:
         self.connection = connection
         self.hop = connection.hop
@@ -63,6 +61,7 @@ class Stream:
         self.in_window = WINDOW  # what the client may still send
         self.grown = 0  # bytes by which its window is larger than it was
         # our half
+        self.dropped = 0  # bytes that came after the answer
         self.window = connection.initial_window
         self.outbox: deque[memoryview] = deque()
         self.queued = 0  # bytes in it
@@ -101,7 +100,7 @@ class Stream:
             raise StreamFault(Code.STREAM_CLOSED, "DATA behind END_STREAM")
         self.received += len(payload)
         head = self.head
-        if head is not None and not head.upgrade and head.framing != CHUNKED:
+        if head is not None and self.exchange and not head.upgrade and head.framing != CHUNKED:
             payload = self._measured(head.framing, payload, ended)
         self.remote_ended = ended
         self.deadline = 0.0
@@ -112,7 +111,8 @@ class Stream:
         if self.tunnel is not None:
             self.tunnel.feed(payload, ended)
         elif exchange is None:
-            pass  # answered already: what still comes is dropped
+            self._drop(len(payload), ended)
+            return
         elif head is not None and head.upgrade:
             self.early.append(payload)  # at most a window of it, as no credit is given
             return
@@ -122,6 +122,14 @@ class Stream:
             self.end()
         elif payload and not ended:
             self.credit(len(payload))
+
+    def _drop(self, size: int, ended: bool) -> None:
+        """What still comes after the answer is dropped, up to a limit (RFC 9113 8.1)."""
+        self.dropped += size
+        if self.local_ended and (ended or self.dropped > self.connection.service.limits.drain):
+            self.end()
+        elif not ended:
+            self.credit(size)
 
     def _measured(self, length: int, payload: bytes, ended: bool) -> bytes:
         """RFC 9113 8.1.1: the last byte goes on only when the sum is known to be right."""
@@ -274,7 +282,8 @@ class Stream:
     def exchange_done(self) -> None:
         """The exchange has ended: record it. The stream lives until its outbox is empty."""
         self.exchange = None
-        self.deadline = 0.0
+        if not self.local_ended:
+            self.deadline = 0.0
         if self.queued:
             service = self.connection.service
             self.taken = self.sent - self.queued
@@ -344,10 +353,19 @@ class Stream:
         self._ended()
 
     def _ended(self) -> None:
-        """END_STREAM is out. What the client may still send interests nobody (RFC 9113 8.1)."""
+        """END_STREAM is out.
+
+        What the client still sends interests nobody, but a reset right now could overtake the
+        answer within the client (curl 7 loses it then): it comes a little later.
+        """
         self.local_ended = True
-        if self.remote_ended or self.tunnel is None or self.tunnel.is_closing():
+        if self.remote_ended or (self.tunnel is not None and self.tunnel.is_closing()):
             self.end()
+        elif self.tunnel is None:
+            service = self.connection.service
+            self.throttled = 0
+            self.deadline = service.now + service.deadlines.linger
+            self.credit(0)
 
     def end(self) -> None:
         """Both halves are over, or the client's is of no use any more."""
@@ -366,7 +384,9 @@ class Stream:
         if not self.deadline or now < self.deadline:
             return
         deadlines = self.connection.service.deadlines
-        if self.exchange is None:
+        if self.local_ended:
+            self.end()
+        elif self.exchange is None:
             if self.client_reads():
                 self.deadline = now + deadlines.response_body
             else:

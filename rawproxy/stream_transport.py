@@ -8,13 +8,23 @@ side. It never looks into the bytes. Invariant: the protocol hears of the end ex
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .flow import WRITER_FULL, Valve
 from .frames import Code
 
-if TYPE_CHECKING:
-    from .stream_h2 import Stream
+
+class Stream(Protocol):
+    """What of a stream is used here."""
+
+    queued: int
+    local_ended: bool
+
+    def send_payload(self, payload: bytes) -> None: ...
+    def send_end(self, trailers: bytes) -> None: ...
+    def throttle(self, reason: int, full: bool) -> None: ...
+    def end(self) -> None: ...
+    def reset(self, code: Code) -> None: ...
 
 
 class StreamTransport(asyncio.Transport):

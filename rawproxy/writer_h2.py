@@ -9,15 +9,12 @@ in the order in which they were encoded; no DATA beyond a window; nothing after 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
-from . import frames
+from . import frames, rewrite
 from .frames import DEFAULT_WINDOW, MAX_FRAME, Budget, Code, Fault
 from .hpack import SIZE_UPDATE_ZERO
 from .service import Service, log
-
-if TYPE_CHECKING:
-    from .stream_h2 import Stream
 
 COALESCE = 64 * 1024  # bytes of frames that are gathered before they are written
 CLOSED = 1024  # closed streams that are remembered, to tell a late frame from a wrong one
@@ -26,21 +23,37 @@ WINDOW = 16 * 1024 * 1024  # of the connection: wide, as each stream's own bound
 CREDIT = WINDOW // 16  # bytes received before the connection's window is opened again
 
 
-class FrameWriter:
+class Sender(Protocol):
+    """A stream, as the connection that shares the window out sees it."""
+
+    id: int
+    window: int
+    queued: int
+    grown: int
+
+    def pump(self, room: int) -> int: ...
+    def cancel(self, reason: Exception | None = None) -> None: ...
+
+
+S = TypeVar("S", bound=Sender)
+
+
+class FrameWriter(Generic[S]):
     """Base of the HTTP/2 front: its streams and what they send."""
 
     __slots__ = (
-        "blocked", "budget", "closed", "dead", "deadline", "draining", "growth", "in_window",
-        "initial_window", "last_id", "out", "out_size", "owed", "progress", "resize", "service",
-        "streams", "transport", "waiting", "window",
+        "blocked", "budget", "closed", "dead", "deadline", "draining", "growth", "hop",
+        "in_window", "initial_window", "last_id", "out", "out_size", "owed", "progress", "resize",
+        "service", "streams", "transport", "waiting", "window",
     )  # fmt: skip
 
     transport: asyncio.Transport
+    hop: rewrite.Hop
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self.budget = Budget(service.limits.h2_budget, service.limits.h2_budget // 20)
-        self.streams: dict[int, Stream] = {}
+        self.streams: dict[int, S] = {}
         self.closed: dict[int, bool] = {}  # by number; whether it was we who reset it
         self.last_id = 0
         self.deadline = 0.0
@@ -53,7 +66,7 @@ class FrameWriter:
         # what we may send
         self.window = DEFAULT_WINDOW
         self.initial_window = DEFAULT_WINDOW
-        self.waiting: dict[int, Stream] = {}  # streams with an outbox, in the order of turns
+        self.waiting: dict[int, S] = {}  # streams with an outbox, in the order of turns
         self.blocked = False  # the socket takes no more
         self.progress = 0.0  # when it must have taken something
         self.resize = False  # the client allows our encoder less than the usual table
@@ -83,7 +96,7 @@ class FrameWriter:
             block = SIZE_UPDATE_ZERO + block
         self.write(frames.headers(number, block, ended))
 
-    def send_data(self, stream: Stream, payload: bytes | memoryview, ended: bool) -> int:
+    def send_data(self, stream: S, payload: bytes | memoryview, ended: bool) -> int:
         """Send what the windows and the socket allow of `payload`; how many bytes that is.
 
         `ended` sets END_STREAM on the last frame if all of it can be sent.
@@ -118,7 +131,7 @@ class FrameWriter:
         self.budget.left -= Budget.RESET
         self.write(frames.rst_stream(number, code))
 
-    def forget(self, stream: Stream) -> bool:
+    def forget(self, stream: S) -> bool:
         """A stream is over; whether it was not before."""
         if self.streams.pop(stream.id, None) is None:
             return False
