@@ -244,6 +244,7 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
         try:
             return self.decoder.decode(block)
         except FieldsTooLarge:
+            self.budget.spend(Budget.RESET, "field blocks over the limits")
             return None
 
     def _request(self, number: int, block: bytes, ended: bool) -> None:

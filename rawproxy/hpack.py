@@ -163,10 +163,8 @@ class Decoder:
                 else:
                     entry, weight, at = self._literal(block, at, byte)
                 size += weight
-                if size > self.size_limit or len(entries) > self.fields_limit:
-                    entries = [None] * len(entries)  # go on for the table's sake; hold nothing
-                    size = self.size_limit + 1
-                entries.append(entry)
+                if size <= self.size_limit:  # else go on for the table's sake, but hold nothing
+                    entries.append(entry)
         except IndexError:
             raise HpackError("the block breaks off") from None
         if size > self.size_limit or len(entries) > self.fields_limit:

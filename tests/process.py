@@ -77,6 +77,11 @@ class Program:
                 self.said = self.out(), self.err()
                 self.folder.cleanup()
 
+    def cpu(self) -> float:
+        """Seconds of user and system time so far."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
+
     def rss(self) -> int:
         """Resident memory, in bytes."""
         return psutil.Process(self.process.pid).memory_info().rss
