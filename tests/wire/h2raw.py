@@ -19,7 +19,9 @@ GET = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost")]
 class H2Client:
     """One connection; frames by hand."""
 
-    def __init__(self, port: int, settings: dict[int, int] | None = None) -> None:
+    def __init__(
+        self, port: int, settings: dict[int, int] | None = None, preface: bytes = b""
+    ) -> None:
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -31,7 +33,7 @@ class H2Client:
         self.decoder = hpack.Decoder()
         self.buffer = b""
         self.next_id = 1
-        self.send(frames.PREFACE + frames.settings(settings or {}))
+        self.send(preface or frames.PREFACE + frames.settings(settings or {}))
 
     def __enter__(self) -> "H2Client":
         return self
