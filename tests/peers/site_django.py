@@ -4,6 +4,8 @@
 only origin it accepts, as a browser sees it.
 """
 
+import asyncio
+import hashlib
 import json
 import sys
 
@@ -14,7 +16,7 @@ from channels.security.websocket import AllowedHostsOriginValidator
 from channels.sessions import SessionMiddlewareStack
 from django.conf import settings
 from django.core.asgi import get_asgi_application
-from django.http import HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import HttpResponse, HttpResponseRedirect, JsonResponse, StreamingHttpResponse
 from django.middleware.csrf import get_token
 from django.urls import path
 
@@ -49,7 +51,8 @@ def login(request):
         return HttpResponseRedirect("/me")
     token = get_token(request)
     return HttpResponse(
-        f'<form method=post><input name=csrfmiddlewaretoken value="{token}"></form>'
+        f'<form method=post><input name=csrfmiddlewaretoken value="{token}" type=hidden>'
+        "<input name=user><input name=password type=password><button>Log in</button></form>"
     )
 
 
@@ -66,6 +69,47 @@ def me(request):
     )
 
 
+TILES = 80  # resources of the front page: more than a browser asks for over one HTTP/1 connection
+
+
+def home(request):
+    """A page as applications have them: many small resources, a form with a file."""
+    token = get_token(request)
+    tiles = "".join(f'<img src="/tile/{number}" width=24>' for number in range(TILES))
+    return HttpResponse(
+        f"<!doctype html><title>Home</title><h1>{request.session.get('user', 'nobody')}</h1>{tiles}"
+        '<form method=post action=/digest enctype="multipart/form-data">'
+        f'<input name=csrfmiddlewaretoken value="{token}" type=hidden>'
+        "<input type=file name=file><button>Send</button></form>"
+    )
+
+
+def tile(request, number):
+    """One small picture."""
+    colour = f"hsl({number * 360 // TILES} 80% 50%)"
+    picture = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">'
+        f'<circle cx="4.5" cy="4.5" r="4" fill="{colour}"/></svg>'
+    )
+    return HttpResponse(picture, content_type="image/svg+xml")
+
+
+def digest(request):
+    """SHA-256 of the file that was sent by the form."""
+    return HttpResponse(hashlib.sha256(request.FILES["file"].read()).hexdigest())
+
+
+async def events(request):
+    """Three server-sent events, each after the last has been seen to go."""
+
+    async def stream():
+        for number in range(3):
+            yield f"data: {number}\n\n"
+            await asyncio.sleep(0.05)
+
+    return StreamingHttpResponse(stream(), content_type="text/event-stream")
+
+
 def upload(request):
     """The size of a body, read as it comes."""
     return JsonResponse(
@@ -74,7 +118,15 @@ def upload(request):
 
 
 upload.csrf_exempt = True
-urlpatterns = [path("login", login), path("me", me), path("upload", upload)]
+urlpatterns = [
+    path("", home),
+    path("tile/<int:number>", tile),
+    path("login", login),
+    path("me", me),
+    path("upload", upload),
+    path("digest", digest),
+    path("events", events),
+]
 
 
 class Echo(AsyncWebsocketConsumer):
