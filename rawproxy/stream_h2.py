@@ -314,10 +314,11 @@ class Stream:
 
     def pump(self, room: int) -> int:
         """Send one frame of at most `room` bytes from the outbox; how many bytes it took."""
-        piece = self.outbox[0][: min(room, self.window, MAX_FRAME)]
-        size = len(piece)
-        if not size:
+        room = min(room, self.window, MAX_FRAME)
+        if room <= 0:  # a window may be negative (RFC 9113 6.9.2)
             return 0
+        piece = self.outbox[0][:room]
+        size = len(piece)
         if size == len(self.outbox[0]):
             self.outbox.popleft()
         else:

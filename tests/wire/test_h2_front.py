@@ -296,6 +296,20 @@ def test_an_idle_connection_is_closed():
     talk(silent, client, deadlines={"client_idle": 0.1})
 
 
+def test_no_credit_while_nobody_takes_the_bytes():
+    """The upstream connection is busy, so the body waits: more than a window of it is an error."""
+
+    def client(h2, rig):
+        h2.send(h2.headers() + h2.headers(ended=False))
+        h2.send(frames.data(3, bytes(65535), False) + frames.frame(frames.PING, 0, 0, bytes(8)))
+        assert h2.until(frames.PING, frames.WINDOW_UPDATE, RST)[0] in (frames.PING, 8)
+        h2.send(frames.data(3, b"x", False))
+        number, payload = h2.until(RST)[2:]
+        assert (number, int.from_bytes(payload, "big")) == (3, Code.FLOW_CONTROL_ERROR)
+
+    talk(silent, client, max_upstream=1)
+
+
 def test_a_body_that_stops_coming():
     def client(h2, rig):
         h2.send(h2.headers(ended=False))
