@@ -17,6 +17,7 @@ from .config import (
     Address,
     Certificate,
     Config,
+    Limits,
     check,
     check_hsts,
     parse_address,
@@ -92,6 +93,18 @@ _OPTIONS: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {
             "help": "Strict-Transport-Security on every https response.",
         }),
         (("--no-hsts",), {"is_flag": True, "help": "Leave that header to the upstream."}),
+    ],
+    "HTTP/2": [
+        (("--no-http2",), {"is_flag": True, "help": "Offer clients HTTP/1.1 only."}),
+        (("--http2-streams",), {
+            "type": click.IntRange(min=1, max=100_000), "default": 128, "metavar": "N",
+            "help": "Requests at once on one connection; further ones are refused (retryable).",
+        }),
+        (("--http2-budget",), {
+            "type": click.IntRange(min=1000), "default": 10_000, "metavar": "N",
+            "help": "Frames in a burst that serve no request (a reset counts as 50) before a"
+            " connection is closed; a twentieth of it comes back each second.",
+        }),
     ],
     "Forwarding": [
         (("--forwarded",), {
@@ -285,6 +298,8 @@ def configure(ctx: click.Context) -> Config:
             trusted_proxies=tuple(parse_network(text) for text in options["trusted_proxy"]),
             access_log=parse_file("--access-log", options["access_log"], "-, off or "),
             parser=options["parser"],
+            http2=not options["no_http2"],
+            limits=Limits(h2_streams=options["http2_streams"], h2_budget=options["http2_budget"]),
         )
     )
 

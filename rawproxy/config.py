@@ -110,6 +110,7 @@ class Config:
     trusted_proxies: tuple[Network, ...] = ()
     access_log: str = "-"  # path | - | off
     parser: str = "auto"  # auto | h11
+    http2: bool = True
     limits: Limits = field(default_factory=Limits)
     deadlines: Deadlines = field(default_factory=Deadlines)
 

@@ -154,7 +154,7 @@ def parse_settings(payload: bytes) -> list[tuple[int, int]]:
 class Budget:
     """What a client may make us do that serves no request: a bucket that drains and refills.
 
-    Every frame that carries nothing costs one, a reset a hundred; a request or a frame of body,
+    Every frame that carries nothing costs one, a reset fifty; a request or a frame of body,
     either way, earns two. A client that only works never notices; a flood of SETTINGS, PING,
     PRIORITY, empty DATA, WINDOW_UPDATE (CVE-2019-9511 and its kin) or of resets, the client's and
     ours (CVE-2023-44487, CVE-2025-8671), is over within `size` frames.
@@ -162,7 +162,7 @@ class Budget:
 
     __slots__ = ("left", "refill", "size")
 
-    RESET = 100
+    RESET = 50
 
     def __init__(self, size: int, refill: int) -> None:
         self.size = size

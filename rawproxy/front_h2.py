@@ -215,7 +215,7 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "a field block without end")
         if flags & END_HEADERS:
             self.block = None
-            self.deadline = 0.0
+            self.rest()
             self._field_block(block[1], number, b"".join(block[2]))
 
     def _field_block(self, flags: int, number: int, block: bytes) -> None:

@@ -25,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from .config import Certificate, Config
 from .errors import ConfigError
 
-ALPN = ("h2", "http/1.1")
+ALPN = ("h2", "http/1.1")  # in the order of our preference
 SELF_SIGNED_DAYS = 90
 EXPIRY_WARNING = datetime.timedelta(days=14)  # certbot renews at 30 days: by then it has failed
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -42,11 +42,11 @@ def server_context(config: Config) -> ssl.SSLContext:
     contexts: list[tuple[ssl.SSLContext, Sequence[str]]] = []
     several = len(config.certificates) + config.self_signed > 1
     for pair in config.certificates:
-        context = _modern()
+        context = _modern(config.http2)
         _load(context, pair)
         contexts.append((context, _names(pair.cert) if several else ()))
     if config.self_signed:
-        context = _modern()
+        context = _modern(config.http2)
         load_self_signed(context, config.server_names)
         contexts.append((context, (*_LOCAL, *config.server_names)))
     if not contexts:
@@ -121,13 +121,13 @@ def certificate_warnings(config: Config) -> list[str]:
     return warnings
 
 
-def _modern() -> ssl.SSLContext:
+def _modern(http2: bool) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # All three suites of TLS 1.3 are good: the client knows which is fast for it (the profile too
     # says so). Python would insist on AES-256, which costs phones without AES most.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-    context.set_alpn_protocols(ALPN)
+    context.set_alpn_protocols(ALPN if http2 else ALPN[1:])
     return context
 
 

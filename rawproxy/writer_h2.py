@@ -87,7 +87,8 @@ class FrameWriter(Generic[S]):
         if self.out:
             out, self.out = self.out, []
             self.out_size = 0
-            self.transport.write(b"".join(out))
+            if not self.transport.is_closing():
+                self.transport.write(b"".join(out))
 
     def send_headers(self, number: int, block: bytes, ended: bool = False) -> None:
         """A field block (RFC 9113 6.2)."""
@@ -109,7 +110,7 @@ class FrameWriter(Generic[S]):
             payload, size, ended = memoryview(payload)[:room], room, False
         self.window -= size
         stream.window -= size
-        self.budget.earn(2)
+        self.budget.earn(2 + 2 * size // MAX_FRAME)
         self.write(frames.data(stream.id, payload, ended))
         return size
 
@@ -139,9 +140,14 @@ class FrameWriter(Generic[S]):
         self.growth -= stream.grown
         self._remember(stream.id, False)
         if not self.streams:
-            self.deadline = self.service.now + self.service.deadlines.client_idle
+            self.rest()
             self.close_if_done()
         return True
+
+    def rest(self) -> None:
+        """Nothing is due: without a stream the connection is idle."""
+        idle = not self.streams
+        self.deadline = self.service.now + self.service.deadlines.client_idle if idle else 0.0
 
     def _remember(self, number: int, ours: bool) -> None:
         self.closed[number] = ours

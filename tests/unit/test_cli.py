@@ -51,12 +51,14 @@ def test_everything():
     config = options(
         *"--upstream a:1 --upstream b:2 --cert c --key k --cert d --key l --http :80 --https [::]:443".split(),
         *"--server-name A.test --no-hsts --no-redirect --trusted-proxy 10.0.0.0/8 --parser h11".split(),
+        *"--no-http2 --http2-streams 7 --http2-budget 2000".split(),
         *["--upstream-pin", "ab" * 32, "--access-log", "off", "--upstream-name", "n"],
     )
     assert [upstream.host for upstream in config.upstreams] == ["a", "b"]
     assert [pair.cert for pair in config.certificates] == ["c", "d"]
     assert config.https == (Address("::", 443),)
     assert config.server_names == ("a.test",)
+    assert (config.http2, config.limits.h2_streams, config.limits.h2_budget) == (False, 7, 2000)
     assert config.hsts is None
     assert not config.redirect
 

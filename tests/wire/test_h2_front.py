@@ -10,7 +10,7 @@ from wsproto.utilities import generate_accept_token
 from rawproxy import frames
 from rawproxy.frames import Code
 
-from .h2raw import H2Client
+from .h2raw import H2Client, eventually
 from .rig import LOOPS, Rig, always, read_head, response, run
 
 DATA, HEADERS, RST, GOAWAY = frames.DATA, frames.HEADERS, frames.RST_STREAM, frames.GOAWAY
@@ -185,11 +185,9 @@ def test_a_reset_ends_the_exchange():
 
     def client(h2, rig):
         h2.send(h2.headers())
-        while not rig.connections:
-            pass
+        eventually(lambda: rig.connections)
         h2.send(frames.rst_stream(1, Code.CANCEL))
-        h2.send(frames.frame(frames.PING, 0, 0, bytes(8)))
-        h2.until(frames.PING)
+        eventually(gone.is_set)
 
     rig = talk(script, client)
     assert b'HTTP/2.0" 499 0 ' in rig.log[0]
@@ -411,6 +409,7 @@ def test_resets_of_a_websocket_travel_both_ways():
         ask(h2)
         h2.until(HEADERS)
         h2.send(frames.rst_stream(1, Code.CANCEL))
+        eventually(lambda: ends)
 
     def reset_by_upstream(h2, rig):
         ask(h2)
