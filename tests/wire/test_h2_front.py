@@ -424,6 +424,52 @@ def test_resets_of_a_websocket_travel_both_ways():
     assert len(ends) == 1
 
 
+def test_a_websocket_waits_for_whoever_is_slow():
+    """Neither side's bytes pile up here; once they are taken, all of them arrive."""
+    amount = 5_000_000
+    told = []
+
+    async def script(reader, writer):
+        writer.write(grant(await read_head(reader)))
+        for _ in range(amount // 50_000):
+            writer.write(bytes(50_000))
+            await writer.drain()  # returns only as the client takes them
+            told.append(1)
+        got = 0
+        while got < 300_000:
+            got += len(await reader.read(65536))
+        writer.write(b"all")
+
+    def client(h2, rig):
+        h2.send(frames.window_update(0, 2**31 - 1 - 65535))
+        ask(h2)
+        got = 0
+        while got < 65535:
+            got += len(h2.until(DATA)[3])
+        (stream,) = next(
+            iter(c for c in rig.service.clients if hasattr(c, "streams"))
+        ).streams.values()
+        assert stream.tunnel is not None
+        eventually(lambda: stream.full)
+        assert stream.queued < 400_000  # one read of the upstream's
+        h2.send(frames.window_update(1, 2**31 - 1 - 65535))
+        while got < amount:
+            got += len(h2.until(DATA)[3])
+        sent = 0
+        room = 65535
+        while sent < 300_000:
+            size = min(room, 16384, 300_000 - sent)
+            if not size:
+                room += int.from_bytes(h2.until(frames.WINDOW_UPDATE)[3], "big")
+                continue
+            h2.send(frames.data(1, bytes(size), False))
+            sent, room = sent + size, room - size
+        assert h2.until(DATA)[3] == b"all"
+
+    talk(script, client)
+    assert len(told) == amount // 50_000
+
+
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
