@@ -35,7 +35,8 @@ from .frames import (
     StreamFault,
 )
 from .head import RequestHead
-from .hpack import TABLE_SIZE, Decoder, FieldsTooLarge, HpackError
+from .hpack import TABLE_SIZE, FieldsTooLarge, HpackError
+from .reader_h2 import Reader
 from .service import Service
 from .stream_h2 import WINDOW, Stream
 from .writer_h2 import WINDOW as CONNECTION_WINDOW
@@ -47,18 +48,15 @@ BLOCK_FRAMES = 16  # HEADERS and CONTINUATIONs of one block: 256 KiB where they 
 class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
     """One connection of an HTTP/2 client."""
 
-    __slots__ = ("backlog", "block", "buffer", "decoder", "known", "preface")
+    __slots__ = ("backlog", "block", "buffer", "preface", "reader")
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
-        limits = service.limits
         self.buffer = b""
         self.backlog = 0  # unsent bytes at the last look
         self.preface = 2  # due: 2: the preface, 1: SETTINGS, 0: nothing any more
-        self.decoder = Decoder(fields.field, fields.STATIC, limits.head, limits.fields)
+        self.reader = Reader(service.limits)
         self.block: tuple[int, int, list[bytes]] | None = None  # stream, flags and what came
-        # The last request without a body, what it came to, and the table it was read with.
-        self.known: tuple[bytes, int, RequestHead, bytes] | None = None
         self.deadline = service.now + service.deadlines.request_head
 
     def __repr__(self) -> str:
@@ -226,46 +224,36 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
         if number > self.last_id:
             self._request(number, block, ended)
         else:
-            decoded = self._decode(block)
+            try:
+                decoded = self.reader.decode(block)
+            except FieldsTooLarge as failure:
+                raise StreamFault(Code.ENHANCE_YOUR_CALM, str(failure)) from None
             stream = self.streams.get(number)
             if stream is None:
                 self._late(number, "HEADERS")
             elif stream.remote_ended:
                 raise StreamFault(Code.STREAM_CLOSED, "HEADERS behind END_STREAM (5.1)")
-            elif not ended or decoded is None:
+            elif not ended:
                 raise StreamFault(Code.PROTOCOL_ERROR, "trailers without END_STREAM (8.1)")
             else:
                 stream.on_data(b"", True, fields.trailers(decoded))
         if flags & HAS_PRIORITY:
             frames.dependency(number, priority)
 
-    def _decode(self, block: bytes) -> list[fields.Field] | None:
-        """The fields, or None where they are too many."""
-        try:
-            return self.decoder.decode(block)
-        except FieldsTooLarge:
-            self.budget.spend(Budget.RESET, "field blocks over the limits")
-            return None
-
     def _request(self, number: int, block: bytes, ended: bool) -> None:
         if not number & 1:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a stream with an even number (5.1.1)")
         self.last_id = number
-        known = self.known
         head: RequestHead | None = None
         opening = b""
         error: ClientError | None = None
-        if known is not None and ended and block == known[0] and known[1] == self.decoder.changes:
-            head, opening = known[2], known[3]
-        else:
-            decoded = self._decode(block)
-            if decoded is None:
-                error = ClientError("the header fields are too many or too large", 431)
-            else:
-                try:
-                    head = fields.request(decoded, ended, self.service.limits)
-                except ClientError as failure:
-                    error = failure
+        try:
+            head, opening = self.reader.request(block, ended)
+        except FieldsTooLarge as failure:
+            self.budget.spend(Budget.RESET, "field blocks over the limits")
+            error = ClientError(str(failure), 431)
+        except ClientError as failure:
+            error = failure
         if len(self.streams) >= self.service.limits.h2_streams or self.draining == 2:
             raise StreamFault(Code.REFUSED_STREAM, "too many streams (5.1.2)")
         self.deadline = 0.0
@@ -277,7 +265,7 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
             return
         stream.start(opening)
         if ended and not opening and stream.exchange is not None and head is not None:
-            self.known = (block, self.decoder.changes, head, stream.exchange.opening)
+            self.reader.remember(block, head, stream.exchange.opening)
 
     def _late(self, number: int, what: str) -> None:
         """A frame for a stream that is not open (RFC 9113 5.1)."""

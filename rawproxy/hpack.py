@@ -121,7 +121,8 @@ class Decoder:
     """The client's fields; one for each connection."""
 
     __slots__ = (
-        "changes", "fields_limit", "make", "size", "size_limit", "static", "table", "table_limit",
+        "changes", "fields_limit", "literal_at", "literal_end", "literals", "make", "size",
+        "size_limit", "static", "table", "table_limit", "total",
     )  # fmt: skip
 
     def __init__(
@@ -139,11 +140,14 @@ class Decoder:
         self.table: list[tuple[Any, bytes, int]] = []  # entry, name, size; the oldest first
         self.size = 0
         self.table_limit = TABLE_SIZE
+        # of the last block: how many of its fields were spelled out, and where the last such stood
+        self.literals = self.literal_at = self.literal_end = 0
+        self.total = 0  # bytes of its fields, as the limit counts them
 
     def decode(self, block: bytes) -> list[Any]:
         """The entries of a whole block. Raises `HpackError` or `FieldsTooLarge`."""
         entries: list[Any] = []
-        size = 0
+        size = self.literals = 0
         try:
             at = self._size_updates(block) if block and block[0] & 0xE0 == 0x20 else 0
             stop = len(block)
@@ -161,7 +165,10 @@ class Decoder:
                         continue
                     entry, _, weight = self._dynamic(index)
                 else:
-                    entry, weight, at = self._literal(block, at, byte)
+                    self.literals += 1
+                    self.literal_at = at
+                    entry, weight, at = self.literal(block, at)
+                    self.literal_end = at
                 size += weight
                 if size <= self.size_limit:  # else go on for the table's sake, but hold nothing
                     entries.append(entry)
@@ -171,6 +178,7 @@ class Decoder:
             raise FieldsTooLarge(
                 f"more than {self.fields_limit} header fields, or {self.size_limit} bytes of them"
             )
+        self.total = size
         return entries
 
     def _dynamic(self, index: int) -> tuple[Any, bytes, int]:
@@ -179,8 +187,12 @@ class Decoder:
             raise HpackError(f"index {index} is in neither table")
         return self.table[-1 - place]
 
-    def _literal(self, block: bytes, at: int, byte: int) -> tuple[Any, int, int]:
-        """A field that is spelled out (RFC 7541 6.2): entry, size, and where the next begins."""
+    def literal(self, block: bytes, at: int) -> tuple[Any, int, int]:
+        """A field that is spelled out (RFC 7541 6.2): entry, size, and where the next begins.
+
+        Raises `HpackError`, and `IndexError` where the block breaks off.
+        """
+        byte = block[at]
         indexing = byte >= 0x40
         if byte & 0xE0 == 0x20:
             raise HpackError("a table size update behind the first field")

@@ -19,6 +19,7 @@ FLOORS = [
         "frames",
         "hpack",
         "fields",
+        "reader_h2",
         "balancer",
         "pool",
         "record",
