@@ -17,16 +17,19 @@ from .config import (
     Address,
     Certificate,
     Config,
-    Limits,
     check,
     check_hsts,
+    limit_names,
     parse_address,
     parse_file,
+    parse_limits,
     parse_network,
     parse_pin,
     parse_server_name,
+    parse_timeouts,
     parse_upstream,
     parse_upstream_name,
+    timeout_names,
 )
 from .errors import ConfigError, ProxyError
 
@@ -113,6 +116,26 @@ _OPTIONS: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {
         }),
         (("--trusted-proxy",), {
             "multiple": True, "metavar": "CIDR", "help": "Peers whose forwarding headers count.",
+        }),
+        (("--send-forwarded",), {"is_flag": True, "help": "Add Forwarded (RFC 7239) too."}),
+        (("--send-real-ip",), {"is_flag": True, "help": "Add X-Real-IP too."}),
+        (("--accept-proxy",), {
+            "is_flag": True,
+            "help": "Trusted peers begin each connection by a PROXY protocol header.",
+        }),
+        (("--send-proxy",), {
+            "type": click.Choice(["v1", "v2"]),
+            "help": "Begin upstream connections by one; each then serves one request.",
+        }),
+    ],
+    "Limits": [
+        (("--limit",), {
+            "multiple": True, "metavar": "NAME=N",
+            "help": f"0 is no limit: {', '.join(limit_names())}.",
+        }),
+        (("--timeout",), {
+            "multiple": True, "metavar": "NAME=SECONDS",
+            "help": f"{', '.join(timeout_names())}.",
         }),
     ],
     "Logs and parsing": [
@@ -299,7 +322,16 @@ def configure(ctx: click.Context) -> Config:
             access_log=parse_file("--access-log", options["access_log"], "-, off or "),
             parser=options["parser"],
             http2=not options["no_http2"],
-            limits=Limits(h2_streams=options["http2_streams"], h2_budget=options["http2_budget"]),
+            send_forwarded=options["send_forwarded"],
+            send_real_ip=options["send_real_ip"],
+            accept_proxy=options["accept_proxy"],
+            send_proxy=int((options["send_proxy"] or "v0")[1:]),
+            limits=parse_limits(
+                options["limit"],
+                h2_streams=options["http2_streams"],
+                h2_budget=options["http2_budget"],
+            ),
+            deadlines=parse_timeouts(options["timeout"]),
         )
     )
 

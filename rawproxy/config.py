@@ -6,10 +6,12 @@ valid; whatever is wrong was raised as a `ConfigError` that names the option.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 
 from .errors import ConfigError
 
@@ -67,6 +69,12 @@ class Limits:
     replay: int = 64 * 1024  # a request body wholly held for a retry
     drain: int = 256 * 1024  # request body read and dropped after an early response (9112 9.3)
     queue: int = 1024  # requests that wait for an upstream connection -> 503
+    body: int = 0  # of a request; 0: any size, as 413 at 1 MB is nginx's most common complaint
+    rate: int = 256  # bytes a second that a body must make either way, on average -> 408
+    connections: int = 0  # of clients, in total; 0: half of the file descriptors
+    per_client: int = 0  # of one address that is no trusted proxy; 0: any, offices share one
+    requests: int = 100_000  # on one connection: then it is renewed, and with it what it gathered
+    tunnels: int = 0  # at once -> 503; 0: as many as there are connections
     h2_streams: int = 128  # at once on one connection, as nginx; browsers are content with 100
     h2_budget: int = 10_000  # frames that serve no request, in a burst; a twentieth each second
 
@@ -77,11 +85,11 @@ class Deadlines:
 
     tls_handshake: float = 10.0
     request_head: float = 30.0  # from its first byte -> 408
-    request_body: float = 60.0  # without one byte of progress -> 408
+    request_body: float = 60.0  # the stretch over which `Limits.rate` must be kept -> 408
     connect: float = 10.0  # dial and TLS handshake, all addresses together -> 504
     queue: float = 10.0  # waiting for a connection -> 503
     response_head: float = 60.0  # nginx proxy_read_timeout -> 504
-    response_body: float = 60.0  # between two reads, either side
+    response_body: float = 60.0  # between two reads of it; of the client as in `request_body`
     client_idle: float = 75.0  # keep-alive, as nginx
     tunnel_idle: float = 3600.0  # an hour, not nginx's 60 s
     linger: float = 5.0  # after our last byte, for the client's to arrive
@@ -108,6 +116,10 @@ class Config:
     keepalive_idle: float = 60.0
     forwarded: str = "replace"  # replace | append
     trusted_proxies: tuple[Network, ...] = ()
+    send_forwarded: bool = False
+    send_real_ip: bool = False
+    accept_proxy: bool = False
+    send_proxy: int = 0  # version of the PROXY protocol; 0: none
     access_log: str = "-"  # path | - | off
     parser: str = "auto"  # auto | h11
     http2: bool = True
@@ -203,6 +215,61 @@ def parse_upstream_name(text: str) -> str:
     return text.lower().removesuffix(".")
 
 
+_LEAST = {"start-line": 64, "head": 1024, "response-head": 1024, "fields": 8, "requests": 1}
+_OR_NONE = ("body", "rate", "connections", "per-client", "tunnels", "queue")
+_SIZE = re.compile(r"([0-9]{1,15})([kmg]?)").fullmatch
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def limit_names() -> list[str]:
+    """What `--limit` can set; the others have options of their own."""
+    return [f.name.replace("_", "-") for f in fields(Limits) if not f.name.startswith("h2_")]
+
+
+def timeout_names() -> list[str]:
+    """What `--timeout` can set."""
+    return [f.name.replace("_", "-") for f in fields(Deadlines)]
+
+
+def parse_limits(texts: Iterable[str], **others: int) -> Limits:
+    """Every `--limit NAME=N`, the last of a name counts. Raises `ConfigError`."""
+    found = dict(others)
+    for text in texts:
+        name, value = _named("--limit", text, limit_names())
+        match = _SIZE(value.lower())
+        least = 0 if name in _OR_NONE else _LEAST.get(name, 1)
+        if match is None or int(match[1]) * _UNITS[match[2]] < least:
+            raise ConfigError(
+                f"--limit {text}: type {name}=N, {least} or more; k, m and g are known"
+            )
+        found[name.replace("-", "_")] = int(match[1]) * _UNITS[match[2]]
+    return Limits(**found)
+
+
+def parse_timeouts(texts: Iterable[str]) -> Deadlines:
+    """Every `--timeout NAME=SECONDS`, the last of a name counts. Raises `ConfigError`."""
+    found: dict[str, float] = {}
+    for text in texts:
+        name, value = _named("--timeout", text, timeout_names())
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:  # false for nan too
+            raise ConfigError(f"--timeout {text}: type {name}=SECONDS, more than 0")
+        found[name.replace("-", "_")] = seconds
+    return Deadlines(**found)
+
+
+def _named(option: str, text: str, names: list[str]) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"{option} {text}: {hint}known are {', '.join(names)}")
+    return name, value
+
+
 def parse_file(option: str, text: str, words: str = "") -> str:
     """A path, or one of the option's own `words`; whether it can be read shows later.
 
@@ -255,6 +322,10 @@ def check(config: Config) -> Config:
                     f"{option} is for https upstreams and none is given:"
                     " leave it out, or type --upstream https://host"
                 )
+    if config.accept_proxy and not config.trusted_proxies:
+        raise ConfigError(
+            "--accept-proxy believes trusted peers only: type --trusted-proxy 10.0.0.0/8, say"
+        )
     _check_numbers(config)
     return config
 

@@ -2,7 +2,8 @@
 
     state      waits for                     leaves to
     ─────────  ────────────────────────────  ─────────────────────────────────────────────────────
-    REWRITE    nothing                       CHECKOUT
+    REWRITE    nothing, or the body while    CHECKOUT
+               connections are scarce
     CHECKOUT   nothing                       SEND (idle connection) │ DIAL │ QUEUE │ DONE (503)
     QUEUE      room in the pool              SEND │ DIAL │ DONE (503)
     DIAL       a new connection              SEND │ CHECKOUT (next candidate) │ DONE (502, 504)
@@ -41,6 +42,7 @@ from .pool import FULL as POOL_FULL
 from .service import Service
 from .upstream import Endpoint, UpstreamConnection
 
+PRESSED = 5.0  # seconds over which a slow reader is judged while connections are scarce
 # RFC 9110 9.2.2
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
@@ -78,15 +80,20 @@ class Front(Protocol):
     def abort(self) -> None: ...
     def throttle(self, reason: int, full: bool) -> None: ...
     def exchange_done(self) -> None: ...
-    def client_reads(self) -> bool | None: ...
+    def client_took(self) -> int: ...
+
+
+def too_large(limit: int) -> ClientError:
+    """RFC 9110 15.5.14."""
+    return ClientError(f"the request body is larger than {limit} bytes", 413)
 
 
 class Exchange:
     """One request and its response."""
 
     __slots__ = (
-        "attempts", "backlog", "candidates", "chunked", "connection", "deadline",
-        "endpoint", "front", "head", "held", "held_size", "method", "opening",
+        "attempts", "backlog", "blocked", "candidates", "chunked", "connection", "deadline",
+        "endpoint", "front", "head", "held", "held_size", "method", "opening", "received",
         "request_ended", "retried", "service", "started", "state", "throttled",
     )  # fmt: skip
 
@@ -105,7 +112,9 @@ class Exchange:
         self.retried = False
         self.started = False  # something of the response has reached the client
         self.throttled = False  # the upstream does not take the body as fast as it comes
+        self.blocked = 0.0  # since when the client does not take all we have; 0: it does
         self.backlog = 0  # unsent bytes at the last look
+        self.received = 0  # bytes of a chunked request body
         self.deadline = 0.0
 
     def __repr__(self) -> str:
@@ -120,7 +129,25 @@ class Exchange:
         self.opening = opening or rewrite.request(
             self.head, self.front.hop, self.endpoint.authority
         )
-        self._checkout()
+        limits = self.service.limits
+        if limits.body and self.head.framing > limits.body:
+            self.fail(too_large(limits.body))
+        elif limits.tunnels and self.head.upgrade and self._tunnels_full():
+            self.fail(CapacityError("as many tunnels as --limit tunnels allows"))
+        elif not self._hold_back():
+            self._checkout()
+
+    def _hold_back(self) -> bool:
+        """Whether the body must come first: a slow one holds no connection that others need."""
+        return (
+            not self.request_ended
+            and not self.head.expect
+            and self.held_size < self.service.limits.replay
+            and self.endpoint.pool.pressed()
+        )
+
+    def _tunnels_full(self) -> bool:
+        return self.service.counters.tunnels >= self.service.limits.tunnels
 
     # ── checkout ────────────────────────────────────────────────────────────────────────────────
 
@@ -155,7 +182,7 @@ class Exchange:
 
     async def _dial(self, endpoint: Endpoint) -> None:
         try:
-            connection = await endpoint.dial()
+            connection = await endpoint.dial(self.front.hop.route)
         except DialError as error:
             endpoint.give_up_dial()
             if self.state is DIAL:
@@ -210,6 +237,11 @@ class Exchange:
         """Bytes of the request's body, unframed, as the front read them."""
         framed = payload
         if self.chunked:
+            self.received += len(payload)
+            most = self.service.limits.body
+            if most and self.received > most:
+                self.fail(too_large(most))
+                return
             framed = encode_chunk(payload) if payload else b""
             if ended:
                 framed += last_chunk(trailers)
@@ -223,7 +255,10 @@ class Exchange:
         if self.held is not None:
             self.held.append(framed)
             self.held_size += len(framed)
-            if connection is None:
+            if self.state is REWRITE:
+                if not self._hold_back():
+                    self._checkout()
+            elif connection is None:
                 self.front.throttle(NO_UPSTREAM, True)
             elif not self._may_replay(connection):
                 self.held = None
@@ -272,7 +307,9 @@ class Exchange:
 
     def on_client_writable(self, writable: bool) -> None:
         """Backpressure from the client on the response's body."""
-        self.deadline = self.service.now + self.service.deadlines.response_body
+        now = self.service.now
+        self.deadline = now + self.service.deadlines.response_body
+        self.blocked = 0.0 if writable else now
         if self.connection is not None:
             self.connection.throttle(not writable)
 
@@ -355,6 +392,9 @@ class Exchange:
 
     def sweep(self, now: float) -> None:
         """Called about once a second: end a wait that is over."""
+        if self.blocked and self.state is RELAY:
+            self._watch_reader(now)
+            return
         if not self.deadline or now < self.deadline:
             return
         deadlines = self.service.deadlines
@@ -368,15 +408,21 @@ class Exchange:
                 wait = f"no response for {deadlines.response_head:g} s"
                 self.fail(UpstreamError(wait, 504))
         elif self.state is RELAY:
-            reads = self.front.client_reads()
-            if reads:
-                self.deadline = now + deadlines.response_body
-            elif reads is None:
-                wait = f"no byte of the body for {deadlines.response_body:g} s"
-                self.fail(UpstreamError(wait, 504))
-            else:
-                wait = f"the client has read nothing for {deadlines.response_body:g} s"
-                self.fail(ClientError(wait, 408))
+            wait = f"no byte of the body for {deadlines.response_body:g} s"
+            self.fail(UpstreamError(wait, 504))
+
+    def _watch_reader(self, now: float) -> None:
+        """A client that does not read as fast as it could has to keep the pace, `Limits.rate`."""
+        patience = self.service.deadlines.response_body
+        if self.endpoint.pool.pressed():
+            patience = min(patience, PRESSED)
+        if now - self.blocked < patience:
+            return
+        if self.front.client_took() >= self.service.pace(patience):
+            self.blocked = now
+        else:
+            wait = f"the client has read next to nothing for {patience:g} s"
+            self.fail(ClientError(wait, 408))
 
     def _upstream_reads(self) -> bool:
         """Whether the upstream took something of the body since the last look."""

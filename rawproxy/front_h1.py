@@ -20,6 +20,7 @@ import enum
 from typing import cast
 
 from . import rewrite
+from .admission import Place
 from .body import BodyError, ChunkedBody, LengthBody
 from .errors import ClientError
 from .exchange import Exchange
@@ -53,21 +54,25 @@ class ClientConnection(Responder, asyncio.Protocol):
 
     __slots__ = (
         "backlog", "blocked", "body", "buffer", "drained", "exchange", "known_head",
-        "known_opening", "known_raw", "parsing", "phase", "redirect", "secure", "valve",
+        "known_opening", "known_raw", "parsing", "phase", "place", "received", "redirect",
+        "requests", "secure", "taken", "valve",
     )  # fmt: skip
 
     valve: Valve
 
-    def __init__(self, service: Service, secure: bool, redirect: int = 0) -> None:
+    def __init__(self, service: Service, place: Place, secure: bool, redirect: int = 0) -> None:
         super().__init__(service)
         # of the connection
+        self.place = place
+        self.requests = 0
         self.secure = secure
         self.redirect = redirect  # the https port to send clients to; 0: proxy here
         self.phase = HEAD
         self.buffer = b""
         self.parsing = False
         self.blocked = False  # the client does not read as fast as we write
-        self.backlog = 0
+        self.backlog = 0  # unsent bytes at the last look while closing
+        self.taken = 0  # bytes of the response that had left at the last look
         self.known_raw = b""  # the last head without a body, and what it came to
         self.known_head: RequestHead | None = None
         self.known_opening = b""
@@ -75,6 +80,7 @@ class ClientConnection(Responder, asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.body: LengthBody | ChunkedBody | None = None
         self.drained = 0
+        self.received = 0  # bytes of it since the deadline was set
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.hop.peer.decode()} {self.phase.value}>"
@@ -85,8 +91,7 @@ class ClientConnection(Responder, asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
         self.transport = transport
         self.valve = Valve(transport)
-        peer = transport.get_extra_info("peername")
-        self.hop = self.service.hop(peer[0] if isinstance(peer, tuple) else None, self.secure)
+        self.hop = self.service.hop(self.place, self.secure)
         self.service.clients.add(self)
         self.deadline = self.service.now + self.service.deadlines.request_head
 
@@ -118,6 +123,7 @@ class ClientConnection(Responder, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.service.clients.discard(self)
+        self.place.leave()
         self.phase = LINGER
         if self.exchange is not None:
             self.status = self.status or 499  # nginx's word for a client that did not wait
@@ -125,7 +131,6 @@ class ClientConnection(Responder, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.blocked = True
-        self.backlog = 0
         if self.exchange is not None:
             self.exchange.on_client_writable(False)
 
@@ -190,8 +195,10 @@ class ClientConnection(Responder, asyncio.Protocol):
     def _admit(self, head: RequestHead) -> bool:
         """Whether this request may start an exchange; the answer is out if not."""
         self.head = head
-        self.closing = head.close or self.service.draining
-        self.status = self.sent = 0
+        self.requests += 1
+        last = self.requests >= self.service.limits.requests
+        self.closing = head.close or self.service.draining or last
+        self.status = self.sent = self.taken = 0
         self.deadline = 0.0
         if head.host and not self.service.serves(head.host):
             self.send_error(ClientError(f"no site is called {head.host.decode('latin-1')}", 421))
@@ -223,7 +230,7 @@ class ClientConnection(Responder, asyncio.Protocol):
             if data:
                 self.data_received(data)
             return
-        self.deadline = self.service.now + self.service.deadlines.request_body
+        self._expect_body()
         exchange = self.exchange = Exchange(self.service, self, head)
         exchange.start()
         if data:
@@ -238,7 +245,7 @@ class ClientConnection(Responder, asyncio.Protocol):
             self._client_failed(ClientError(f"the request body is malformed: {error}"))
             return
         if rest is None:
-            self.deadline = self.service.now + self.service.deadlines.request_body
+            self.received += len(data)
             if payload:
                 exchange.on_request_body(payload, False, b"")
             return
@@ -249,6 +256,11 @@ class ClientConnection(Responder, asyncio.Protocol):
             self.buffer = rest
             self.valve.close(PIPELINED)
         exchange.on_request_body(payload, True, body.trailers)
+
+    def _expect_body(self) -> None:
+        """From now on the client has to keep the pace, `Limits.rate`."""
+        self.received = 0
+        self.deadline = self.service.now + self.service.deadlines.request_body
 
     def _client_failed(self, error: ClientError) -> None:
         """The request broke off within its body: the upstream must not take it for whole."""
@@ -275,7 +287,7 @@ class ClientConnection(Responder, asyncio.Protocol):
         self.service.clients.discard(self)
         exchange, self.exchange = self.exchange, None
         assert exchange is not None and self.head is not None
-        Tunnel(self.service, self.head, self.hop, connection.endpoint).splice(
+        Tunnel(self.service, self.head, self.hop, connection.endpoint, self.place).splice(
             (self.transport, self.valve, early), (connection.transport, connection.valve, rest)
         )
 
@@ -292,14 +304,12 @@ class ClientConnection(Responder, asyncio.Protocol):
         else:
             self.valve.open(reason)
             if self.phase is BODY:
-                self.deadline = self.service.now + self.service.deadlines.request_body
+                self._expect_body()
 
-    def client_reads(self) -> bool | None:
-        """None: the client takes all we write. Else whether it took something lately."""
-        if not self.blocked:
-            return None
-        before, self.backlog = self.backlog, unsent(self.transport)
-        return not before or self.backlog < before
+    def client_took(self) -> int:
+        """Bytes of the response that the client took since it was last asked."""
+        before, self.taken = self.taken, self.sent - unsent(self.transport)
+        return self.taken - before
 
     def exchange_done(self) -> None:
         """The exchange has ended: record it, then the next request or the end."""
@@ -383,10 +393,10 @@ class ClientConnection(Responder, asyncio.Protocol):
             self.exchange.sweep(now)
         if not self.deadline or now < self.deadline:
             return
-        if self.phase is BODY and self.valve.reasons:
-            self.deadline = now + self.service.deadlines.request_body  # we are the ones who wait
+        if self.phase is BODY and (self.valve.reasons or self._keeps_pace()):
+            self._expect_body()
         elif self.phase is BODY:
-            self._client_failed(ClientError("the request body stopped coming", 408))
+            self._client_failed(ClientError("the request body stopped coming, or nearly", 408))
         elif self.phase is HEAD and self.buffer:
             self._refuse(ClientError("the request head did not come to its end", 408))
         elif self.transport.is_closing() and unsent(self.transport) < self.backlog:
@@ -395,6 +405,9 @@ class ClientConnection(Responder, asyncio.Protocol):
         else:
             self.phase = LINGER
             self.transport.abort()
+
+    def _keeps_pace(self) -> bool:
+        return self.received >= self.service.pace(self.service.deadlines.request_body)
 
     def drain(self) -> None:
         """The worker stops: idle connections close, others after their response."""

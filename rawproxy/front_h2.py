@@ -17,6 +17,7 @@ import asyncio
 from typing import cast
 
 from . import fields, frames
+from .admission import Place
 from .errors import ClientError
 from .flow import unsent
 from .frames import (
@@ -48,10 +49,11 @@ BLOCK_FRAMES = 16  # HEADERS and CONTINUATIONs of one block: 256 KiB where they 
 class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
     """One connection of an HTTP/2 client."""
 
-    __slots__ = ("backlog", "block", "buffer", "preface", "reader")
+    __slots__ = ("backlog", "block", "buffer", "place", "preface", "reader")
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, place: Place) -> None:
         super().__init__(service)
+        self.place = place
         self.buffer = b""
         self.backlog = 0  # unsent bytes at the last look
         self.preface = 2  # due: 2: the preface, 1: SETTINGS, 0: nothing any more
@@ -66,8 +68,7 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
-        peer = transport.get_extra_info("peername")
-        self.hop = self.service.hop(peer[0] if isinstance(peer, tuple) else None, True)
+        self.hop = self.service.hop(self.place, True)
         self.service.clients.add(self)
         limits = self.service.limits
         self.write(
@@ -117,6 +118,7 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.dead = True
         self.service.clients.discard(self)
+        self.place.leave()
         streams, self.streams = self.streams, {}
         self.waiting.clear()
         for stream in tuple(streams.values()):
@@ -264,6 +266,8 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
             stream.refuse(error)
             return
         stream.start(opening)
+        if number >= 2 * self.service.limits.requests - 1:
+            self.drain()
         if ended and not opening and stream.exchange is not None and head is not None:
             self.reader.remember(block, head, stream.exchange.opening)
 

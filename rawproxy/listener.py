@@ -1,10 +1,7 @@
-"""The doors: listening sockets, accepting, TLS, and which front a connection gets.
+"""Listening sockets: binding them, and accepting.
 
-On a TLS listener the first byte is looked at before the handshake begins, so that a client that
-speaks plain HTTP there is told so (400 in plain text, as nginx does) instead of being cut off.
-
-It never reads further than that byte. Invariants: out of file descriptors, accepting pauses and
-comes back by itself; a connection that never says anything is closed at the handshake's deadline.
+It never reads: what a client says first is `arrival`'s business. Invariant: out of file
+descriptors, accepting pauses and comes back by itself.
 """
 
 from __future__ import annotations
@@ -16,21 +13,14 @@ import os
 import socket
 import ssl
 import stat
-from typing import cast
 
-from . import front_h1, front_h2
+from .arrival import CROWDED, Arrival, route_of
 from .config import Address
 from .service import Service, log
 
 BACKLOG = 4096  # connections the kernel keeps for us in a burst; it caps this at somaxconn
 BATCH = 64  # accepted in one go, so that a burst does not starve those already here
 BACK_OFF = 0.5  # seconds without accepting after the process ran out of file descriptors
-TLS_HANDSHAKE = 0x16  # the content type of a ClientHello's record (RFC 8446 5.1)
-_PLAIN_PAGE = b"This port speaks https. Type https:// in front of the address.\n"
-_PLAIN_ANSWER = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_PLAIN_PAGE), _PLAIN_PAGE)
-)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -68,7 +58,7 @@ class Listener:
     def _accept(self) -> None:
         for _ in range(BATCH):
             try:
-                sock, _ = self.sock.accept()
+                sock, peer = self.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -76,112 +66,27 @@ class Listener:
                     self._pause(error)
                     return
                 raise
-            sock.setblocking(False)
+            self._welcome(sock, peer)
+
+    def _welcome(self, sock: socket.socket, peer: object) -> None:
+        sock.setblocking(False)
+        place = self.service.admission.enter()
+        if place is None:
             if self.context is None:
-                self.service.spawn(self._serve(sock))
-            else:
-                Peek(self, sock).look()
+                with contextlib.suppress(OSError):
+                    sock.send(CROWDED)
+            sock.close()
+            return
+        if isinstance(peer, tuple):
+            place.peer = peer[0]
+        if self.service.config.send_proxy:
+            place.route = route_of(sock, peer)
+        Arrival(self.service, sock, place, self.context, self.redirect).look()
 
     def _pause(self, error: OSError) -> None:
         log.error("accepting pauses for %g s: %s", BACK_OFF, error.strerror)
         self._loop.remove_reader(self.sock.fileno())
         self._retry = self._loop.call_later(BACK_OFF, self.start)
-
-    async def _serve(self, sock: socket.socket) -> None:
-        service, context = self.service, self.context
-        secure = context is not None
-        deadlines = service.deadlines
-        try:
-            await self._loop.connect_accepted_socket(
-                lambda: (
-                    Door(service)
-                    if secure
-                    else front_h1.ClientConnection(service, False, self.redirect)
-                ),
-                sock,
-                ssl=context,
-                ssl_handshake_timeout=deadlines.tls_handshake if secure else None,
-                ssl_shutdown_timeout=deadlines.linger if secure else None,
-            )
-        except (OSError, ssl.SSLError) as error:  # the client's doing, TimeoutError included
-            service.counters.handshakes_failed += 1
-            log.debug("handshake failed: %s", error)
-            sock.close()
-
-
-class Door(asyncio.Protocol):
-    """A TLS connection whose handshake is done: ALPN says who serves it (RFC 7301)."""
-
-    def __init__(self, service: Service) -> None:
-        self.service = service
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)
-        tls = transport.get_extra_info("ssl_object")
-        front: asyncio.Protocol = (
-            front_h2.ClientConnection(self.service)
-            if tls.selected_alpn_protocol() == "h2"
-            else front_h1.ClientConnection(self.service, secure=True)
-        )
-        transport.set_protocol(front)
-        front.connection_made(transport)
-
-
-class Peek:
-    """A connection to a TLS listener that has not said anything yet."""
-
-    __slots__ = ("deadline", "listener", "sock")
-
-    def __init__(self, listener: Listener, sock: socket.socket) -> None:
-        self.listener = listener
-        self.sock = sock
-        service = listener.service
-        self.deadline = service.now + service.deadlines.tls_handshake
-
-    def look(self) -> None:
-        """Right after accepting: with luck the ClientHello is here already."""
-        if self._first_byte() is None:
-            self.listener.service.clients.add(self)
-            self.listener._loop.add_reader(self.sock.fileno(), self._readable)
-
-    def _readable(self) -> None:
-        self.listener._loop.remove_reader(self.sock.fileno())
-        self.listener.service.clients.discard(self)
-        self._first_byte()
-
-    def _first_byte(self) -> int | None:
-        """Act on the first byte; None while there is none."""
-        try:
-            first = self.sock.recv(1, socket.MSG_PEEK)
-        except (BlockingIOError, InterruptedError):
-            return None
-        except OSError:
-            first = b""
-        if first and first[0] == TLS_HANDSHAKE:
-            self.listener.service.spawn(self.listener._serve(self.sock))
-            return TLS_HANDSHAKE
-        if first.isalpha():
-            with contextlib.suppress(OSError):
-                self.sock.recv(65536)  # unread bytes would turn our close into a reset
-                self.sock.send(_PLAIN_ANSWER)
-                self.sock.shutdown(socket.SHUT_WR)
-        self.sock.close()
-        return 0
-
-    def sweep(self, now: float) -> None:
-        """Called about once a second."""
-        if now >= self.deadline:
-            self.abort()
-
-    def drain(self) -> None:
-        """The worker stops."""
-        self.abort()
-
-    def abort(self) -> None:
-        """Close; it said nothing in time."""
-        self.listener._loop.remove_reader(self.sock.fileno())
-        self.listener.service.clients.discard(self)
-        self.sock.close()
 
 
 def bind(address: Address) -> list[socket.socket]:

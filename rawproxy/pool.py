@@ -87,6 +87,10 @@ class Pool(Generic[C, T]):
             self.peak = self.busy
         return DIAL
 
+    def pressed(self) -> bool:
+        """More than half of the connections are in use: no time for those who dawdle."""
+        return self.busy * 2 > self.limit
+
     def wait(self, ticket: T) -> bool:
         """Queue for the next connection; False when the queue is full."""
         if len(self.waiting) >= self.queue:

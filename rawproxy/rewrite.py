@@ -30,6 +30,7 @@ from .head import (
     RequestHead,
     ResponseHead,
 )
+from .proxy_protocol import Route
 
 CRLF = b"\r\n"
 _KEPT = (HOST, CONTENT_LENGTH)
@@ -48,6 +49,10 @@ class Hop(NamedTuple):
     append: bool  # --forwarded append
     hsts: bytes | None  # the whole line to set; empty: cut the upstream's; None: leave it
     lines: bytes  # X-Forwarded-For, -Proto and the beginning of -Host: ready for most requests
+    forwarded: bytes = b""  # the beginning of Forwarded (RFC 7239), up to the host; empty: none
+    real_ip: bool = False  # X-Real-IP is ours
+    networks: tuple[Network, ...] = ()  # of trusted proxies
+    route: Route | None = None  # for a PROXY protocol header towards the upstream
 
 
 def hop(peer: bytes, scheme: bytes, trusted: bool, append: bool, hsts: bytes | None) -> Hop:
@@ -60,6 +65,20 @@ def hop(peer: bytes, scheme: bytes, trusted: bool, append: bool, hsts: bytes | N
         + b"\r\nX-Forwarded-Host: "
     )
     return Hop(peer, scheme, trusted, append, hsts, lines)
+
+
+def with_forwarded(hop: Hop) -> Hop:
+    """The same, and RFC 7239 6: an IPv6 address is bracketed and quoted, a socket file unknown."""
+    if hop.peer == b"unix:":
+        node = b"unknown"
+    else:
+        node = b'"[%b]"' % hop.peer if b":" in hop.peer else hop.peer
+    return hop._replace(forwarded=b'Forwarded: for=%b;proto=%b;host="' % (node, hop.scheme))
+
+
+def with_real_ip(hop: Hop) -> Hop:
+    """The same, and X-Real-IP, which for most requests is the peer."""
+    return hop._replace(real_ip=True, lines=b"X-Real-IP: %b\r\n%b" % (hop.peer, hop.lines))
 
 
 def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
@@ -76,7 +95,7 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
             continue
         if kind >= FORWARDED_FOR:
             told = True
-            if kind == FORWARDED_REST and hop.trusted:
+            if kind == FORWARDED_REST and hop.trusted and not _overwritten(block, start, hop):
                 continue
         if at < start:
             kept.append(block[at:start])
@@ -90,6 +109,8 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
         kept.append(_chain(head, hop, authority))
     else:
         kept += (hop.lines, head.host or authority, CRLF)
+    if hop.forwarded:
+        kept += (hop.forwarded, head.host or authority, b'"\r\n')
     kept.append(_VIA[head.minor])
     if head.framing == CHUNKED:
         kept.append(_CHUNKED_LINE)
@@ -137,7 +158,7 @@ def without(block: bytes, names: Iterable[bytes]) -> bytes:
     return block
 
 
-def client_of(head: RequestHead, hop: Hop, trusted: tuple[Network, ...]) -> bytes:
+def client_of(head: RequestHead, hop: Hop) -> bytes:
     """The client's address: the rightmost hop of X-Forwarded-For that is not a trusted proxy."""
     if not hop.trusted:
         return hop.peer
@@ -147,7 +168,7 @@ def client_of(head: RequestHead, hop: Hop, trusted: tuple[Network, ...]) -> byte
         if address is None:
             break
         client = str(address).encode()
-        if not is_trusted(address, trusted):
+        if not is_trusted(address, hop.networks):
             break
     return client
 
@@ -193,6 +214,11 @@ def split_host(host: bytes) -> tuple[bytes, bytes]:
     return (name, port) if colon else (host, b"")
 
 
+def _overwritten(block: bytes, start: int, hop: Hop) -> bool:
+    """Whether a trusted peer's field is one that we set ourselves."""
+    return hop.real_ip and block[start : start + 10].lower() == b"x-real-ip:"
+
+
 def _said(head: RequestHead) -> tuple[bytes, dict[bytes, bytes]]:
     """What the peer's own fields say: the X-Forwarded-For chain, and -Proto and -Host."""
     chain: list[bytes] = []
@@ -217,6 +243,7 @@ def _chain(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
         lines = {}
     return b"".join(
         (
+            b"X-Real-IP: %b\r\n" % client_of(head, hop) if hop.real_ip else b"",
             b"X-Forwarded-For: ",
             chain + b", " + hop.peer if chain else hop.peer,
             b"\r\nX-Forwarded-Proto: ",

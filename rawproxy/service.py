@@ -18,6 +18,7 @@ from email.utils import formatdate
 from typing import Any, Protocol
 
 from . import pages, rewrite
+from .admission import Admission, Place
 from .balancer import round_robin
 from .config import Config
 from .errors import ProxyError, Source
@@ -50,6 +51,7 @@ class Service:
         self.parse = parsers(config.parser)[0]
         self.endpoints = [Endpoint(config, one, self.warn) for one in config.upstreams]
         self.counters = Counters()
+        self.admission = Admission(self.limits.connections, self.limits.per_client)
         self.clients: set[Sweepable] = set()
         self.draining = False
         self.turn = 0
@@ -83,6 +85,9 @@ class Service:
         wall = time.time()
         self.date_line = b"Date: %b\r\n" % formatdate(wall, usegmt=True).encode()
         self.stamp = stamp(wall, time.localtime(wall).tm_gmtoff)
+        if self.admission.refused:
+            refused, self.admission.refused = self.admission.refused, 0
+            self.warn(f"{refused} connections refused: see --limit connections and per-client")
         for client in tuple(self.clients):
             client.sweep(now)
         for endpoint in self.endpoints:
@@ -114,6 +119,10 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def pace(self, seconds: float) -> float:
+        """Bytes that a body has to make within `seconds`; one at least."""
+        return max(self.limits.rate * seconds, 1)
+
     def candidates(self) -> list[Endpoint]:
         """The upstreams in the order in which to try them."""
         endpoints = self.endpoints
@@ -129,21 +138,33 @@ class Service:
         name = rewrite.split_host(host)[0].lower().rstrip(b".")
         return name in self.names or (name.endswith(self.wildcards) and not name.startswith(b"."))
 
-    def hop(self, peer: str | None, secure: bool) -> rewrite.Hop:
-        """The facts of a client connection from `peer` (None: a unix socket)."""
+    def trusts(self, peer: str | None) -> bool:
+        """Whether `peer` is one of `--trusted-proxy`; a unix socket (None) is not."""
+        networks = self.config.trusted_proxies
+        if not networks or peer is None:
+            return False
+        address = rewrite.address_of(peer.partition("%")[0].encode())
+        return address is not None and rewrite.is_trusted(address, networks)
+
+    def announced(self, peer: str | None) -> bool:
+        """Whether a connection from `peer` begins by a PROXY protocol header."""
+        return self.config.accept_proxy and self.trusts(peer)
+
+    def hop(self, place: Place, secure: bool) -> rewrite.Hop:
+        """The facts of a client connection."""
         config = self.config
-        address = rewrite.address_of(peer.partition("%")[0].encode()) if peer else None
-        if address is None:
-            shown, trusted = b"unix:", False
-        else:
-            shown = str(address).encode()
-            trusted = bool(config.trusted_proxies) and rewrite.is_trusted(
-                address, config.trusted_proxies
-            )
+        address = rewrite.address_of(place.peer.partition("%")[0].encode()) if place.peer else None
+        shown = b"unix:" if address is None else str(address).encode()
+        trusted = self.trusts(place.peer)
         # RFC 6797 7.2: no HSTS over plain http, unless a trusted proxy in front speaks TLS.
         hsts = self.hsts if secure else None if trusted else b""
         scheme = b"https" if secure else b"http"
-        return rewrite.hop(shown, scheme, trusted, config.forwarded == "append", hsts)
+        hop = rewrite.hop(shown, scheme, trusted, config.forwarded == "append", hsts)
+        if config.send_forwarded:
+            hop = rewrite.with_forwarded(hop)
+        if config.send_real_ip:
+            hop = rewrite.with_real_ip(hop)
+        return hop._replace(networks=config.trusted_proxies, route=place.route)
 
     def warn(self, text: str) -> None:
         """A warning for the admin."""
@@ -177,7 +198,7 @@ class Service:
         counters.requests += 1
         if self.write_log is None:
             return
-        client = rewrite.client_of(head, hop, self.config.trusted_proxies)
+        client = rewrite.client_of(head, hop)
         self.write_log(
             combined(
                 Entry(

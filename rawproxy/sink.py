@@ -2,7 +2,8 @@
 
 A pipe that nobody reads or a disk that is full must not stop the event loop, so the loop only
 appends to a list. It never formats. Invariant: at most `LIMIT` lines wait; beyond that they are
-dropped and the number dropped is said once there is room again.
+dropped, and so are those that a full disk does not take; how many is said at most every `SILENCE`
+seconds. A line that was cut by the end of the disk is never continued by another one.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 
 log = logging.getLogger("rawproxy")
 LIMIT = 100_000  # lines, about 20 MB: some seconds of full load while a disk recovers
+SILENCE = 10.0  # seconds between two complaints: a full disk must not fill the journal as well
 INTERVAL = 0.1  # seconds that lines are gathered for one write
 
 
@@ -24,6 +27,10 @@ class LogSink:
         self._fd = os.dup(1) if path == "-" else os.open(path, flags, 0o640)
         self._lines: list[bytes] = []
         self._dropped = 0
+        self._lost = 0  # lines that could not be written
+        self._cause: OSError | None = None
+        self._cut = False  # the last line in the file is not whole
+        self._said = -SILENCE
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
@@ -45,16 +52,31 @@ class LogSink:
         while not stopping:
             stopping = self._stop.wait(INTERVAL)
             lines, self._lines = self._lines, []
-            if self._dropped:
-                log.warning("the access log could not keep up: %d lines lost", self._dropped)
-                self._dropped = 0
             if lines:
-                self._write(memoryview(b"".join(lines)), len(lines))
+                self._write(b"".join(lines))
+            if (self._lost or self._dropped) and time.monotonic() >= self._said + SILENCE:
+                self._complain()
         os.close(self._fd)
 
-    def _write(self, data: memoryview, count: int) -> None:
+    def _write(self, lines: bytes) -> None:
+        """All of it, or as much as there is room for."""
+        data = memoryview(lines)
+        done = 0
         try:
-            while data:
-                data = data[os.write(self._fd, data) :]
+            if self._cut:
+                os.write(self._fd, b"\n")
+                self._cut = False
+            while done < len(data):
+                done += os.write(self._fd, data[done:])
         except OSError as error:
-            log.error("the access log cannot be written: %s; %d lines lost", error, count)
+            self._cause = error
+            self._lost += lines.count(b"\n", done)
+            self._cut = self._cut or (done > 0 and lines[done - 1 : done] != b"\n")
+
+    def _complain(self) -> None:
+        self._said = time.monotonic()
+        lost, self._lost, dropped, self._dropped = self._lost, 0, self._dropped, 0
+        if lost:
+            log.error("the access log cannot be written: %s; %d lines lost", self._cause, lost)
+        if dropped:
+            log.warning("the access log could not keep up: %d lines lost", dropped)

@@ -36,7 +36,8 @@ class Stream:
     __slots__ = (
         "connection", "deadline", "dropped", "early", "ending", "exchange", "full", "grown", "head",
         "hop", "id", "in_window", "last", "local_ended", "outbox", "owed", "queued", "received",
-        "remote_ended", "sent", "status", "taken", "throttled", "trailers", "tunnel", "window",
+        "remote_ended", "seen", "sent", "status", "taken", "throttled", "trailers", "tunnel",
+        "window",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +55,7 @@ class Stream:
         # the client's half
         self.remote_ended = ended
         self.received = 0
+        self.seen = 0  # `received` when the deadline was set
         self.last: bytes | None = None  # a body's last bytes, until END_STREAM confirms them
         self.early: list[bytes] = []  # of a tunnel that is not one yet
         self.throttled = 0  # reasons why the client gets no credit
@@ -83,9 +85,15 @@ class Stream:
             self.refuse(ClientError(f"no site is called {head.host.decode('latin-1')}", 421))
             return
         if not self.remote_ended:
-            self.deadline = service.now + service.deadlines.request_body
+            self._expect_body()
         exchange = self.exchange = Exchange(service, self, head)
         exchange.start(opening)
+
+    def _expect_body(self) -> None:
+        """From now on the client has to keep the pace, `Limits.rate`."""
+        service = self.connection.service
+        self.seen = self.received
+        self.deadline = service.now + service.deadlines.request_body
 
     def refuse(self, error: ProxyError) -> None:
         """Answer without an upstream."""
@@ -103,10 +111,8 @@ class Stream:
         if head is not None and self.exchange and not head.upgrade and head.framing != CHUNKED:
             payload = self._measured(head.framing, payload, ended)
         self.remote_ended = ended
-        self.deadline = 0.0
-        if not ended:
-            service = self.connection.service
-            self.deadline = service.now + service.deadlines.request_body
+        if ended:
+            self.deadline = 0.0
         exchange = self.exchange
         if self.tunnel is not None:
             self.tunnel.feed(payload, ended)
@@ -164,8 +170,7 @@ class Stream:
         self.throttled &= ~reason
         if not self.throttled:
             if self.deadline:
-                service = self.connection.service
-                self.deadline = service.now + service.deadlines.request_body
+                self._expect_body()
             self.credit(0)
 
     def on_reset(self, code: int) -> None:
@@ -255,7 +260,8 @@ class Stream:
         assert self.head is not None
         tunnel = self.tunnel = StreamTransport(self)
         early, self.early = b"".join(self.early), []
-        Tunnel(self.connection.service, self.head, self.hop, connection.endpoint, 200).splice(
+        service = self.connection.service
+        Tunnel(service, self.head, self.hop, connection.endpoint, status=200).splice(
             (tunnel, tunnel.valve, early), (connection.transport, connection.valve, rest)
         )
         self.credit(len(early))
@@ -272,12 +278,10 @@ class Stream:
             self.connection.reset(self.id, code)
         self.cancel()
 
-    def client_reads(self) -> bool | None:
-        """None: the client takes all we write. Else whether it took something lately."""
-        if not self.queued:
-            return None
+    def client_took(self) -> int:
+        """Bytes of the response that the client took since it was last asked."""
         before, self.taken = self.taken, self.sent - self.queued
-        return self.taken > before
+        return self.taken - before
 
     def exchange_done(self) -> None:
         """The exchange has ended: record it. The stream lives until its outbox is empty."""
@@ -388,12 +392,16 @@ class Stream:
         if self.local_ended:
             self.end()
         elif self.exchange is None:
-            if self.client_reads():
+            if self.client_took() >= self.connection.service.pace(deadlines.response_body):
                 self.deadline = now + deadlines.response_body
             else:
                 self.reset(Code.CANCEL)
-        elif self.throttled:  # we are the ones who wait
-            self.deadline = now + deadlines.request_body
+        elif self.throttled or self._keeps_pace():
+            self._expect_body()
         else:
             self.deadline = 0.0
-            self.exchange.fail(ClientError("the request body stopped coming", 408))
+            self.exchange.fail(ClientError("the request body stopped coming, or nearly", 408))
+
+    def _keeps_pace(self) -> bool:
+        service = self.connection.service
+        return self.received - self.seen >= service.pace(service.deadlines.request_body)

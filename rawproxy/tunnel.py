@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 
 from . import rewrite
+from .admission import Place
 from .flow import WRITER_FULL, Valve
 from .head import RequestHead
 from .service import Service
@@ -72,8 +73,8 @@ class Tunnel:
     """A pair of spliced connections."""
 
     __slots__ = (
-        "active", "client", "deadline", "endpoint", "head", "hop", "open", "service", "status",
-        "upstream",
+        "active", "client", "deadline", "endpoint", "head", "hop", "open", "place", "service",
+        "status", "upstream",
     )  # fmt: skip
 
     client: Splice
@@ -85,12 +86,14 @@ class Tunnel:
         head: RequestHead,
         hop: rewrite.Hop,
         endpoint: Endpoint,
+        place: Place | None = None,
         status: int = 101,
     ) -> None:
         self.service = service
         self.head = head
         self.hop = hop
         self.endpoint = endpoint
+        self.place = place  # None: a stream of HTTP/2, whose connection has one
         self.status = status  # as the client was told: 200 in HTTP/2 (RFC 8441 5)
         self.active = True
         self.open = 2
@@ -121,6 +124,8 @@ class Tunnel:
     def lost(self) -> None:
         """One side has gone for good."""
         self.open -= 1
+        if self.client.ended and self.place is not None:
+            self.place.leave()
         if self.open:
             return
         self.service.clients.discard(self)

@@ -25,6 +25,7 @@ from typing import Any, Protocol, cast
 
 import aiohappyeyeballs
 
+from . import proxy_protocol
 from .body import BodyError, ChunkedBody, CloseBody, LengthBody
 from .config import Config, Limits, Upstream
 from .errors import DialError, ProxyError, StaleError, UpstreamError
@@ -37,6 +38,7 @@ from .head import (
     response_framing,
 )
 from .pool import Pool
+from .proxy_protocol import Route
 from .trust import UpstreamTrust
 
 Stepper = LengthBody | ChunkedBody | CloseBody
@@ -283,10 +285,11 @@ class Endpoint:
         self.on_room: Callable[[Any], None] = lambda ticket: None  # set by the service
         self.now: Callable[[], float] = lambda: 0.0
         self.draining = False
+        self.send_proxy = config.send_proxy
 
     def settle(self, connection: UpstreamConnection) -> None:
         """A connection that was busy is free: to the next ticket, to the pool, or closed."""
-        if connection.reusable and not connection.lost and not self.draining:
+        if connection.reusable and not (connection.lost or self.draining or self.send_proxy):
             ticket = self.pool.release(connection, self.now())
             if ticket is not None:
                 ticket.on_connection(connection)
@@ -307,11 +310,15 @@ class Endpoint:
         self.pool.evict(connection)
         connection.transport.close()
 
-    async def dial(self) -> UpstreamConnection:
-        """A new connection, its TLS handshake done. Raises `DialError` (502 or 504)."""
+    async def dial(self, route: Route | None = None) -> UpstreamConnection:
+        """A new connection, its TLS handshake done. Raises `DialError` (502 or 504).
+
+        `route` is the client's connection, for the header of `--send-proxy`.
+        """
+        preamble = proxy_protocol.write(self.send_proxy, route) if self.send_proxy else b""
         try:
             async with asyncio.timeout(self.deadline):
-                return await self._dial()
+                return await self._dial(preamble)
         except TimeoutError:
             raise DialError(f"no connection within {self.deadline:g} s", 504) from None
         except UnicodeError as error:
@@ -332,13 +339,13 @@ class Endpoint:
         reason = getattr(error, "strerror", None) or str(error)
         return f"cannot connect: {reason}"
 
-    async def _dial(self) -> UpstreamConnection:
+    async def _dial(self, preamble: bytes) -> UpstreamConnection:
         if self.trust is None:
-            return await self._connect(None)
+            return await self._connect(None, preamble)
         context: ssl.SSLContext | None = self.trust.first()
         while context is not None:
             try:
-                connection = await self._connect(context)
+                connection = await self._connect(context, preamble)
             except (OSError, ssl.SSLError) as error:
                 context = self.trust.after(error, context)
                 if context is None:
@@ -358,7 +365,7 @@ class Endpoint:
             return connection
         raise DialError("the upstream's certificate was not accepted")
 
-    async def _connect(self, context: ssl.SSLContext | None) -> UpstreamConnection:
+    async def _connect(self, context: ssl.SSLContext | None, preamble: bytes) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         name = self.server_name if context is not None else None
         made: list[UpstreamConnection] = []
@@ -368,7 +375,8 @@ class Endpoint:
             return made[0]
 
         if self.upstream.path is not None:
-            await loop.create_unix_connection(protocol, self.upstream.path)
+            transport, _ = await loop.create_unix_connection(protocol, self.upstream.path)
+            transport.write(preamble)
             return made[0]
         host, port = self.upstream.host, self.upstream.port
         addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -377,6 +385,8 @@ class Endpoint:
         )
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
+            if preamble:
+                await loop.sock_sendall(sock, preamble)
             await loop.create_connection(
                 protocol,
                 sock=sock,

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import ssl
 import sys
@@ -24,6 +25,8 @@ from .sink import LogSink
 from .tls import certificate_warnings, server_context
 from .upstream import Endpoint
 
+RESERVE = 64  # descriptors for listeners, logs, certificates and the loop itself
+DESCRIPTORS = 1 << 20  # Linux's own default ceiling (fs.nr_open)
 POLL = 0.05  # seconds between looks at what is still open while draining
 
 
@@ -115,6 +118,9 @@ async def _serve(config: Config, companion: Companion | None) -> int:
         if sink is not None:
             stack.callback(sink.close)
         service = Service(config, sink.write if sink is not None else None)
+        if not config.limits.connections:
+            # As HAProxy: a connection needs a descriptor on either side.
+            service.admission.total = max((_descriptors() - RESERVE) // 2, 1)
         try:
             listeners = _listen(service, config, context)
         except OSError as error:
@@ -131,6 +137,19 @@ async def _serve(config: Config, companion: Companion | None) -> int:
         await stop.wait()
         await _drain(service, listeners, stop)
     return 0
+
+
+def _descriptors() -> int:
+    """File descriptors this process may have, after raising that as far as is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return most if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):
+        return soft
+    return most
 
 
 def _listen(service: Service, config: Config, context: ssl.SSLContext | None) -> list[Listener]:

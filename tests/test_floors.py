@@ -14,6 +14,7 @@ FLOORS = [
         "target",
         "head",
         "body",
+        "proxy_protocol",
         "rewrite",
         "handshake",
         "frames",
@@ -24,11 +25,12 @@ FLOORS = [
         "pool",
         "record",
         "pages",
+        "admission",
     ],
     ["flow", "sink", "tls", "trust", "upstream", "service", "tunnel"],
     ["exchange"],
     ["responder", "front_h1", "writer_h2", "stream_transport", "stream_h2", "front_h2"],
-    ["listener", "worker", "demo_page", "demo"],
+    ["arrival", "listener", "worker", "demo_page", "demo"],
     ["cli", "__main__"],
 ]
 # Within a floor too the order is total: a module may import those that stand before it.

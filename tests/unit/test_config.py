@@ -292,3 +292,48 @@ def test_check_accepts():
 def test_check_refuses(bad, hint):
     with pytest.raises(ConfigError, match=hint):
         c.check(bad)
+
+
+def test_limits_by_name():
+    limits = c.parse_limits(["head=8k", "body=1m", "body=2G", "per-client=0"], h2_streams=7)
+    assert (limits.head, limits.body, limits.per_client) == (8192, 2 << 30, 0)
+    assert (limits.h2_streams, limits.fields) == (7, c.Limits().fields)
+    assert "h2-streams" not in c.limit_names() and "per-client" in c.limit_names()
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("haed=1", "did you mean head?"),
+        ("zzz=1", "known are start-line, head"),
+        ("head", "type head=N, 1024 or more"),
+        ("head=-1", "type head=N"),
+        ("head=1023", "1024 or more"),
+        ("drain=0", "1 or more"),
+        ("body=1t", "k, m and g are known"),
+        ("body=\u0661", "type body=N"),
+    ],
+)
+def test_bad_limits(text, hint):
+    with pytest.raises(ConfigError, match=hint.replace("?", r"\?")) as caught:
+        c.parse_limits([text])
+    assert f"--limit {text}: " in str(caught.value)
+
+
+def test_timeouts_by_name():
+    deadlines = c.parse_timeouts(["drain=2.5", "tunnel-idle=86400"])
+    assert (deadlines.drain, deadlines.tunnel_idle) == (2.5, 86400.0)
+    assert set(c.timeout_names()) >= {"request-head", "tls-handshake"}
+
+
+@pytest.mark.parametrize("text", ["drain", "drain=0", "drain=-1", "drain=inf", "drain=nan", "x=1"])
+def test_bad_timeouts(text):
+    with pytest.raises(ConfigError, match=f"--timeout {text}: "):
+        c.parse_timeouts([text])
+
+
+def test_the_proxy_protocol_needs_trusted_peers():
+    one = Config((c.parse_upstream("h:1"),), http=(Address(port=1),), accept_proxy=True)
+    with pytest.raises(ConfigError, match="type --trusted-proxy"):
+        c.check(one)
+    c.check(replace(one, trusted_proxies=(c.parse_network("10.0.0.0/8"),)))

@@ -195,7 +195,7 @@ def test_upgrade_lines():
 )
 def test_rule_22_the_client_is_the_rightmost_untrusted_hop(chain, trusted, client):
     head = parse_request(b"GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: " + chain + b"\r\n\r\n")
-    assert rewrite.client_of(head, hop(trusted=trusted), TRUSTED) == client
+    assert rewrite.client_of(head, hop(trusted=trusted)._replace(networks=TRUSTED)) == client
 
 
 @pytest.mark.parametrize(
@@ -210,3 +210,41 @@ def test_rule_22_the_client_is_the_rightmost_untrusted_hop(chain, trusted, clien
 )
 def test_redirect_target(host, target, port, location):
     assert rewrite.redirect_target(host, target, port) == location
+
+
+def forwarded_request(*lines: bytes, peer=b"192.0.2.1", trusted=False) -> list[bytes]:
+    facts = rewrite.with_real_ip(rewrite.with_forwarded(hop(trusted=trusted, peer=peer)))
+    raw = b"\r\n".join([b"GET / HTTP/1.1", b"Host: a.b", *lines]) + b"\r\n\r\n"
+    out = rewrite.request(parse_request(raw), facts._replace(networks=TRUSTED), b"up")
+    return out[:-4].split(b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("peer", "node"),
+    [(b"192.0.2.1", b"192.0.2.1"), (b"2001:db8::1", b'"[2001:db8::1]"'), (b"unix:", b"unknown")],
+)
+def test_forwarded_of_rfc_7239(peer, node):
+    lines = forwarded_request(b"Forwarded: for=evil", b"X-Real-IP: 6.6.6.6", peer=peer)
+    assert [line for line in lines if line.lower().startswith(b"forwarded")] == [
+        b"Forwarded: for=" + node + b';proto=https;host="a.b"'
+    ]
+    assert [line for line in lines if line.lower().startswith(b"x-real-ip")] == [
+        b"X-Real-IP: " + peer
+    ]
+
+
+def test_a_trusted_peers_forwarded_stays_before_ours():
+    lines = forwarded_request(
+        b"X-Forwarded-For: 1.1.1.1, 10.1.1.1",
+        b"Forwarded: for=1.1.1.1",
+        b"X-Real-Ip: 6.6.6.6",
+        b"X-Forwarded-Port: 1",
+        peer=b"10.0.0.9",
+        trusted=True,
+    )
+    assert [line for line in lines if line.lower().startswith((b"forwarded", b"x-real"))] == [
+        b"Forwarded: for=1.1.1.1",
+        b"X-Real-IP: 1.1.1.1",
+        b'Forwarded: for=10.0.0.9;proto=https;host="a.b"',
+    ]
+    assert b"X-Forwarded-Port: 1" in lines

@@ -305,7 +305,7 @@ def test_no_credit_while_nobody_takes_the_bytes():
         number, payload = h2.until(RST)[2:]
         assert (number, int.from_bytes(payload, "big")) == (3, Code.FLOW_CONTROL_ERROR)
 
-    talk(silent, client, max_upstream=1)
+    talk(silent, client, max_upstream=1, limits={"replay": 1})
 
 
 def test_a_body_that_stops_coming():

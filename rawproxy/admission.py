@@ -1,0 +1,69 @@
+"""Who may be a client now: connections are counted in total and for each address.
+
+It never touches a socket. Invariants: every place that was given is given back exactly once,
+however often `leave` is called; an address that has no connection is not remembered.
+"""
+
+from __future__ import annotations
+
+from .proxy_protocol import Route
+
+
+class Admission:
+    """The counters of one worker. `total` and `per_client` are connections; 0: no limit."""
+
+    __slots__ = ("by_client", "open", "per_client", "refused", "total")
+
+    def __init__(self, total: int, per_client: int) -> None:
+        self.total = total
+        self.per_client = per_client
+        self.open = 0
+        self.by_client: dict[str, int] = {}
+        self.refused = 0  # since somebody last looked
+
+    def enter(self) -> Place | None:
+        """A place for one more connection; None where there is none."""
+        if self.total and self.open >= self.total:
+            self.refused += 1
+            return None
+        self.open += 1
+        return Place(self)
+
+
+class Place:
+    """One client connection: what is counted of it, and who is at its other end."""
+
+    __slots__ = ("_admission", "_counted", "peer", "route")
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission: Admission | None = admission
+        self._counted = False
+        self.peer: str | None = None  # None: a unix socket
+        self.route: Route | None = None
+
+    def claim(self, exempt: bool) -> bool:
+        """Count it for the address of `peer` too; False where that has too many already."""
+        admission, peer = self._admission, self.peer
+        if self._counted or admission is None or peer is None:
+            return True
+        if exempt or not admission.per_client:
+            return True
+        here = admission.by_client.get(peer, 0)
+        if here >= admission.per_client:
+            admission.refused += 1
+            return False
+        admission.by_client[peer] = here + 1
+        self._counted = True
+        return True
+
+    def leave(self) -> None:
+        """The connection has gone."""
+        admission, self._admission = self._admission, None
+        if admission is None:
+            return
+        admission.open -= 1
+        peer = self.peer
+        if self._counted and peer is not None:
+            admission.by_client[peer] -= 1
+            if not admission.by_client[peer]:
+                del admission.by_client[peer]

@@ -1,0 +1,194 @@
+"""A client's first bytes, before any of them is HTTP: PROXY protocol, TLS, which front it gets.
+
+    accepted ──► PROXY header (--accept-proxy) ──► first byte ──► TLS ──► ALPN ──► front
+
+On a TLS listener the first byte is looked at before the handshake begins, so that a client that
+speaks plain HTTP there is told so (400 in plain text, as nginx does) instead of being cut off.
+
+It never takes a byte that is not a PROXY header's. Invariants: a connection that never says
+anything is closed at the handshake's deadline; whatever way it ends, its place is given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from typing import cast
+
+from . import front_h1, front_h2, proxy_protocol
+from .admission import Place
+from .errors import ClientError
+from .proxy_protocol import Route
+from .service import Service, log
+
+TLS_HANDSHAKE = 0x16  # the content type of a ClientHello's record (RFC 8446 5.1)
+
+
+def _plain(status: bytes, text: bytes) -> bytes:
+    return (
+        b"HTTP/1.1 %b\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (status, len(text), text)
+    )
+
+
+PLAIN = _plain(
+    b"400 Bad Request", b"This port speaks https. Type https:// in front of the address.\n"
+)
+CROWDED = _plain(b"503 Service Unavailable", b"Too many connections. Try again in a moment.\n")
+
+
+class Arrival:
+    """A connection that has not said enough yet to get a front."""
+
+    __slots__ = ("context", "deadline", "header", "loop", "place", "redirect", "service", "sock")
+
+    def __init__(
+        self,
+        service: Service,
+        sock: socket.socket,
+        place: Place,
+        context: ssl.SSLContext | None,
+        redirect: int,
+    ) -> None:
+        self.service = service
+        self.sock = sock
+        self.place = place
+        self.context = context
+        self.redirect = redirect
+        self.loop = asyncio.get_running_loop()
+        self.deadline = service.now + service.deadlines.tls_handshake
+        # What there is of a PROXY header; None: none is due.
+        self.header: bytes | None = b"" if service.announced(place.peer) else None
+
+    def look(self) -> None:
+        """Right after accepting: with luck the ClientHello is here already."""
+        if not self._step():
+            self.service.clients.add(self)
+            self.loop.add_reader(self.sock.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        # The reader goes first: a front may be given this descriptor within the step.
+        self.loop.remove_reader(self.sock.fileno())
+        self.service.clients.discard(self)
+        self.look()
+
+    def _step(self) -> bool:
+        """Go as far as the bytes here allow; False: wait for more."""
+        try:
+            if self.header is not None and not self._read_header():
+                return False
+            if not self.place.claim(self.service.trusts(self.place.peer)):
+                self.close(CROWDED)
+                return True
+            if self.context is not None:
+                first = self.sock.recv(1, socket.MSG_PEEK)
+                if not first or first[0] != TLS_HANDSHAKE:
+                    self.close(PLAIN if first.isalpha() else b"")
+                    return True
+        except (BlockingIOError, InterruptedError):
+            return False
+        except ClientError as error:
+            log.warning("%s: %s", self.place.peer, error.detail)
+            self.close()
+            return True
+        except OSError:
+            self.close()
+            return True
+        self.service.spawn(self._serve())
+        return True
+
+    def _read_header(self) -> bool:
+        """Take the PROXY header off; False while it is not whole. Raises `ClientError`."""
+        before = self.header or b""
+        data = self.sock.recv(proxy_protocol.LIMIT, socket.MSG_PEEK)
+        if not data:
+            raise ConnectionResetError
+        header = proxy_protocol.read(before + data)
+        if header is None:
+            self.header = before + self.sock.recv(len(data))
+            return False
+        self.sock.recv(header.size - len(before))
+        self.header = None
+        if header.route is not None:
+            self.place.peer = header.route.source
+            self.place.route = header.route
+        return True
+
+    async def _serve(self) -> None:
+        """Hand the socket to a transport, and the transport to a front."""
+        service, context, place = self.service, self.context, self.place
+        deadlines = service.deadlines
+        try:
+            await self.loop.connect_accepted_socket(
+                lambda: (
+                    front_h1.ClientConnection(service, place, False, self.redirect)
+                    if context is None
+                    else Door(service, place)
+                ),
+                self.sock,
+                ssl=context,
+                ssl_handshake_timeout=deadlines.tls_handshake if context is not None else None,
+                ssl_shutdown_timeout=deadlines.linger if context is not None else None,
+            )
+        except (OSError, ssl.SSLError) as error:  # the client's doing, TimeoutError included
+            service.counters.handshakes_failed += 1
+            log.debug("handshake failed: %s", error)
+            self.close()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self, answer: bytes = b"") -> None:
+        """No front for this one; a client that may be speaking plain HTTP is told why."""
+        self.place.leave()
+        if answer and (self.context is None or answer is PLAIN):
+            with contextlib.suppress(OSError):
+                self.sock.recv(65536)  # unread bytes would turn our close into a reset
+            with contextlib.suppress(OSError):
+                self.sock.send(answer)
+                self.sock.shutdown(socket.SHUT_WR)
+        self.sock.close()
+
+    def sweep(self, now: float) -> None:
+        """Called about once a second."""
+        if now >= self.deadline:
+            self.abort()
+
+    def drain(self) -> None:
+        """The worker stops."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Close; it said nothing in time."""
+        self.loop.remove_reader(self.sock.fileno())
+        self.service.clients.discard(self)
+        self.close()
+
+
+class Door(asyncio.Protocol):
+    """A TLS connection whose handshake is done: ALPN says who serves it (RFC 7301)."""
+
+    def __init__(self, service: Service, place: Place) -> None:
+        self.service = service
+        self.place = place
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)
+        tls = transport.get_extra_info("ssl_object")
+        front: asyncio.Protocol = (
+            front_h2.ClientConnection(self.service, self.place)
+            if tls.selected_alpn_protocol() == "h2"
+            else front_h1.ClientConnection(self.service, self.place, secure=True)
+        )
+        transport.set_protocol(front)
+        front.connection_made(transport)
+
+
+def route_of(sock: socket.socket, peer: object) -> Route | None:
+    """Both ends of an accepted connection; None for a unix socket."""
+    if not isinstance(peer, tuple):
+        return None
+    here = sock.getsockname()
+    return Route(peer[0], peer[1], here[0], here[1])

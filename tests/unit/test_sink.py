@@ -1,0 +1,81 @@
+"""The access log's thread: a full disk, a pipe nobody reads."""
+
+import contextlib
+import errno
+import logging
+import os
+import time
+
+import pytest
+
+from rawproxy import sink
+
+
+@contextlib.contextmanager
+def complaints():
+    """What it says, in a list."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    sink.log.addHandler(handler)
+    try:
+        yield said
+    finally:
+        sink.log.removeHandler(handler)
+
+
+def until(check) -> None:
+    end = time.monotonic() + 5
+    while not check():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_disk_without_room_is_said_once():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with complaints() as said:
+        log = sink.LogSink("/dev/full")
+        for _ in range(4):
+            log.write(b"line\n")
+            time.sleep(1.5 * sink.INTERVAL)
+        log.close()
+    assert len(said) == 1 and "No space left on device; 1 lines lost" in said[0]
+    assert log._lost == 3
+
+
+def test_a_cut_line_stays_alone(tmp_path, monkeypatch):
+    room = [7]
+
+    def write(fd, data, really=os.write):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        count = really(fd, bytes(data[: room[0]]))
+        room[0] -= count
+        return count
+
+    path = tmp_path / "log"
+    monkeypatch.setattr(sink.os, "write", write)
+    with complaints() as said:
+        log = sink.LogSink(str(path))
+        log.write(b"one\n")
+        log.write(b"two\n")
+        until(lambda: said)
+        log.write(b"three\n")
+        until(lambda: log._lost)
+        room[0] = 100
+        log.write(b"four\n")
+        until(lambda: path.read_bytes().endswith(b"four\n"))
+        log.close()
+    assert path.read_bytes() == b"one\ntwo\nfour\n"
+
+
+def test_more_than_can_be_written(monkeypatch, tmp_path):
+    monkeypatch.setattr(sink, "LIMIT", 1)
+    with complaints() as said:
+        log = sink.LogSink(str(tmp_path / "log"))
+        for _ in range(3):
+            log.write(b"line\n")
+        until(lambda: said)
+        log.close()
+    assert said == ["the access log could not keep up: 2 lines lost"]
