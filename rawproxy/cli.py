@@ -13,11 +13,9 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from . import __version__
-from .config import (
-    Address,
-    Certificate,
-    Config,
-    check,
+from .config import Address, Certificate, Config, check, single
+from .errors import ConfigError, ProxyError
+from .options import (
     check_hsts,
     limit_names,
     parse_address,
@@ -31,7 +29,6 @@ from .config import (
     parse_upstream_name,
     timeout_names,
 )
-from .errors import ConfigError, ProxyError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -237,13 +234,13 @@ def check_command(ctx: click.Context, /, **_: Any) -> None:
         config = configure(ctx)
         if config.https:
             server_context(config)
-            click.echo(f"certificates: {len(config.certificates) or 'self-signed'}, usable")
+            click.echo(f"certificates: {len(config.certificates()) or 'self-signed'}, usable")
         for warning in certificate_warnings(config):
             click.echo(f"warning: {warning}")
         for line in probe(config):
             click.echo(line)
     except (ConfigError, ProxyError) as error:
-        fail(str(error), 1)
+        fail(error, 1)
     click.echo("rawproxy: the configuration is good")
 
 
@@ -272,7 +269,7 @@ def demo(
         raise ConfigError("--demo-upstream: type host:port")
     host = address.host or "127.0.0.1"
     config = check(
-        Config(
+        single(
             upstreams=(
                 parse_upstream(
                     f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
@@ -300,7 +297,7 @@ def configure(ctx: click.Context) -> Config:
     https = options["https"] or ([":8443"] if certificates or options["self_signed"] else [])
     name = options["upstream_name"]
     return check(
-        Config(
+        single(
             upstreams=tuple(parse_upstream(text) for text in options["upstream"]),
             http=tuple(parse_address("--http", text) for text in options["http"]),
             https=tuple(parse_address("--https", text) for text in https),
@@ -366,10 +363,11 @@ def keepalive(ctx: click.Context) -> int:
     return min(wanted, most) if source(ctx, "keepalive") == "DEFAULT" else wanted
 
 
-def fail(reason: str, code: int) -> NoReturn:
-    """Say it in one line, whatever a peer or a shell variable put into it, and exit."""
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason)
-    click.echo(f"rawproxy: error: {line}", err=True)
+def fail(error: Exception, code: int) -> NoReturn:
+    """Say it in a line for each mistake, whatever a peer or a variable put into it, and exit."""
+    for reason in error.messages if isinstance(error, ConfigError) else (str(error),):
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason)
+        click.echo(f"rawproxy: error: {line}", err=True)
     sys.exit(code)
 
 
@@ -378,6 +376,6 @@ def main() -> None:
     try:
         rawproxy()
     except ConfigError as error:
-        fail(str(error), 2)
+        fail(error, 2)
     except OSError as error:
-        fail(f"cannot start: {error}", 1)
+        fail(OSError(f"cannot start: {error}"), 1)

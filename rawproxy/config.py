@@ -1,28 +1,35 @@
-"""The configuration: frozen dataclasses, validated once at start.
+"""The configuration: frozen dataclasses, and what one part of it cannot know of another.
 
-It never reads a file or a clock, and never resolves a name. Invariant: a `Config` that exists is
-valid; whatever is wrong was raised as a `ConfigError` that names the option.
+    Config                    one process: listeners, limits, whom to trust, what to log
+    ├── sites   Site          server names, and what holds for them: certificates, HSTS, mTLS
+    │           └── Route     a path within a site: where requests go, which headers change
+    └── groups  Group         upstreams that can stand in for each other, and how one is chosen
+                └── Upstream  one server
+
+A request finds its site by Host, its route by path, and by the route its group. The command line
+alone makes one group and one site, both for everything: `single`. What each option is called, and
+its default, is said in the README; a field has the option's name unless it says otherwise.
+
+It never reads a file or a clock, and never resolves a name. Invariant: a `Config` that `check`
+returned is valid; whatever is wrong was raised as a `ConfigError` that names the option.
 """
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import math
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import ConfigError
 
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?").fullmatch
-# One directive, RFC 6797 6.1. ASCII by name: \d and \s would let other digits and line ends in.
-_DIRECTIVE = re.compile(r'([A-Za-z0-9_-]+)(?:=(?:[A-Za-z0-9_-]+|"[A-Za-z0-9 _-]*"))?').fullmatch
-_MAX_AGE = re.compile(r'(?i:max-age)=(?:[0-9]{1,10}|"[0-9]{1,10}")').fullmatch
-_NAME_LIMIT = 253  # characters of a host name in text (RFC 1035 2.3.4)
-_UNIX_LIMIT = 107  # bytes of sun_path less its NUL: connect and bind refuse more
-
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+DEFAULT = "default"  # the group that --upstream fills, and that a route without a group means
+
+POLICIES = ("round-robin", "least-connections", "two-choices", "client-hash", "cookie")
+REDIRECTS = (301, 302, 307, 308)
+CLIENT_VERIFY = ("off", "optional", "require")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,9 @@ class Upstream:
     host: str = ""  # empty for a unix socket
     port: int = 0
     path: str | None = None
+    weight: int = 1  # its share of the requests, beside the others of its group
+    backup: bool = False  # serves only while no other of the group can
+    srv: bool = False  # `host` is the name of SRV records, which say hosts, ports and weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,304 +107,234 @@ class Deadlines:
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
-    """Everything one process needs to know."""
+class Passive:
+    """Health as the requests themselves show it: failures take an upstream out for a while."""
 
-    upstreams: tuple[Upstream, ...]
-    http: tuple[Address, ...] = ()
-    https: tuple[Address, ...] = ()
-    redirect: bool = True
-    certificates: tuple[Certificate, ...] = ()
-    self_signed: bool = False
-    server_names: tuple[str, ...] = ()
-    hsts: str | None = "max-age=63072000"
-    upstream_verify: str = "auto"  # auto | system | off | path of a PEM bundle
-    upstream_pins: frozenset[str] = frozenset()  # SHA-256 of leaf certificates, 64 hex digits
-    upstream_name: str | None = None
+    max_fails: int = 3  # failures within the window that take it out; 0: never
+    window: float = 10.0
+    back_off: float = 1.0  # seconds out of use at first; it doubles with each failure after that
+    back_off_max: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """Health as asked for: a request of our own to every address of the group."""
+
+    path: str = "/"
+    method: str = "GET"
+    status: tuple[tuple[int, int], ...] = ((200, 399),)  # ranges that count as healthy, inclusive
+    host: str | None = None  # the Host to send; None: the upstream's own
+    interval: float = 10.0
+    timeout: float = 5.0
+    rise: int = 2  # good answers in a row that bring it back
+    fall: int = 3  # bad ones in a row that take it out
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Upstreams that can stand in for each other: `[group.NAME]`; --upstream fills `default`."""
+
+    name: str
+    upstreams: tuple[Upstream, ...] = ()
+    policy: str = POLICIES[0]
+    cookie: str = "rawproxy"  # its name, for the policy of that name
     keepalive: int = 64
     max_upstream: int = 1024
     keepalive_idle: float = 60.0
+    queue: int = 1024  # requests that wait for a connection to one upstream -> 503
+    verify: str = "auto"  # --upstream-verify: auto | system | off | path of a PEM bundle
+    pins: frozenset[str] = frozenset()  # --upstream-pin: SHA-256 of leaf certificates, hex
+    server_name: str | None = None  # --upstream-name
+    client_cert: Certificate | None = None  # --upstream-cert and --upstream-key
+    send_proxy: int = 0  # version of the PROXY protocol; 0: none
+    passive: Passive = field(default_factory=Passive)
+    active: Active | None = None
+    slow_start: float = 0.0  # seconds over which one that came back gets its full share again
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """An answer of our own that sends the client elsewhere."""
+
+    status: int  # one of `REDIRECTS`
+    target: str  # a URL; $host, $request_uri, $path and $query stand for what was asked
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """Changes to the fields of a head, in this order. Names are as the admin wrote them."""
+
+    remove: tuple[str, ...] = ()
+    set: tuple[tuple[str, str], ...] = ()  # replaces every field of that name
+    add: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What happens to requests for `path`: they go to `group`, or `redirect` answers them."""
+
+    path: str = "/"  # this path and everything below it, by whole segments
+    exact: bool = False  # this path alone
+    group: str | None = DEFAULT  # None: `redirect` is set
+    redirect: Redirect | None = None
+    request_headers: Edits = field(default_factory=Edits)
+    response_headers: Edits = field(default_factory=Edits)
+    limits: Limits | None = None  # None: those of the process
+    deadlines: Deadlines | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What is served under some names."""
+
+    names: tuple[str, ...] = ()  # --server-name; none: every name that no other site has
+    routes: tuple[Route, ...] = (Route(),)
+    certificates: tuple[Certificate, ...] = ()
+    hsts: str | None = "max-age=63072000"
+    client_ca: str | None = None  # PEM of the authorities that client certificates come from
+    client_verify: str = "off"  # one of `CLIENT_VERIFY`
+    listeners: tuple[Address, ...] = ()  # only on these of `Config`'s; none: on all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything one process needs to know."""
+
+    groups: tuple[Group, ...] = ()
+    sites: tuple[Site, ...] = (Site(),)
+    http: tuple[Address, ...] = ()
+    https: tuple[Address, ...] = ()
+    redirect: bool = True
+    self_signed: bool = False
+    tls: str = "modern"  # modern | intermediate
+    http2: bool = True
     forwarded: str = "replace"  # replace | append
     trusted_proxies: tuple[Network, ...] = ()
     send_forwarded: bool = False
     send_real_ip: bool = False
     accept_proxy: bool = False
-    send_proxy: int = 0  # version of the PROXY protocol; 0: none
     access_log: str = "-"  # path | - | off
+    log_format: str = "combined"  # combined | json
     parser: str = "auto"  # auto | h11
-    http2: bool = True
+    workers: int = 1  # processes; 0: one for each CPU
+    admin: Address | None = None  # where metrics, health and the status page are served
     limits: Limits = field(default_factory=Limits)
     deadlines: Deadlines = field(default_factory=Deadlines)
+    file: str | None = None  # the path that --config named
+
+    def group(self, name: str) -> Group:
+        """The group of that name, which `check` has seen to exist."""
+        return next(group for group in self.groups if group.name == name)
+
+    def certificates(self) -> tuple[Certificate, ...]:
+        """Those of every site, each once."""
+        return tuple(dict.fromkeys(pair for site in self.sites for pair in site.certificates))
+
+    def server_names(self) -> tuple[str, ...]:
+        """Those of every site."""
+        return tuple(name for site in self.sites for name in site.names)
 
 
-def parse_upstream(text: str) -> Upstream:
-    """One `--upstream`. Raises `ConfigError`."""
-    option = f"--upstream {text}"
-    if text.startswith("unix:"):
-        return Upstream(text, tls=False, path=_unix_path(option, text))
-    scheme, separator, rest = text.rpartition("://")
-    scheme = scheme.lower() or "https"
-    if scheme not in ("http", "https"):
-        raise ConfigError(f"{option}: {scheme}:// is not known; type https://, http:// or unix:")
-    rest = rest.removesuffix("/")
-    if "/" in rest or "?" in rest or "#" in rest:
-        raise ConfigError(f"{option}: a path cannot be given here; type {scheme}://host:port")
-    if "@" in rest:
-        raise ConfigError(f"{option}: no user or password here; type {scheme}://host:port")
-    host, port = _host_port(option, rest)
-    if not host:
-        raise ConfigError(f"{option}: no host; type host:port")
-    if port is None:
-        if not separator:
-            raise ConfigError(f"{option}: no port; type {text}:9443 or https://{text}")
-        port = 443 if scheme == "https" else 80
-    if port == 0:
-        raise ConfigError(f"{option}: port 0 cannot be dialled; type a port from 1 to 65535")
-    return Upstream(text, tls=scheme == "https", host=host, port=port)
+_OF_GROUP = {
+    "keepalive": "keepalive",
+    "max_upstream": "max_upstream",
+    "keepalive_idle": "keepalive_idle",
+    "upstream_verify": "verify",
+    "upstream_pins": "pins",
+    "upstream_name": "server_name",
+    "send_proxy": "send_proxy",
+}
+_OF_SITE = {"server_names": "names", "certificates": "certificates", "hsts": "hsts"}
 
 
-def parse_address(option: str, text: str) -> Address:
-    """One `--http` or `--https`. Raises `ConfigError`."""
-    usual = 8443 if option == "--https" else 8080
-    option = f"{option} {text}"
-    if text.startswith("unix:"):
-        return Address(path=_unix_path(option, text))
-    if "/" in text:
-        raise ConfigError(f"{option}: not an address; type host:port, [v6]:port or :port")
-    port_alone = text.removeprefix("*:")
-    if port_alone.isascii() and port_alone.isdigit():
-        raise ConfigError(f"{option}: type :{port_alone} for every address of this machine")
-    host, port = _host_port(option, text)
-    if port is None:
-        raise ConfigError(f"{option}: no port; type {text}:{usual}")
-    return Address(host or None, port)
+def single(upstreams: tuple[Upstream, ...], **options: Any) -> Config:
+    """What the command line says: one group and one site, with one route from all to all."""
+    group = {field: options.pop(name) for name, field in _OF_GROUP.items() if name in options}
+    site = {field: options.pop(name) for name, field in _OF_SITE.items() if name in options}
+    limits: Limits = options.get("limits", Limits())
+    return Config(
+        groups=(Group(DEFAULT, upstreams, queue=limits.queue, **group),),
+        sites=(Site(**site),),
+        **options,
+    )
 
 
-def parse_network(text: str) -> Network:
-    """One `--trusted-proxy`. Raises `ConfigError`."""
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise ConfigError(
-            f"--trusted-proxy {text}: not an address or network; type 10.0.0.0/8, say"
-        ) from None
-
-
-def parse_pin(text: str) -> str:
-    """One `--upstream-pin`, with or without colons. Raises `ConfigError`."""
-    digits = text.replace(":", "").lower()
-    if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
-        raise ConfigError(
-            f"--upstream-pin {text}: not a SHA-256; it is 64 hex digits, as this prints:"
-            " openssl x509 -noout -fingerprint -sha256 -in cert.pem"
-        )
-    return digits
-
-
-def parse_server_name(text: str) -> str:
-    """One `--server-name`, lower case. Raises `ConfigError`."""
-    name = text.lower().removesuffix(".")
-    if not name.isascii():
-        raise ConfigError(f"--server-name {text}: type its ASCII form, xn--…")
-    if not _is_name(name.removeprefix("*.")):
-        raise ConfigError(f"--server-name {text}: not a host name; type name.tld or *.name.tld")
-    return name
-
-
-def parse_upstream_name(text: str) -> str:
-    """`--upstream-name`: a host name or an address, no port. Raises `ConfigError`."""
-    option = f"--upstream-name {text}"
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        if ":" in text:
-            raise ConfigError(f"{option}: type the name alone, without a port") from None
-    if not text:
-        raise ConfigError(f"{option}: no name; type a host name, or leave the option out")
-    _check_host(option, text)
-    return text.lower().removesuffix(".")
-
-
-_LEAST = {"start-line": 64, "head": 1024, "response-head": 1024, "fields": 8, "requests": 1}
-_OR_NONE = ("body", "rate", "connections", "per-client", "tunnels", "queue")
-_SIZE = re.compile(r"([0-9]{1,15})([kmg]?)").fullmatch
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-
-def limit_names() -> list[str]:
-    """What `--limit` can set; the others have options of their own."""
-    return [f.name.replace("_", "-") for f in fields(Limits) if not f.name.startswith("h2_")]
-
-
-def timeout_names() -> list[str]:
-    """What `--timeout` can set."""
-    return [f.name.replace("_", "-") for f in fields(Deadlines)]
-
-
-def parse_limits(texts: Iterable[str], **others: int) -> Limits:
-    """Every `--limit NAME=N`, the last of a name counts. Raises `ConfigError`."""
-    found = dict(others)
-    for text in texts:
-        name, value = _named("--limit", text, limit_names())
-        match = _SIZE(value.lower())
-        least = 0 if name in _OR_NONE else _LEAST.get(name, 1)
-        if match is None or int(match[1]) * _UNITS[match[2]] < least:
-            raise ConfigError(
-                f"--limit {text}: type {name}=N, {least} or more; k, m and g are known"
-            )
-        found[name.replace("-", "_")] = int(match[1]) * _UNITS[match[2]]
-    return Limits(**found)
-
-
-def parse_timeouts(texts: Iterable[str]) -> Deadlines:
-    """Every `--timeout NAME=SECONDS`, the last of a name counts. Raises `ConfigError`."""
-    found: dict[str, float] = {}
-    for text in texts:
-        name, value = _named("--timeout", text, timeout_names())
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = math.nan
-        if not 0 < seconds < math.inf:  # false for nan too
-            raise ConfigError(f"--timeout {text}: type {name}=SECONDS, more than 0")
-        found[name.replace("-", "_")] = seconds
-    return Deadlines(**found)
-
-
-def _named(option: str, text: str, names: list[str]) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"{option} {text}: {hint}known are {', '.join(names)}")
-    return name, value
-
-
-def parse_file(option: str, text: str, words: str = "") -> str:
-    """A path, or one of the option's own `words`; whether it can be read shows later.
-
-    Raises `ConfigError` for an empty one: what an unset shell variable leaves behind.
-    """
-    if not text:
-        raise ConfigError(f"{option}: empty; type {words}the path of a file")
-    return text
-
-
-def check_hsts(value: str) -> str:
-    """`--hsts`, RFC 6797 6.1. Raises `ConfigError`.
-
-    Invariant: the value is printable ASCII, so it cannot end the header line it is put into.
-    """
-    directives = [part.strip(" ") for part in value.split(";")]
-    matches = [_DIRECTIVE(directive) for directive in directives if directive]
-    names = [match[1].lower() for match in matches if match]
-    ages = [directive for directive in directives if _MAX_AGE(directive)]
-    # A browser ignores the whole header where a directive stands twice (6.1, rule 2).
-    if not all(matches) or len(set(names)) != len(names) or len(ages) != 1:
-        raise ConfigError(
-            f"--hsts {value!r}: type max-age=SECONDS, as in --hsts max-age=63072000, or --no-hsts"
-        )
-    return value
+Key = tuple[str | int, ...]  # where in the configuration: ("group", NAME, OPTION), ("http",) …
 
 
 def check(config: Config) -> Config:
-    """What one option cannot know of another. Raises `ConfigError`."""
-    if not config.upstreams:
-        raise ConfigError("--upstream is missing: type --upstream host:9443, say")
-    if config.https and not (config.certificates or config.self_signed):
-        raise ConfigError(
-            "--https needs a certificate: type --cert FILE --key FILE, or --self-signed for a trial"
-        )
-    if not config.http and not config.https:
-        raise ConfigError("nothing to listen on: type --http :8080, say")
-    if config.upstream_pins and config.upstream_verify != "auto":
-        raise ConfigError(
-            "--upstream-pin is a verification of its own: leave --upstream-verify out"
-        )
-    if not any(upstream.tls for upstream in config.upstreams):
-        for option, given in (
-            ("--upstream-verify", config.upstream_verify != "auto"),
-            ("--upstream-pin", bool(config.upstream_pins)),
-            ("--upstream-name", config.upstream_name is not None),
-        ):
-            if given:
-                raise ConfigError(
-                    f"{option} is for https upstreams and none is given:"
-                    " leave it out, or type --upstream https://host"
-                )
-    if config.accept_proxy and not config.trusted_proxies:
-        raise ConfigError(
-            "--accept-proxy believes trusted peers only: type --trusted-proxy 10.0.0.0/8, say"
-        )
-    _check_numbers(config)
+    """The same, valid. Raises `ConfigError` with everything that `problems` finds."""
+    found = [f"{option_of(key)}{text}" for key, text in problems(config)]
+    if found:
+        raise ConfigError(*found)
     return config
 
 
-def _check_numbers(config: Config) -> None:
-    if config.max_upstream < 1:
-        raise ConfigError(f"--max-upstream {config.max_upstream}: type 1 or more")
-    if not 0 <= config.keepalive <= config.max_upstream:
-        raise ConfigError(
-            f"--keepalive {config.keepalive}: type a number from 0 to"
-            f" --max-upstream, {config.max_upstream}"
+def option_of(key: Key) -> str:
+    """What a message calls `key`: the option, behind its table where it is no option's own."""
+    option = f"--{key[-1]}"
+    if key[0] == "group" and key[1] != DEFAULT:
+        return f"[group.{key[1]}] {key[-1]}"
+    return option
+
+
+def problems(config: Config) -> Iterator[tuple[Key, str]]:
+    """What one option cannot know of another: where it is, and what comes behind its name."""
+    if not any(group.upstreams for group in config.groups):
+        yield ("upstream",), " is missing: type --upstream host:9443, say"
+    if config.https and not (config.certificates() or config.self_signed):
+        yield (
+            ("https",),
+            " needs a certificate: type --cert FILE --key FILE, or --self-signed for a trial",
         )
-    if not 0 < config.keepalive_idle < math.inf:  # false for nan too
-        raise ConfigError(
-            f"--keepalive-idle {config.keepalive_idle}: type seconds, as in --keepalive-idle 60"
+    if not config.http and not config.https:
+        yield ("http",), " is missing, so there is nothing to listen on: type --http :8080, say"
+    if config.accept_proxy and not config.trusted_proxies:
+        yield (
+            ("accept-proxy",),
+            " believes trusted peers only: type --trusted-proxy 10.0.0.0/8, say",
         )
+    for group in config.groups:
+        yield from _group_problems(group)
+    yield from _site_problems(config)
 
 
-def _unix_path(option: str, text: str) -> str:
-    path = text.removeprefix("unix:").removeprefix("//")
-    if not path.startswith("/"):
-        raise ConfigError(f"{option}: no absolute path; type unix:/path/of/the.sock")
-    if len(path.encode("utf-8", "surrogateescape")) > _UNIX_LIMIT:
-        raise ConfigError(f"{option}: longer than {_UNIX_LIMIT} bytes; type a shorter path")
-    return path
+def _group_problems(group: Group) -> Iterator[tuple[Key, str]]:
+    here: Key = ("group", group.name)
+    if group.pins and group.verify != "auto":
+        text = " is a verification of its own: leave --upstream-verify out"
+        yield (*here, "upstream-pin"), text
+    if group.upstreams and not any(upstream.tls for upstream in group.upstreams):
+        for option, given in (
+            ("upstream-verify", group.verify != "auto"),
+            ("upstream-pin", bool(group.pins)),
+            ("upstream-name", group.server_name is not None),
+            ("upstream-cert", group.client_cert is not None),
+        ):
+            if given:
+                text = (
+                    " is for https upstreams and none is given:"
+                    " leave it out, or type --upstream https://host"
+                )
+                yield (*here, option), text
+    if group.policy == "cookie" and not group.cookie:
+        yield (*here, "cookie"), ": empty; type the name of the cookie"
+    if group.max_upstream < 1:
+        yield (*here, "max-upstream"), f" {group.max_upstream}: type 1 or more"
+    if not 0 <= group.keepalive <= group.max_upstream:
+        text = f" {group.keepalive}: type a number from 0 to --max-upstream, {group.max_upstream}"
+        yield (*here, "keepalive"), text
+    if not 0 < group.keepalive_idle < math.inf:  # false for nan too
+        text = f" {group.keepalive_idle}: type seconds, as in --keepalive-idle 60"
+        yield (*here, "keepalive-idle"), text
 
 
-def _is_name(name: str) -> bool:
-    """Whether `name`, lower case, is a host name that a resolver takes. Underscores pass."""
-    return len(name) <= _NAME_LIMIT and all(map(_LABEL, name.split(".")))
-
-
-def _check_host(option: str, host: str) -> None:
-    """Refuse what `getaddrinfo` would choke on. Raises `ConfigError`."""
-    if not host.isascii():
-        raise ConfigError(f"{option}: type the ASCII form of {host}, xn--…")
-    name = host.lower().removesuffix(".")
-    if not _is_name(name):
-        raise ConfigError(f"{option}: {host!r} is not a host name")
-    # No top-level domain is a number: it is a mistyped address (RFC 3696 2), and the short forms
-    # that inet_aton takes (127.1) are known to few.
-    if name.rpartition(".")[2].isdigit():
-        try:
-            ipaddress.IPv4Address(name)
-        except ValueError:
-            raise ConfigError(f"{option}: {host} is not an IPv4 address; type all of it") from None
-
-
-def _host_port(option: str, text: str) -> tuple[str, int | None]:
-    """Host without brackets, and port or None."""
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        try:
-            ipaddress.IPv6Address(host)
-        except ValueError:
-            raise ConfigError(f"{option}: no IPv6 address in brackets; type [::1]:port") from None
-        if not bracket or (rest and not rest.startswith(":")):
-            raise ConfigError(f"{option}: type [{host}]:port")
-        digits = rest[1:] if rest else None
-    else:
-        host, colon, tail = text.partition(":")
-        if ":" in tail:
-            raise ConfigError(f"{option}: an IPv6 address goes in brackets: [{text}]:port")
-        digits = tail if colon else None
-        if host:
-            _check_host(option, host)
-    if digits is None:
-        return host, None
-    # Five digits at most: leading zeros must not smuggle a larger number past the comparison.
-    if not digits.isascii() or not digits.isdigit() or len(digits) > 5 or int(digits) > 65535:
-        raise ConfigError(f"{option}: {digits!r} is not a port; type a number up to 65535")
-    return host, int(digits)
+def _site_problems(config: Config) -> Iterator[tuple[Key, str]]:
+    known = {group.name for group in config.groups}
+    for number, site in enumerate(config.sites):
+        if site.client_verify != "off" and site.client_ca is None:
+            yield ("site", number, "client-verify"), " needs --client-ca FILE"
+        for index, route in enumerate(site.routes):
+            if route.group is not None and route.group not in known:
+                text = f" {route.group}: there is no [group.{route.group}]"
+                yield ("site", number, "route", index, "group"), text

@@ -86,4 +86,11 @@ class CapacityError(ProxyError):
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the message names the option and what to type instead."""
+    """The configuration cannot be used; each message names an option and what to type instead."""
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__(*messages)
+        self.messages = messages
+
+    def __str__(self) -> str:
+        return "\n".join(self.messages)

@@ -79,7 +79,7 @@ class Listener:
             return
         if isinstance(peer, tuple):
             place.peer = peer[0]
-        if self.service.config.send_proxy:
+        if self.service.announces:
             place.route = route_of(sock, peer)
         Arrival(self.service, sock, place, self.context, self.redirect).look()
 

@@ -49,18 +49,19 @@ class Service:
         self.limits = config.limits
         self.deadlines = config.deadlines
         self.parse = parsers(config.parser)[0]
-        self.endpoints = [Endpoint(config, one, self.warn) for one in config.upstreams]
+        group = config.groups[0]
+        self.endpoints = [Endpoint(config, group, one, self.warn) for one in group.upstreams]
+        self.announces = any(group.send_proxy for group in config.groups)
+        site = config.sites[0]
         self.counters = Counters()
         self.admission = Admission(self.limits.connections, self.limits.per_client)
         self.clients: set[Sweepable] = set()
         self.draining = False
         self.turn = 0
         self.write_log = write_log
-        self.hsts = (
-            b"Strict-Transport-Security: %b\r\n" % config.hsts.encode() if config.hsts else None
-        )
-        self.names = frozenset(n.encode() for n in config.server_names if not n.startswith("*."))
-        self.wildcards = tuple(n[1:].encode() for n in config.server_names if n.startswith("*."))
+        self.hsts = b"Strict-Transport-Security: %b\r\n" % site.hsts.encode() if site.hsts else None
+        self.names = frozenset(n.encode() for n in site.names if not n.startswith("*."))
+        self.wildcards = tuple(n[1:].encode() for n in site.names if n.startswith("*."))
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._stamped = 0

@@ -40,15 +40,16 @@ Choose = Callable[[ssl.SSLSocket | ssl.SSLObject, str | None, ssl.SSLContext], N
 def server_context(config: Config) -> ssl.SSLContext:
     """The context of every https listener; the first certificate serves unknown names."""
     contexts: list[tuple[ssl.SSLContext, Sequence[str]]] = []
-    several = len(config.certificates) + config.self_signed > 1
-    for pair in config.certificates:
+    several = len(config.certificates()) + config.self_signed > 1
+    for pair in config.certificates():
         context = _modern(config.http2)
         _load(context, pair)
         contexts.append((context, _names(pair.cert) if several else ()))
     if config.self_signed:
         context = _modern(config.http2)
-        load_self_signed(context, config.server_names)
-        contexts.append((context, (*_LOCAL, *config.server_names)))
+        names = config.server_names()
+        load_self_signed(context, names)
+        contexts.append((context, (*_LOCAL, *names)))
     if not contexts:
         raise ConfigError("no certificate: type --cert FILE --key FILE, or --self-signed")
     default = contexts[0][0]
@@ -104,7 +105,7 @@ def certificate_warnings(config: Config) -> list[str]:
     """What the admin should know about the certificates before their visitors do."""
     warnings = []
     now = datetime.datetime.now(datetime.UTC)
-    for pair in config.certificates:
+    for pair in config.certificates():
         leaf = _leaf(pair.cert)
         begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
         if end <= now:

@@ -27,7 +27,7 @@ import aiohappyeyeballs
 
 from . import proxy_protocol
 from .body import BodyError, ChunkedBody, CloseBody, LengthBody
-from .config import Config, Limits, Upstream
+from .config import Config, Group, Limits, Upstream
 from .errors import DialError, ProxyError, StaleError, UpstreamError
 from .flow import WRITER_FULL, Valve
 from .head import (
@@ -266,26 +266,26 @@ class UpstreamConnection(asyncio.Protocol):
 class Endpoint:
     """One `--upstream`: its pool, and how a connection to it is made."""
 
-    def __init__(self, config: Config, upstream: Upstream, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: Config, group: Group, upstream: Upstream, warn: Callable[[str], None]
+    ) -> None:
         self.upstream = upstream
         self.limits = config.limits
         self.parse = parsers(config.parser)[1]
         self.deadline = config.deadlines.connect
         self.warn = warn
         self.pool: Pool[UpstreamConnection, Any] = Pool(
-            config.max_upstream, config.keepalive, config.keepalive_idle, config.limits.queue
+            group.max_upstream, group.keepalive, group.keepalive_idle, group.queue
         )
-        self.server_name = config.upstream_name or upstream.host
+        self.server_name = group.server_name or upstream.host
         self.trust: UpstreamTrust | None = None
         if upstream.tls:
-            self.trust = UpstreamTrust(
-                config.upstream_verify, config.upstream_pins, self.server_name, upstream.url
-            )
+            self.trust = UpstreamTrust(group.verify, group.pins, self.server_name, upstream.url)
         self.authority = authority(upstream)
         self.on_room: Callable[[Any], None] = lambda ticket: None  # set by the service
         self.now: Callable[[], float] = lambda: 0.0
         self.draining = False
-        self.send_proxy = config.send_proxy
+        self.send_proxy = group.send_proxy
 
     def settle(self, connection: UpstreamConnection) -> None:
         """A connection that was busy is free: to the next ticket, to the pool, or closed."""

@@ -59,8 +59,8 @@ def probe(config: Config) -> list[str]:
 
     async def reach() -> list[str]:
         lines = []
-        for upstream in config.upstreams:
-            endpoint = Endpoint(config, upstream, lambda text: log.warning("%s", text))
+        for group, upstream in ((g, u) for g in config.groups for u in g.upstreams):
+            endpoint = Endpoint(config, group, upstream, lambda text: log.warning("%s", text))
             try:
                 connection = await endpoint.dial()
             except ProxyError as error:
@@ -205,7 +205,7 @@ def _say_ready(config: Config, listeners: list[Listener]) -> None:
             where = f"{scheme}://{host}:{name[1]}"
         what = " (301 to https)" if listener.redirect else ""
         lines.append(f"listening on {where}{what}")
-    lines += [f"upstream {upstream.url}" for upstream in config.upstreams]
+    lines += [f"upstream {one.url}" for group in config.groups for one in group.upstreams]
     lines.append("rawproxy ready")
     print("\n".join(lines), file=sys.stderr, flush=True)
 

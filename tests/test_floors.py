@@ -9,7 +9,7 @@ import rawproxy
 
 PACKAGE = pathlib.Path(rawproxy.__file__).parent
 FLOORS = [
-    ["errors", "config"],
+    ["errors", "config", "options"],
     [
         "target",
         "head",

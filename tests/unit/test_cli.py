@@ -25,6 +25,18 @@ def options(*arguments: str, **environment: str):
         return cli.configure(cli.check_command.make_context("check", list(arguments)))
 
 
+def group(*arguments: str, **environment: str):
+    """The only group of it."""
+    (one,) = options(*arguments, **environment).groups
+    return one
+
+
+def site(*arguments: str, **environment: str):
+    """The only site of it."""
+    (one,) = options(*arguments, **environment).sites
+    return one
+
+
 @pytest.mark.parametrize("command", [["--help"], ["check", "-h"]])
 @pytest.mark.parametrize("columns", ["80", "100"])
 def test_help_is_grouped_and_fits_two_screens(command, columns):
@@ -42,9 +54,10 @@ def test_defaults():
     config = options("--upstream", "h:9443")
     assert (config.http, config.https) == ((Address(None, 8080),), ())
     assert config.redirect
-    assert config.hsts == "max-age=63072000"
-    assert (config.keepalive, config.max_upstream, config.keepalive_idle) == (64, 1024, 60)
-    assert (config.forwarded, config.upstream_verify, config.access_log) == ("replace", "auto", "-")
+    (one,), (all_of_it,) = config.groups, config.sites
+    assert all_of_it.hsts == "max-age=63072000"
+    assert (one.keepalive, one.max_upstream, one.keepalive_idle) == (64, 1024, 60)
+    assert (config.forwarded, one.verify, config.access_log) == ("replace", "auto", "-")
 
 
 def test_everything():
@@ -54,12 +67,12 @@ def test_everything():
         *"--no-http2 --http2-streams 7 --http2-budget 2000".split(),
         *["--upstream-pin", "ab" * 32, "--access-log", "off", "--upstream-name", "n"],
     )
-    assert [upstream.host for upstream in config.upstreams] == ["a", "b"]
-    assert [pair.cert for pair in config.certificates] == ["c", "d"]
+    assert [upstream.host for upstream in config.groups[0].upstreams] == ["a", "b"]
+    assert [pair.cert for pair in config.certificates()] == ["c", "d"]
     assert config.https == (Address("::", 443),)
-    assert config.server_names == ("a.test",)
+    assert config.server_names() == ("a.test",)
     assert (config.http2, config.limits.h2_streams, config.limits.h2_budget) == (False, 7, 2000)
-    assert config.hsts is None
+    assert config.sites[0].hsts is None
     assert not config.redirect
 
 
@@ -76,9 +89,9 @@ def test_every_option_is_one_environment_variable_everywhere():
 
 def test_environment_variables():
     config = options(RAWPROXY_UPSTREAM="a:1 b:2", RAWPROXY_KEEPALIVE="7", RAWPROXY_NO_HSTS="1")
-    assert [upstream.port for upstream in config.upstreams] == [1, 2]
-    assert config.keepalive == 7
-    assert config.hsts is None
+    assert [upstream.port for upstream in config.groups[0].upstreams] == [1, 2]
+    assert config.groups[0].keepalive == 7
+    assert config.sites[0].hsts is None
 
 
 def test_repeatable_variables_are_split_at_spaces():
@@ -90,25 +103,25 @@ def test_repeatable_variables_are_split_at_spaces():
         RAWPROXY_TRUSTED_PROXY="10.0.0.0/8 ::1",
         RAWPROXY_HTTP="",
     )
-    assert [(pair.cert, pair.key) for pair in config.certificates] == [("c", "k"), ("d", "l")]
-    assert config.server_names == ("a.test", "*.b.test")
+    assert [(pair.cert, pair.key) for pair in config.certificates()] == [("c", "k"), ("d", "l")]
+    assert config.server_names() == ("a.test", "*.b.test")
     assert len(config.trusted_proxies) == 2
     assert config.http == (Address(None, 8080),), "an empty variable is none"
 
 
 def test_the_command_line_wins_over_the_environment():
     environment = {"RAWPROXY_UPSTREAM": "a:1", "RAWPROXY_KEEPALIVE": "7"}
-    assert options("--keepalive", "8", **environment).keepalive == 8
-    on = options("--hsts", "max-age=5", RAWPROXY_NO_HSTS="1", **environment)
+    assert group("--keepalive", "8", **environment).keepalive == 8
+    on = site("--hsts", "max-age=5", RAWPROXY_NO_HSTS="1", **environment)
     assert on.hsts == "max-age=5"
-    off = options("--no-hsts", RAWPROXY_HSTS="max-age=5", **environment)
+    off = site("--no-hsts", RAWPROXY_HSTS="max-age=5", **environment)
     assert off.hsts is None
     with pytest.raises(ConfigError, match="exclude each other"):
         options("--no-hsts", "--hsts", "max-age=5", **environment)
 
 
 def test_the_default_keepalive_follows_max_upstream():
-    assert options(*"--upstream a:1 --max-upstream 10".split()).keepalive == 10
+    assert group(*"--upstream a:1 --max-upstream 10".split()).keepalive == 10
     with pytest.raises(ConfigError, match="--keepalive 64"):
         options(*"--upstream a:1 --max-upstream 10 --keepalive 64".split())
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from rawproxy import tls
-from rawproxy.config import Certificate, Config
+from rawproxy.config import Certificate, single
 from rawproxy.errors import ConfigError
 
 CA = trustme.CA()
@@ -39,7 +39,7 @@ def files(tmp_path, leaf, name="leaf", key=None):
 
 
 def serving(*pairs, **options) -> ssl.SSLContext:
-    return tls.server_context(Config((), certificates=pairs, **options))
+    return tls.server_context(single((), certificates=pairs, **options))
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str | None) -> ssl.SSLObject:
@@ -150,9 +150,9 @@ def test_sessions_are_resumed(tmp_path):
 # The server is a process of its own: OpenSSL reads OPENSSL_CONF once, when it is loaded.
 SERVER = """
 import socket, ssl, sys
-from rawproxy.config import Certificate, Config
+from rawproxy.config import Certificate, single
 from rawproxy.tls import server_context
-context = server_context(Config((), certificates=(Certificate(*sys.argv[1:]),)))
+context = server_context(single((), certificates=(Certificate(*sys.argv[1:]),)))
 listener = socket.create_server(("127.0.0.1", 0))
 print(listener.getsockname()[1], flush=True)
 while True:
@@ -260,7 +260,7 @@ def test_self_signed():
         ipaddress.ip_address(text) for text in ("127.0.0.1", "::1", "10.0.0.1")
     ]
     assert isinstance(leaf.public_key(), ec.EllipticCurvePublicKey)
-    assert "--self-signed" in tls.certificate_warnings(Config((), self_signed=True))[0]
+    assert "--self-signed" in tls.certificate_warnings(single((), self_signed=True))[0]
 
 
 def test_self_signed_serves_its_names_beside_a_certificate(tmp_path):
@@ -377,7 +377,7 @@ def test_certificate_warnings(tmp_path, begin, end, words):
         not_before=NOW + datetime.timedelta(days=begin),
         not_after=NOW + datetime.timedelta(days=end),
     )
-    config = Config((), certificates=(files(tmp_path, leaf),))
+    config = single((), certificates=(files(tmp_path, leaf),))
     assert tls.server_context(config)  # it is served all the same
     warnings = tls.certificate_warnings(config)
     assert [words in text for text in warnings] == ([True] if words else [])
@@ -385,4 +385,4 @@ def test_certificate_warnings(tmp_path, begin, end, words):
 
 def test_warnings_of_a_missing_file():
     with pytest.raises(ConfigError, match="--cert /nowhere: No such file"):
-        tls.certificate_warnings(Config((), certificates=(Certificate("/nowhere", ""),)))
+        tls.certificate_warnings(single((), certificates=(Certificate("/nowhere", ""),)))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import trustme
 
-from rawproxy.config import Address, Certificate, Config, Deadlines, Limits, Upstream
+from rawproxy.config import Address, Certificate, Deadlines, Limits, Upstream, single
 from rawproxy.listener import Listener, bind
 from rawproxy.service import Service
 from rawproxy.tls import server_context
@@ -102,7 +102,7 @@ class Rig:
         self.stack = contextlib.ExitStack()
         ca = self.stack.enter_context(CA.cert_pem.tempfile())
         pem = self.stack.enter_context(LEAF.private_key_and_cert_chain_pem.tempfile())
-        self.config = Config(
+        self.config = single(
             upstreams=tuple(self.upstreams or [one]),
             certificates=(Certificate(pem, pem),),
             **({"upstream_verify": ca} if self.tls else {}),

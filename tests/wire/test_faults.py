@@ -164,7 +164,7 @@ def test_a_dead_upstream_is_502_and_the_client_may_go_on():
 def test_the_next_upstream_takes_over_from_a_dead_one():
     async def test():
         async with Rig(always(response(b"ok"))) as rig:
-            alive = rig.config.upstreams[0]
+            alive = rig.config.groups[0].upstreams[0]
         dead = Upstream("http://dead", tls=False, host="127.0.0.1", port=alive.port)
 
         async with Rig(always(response(b"ok"))) as probe:
