@@ -116,6 +116,10 @@ _OPTIONS: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {
         }),
         (("--send-forwarded",), {"is_flag": True, "help": "Add Forwarded (RFC 7239) too."}),
         (("--send-real-ip",), {"is_flag": True, "help": "Add X-Real-IP too."}),
+        (("--send-request-id",), {"is_flag": True, "help": "Add X-Request-ID too, as logged."}),
+        (("--send-traceparent",), {
+            "is_flag": True, "help": "Begin a W3C trace where the client has none.",
+        }),
         (("--accept-proxy",), {
             "is_flag": True,
             "help": "Trusted peers begin each connection by a PROXY protocol header.",
@@ -135,12 +139,18 @@ _OPTIONS: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {
             "help": f"{', '.join(timeout_names())}.",
         }),
     ],
-    "Logs and parsing": [
+    "Logs, metrics, parsing": [
         (("--access-log",), {
             "metavar": "FILE", "default": "-", "help": "A file, - for standard output, or off.",
         }),
-        (("--log-format",), {"type": click.Choice(["combined"]), "default": "combined",
-                             "help": "Of the access log."}),
+        (("--log-format",), {
+            "type": click.Choice(["combined", "extended", "json"]), "default": "combined",
+            "help": "extended: combined, then id, upstream and timings.",
+        }),
+        (("--admin",), {
+            "metavar": "ADDR",
+            "help": "Metrics, health and the status page here, for `rawproxy top` too.",
+        }),
         (("--parser",), {
             "type": click.Choice(["auto", "h11"]), "default": "auto",
             "help": "h11: without the fast lane.",
@@ -295,7 +305,7 @@ def configure(ctx: click.Context) -> Config:
     options = ctx.params
     certificates = pairs(options["cert"], options["key"])
     https = options["https"] or ([":8443"] if certificates or options["self_signed"] else [])
-    name = options["upstream_name"]
+    name, admin = options["upstream_name"], options["admin"]
     return check(
         single(
             upstreams=tuple(parse_upstream(text) for text in options["upstream"]),
@@ -317,6 +327,10 @@ def configure(ctx: click.Context) -> Config:
             forwarded=options["forwarded"],
             trusted_proxies=tuple(parse_network(text) for text in options["trusted_proxy"]),
             access_log=parse_file("--access-log", options["access_log"], "-, off or "),
+            log_format=options["log_format"],
+            admin=None if admin is None else parse_address("--admin", admin),
+            send_request_id=options["send_request_id"],
+            send_traceparent=options["send_traceparent"],
             parser=options["parser"],
             http2=not options["no_http2"],
             send_forwarded=options["send_forwarded"],

@@ -25,6 +25,7 @@ from typing import Any
 from .errors import ConfigError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_ANY = {None, "0.0.0.0", "::"}  # hosts that stand for every address
 DEFAULT = "default"  # the group that --upstream fills, and that a route without a group means
 
 POLICIES = ("round-robin", "least-connections", "two-choices", "client-hash", "cookie")
@@ -214,7 +215,9 @@ class Config:
     send_real_ip: bool = False
     accept_proxy: bool = False
     access_log: str = "-"  # path | - | off
-    log_format: str = "combined"  # combined | json
+    log_format: str = "combined"  # combined | extended | json
+    send_request_id: bool = False
+    send_traceparent: bool = False
     parser: str = "auto"  # auto | h11
     workers: int = 1  # processes; 0: one for each CPU
     admin: Address | None = None  # where metrics, health and the status page are served
@@ -294,9 +297,26 @@ def problems(config: Config) -> Iterator[tuple[Key, str]]:
             ("accept-proxy",),
             " believes trusted peers only: type --trusted-proxy 10.0.0.0/8, say",
         )
+    yield from _admin_problems(config)
     for group in config.groups:
         yield from _group_problems(group)
     yield from _site_problems(config)
+
+
+def _admin_problems(config: Config) -> Iterator[tuple[Key, str]]:
+    """Clients must not reach the metrics: `--admin` is a listener of its own."""
+    for option, addresses in (("--http", config.http), ("--https", config.https)):
+        if config.admin is not None and any(_overlap(config.admin, one) for one in addresses):
+            text = f" stands on the public listener {option}: type a port of its own,"
+            yield ("admin",), text + " as in --admin 127.0.0.1:9900"
+
+
+def _overlap(one: Address, other: Address) -> bool:
+    """Whether a client of `other` might get to `one`."""
+    if one.path is not None or other.path is not None:
+        return one.path == other.path
+    hosts = {one.host, other.host}
+    return 0 != one.port == other.port and (len(hosts) == 1 or bool(hosts & _ANY))
 
 
 def _group_problems(group: Group) -> Iterator[tuple[Key, str]]:

@@ -52,8 +52,8 @@ def parse_upstream(text: str) -> Upstream:
 
 
 def parse_address(option: str, text: str) -> Address:
-    """One `--http` or `--https`. Raises `ConfigError`."""
-    usual = 8443 if option == "--https" else 8080
+    """One `--http`, `--https` or `--admin`. Raises `ConfigError`."""
+    usual = {"--https": 8443, "--admin": 9900}.get(option, 8080)
     option = f"{option} {text}"
     if text.startswith("unix:"):
         return Address(path=_unix_path(option, text))

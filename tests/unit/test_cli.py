@@ -43,7 +43,7 @@ def test_help_is_grouped_and_fits_two_screens(command, columns):
     text = invoke(*command, COLUMNS=columns).output
     assert len(text.splitlines()) <= 96
     assert max(map(len, text.splitlines())) <= 100
-    for title in ("Upstream:", "Listeners:", "TLS:", "Forwarding:", "Logs and parsing:", "--help"):
+    for title in ("Upstream:", "Listeners:", "TLS:", "Forwarding:", "Logs, metrics, parsing:", "--help"):
         assert title in text
     assert "--workers" not in text
     assert ("Commands:" in text) == (command == ["--help"])
@@ -66,7 +66,10 @@ def test_everything():
         *"--server-name A.test --no-hsts --no-redirect --trusted-proxy 10.0.0.0/8 --parser h11".split(),
         *"--no-http2 --http2-streams 7 --http2-budget 2000".split(),
         *["--upstream-pin", "ab" * 32, "--access-log", "off", "--upstream-name", "n"],
+        *"--log-format json --admin [::1]:9900 --send-request-id --send-traceparent".split(),
     )
+    assert (config.log_format, config.admin) == ("json", Address("::1", 9900))
+    assert config.send_request_id and config.send_traceparent
     assert [upstream.host for upstream in config.groups[0].upstreams] == ["a", "b"]
     assert [pair.cert for pair in config.certificates()] == ["c", "d"]
     assert config.https == (Address("::", 443),)
@@ -130,11 +133,10 @@ def test_the_default_keepalive_follows_max_upstream():
     ("arguments", "words"),
     [
         (["--workers", "2"], "No such option"),
-        (["--admin", ":1"], "No such option"),
         (["--config", "f"], "No such option"),
         (["import-nginx", "f"], "No such command"),
         (["--tls", "intermediate"], "modern"),
-        (["--log-format", "json"], "combined"),
+        (["--log-format", "xml"], "combined"),
         (["--keepalive", "-1"], "--keepalive"),
         (["--keepalive-idle", "0"], "--keepalive-idle"),
         (["--forwarded", "drop"], "replace"),
@@ -151,7 +153,7 @@ def test_wrong_usage_is_exit_2(arguments, words):
 @pytest.mark.parametrize(
     "empty",
     "--http --https --upstream --cert --key --server-name --hsts --upstream-verify --upstream-pin"
-    " --upstream-name --trusted-proxy --access-log".split(),
+    " --upstream-name --trusted-proxy --access-log --admin".split(),
 )
 def test_an_empty_value_is_refused(empty):
     full = {"--upstream": "a:1", "--cert": "c", "--key": "k"} | {empty: ""}

@@ -20,6 +20,7 @@ from rawproxy.config import (
     single,
 )
 from rawproxy.errors import ConfigError
+from rawproxy.options import parse_address
 
 TLS = Upstream("h:1", tls=True, host="h", port=1)
 PLAIN = Upstream("http://h", tls=False, host="h", port=80)
@@ -129,3 +130,29 @@ def test_all_mistakes_are_said_at_once():
         "--client-verify needs --client-ca FILE",
         "--group ap",
     ]
+
+
+@pytest.mark.parametrize(
+    ("admin", "public", "refused"),
+    [
+        ("127.0.0.1:9900", ":8080", False),
+        ("127.0.0.1:8080", ":8080", True),
+        ("127.0.0.1:8080", "127.0.0.1:8080", True),
+        ("127.0.0.1:8080", "192.0.2.1:8080", False),
+        ("0.0.0.0:8080", "192.0.2.1:8080", True),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+        ("unix:/run/a", ":8080", False),
+        ("unix:/run/a", "unix:/run/a", True),
+    ],
+)
+def test_admin_is_a_listener_of_its_own(admin, public, refused):
+    one = replace(
+        GOOD,
+        http=(parse_address("--http", public),),
+        admin=parse_address("--admin", admin),
+    )
+    if refused:
+        with pytest.raises(ConfigError, match=r"--admin .*public listener --http: type"):
+            check(one)
+    else:
+        assert check(one) is one
