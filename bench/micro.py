@@ -7,16 +7,19 @@ the same bytes twice; the response rows repeat the origin's one head.
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 from collections.abc import Callable, Sequence
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import h11
 import pyperf
 
 from bench import payloads
-from rawproxy import body, head, pool, record, rewrite
-from rawproxy.config import Limits
+from rawproxy import body, head, meter, pool, record, rewrite
+from rawproxy.config import Address, Config, Limits
+from rawproxy.watch import Watch
 
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Tue, 24 Nov 2026 03:29:00 GMT\r\n"
@@ -99,9 +102,6 @@ def add_rows(runner: pyperf.Runner) -> None:
     answer = head.parse_response(RESPONSE)
     hop = rewrite.hop(b"192.0.2.7", b"https", False, False, b"max-age=63072000")
     limits = Limits()
-    entry = record.Entry(
-        b"192.0.2.7", b"", b"GET", parsed[0].target, b"HTTP/1.1", 200, 69, b"", b"Mozilla/5.0 (X11)"
-    )
     stamp = record.stamp(1_795_491_317.0, 0)
 
     def row(name: str, call: Callable[[Any], object], inputs: Sequence[object]) -> None:
@@ -124,8 +124,54 @@ def add_rows(runner: pyperf.Runner) -> None:
     )
     row("reference: h11, chunked, 16 KiB in 4", h11_chunks, [CHUNKS] * 64)
     row("pool: checkout and release", pool_cycle(), [None] * 64)
-    row("record: a combined line", lambda one: record.combined(one, stamp), [entry] * 64)
+    add_watch_rows(row, parsed, hop, stamp)
     row("record: the time stamp", lambda now: record.stamp(now, 3600), [1_795_491_317.0] * 64)
+
+
+class Endpoint:
+    """What is counted and logged of an upstream."""
+
+    tally = meter.Tally()
+    label = b"http://127.0.0.1:8081"
+
+
+def observed(config: Config, log: bool, hop: rewrite.Hop) -> Callable[[head.RequestHead], None]:
+    """All that the exchange and its end do for whoever watches, as `exchange` does it."""
+    watch = Watch(config, collections.deque(maxlen=64).append if log else None)
+    facts = record.Facts()
+    facts.endpoint, facts.received, facts.attempts, facts.retried = Endpoint, 0, 0, False
+
+    def one(request: head.RequestHead) -> None:
+        if watch.on:
+            watch.begin(facts, request, hop)
+        if watch.timed:
+            facts.first = monotonic()
+        watch.record(request, hop, 200, 69, facts)
+
+    return one
+
+
+def add_watch_rows(
+    row: Callable[[str, Callable[[Any], object], Sequence[object]], None],
+    parsed: Sequence[head.RequestHead],
+    hop: rewrite.Hop,
+    stamp: bytes,
+) -> None:
+    """The access log and the metrics; the rows "of a request" hold everything they cost it."""
+    facts = record.Facts()
+    facts.endpoint, facts.received, facts.attempts, facts.retried = Endpoint, 0, 0, False
+    facts.id, facts.status, facts.sent, facts.dialled = b"0" * 32, 200, 69, 0.0
+    facts.began, facts.first, facts.ended = 1.0, 1.0008, 1.0009
+    for name, (line, _) in record.FORMATS.items():
+        row(f"record: {name} line", lambda one, line=line: line(one, hop, facts, stamp), parsed)
+    off = Config(upstreams=())
+    on = dataclasses.replace(off, admin=Address("127.0.0.1", 9900))
+    as_json = dataclasses.replace(on, log_format="json")
+    row("watch: of a request, all off", observed(off, False, hop), parsed)
+    row("watch: of a request, metrics", observed(on, False, hop), parsed)
+    row("watch: of a request, access log", observed(off, True, hop), parsed)
+    row("watch: of a request, both", observed(on, True, hop), parsed)
+    row("watch: of a request, both, json", observed(as_json, True, hop), parsed)
 
 
 def main() -> None:

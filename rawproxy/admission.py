@@ -33,13 +33,14 @@ class Admission:
 class Place:
     """One client connection: what is counted of it, and who is at its other end."""
 
-    __slots__ = ("_admission", "_counted", "peer", "route")
+    __slots__ = ("_admission", "_counted", "peer", "route", "tls")
 
     def __init__(self, admission: Admission) -> None:
         self._admission: Admission | None = admission
         self._counted = False
         self.peer: str | None = None  # None: a unix socket
         self.route: Route | None = None
+        self.tls = ""  # its version, once the handshake is done
 
     def claim(self, exempt: bool) -> bool:
         """Count it for the address of `peer` too; False where that has too many already."""

@@ -133,7 +133,7 @@ class Arrival:
                 ssl_shutdown_timeout=deadlines.linger if context is not None else None,
             )
         except (OSError, ssl.SSLError) as error:  # the client's doing, TimeoutError included
-            service.counters.handshakes_failed += 1
+            service.counters.handshakes_failed += context is not None
             log.debug("handshake failed: %s", error)
             self.close()
         except BaseException:
@@ -177,6 +177,10 @@ class Door(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
         tls = transport.get_extra_info("ssl_object")
+        self.place.tls = tls.version() or ""
+        counters = self.service.counters
+        counters.handshakes += 1
+        counters.resumed += bool(tls.session_reused)
         front: asyncio.Protocol = (
             front_h2.ClientConnection(self.service, self.place)
             if tls.selected_alpn_protocol() == "h2"

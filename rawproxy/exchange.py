@@ -29,6 +29,7 @@ then holds no connection, no place in a queue and no deadline.
 from __future__ import annotations
 
 import enum
+from time import monotonic
 from typing import Protocol
 
 from . import rewrite
@@ -39,6 +40,7 @@ from .handshake import check_switch
 from .head import CHUNKED, RequestHead, ResponseHead
 from .pool import DIAL as POOL_DIAL
 from .pool import FULL as POOL_FULL
+from .record import Facts
 from .service import Service
 from .upstream import Endpoint, UpstreamConnection
 
@@ -88,14 +90,15 @@ def too_large(limit: int) -> ClientError:
     return ClientError(f"the request body is larger than {limit} bytes", 413)
 
 
-class Exchange:
+class Exchange(Facts):
     """One request and its response."""
 
     __slots__ = (
-        "attempts", "backlog", "blocked", "candidates", "chunked", "connection", "deadline",
-        "endpoint", "front", "head", "held", "held_size", "method", "opening", "received",
-        "request_ended", "retried", "service", "started", "state", "throttled",
+        "backlog", "blocked", "candidates", "chunked", "connection", "deadline", "front", "head",
+        "held", "held_size", "method", "opening", "request_ended", "service", "started", "state",
+        "throttled",
     )  # fmt: skip
+    endpoint: Endpoint
 
     def __init__(self, service: Service, front: Front, head: RequestHead) -> None:
         self.service = service
@@ -114,7 +117,7 @@ class Exchange:
         self.throttled = False  # the upstream does not take the body as fast as it comes
         self.blocked = 0.0  # since when the client does not take all we have; 0: it does
         self.backlog = 0  # unsent bytes at the last look
-        self.received = 0  # bytes of a chunked request body
+        self.received = 0  # bytes of the request's body
         self.deadline = 0.0
 
     def __repr__(self) -> str:
@@ -125,7 +128,10 @@ class Exchange:
         """Send the request on its way. `opening`: its rewritten head, where that is known."""
         self.candidates = self.service.candidates()
         self.attempts = 0
-        self.endpoint: Endpoint = self.candidates[0]
+        self.endpoint = self.candidates[0]
+        watch = self.service.watch
+        if watch.on:
+            watch.begin(self, self.head, self.front.hop)
         self.opening = opening or rewrite.request(
             self.head, self.front.hop, self.endpoint.authority
         )
@@ -181,9 +187,12 @@ class Exchange:
         self.service.spawn(self._dial(self.endpoint))
 
     async def _dial(self, endpoint: Endpoint) -> None:
+        began = monotonic()
+        endpoint.tally.dials += 1
         try:
             connection = await endpoint.dial(self.front.hop.route)
         except DialError as error:
+            endpoint.tally.dial_failures += 1
             endpoint.give_up_dial()
             if self.state is DIAL:
                 self._dial_failed(error)
@@ -192,6 +201,7 @@ class Exchange:
             raise
         else:
             if self.state is DIAL:
+                self.dialled = monotonic() - began
                 self._send(connection)
             else:  # the client went meanwhile: the next one will be glad of it
                 connection.reusable = True
@@ -218,10 +228,13 @@ class Exchange:
         connection.holder = self
         connection.reusable = False
         self.deadline = self.service.now + self.service.deadlines.response_head
+        opening = self.opening  # the front may keep it for the next request: it stays unmarked
+        if self.service.watch.marks:
+            opening = self.service.watch.marked(self, opening)
         if self.held is None:
-            connection.transport.write(self.opening)
+            connection.transport.write(opening)
             return
-        connection.transport.write(self.opening + b"".join(self.held))
+        connection.transport.write(opening + b"".join(self.held))
         if not self._may_replay(connection):
             self.held = None
         self.front.throttle(NO_UPSTREAM, False)
@@ -236,8 +249,8 @@ class Exchange:
     def on_request_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """Bytes of the request's body, unframed, as the front read them."""
         framed = payload
+        self.received += len(payload)
         if self.chunked:
-            self.received += len(payload)
             most = self.service.limits.body
             if most and self.received > most:
                 self.fail(too_large(most))
@@ -281,6 +294,8 @@ class Exchange:
         """The response's head, and as much of its body as came with it."""
         self.started = True
         self.held = None
+        if self.service.watch.timed:
+            self.first = monotonic()
         if ended:
             self._release()
             self.state = DONE
@@ -355,6 +370,7 @@ class Exchange:
         if again:
             self.retried = True
             self.service.counters.retries += 1
+            self.endpoint.tally.retries += 1
             self._checkout()
         else:
             self.fail(error)
@@ -378,10 +394,14 @@ class Exchange:
         self.state = DONE
         self._drop_connection()
         if self.started:
-            self.service.failed("-", 0, self._name(), error.detail)
+            name = self.id.decode() if self.service.watch.named else "-"
+            self.service.failed(name, 0, self._name(), error.detail)
             self.front.abort()
         else:
+            if self.service.watch.named:
+                error.request_id = self.id.decode()
             self.front.send_error(error)
+            self.id = error.request_id.encode()
         self.front.exchange_done()
 
     def _drop_connection(self) -> None:

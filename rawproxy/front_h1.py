@@ -26,13 +26,13 @@ from .errors import ClientError
 from .exchange import Exchange
 from .flow import PIPELINED, Valve, unsent
 from .head import CHUNKED, RequestHead, ResponseHead, find_request
+from .record import keep
 from .responder import Responder
 from .service import Service
 from .tunnel import Tunnel
 from .upstream import UpstreamConnection
 
 LEADING_BLANKS = 8  # bytes of empty lines before a request line that are forgiven (RFC 9112 2.2)
-_VERSIONS = (b"HTTP/1.0", b"HTTP/1.1")
 
 
 class Phase(enum.Enum):
@@ -287,7 +287,9 @@ class ClientConnection(Responder, asyncio.Protocol):
         self.service.clients.discard(self)
         exchange, self.exchange = self.exchange, None
         assert exchange is not None and self.head is not None
-        Tunnel(self.service, self.head, self.hop, connection.endpoint, self.place).splice(
+        Tunnel(
+            self.service, self.head, self.hop, connection.endpoint, keep(exchange), self.place
+        ).splice(
             (self.transport, self.valve, early), (connection.transport, connection.valve, rest)
         )
 
@@ -313,13 +315,12 @@ class ClientConnection(Responder, asyncio.Protocol):
 
     def exchange_done(self) -> None:
         """The exchange has ended: record it, then the next request or the end."""
-        self.exchange = None
+        exchange, self.exchange = self.exchange, None
         if self.valve.reasons:
             self.valve.open(~0)
         head = self.head
         if head is not None:
-            version = _VERSIONS[head.minor]
-            self.service.record(head, self.hop, self.status, self.sent, version)
+            self.service.record(head, self.hop, self.status, self.sent, exchange)
         if self.phase is LINGER:
             return
         if self.phase is BODY and not self.closing:

@@ -77,6 +77,7 @@ class Listener:
                     sock.send(CROWDED)
             sock.close()
             return
+        self.service.counters.accepted += 1
         if isinstance(peer, tuple):
             place.peer = peer[0]
         if self.service.announces:

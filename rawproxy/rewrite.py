@@ -53,6 +53,7 @@ class Hop(NamedTuple):
     real_ip: bool = False  # X-Real-IP is ours
     networks: tuple[Network, ...] = ()  # of trusted proxies
     route: Route | None = None  # for a PROXY protocol header towards the upstream
+    tls: bytes = b""  # the version towards the client; empty: plain
 
 
 def hop(peer: bytes, scheme: bytes, trusted: bool, append: bool, hsts: bytes | None) -> Hop:

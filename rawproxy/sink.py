@@ -3,7 +3,8 @@
 A pipe that nobody reads or a disk that is full must not stop the event loop, so the loop only
 appends to a list. It never formats. Invariant: at most `LIMIT` lines wait; beyond that they are
 dropped, and so are those that a full disk does not take; how many is said at most every `SILENCE`
-seconds. A line that was cut by the end of the disk is never continued by another one.
+seconds. A line that was cut by the end of the disk is never continued by another one; after
+`reopen` every line goes to the file that has the name now, and none is lost on the way.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ class LogSink:
     """One access log. `path` is a file name, or `-` for standard output. Raises `OSError`."""
 
     def __init__(self, path: str) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        self._fd = os.dup(1) if path == "-" else os.open(path, flags, 0o640)
+        self._path = path
+        self._fd = self._open()
         self._lines: list[bytes] = []
         self._dropped = 0
         self._lost = 0  # lines that could not be written
         self._cause: OSError | None = None
         self._cut = False  # the last line in the file is not whole
         self._said = -SILENCE
+        self.lost = 0  # lines that will never be there, for the metrics
+        self._reopen = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
@@ -41,6 +44,11 @@ class LogSink:
             self._lines.append(line)
         else:
             self._dropped += 1
+            self.lost += 1
+
+    def reopen(self) -> None:
+        """The file was renamed (logrotate): lines from now on belong to a new one."""
+        self._reopen = True
 
     def close(self) -> None:
         """Write what is queued (for a second at most) and stop."""
@@ -51,12 +59,31 @@ class LogSink:
         stopping = False
         while not stopping:
             stopping = self._stop.wait(INTERVAL)
+            reopen, self._reopen = self._reopen, False
             lines, self._lines = self._lines, []
+            if reopen:
+                self._switch()
             if lines:
                 self._write(b"".join(lines))
             if (self._lost or self._dropped) and time.monotonic() >= self._said + SILENCE:
                 self._complain()
         os.close(self._fd)
+
+    def _open(self) -> int:
+        if self._path == "-":
+            return os.dup(1)
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+
+    def _switch(self) -> None:
+        """Open the path anew; where that fails the old file goes on."""
+        try:
+            new = self._open()
+        except OSError as error:
+            log.error("the access log stays where it was: %s: %s", self._path, error.strerror)
+            return
+        os.close(self._fd)
+        self._fd = new
+        self._cut = False
 
     def _write(self, lines: bytes) -> None:
         """All of it, or as much as there is room for."""
@@ -70,7 +97,9 @@ class LogSink:
                 done += os.write(self._fd, data[done:])
         except OSError as error:
             self._cause = error
-            self._lost += lines.count(b"\n", done)
+            lost = lines.count(b"\n", done)
+            self._lost += lost
+            self.lost += lost
             self._cut = self._cut or (done > 0 and lines[done - 1 : done] != b"\n")
 
     def _complain(self) -> None:

@@ -20,6 +20,7 @@ from .exchange import Exchange
 from .frames import DEFAULT_WINDOW, MAX_FRAME, Code, StreamFault, window_update
 from .head import CHUNKED, RequestHead, ResponseHead
 from .hpack import encode_block, encode_status
+from .record import keep
 from .stream_transport import StreamTransport
 from .tunnel import Tunnel
 from .upstream import UpstreamConnection
@@ -251,19 +252,19 @@ class Stream:
     def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
         """A genuine 101: the stream becomes a tunnel (RFC 8441 5)."""
         self.status = 200
-        self.exchange = None
+        exchange, self.exchange = self.exchange, None
         self.deadline = 0.0
         block = rewrite.without(
             rewrite.response(head, self.hop._replace(hsts=None)), (b"sec-websocket-accept",)
         )
         self.connection.send_headers(self.id, encode_status(200) + encode_block(block))
-        assert self.head is not None
+        assert self.head is not None and exchange is not None
         tunnel = self.tunnel = StreamTransport(self)
         early, self.early = b"".join(self.early), []
         service = self.connection.service
-        Tunnel(service, self.head, self.hop, connection.endpoint, status=200).splice(
-            (tunnel, tunnel.valve, early), (connection.transport, connection.valve, rest)
-        )
+        Tunnel(
+            service, self.head, self.hop, connection.endpoint, keep(exchange), status=200
+        ).splice((tunnel, tunnel.valve, early), (connection.transport, connection.valve, rest))
         self.credit(len(early))
         if self.remote_ended:
             tunnel.feed(b"", True)
@@ -285,7 +286,7 @@ class Stream:
 
     def exchange_done(self) -> None:
         """The exchange has ended: record it. The stream lives until its outbox is empty."""
-        self.exchange = None
+        exchange, self.exchange = self.exchange, None
         if not self.local_ended:
             self.deadline = 0.0
         if self.queued:
@@ -293,7 +294,7 @@ class Stream:
             self.taken = self.sent - self.queued
             self.deadline = service.now + service.deadlines.response_body
         if self.head is not None:
-            self.connection.service.record(self.head, self.hop, self.status, self.sent, b"HTTP/2.0")
+            self.connection.service.record(self.head, self.hop, self.status, self.sent, exchange)
 
     # ── our half ────────────────────────────────────────────────────────────────────────────────
 

@@ -17,6 +17,7 @@ from . import rewrite
 from .admission import Place
 from .flow import WRITER_FULL, Valve
 from .head import RequestHead
+from .record import Facts
 from .service import Service
 from .upstream import Endpoint
 
@@ -26,7 +27,7 @@ Side = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent al
 class Splice(asyncio.Protocol):
     """One side of a tunnel: what it reads, the other side writes."""
 
-    __slots__ = ("ended", "other", "received", "transport", "tunnel", "valve", "write")
+    __slots__ = ("counted", "ended", "other", "received", "transport", "tunnel", "valve", "write")
 
     other: Splice
 
@@ -36,6 +37,7 @@ class Splice(asyncio.Protocol):
         self.valve = valve
         self.write = transport.write
         self.received = 0
+        self.counted = 0  # of them, those in the worker's counters
         self.ended = False
 
     def data_received(self, data: bytes) -> None:
@@ -73,8 +75,8 @@ class Tunnel:
     """A pair of spliced connections."""
 
     __slots__ = (
-        "active", "client", "deadline", "endpoint", "head", "hop", "open", "place", "service",
-        "status", "upstream",
+        "active", "client", "deadline", "endpoint", "facts", "head", "hop", "open", "place",
+        "service", "status", "upstream",
     )  # fmt: skip
 
     client: Splice
@@ -86,6 +88,7 @@ class Tunnel:
         head: RequestHead,
         hop: rewrite.Hop,
         endpoint: Endpoint,
+        facts: Facts,
         place: Place | None = None,
         status: int = 101,
     ) -> None:
@@ -93,6 +96,7 @@ class Tunnel:
         self.head = head
         self.hop = hop
         self.endpoint = endpoint
+        self.facts = facts
         self.place = place  # None: a stream of HTTP/2, whose connection has one
         self.status = status  # as the client was told: 200 in HTTP/2 (RFC 8441 5)
         self.active = True
@@ -106,6 +110,7 @@ class Tunnel:
         self.client.other, self.upstream.other = self.upstream, self.client
         self.service.clients.add(self)
         self.service.counters.tunnels += 1
+        self.service.counters.tunnels_begun += 1
         for splice, (transport, valve, early) in (
             (self.client, client),
             (self.upstream, upstream),
@@ -131,19 +136,29 @@ class Tunnel:
         self.service.clients.discard(self)
         self.service.counters.tunnels -= 1
         self.endpoint.give_up_dial()
-        version = b"HTTP/1.1" if self.status == 101 else b"HTTP/2.0"
-        self.service.record(self.head, self.hop, self.status, self.upstream.received, version)
+        self._count()
+        self.facts.received = self.client.received
+        sent = self.upstream.received
+        self.service.record(self.head, self.hop, self.status, sent, self.facts)
 
     def sweep(self, now: float) -> None:
         """Called about once a second: an idle tunnel ends."""
         if self.active:
             self.active = False
+            self._count()
             deadlines = self.service.deadlines
             half = self.client.ended or self.upstream.ended
             # A side that has ended and one that says nothing are soon nobody's tunnel.
             self.deadline = now + (deadlines.response_body if half else deadlines.tunnel_idle)
         elif now >= self.deadline:
             self.abort()
+
+    def _count(self) -> None:
+        """Add what has passed since the last time to the worker's counters."""
+        counters, came, went = self.service.counters, self.client, self.upstream
+        counters.tunnel_in += came.received - came.counted
+        counters.tunnel_out += went.received - went.counted
+        came.counted, went.counted = came.received, went.received
 
     def drain(self) -> None:
         """The worker stops."""

@@ -37,6 +37,7 @@ from .head import (
     parsers,
     response_framing,
 )
+from .meter import Tally
 from .pool import Pool
 from .proxy_protocol import Route
 from .trust import UpstreamTrust
@@ -282,6 +283,8 @@ class Endpoint:
         if upstream.tls:
             self.trust = UpstreamTrust(group.verify, group.pins, self.server_name, upstream.url)
         self.authority = authority(upstream)
+        self.tally = Tally()
+        self.label = upstream.url.encode()  # in the access log
         self.on_room: Callable[[Any], None] = lambda ticket: None  # set by the service
         self.now: Callable[[], float] = lambda: 0.0
         self.draining = False

@@ -1,31 +1,118 @@
 """The access log and its escaping."""
 
 import base64
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rawproxy.record import Counters, Entry, basic_user, combined, escape, stamp
+from rawproxy.head import parse_request
+from rawproxy.meter import Tally
+from rawproxy.record import (
+    Counters,
+    Facts,
+    as_json,
+    basic_user,
+    combined,
+    escape,
+    extended,
+    iso_stamp,
+    keep,
+    stamp,
+)
+from rawproxy.rewrite import hop
 
-ENTRY = Entry(b"192.0.2.1", b"", b"GET", b"/a?b", b"HTTP/1.1", 200, 12, b"", b"curl/8")
+HOP = hop(b"192.0.2.1", b"https", False, False, None)._replace(tls=b"TLSv1.3")
+HEAD = parse_request(b"GET /a?b HTTP/1.1\r\nHost: h\r\nUser-Agent: curl/8\r\n\r\n")
+STAMP = b"24/Nov/2026:03:00:00 +0000"
+
+
+class Endpoint:
+    """An upstream, to the log."""
+
+    tally = Tally()
+    label = b"https://up:9443"
+
+
+def facts(**known) -> Facts:
+    one = Facts()
+    given = {"id": b"i" * 32, "endpoint": Endpoint, "began": 5.0, "dialled": 0.25, "first": 5.5}
+    given |= {"ended": 6.0, "received": 7, "attempts": 1, "retried": True, "status": 200}
+    for name, value in (given | {"sent": 12} | known).items():
+        setattr(one, name, value)
+    return one
+
+
+def request(*lines: bytes, target: bytes = b"/"):
+    block = b"".join(line + b"\r\n" for line in lines)
+    return HEAD._replace(target=target, block=b"Host: h\r\n" + block)
 
 
 def test_combined():
-    assert combined(ENTRY, b"24/Nov/2026:03:00:00 +0000") == (
+    line = combined(HEAD, HOP, facts(), STAMP)
+    assert line == (
         b'192.0.2.1 - - [24/Nov/2026:03:00:00 +0000] "GET /a?b HTTP/1.1" 200 12 "-" "curl/8"\n'
     )
-    full = ENTRY._replace(user=b"bob", referer=b'"\\\n', remote=b"")
-    assert combined(full, b"S").startswith(b"- - bob [S] ")
-    assert rb'"\x22\x5C\x0A"' in combined(full, b"S")
+    user = b"authorization: Basic " + base64.b64encode(b"bob:x")
+    full = combined(request(user, b'REFERER: "\\\t', b"User-agent: "), HOP, facts(), b"S")
+    assert full.startswith(b"192.0.2.1 - bob [S] ")
+    assert full.endswith(rb'"\x22\x5C\x09" "-"' + b"\n")
 
 
-@given(st.binary(), st.binary(), st.binary())
+def test_the_client_behind_a_trusted_peer():
+    trusted = HOP._replace(trusted=True)
+    head = parse_request(b"GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n")
+    assert combined(head, trusted, facts(), STAMP).startswith(b"198.51.100.7 - ")
+    assert json.loads(as_json(head, trusted, facts(), STAMP))["client"] == "198.51.100.7"
+
+
+def test_extended():
+    line = extended(HEAD, HOP, facts(), STAMP)
+    assert line == combined(HEAD, HOP, facts(), STAMP)[:-1] + (
+        b" id=%b upstream=https://up:9443 connect_us=250000 first_us=500000 total_us=1000000"
+        b" retries=2 tls=TLSv1.3 in=7\n" % (b"i" * 32)
+    )
+    bare = extended(HEAD, HOP._replace(tls=b""), facts(id=b"", first=0.0, began=0.0), STAMP)
+    assert bare.endswith(b" first_us=0 total_us=0 retries=2 tls=- in=7\n")
+    odd = extended(request(target=b'/"'), HOP, facts(), STAMP)
+    assert rb"/\x22 HTTP" in odd and odd.count(b'"') == 6
+
+
+def test_json():
+    one = json.loads(as_json(HEAD, HOP, facts(), iso_stamp(1795489200.9, 3600)))
+    assert one == {
+        "time": "2026-11-24T04:00:00+01:00", "id": "i" * 32, "client": "192.0.2.1", "user": "",
+        "method": "GET", "scheme": "https", "host": "h", "target": "/a?b", "protocol": "HTTP/1.1",
+        "tls": "TLSv1.3", "status": 200, "bytes_in": 7, "bytes_out": 12, "referer": "",
+        "agent": "curl/8", "upstream": "https://up:9443", "connect_us": 250000, "first_us": 500000,
+        "total_us": 1000000, "retries": 2,
+    }  # fmt: skip
+
+
+VALUES = st.binary().map(lambda value: value.replace(b"\r", b"").replace(b"\n", b""))
+
+
+@given(VALUES, VALUES, VALUES)
 def test_a_line_is_one_line_and_its_quotes_are_ours(target, referer, agent):
-    line = combined(ENTRY._replace(target=target, referer=referer, agent=agent), b"S")
+    head = request(b"Referer: " + referer, b"User-Agent: " + agent, target=target)
+    for form in combined, extended:
+        line = form(head, HOP, facts(), STAMP)
+        assert line.count(b"\n") == 1
+        assert line.count(b'"') == 6
+        assert line.isascii()
+    line = as_json(head, HOP, facts(), STAMP)
     assert line.count(b"\n") == 1
-    assert line.count(b'"') == 6
     assert line.isascii()
+    one = json.loads(line)
+    assert one["target"] == target.decode("utf-8", "backslashreplace")
+    assert len(one) == 20
+
+
+def test_what_a_tunnel_keeps():
+    kept = keep(facts(status=101))
+    assert (kept.id, kept.status, kept.began) == (b"i" * 32, 101, 5.0)
+    assert not hasattr(keep(Facts()), "began"), "nobody watches"
 
 
 def test_escape():

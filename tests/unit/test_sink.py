@@ -79,3 +79,31 @@ def test_more_than_can_be_written(monkeypatch, tmp_path):
         until(lambda: said)
         log.close()
     assert said == ["the access log could not keep up: 2 lines lost"]
+
+
+def test_after_a_rotation_lines_go_to_the_new_file(tmp_path):
+    path, old = tmp_path / "log", tmp_path / "log.1"
+    log = sink.LogSink(str(path))
+    log.write(b"one\n")
+    until(lambda: path.read_bytes())
+    path.rename(old)
+    log.reopen()
+    log.write(b"two\n")
+    until(path.exists)
+    log.close()
+    assert (old.read_bytes(), path.read_bytes()) == (b"one\n", b"two\n")
+
+
+def test_a_rotation_that_fails_loses_nothing(tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log = sink.LogSink(str(folder / "log"))
+    folder.rename(tmp_path / "gone")
+    with complaints() as said:
+        log.reopen()
+        log.write(b"one\n")
+        until(lambda: said)
+        log.close()
+    assert "stays where it was" in said[0]
+    assert (tmp_path / "gone" / "log").read_bytes() == b"one\n"
+    assert log.lost == 0

@@ -1,0 +1,106 @@
+"""What is counted: plain integers, how they are summed over workers, what they say.
+
+    Tally      the cells of one upstream (or of the answers that needed none), in one worker
+    add        two trees of numbers, summed: workers, and those that are gone
+    quantile   a latency, estimated from the cells of a histogram
+
+A snapshot is a tree of dicts and lists whose leaves are numbers, split at its root into `counters`,
+which only ever grow and outlive their worker, and `gauges`, which go with it. It never measures
+time and never formats. Invariant: whatever two snapshots hold, their sum holds every leaf of both.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
+
+# Seconds, upper ends of the cells; behind the last one is a cell for all that took longer. From
+# half a millisecond (a static file over loopback) to a minute (nginx's usual timeouts).
+BUCKETS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+Tree = dict[str, Any]  # of trees, lists of numbers, and numbers
+
+
+class Tally:
+    """The cells of one upstream. Counting is an addition to a cell, and nothing else."""
+
+    __slots__ = (
+        "cells", "classes", "dial_failures", "dials", "first_cells", "first_seconds", "received",
+        "retries", "seconds", "sent",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.classes = [0] * 6  # exchanges that have ended, by the first digit of their status
+        self.cells = [0] * (len(BUCKETS) + 1)  # of those without a tunnel, by their duration
+        self.seconds = 0.0  # the durations' sum
+        self.first_cells = [0] * (len(BUCKETS) + 1)  # by the time to the response's first byte
+        self.first_seconds = 0.0
+        self.received = 0  # bytes of request bodies
+        self.sent = 0  # bytes of response bodies
+        self.retries = 0  # requests sent again
+        self.dials = 0  # connections begun
+        self.dial_failures = 0
+
+    def time(self, duration: float, first: float) -> None:
+        """Count how long an exchange took, and until the first byte (0: there was none)."""
+        self.cells[bisect_left(BUCKETS, duration)] += 1
+        self.seconds += duration
+        if first:
+            self.first_cells[bisect_left(BUCKETS, first)] += 1
+            self.first_seconds += first
+
+    def counters(self) -> Tree:
+        """Its leaves in a snapshot."""
+        return {
+            "classes": list(self.classes),
+            "cells": list(self.cells),
+            "seconds": self.seconds,
+            "first_cells": list(self.first_cells),
+            "first_seconds": self.first_seconds,
+            "received": self.received,
+            "sent": self.sent,
+            "retries": self.retries,
+            "dials": self.dials,
+            "dial_failures": self.dial_failures,
+        }
+
+
+def add(one: Tree, other: Tree) -> Tree:
+    """The sum, leaf by leaf; what only one of them holds is in it too."""
+    total = dict(one)
+    for name, value in other.items():
+        total[name] = _sum(total[name], value) if name in total else value
+    return total
+
+
+def _sum(one: Any, other: Any) -> Any:
+    if isinstance(one, dict):
+        return add(one, other)
+    if isinstance(one, list):
+        return [a + b for a, b in zip(one, other, strict=True)]
+    return one + other
+
+
+def total(snapshots: Sequence[Tree], retired: Tree) -> Tree:
+    """One tree for all workers; `retired` are the counters of those that are gone."""
+    both: Tree = {"counters": retired, "gauges": {}}
+    for snapshot in snapshots:
+        both = add(both, {name: snapshot[name] for name in ("counters", "gauges")})
+    return both
+
+
+def quantile(q: float, cells: Sequence[float]) -> float:
+    """The `q`-quantile in seconds, linear within a cell as Prometheus has it; 0 of nothing."""
+    rank = q * sum(cells)
+    if not rank:
+        return 0.0
+    low = 0.0
+    for high, count in zip(BUCKETS, cells, strict=False):
+        if count and rank <= count:
+            return low + (high - low) * rank / count
+        rank -= count
+        low = high
+    return BUCKETS[-1]  # longer than that is all we know

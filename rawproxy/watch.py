@@ -1,0 +1,131 @@
+"""What one worker notes down of its exchanges: ids, timings, counters, the access log's line.
+
+    begin    an exchange starts     its id, and the clock, where somebody wants them
+    marked   its head goes out      X-Request-ID and traceparent, where they were asked for
+    record   it has ended           counted, and written to the log
+
+Each of these costs a request something, so each can be off: then it is one test of an attribute.
+It never touches a connection. Invariant: counters only ever grow, whatever becomes of a request.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from . import trace
+from .config import Config
+from .head import RequestHead
+from .meter import Tally, Tree
+from .record import FORMATS, Counters, Facts
+from .rewrite import Hop
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Watch:
+    """The notes of one worker."""
+
+    def __init__(self, config: Config, write_log: Callable[[bytes], None] | None) -> None:
+        self.counters = Counters()
+        self.write_log = write_log
+        self.log_lost: Callable[[], int] = lambda: 0  # set by whoever has the log
+        self.ids = trace.Ids(os.urandom)
+        self._line, self._stamp_of = FORMATS[config.log_format]
+        self._stamp = b""
+        self._send_id = config.send_request_id
+        self._send_trace = config.send_traceparent
+        full = write_log is not None and config.log_format != "combined"
+        self.metered = config.admin is not None
+        self.named = self._send_id or full  # every exchange has an id
+        self.timed = self.metered or full
+        self.on = self.timed or self.named or self._send_trace
+        self.marks = self._send_id or self._send_trace
+        # Of answers that needed no upstream: to a `Facts` this is their endpoint.
+        self.tally = Tally()
+        self.label = b""
+        self.stamp(time.time())
+
+    def stamp(self, wall: float) -> None:
+        """About once a second: the time that log lines bear."""
+        self._stamp = self._stamp_of(wall, time.localtime(wall).tm_gmtoff)
+
+    def begin(self, facts: Facts, head: RequestHead, hop: Hop) -> None:
+        """An exchange begins. Called only where `on`."""
+        self.counters.begun += 1
+        facts.began = time.monotonic() if self.timed else 0.0
+        facts.dialled = facts.first = 0.0
+        facts.id = b""
+        if self.named:
+            peers = trace.peers_id(head.value(b"x-request-id")) if hop.trusted else b""
+            facts.id = peers or self.ids.next()
+
+    def marked(self, facts: Facts, opening: bytes) -> bytes:
+        """The head for the upstream, with what tells this request from all others."""
+        if self._send_id:
+            opening = trace.with_id(opening, facts.id)
+        if self._send_trace:
+            opening = trace.with_trace(opening, self.ids)
+        return opening
+
+    def record(
+        self, head: RequestHead, hop: Hop, status: int, sent: int, facts: Facts | None = None
+    ) -> None:
+        """One exchange has ended: count it and, if anybody reads the access log, write its line."""
+        self.counters.requests += 1
+        write_log = self.write_log
+        if write_log is None and not self.metered:
+            return
+        if facts is None:
+            facts = self._bare()
+        facts.status, facts.sent = status, sent
+        if self.timed:
+            facts.ended = time.monotonic()
+        if self.metered:
+            self._count(facts, head)
+        if write_log is not None:
+            write_log(self._line(head, hop, facts, self._stamp))
+
+    def _count(self, facts: Facts, head: RequestHead) -> None:
+        status = facts.status
+        self.counters.protocols[head.minor] += 1
+        tally: Tally = facts.endpoint.tally
+        tally.classes[status // 100] += 1
+        tally.received += facts.received
+        tally.sent += facts.sent
+        began = facts.began
+        if began and status != 101 and not (head.upgrade and status == 200):  # a tunnel's
+            first = facts.first
+            tally.time(facts.ended - began, first - began if first else 0.0)
+
+    def _bare(self) -> Facts:
+        """The facts of an answer without an exchange: a redirect, a 421."""
+        facts = Facts()
+        facts.endpoint = self
+        facts.id = self.ids.next() if self.named else b""
+        facts.began = facts.dialled = facts.first = facts.ended = 0.0
+        facts.received = facts.attempts = 0
+        facts.retried = False
+        return facts
+
+    def counts(self) -> Tree:
+        """The counters of a snapshot, without those of the upstreams."""
+        c = self.counters
+        return {
+            "accepted": c.accepted, "refused": c.refused, "begun": c.begun, "requests": c.requests,
+            "protocols": list(c.protocols), "tunnels": c.tunnels_begun, "tunnel_in": c.tunnel_in,
+            "tunnel_out": c.tunnel_out, "handshakes": c.handshakes, "resumed": c.resumed,
+            "handshakes_failed": c.handshakes_failed, "h2_faults": c.h2_faults,
+            "log_lost": self.log_lost(), "cpu": time.process_time(),
+            "upstreams": {"": self.tally.counters()},
+        }  # fmt: skip
+
+
+def resident() -> int:
+    """Bytes of memory this process has in use; 0 where nothing tells."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except OSError:
+        return 0
