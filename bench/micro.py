@@ -19,7 +19,7 @@ import pyperf
 from bench import payloads
 from rawproxy import body, head, meter, pool, record, rewrite
 from rawproxy.config import Address, Config, Limits
-from rawproxy.watch import Watch
+from rawproxy.notes import Notes
 
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Tue, 24 Nov 2026 03:29:00 GMT\r\n"
@@ -124,7 +124,7 @@ def add_rows(runner: pyperf.Runner) -> None:
     )
     row("reference: h11, chunked, 16 KiB in 4", h11_chunks, [CHUNKS] * 64)
     row("pool: checkout and release", pool_cycle(), [None] * 64)
-    add_watch_rows(row, parsed, hop, stamp)
+    add_notes_rows(row, parsed, hop, stamp)
     row("record: the time stamp", lambda now: record.stamp(now, 3600), [1_795_491_317.0] * 64)
 
 
@@ -137,21 +137,21 @@ class Endpoint:
 
 def observed(config: Config, log: bool, hop: rewrite.Hop) -> Callable[[head.RequestHead], None]:
     """All that the exchange and its end do for whoever watches, as `exchange` does it."""
-    watch = Watch(config, collections.deque(maxlen=64).append if log else None)
+    notes = Notes(config, collections.deque(maxlen=64).append if log else None)
     facts = record.Facts()
     facts.endpoint, facts.received, facts.attempts, facts.retried = Endpoint, 0, 0, False
 
     def one(request: head.RequestHead) -> None:
-        if watch.on:
-            watch.begin(facts, request, hop)
-        if watch.timed:
+        if notes.on:
+            notes.begin(facts, request, hop)
+        if notes.timed:
             facts.first = monotonic()
-        watch.record(request, hop, 200, 69, facts)
+        notes.record(request, hop, 200, 69, facts)
 
     return one
 
 
-def add_watch_rows(
+def add_notes_rows(
     row: Callable[[str, Callable[[Any], object], Sequence[object]], None],
     parsed: Sequence[head.RequestHead],
     hop: rewrite.Hop,
@@ -164,14 +164,14 @@ def add_watch_rows(
     facts.began, facts.first, facts.ended = 1.0, 1.0008, 1.0009
     for name, (line, _) in record.FORMATS.items():
         row(f"record: {name} line", lambda one, line=line: line(one, hop, facts, stamp), parsed)
-    off = Config(upstreams=())
+    off = Config()
     on = dataclasses.replace(off, admin=Address("127.0.0.1", 9900))
     as_json = dataclasses.replace(on, log_format="json")
-    row("watch: of a request, all off", observed(off, False, hop), parsed)
-    row("watch: of a request, metrics", observed(on, False, hop), parsed)
-    row("watch: of a request, access log", observed(off, True, hop), parsed)
-    row("watch: of a request, both", observed(on, True, hop), parsed)
-    row("watch: of a request, both, json", observed(as_json, True, hop), parsed)
+    row("notes: of a request, all off", observed(off, False, hop), parsed)
+    row("notes: of a request, metrics", observed(on, False, hop), parsed)
+    row("notes: of a request, access log", observed(off, True, hop), parsed)
+    row("notes: of a request, both", observed(on, True, hop), parsed)
+    row("notes: of a request, both, json", observed(as_json, True, hop), parsed)
 
 
 def main() -> None:

@@ -129,9 +129,9 @@ class Exchange(Facts):
         self.candidates = self.service.candidates()
         self.attempts = 0
         self.endpoint = self.candidates[0]
-        watch = self.service.watch
-        if watch.on:
-            watch.begin(self, self.head, self.front.hop)
+        notes = self.service.notes
+        if notes.on:
+            notes.begin(self, self.head, self.front.hop)
         self.opening = opening or rewrite.request(
             self.head, self.front.hop, self.endpoint.authority
         )
@@ -229,8 +229,8 @@ class Exchange(Facts):
         connection.reusable = False
         self.deadline = self.service.now + self.service.deadlines.response_head
         opening = self.opening  # the front may keep it for the next request: it stays unmarked
-        if self.service.watch.marks:
-            opening = self.service.watch.marked(self, opening)
+        if self.service.notes.marks:
+            opening = self.service.notes.marked(self, opening)
         if self.held is None:
             connection.transport.write(opening)
             return
@@ -294,7 +294,7 @@ class Exchange(Facts):
         """The response's head, and as much of its body as came with it."""
         self.started = True
         self.held = None
-        if self.service.watch.timed:
+        if self.service.notes.timed:
             self.first = monotonic()
         if ended:
             self._release()
@@ -394,11 +394,11 @@ class Exchange(Facts):
         self.state = DONE
         self._drop_connection()
         if self.started:
-            name = self.id.decode() if self.service.watch.named else "-"
+            name = self.id.decode() if self.service.notes.named else "-"
             self.service.failed(name, 0, self._name(), error.detail)
             self.front.abort()
         else:
-            if self.service.watch.named:
+            if self.service.notes.named:
                 error.request_id = self.id.decode()
             self.front.send_error(error)
             self.id = error.request_id.encode()

@@ -6,7 +6,7 @@
 
 A snapshot is a tree of dicts and lists whose leaves are numbers, split at its root into `counters`,
 which only ever grow and outlive their worker, and `gauges`, which go with it. It never measures
-time and never formats. Invariant: whatever two snapshots hold, their sum holds every leaf of both.
+time and never formats. Invariant: whatever two snapshots hold, their sum has every leaf of both.
 """
 
 from __future__ import annotations
@@ -68,20 +68,19 @@ class Tally:
         }
 
 
-def add(one: Tree, other: Tree) -> Tree:
-    """The sum, leaf by leaf; what only one of them holds is in it too."""
-    total = dict(one)
-    for name, value in other.items():
-        total[name] = _sum(total[name], value) if name in total else value
-    return total
+def add(one: Any, other: Any) -> Any:
+    """The sum of two trees, leaf by leaf; what only one of them holds is in it too.
 
-
-def _sum(one: Any, other: Any) -> Any:
-    if isinstance(one, dict):
-        return add(one, other)
-    if isinstance(one, list):
-        return [a + b for a, b in zip(one, other, strict=True)]
-    return one + other
+    They may come from different versions of the code, on either side of a reload: where their
+    shapes differ, the second one, the newer, is taken.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one | {k: add(one[k], v) if k in one else v for k, v in other.items()}
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [add(a, b) for a, b in zip(one, other, strict=True)]
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return one + other
+    return other
 
 
 def total(snapshots: Sequence[Tree], retired: Tree) -> Tree:

@@ -23,9 +23,9 @@ from .balancer import round_robin
 from .config import Config
 from .errors import ProxyError, Source
 from .head import RequestHead, parsers
-from .meter import Tree
+from .meter import Tree, add
+from .notes import Notes, resident
 from .upstream import Endpoint
-from .watch import Watch, resident
 
 log = logging.getLogger("rawproxy")
 SWEEP = 1.0  # seconds between two looks at all deadlines
@@ -50,35 +50,21 @@ class Service:
         self.limits = config.limits
         self.deadlines = config.deadlines
         self.parse = parsers(config.parser)[0]
-<<<<<<< HEAD
         group = config.groups[0]
         self.endpoints = [Endpoint(config, group, one, self.warn) for one in group.upstreams]
         self.announces = any(group.send_proxy for group in config.groups)
         site = config.sites[0]
-        self.counters = Counters()
-=======
-        self.endpoints = [Endpoint(config, one, self.warn) for one in config.upstreams]
-        self.watch = Watch(config, write_log)
-        self.counters = self.watch.counters
-        self.record = self.watch.record  # bound once: it is called for each request
+        self.notes = Notes(config, write_log)
+        self.counters = self.notes.counters
+        self.record = self.notes.record  # bound once: it is called for each request
         self.lag = 0.0  # seconds by which the last sweep was late: how busy the loop is
->>>>>>> 0eee381 (Access log extended and in JSON, request ids and trace context, counts for each upstream)
         self.admission = Admission(self.limits.connections, self.limits.per_client)
         self.clients: set[Sweepable] = set()
         self.draining = False
         self.turn = 0
-<<<<<<< HEAD
-        self.write_log = write_log
         self.hsts = b"Strict-Transport-Security: %b\r\n" % site.hsts.encode() if site.hsts else None
         self.names = frozenset(n.encode() for n in site.names if not n.startswith("*."))
         self.wildcards = tuple(n[1:].encode() for n in site.names if n.startswith("*."))
-=======
-        self.hsts = (
-            b"Strict-Transport-Security: %b\r\n" % config.hsts.encode() if config.hsts else None
-        )
-        self.names = frozenset(n.encode() for n in config.server_names if not n.startswith("*."))
-        self.wildcards = tuple(n[1:].encode() for n in config.server_names if n.startswith("*."))
->>>>>>> 0eee381 (Access log extended and in JSON, request ids and trace context, counts for each upstream)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._stamped = 0
@@ -103,7 +89,7 @@ class Service:
         self.now = now
         wall = time.time()
         self.date_line = b"Date: %b\r\n" % formatdate(wall, usegmt=True).encode()
-        self.watch.stamp(wall)
+        self.notes.stamp(wall)
         if self.admission.refused:
             refused, self.admission.refused = self.admission.refused, 0
             self.counters.refused += refused
@@ -200,7 +186,7 @@ class Service:
         self, error: ProxyError, head: RequestHead | None, hop: rewrite.Hop
     ) -> tuple[bytes, bytes]:
         """Lines and body of a response of our own; one log line has its id and the cause."""
-        request_id = error.request_id = error.request_id or self.watch.ids.next().decode()
+        request_id = error.request_id = error.request_id or self.notes.ids.next().decode()
         hint = error.detail if error.source is Source.CLIENT else ""
         accept = head.value(b"accept") if head is not None else b""
         kind, page = pages.render(error.status, accept, request_id, hint)
@@ -209,25 +195,27 @@ class Service:
             target = head.target.partition(b"?")[0]
             subject = b"%b %b%b " % (head.method, head.host, target) + subject
         else:  # nothing that could become an exchange, and be recorded as one
-            self.watch.tally.classes[error.status // 100] += 1
+            self.notes.tally.classes[error.status // 100] += 1
         self.failed(request_id, error.status, subject.decode("latin-1"), error.detail)
         lines = b"Cache-Control: no-store\r\nX-Request-Id: %b\r\nContent-Type: %b\r\n"
         return lines % (request_id.encode(), kind), page
 
     def snapshot(self) -> Tree:
         """Every count of this worker, to be summed by `meter.total`."""
-        counters = self.watch.counts()
+        counters = self.notes.counts()
         gauges: Tree = {
             "workers": 1, "draining": int(self.draining), "connections": self.admission.open,
             "tunnels": self.counters.tunnels, "upstreams": {},
         }  # fmt: skip
         for endpoint in self.endpoints:
             name, pool = endpoint.upstream.url, endpoint.pool
-            counters["upstreams"][name] = endpoint.tally.counters()
-            gauges["upstreams"][name] = {
+            counts = {"upstreams": {name: endpoint.tally.counters()}}
+            state = {
                 "busy": pool.busy, "idle": len(pool.idle), "waiting": len(pool.waiting),
-                "limit": pool.limit, "workers": 1, "up": 1,
+                "limit": pool.limit, "views": 1, "up": 1,
             }  # fmt: skip
+            counters = add(counters, counts)
+            gauges = add(gauges, {"upstreams": {name: state}})
         worker = {
             "pid": os.getpid(), "memory": resident(), "lag": self.lag, "cpu": counters["cpu"],
             "connections": self.admission.open, "requests": counters["requests"],

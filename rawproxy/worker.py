@@ -119,7 +119,7 @@ async def _serve(config: Config, companion: Companion | None) -> int:
             stack.callback(sink.close)
         service = Service(config, sink.write if sink is not None else None)
         if sink is not None:
-            service.watch.log_lost = lambda: sink.lost
+            service.notes.log_lost = lambda: sink.lost
         # Without a log, logrotate's signal must not end the process.
         loop.add_signal_handler(signal.SIGUSR1, sink.reopen if sink is not None else int)
         if not config.limits.connections:

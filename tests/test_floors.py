@@ -29,7 +29,7 @@ FLOORS = [
         "pages",
         "admission",
     ],
-    ["flow", "sink", "tls", "trust", "upstream", "watch", "service", "tunnel"],
+    ["flow", "sink", "tls", "trust", "upstream", "notes", "service", "tunnel"],
     ["exchange"],
     ["responder", "front_h1", "writer_h2", "stream_transport", "stream_h2", "front_h2"],
     ["arrival", "listener", "worker", "demo_page", "demo"],

@@ -43,7 +43,14 @@ def test_help_is_grouped_and_fits_two_screens(command, columns):
     text = invoke(*command, COLUMNS=columns).output
     assert len(text.splitlines()) <= 96
     assert max(map(len, text.splitlines())) <= 100
-    for title in ("Upstream:", "Listeners:", "TLS:", "Forwarding:", "Logs, metrics, parsing:", "--help"):
+    for title in (
+        "Upstream:",
+        "Listeners:",
+        "TLS:",
+        "Forwarding:",
+        "Logs, metrics, parsing:",
+        "--help",
+    ):
         assert title in text
     assert "--workers" not in text
     assert ("Commands:" in text) == (command == ["--help"])

@@ -34,6 +34,11 @@ def test_adding(one, other, third):
     assert set(add(one, other)) == set(one) | set(other)
 
 
+def test_of_two_shapes_the_newer_one_counts():
+    assert add({"n": [1, 2]}, {"n": [1, 2, 3]}) == {"n": [1, 2, 3]}
+    assert add({"n": 1}, {"n": {"a": 1}}) == {"n": {"a": 1}}
+
+
 def test_workers_that_are_gone_still_count():
     def worker(n: int) -> dict:
         counters = {"n": n, "upstreams": {"u": {"cells": [n, 0]}}}

@@ -145,7 +145,7 @@ def test_what_is_counted():
         assert (counters["requests"], counters["begun"], counters["protocols"]) == (3, 3, [0, 3, 0])
         assert (counters["accepted"], counters["handshakes"]) == (1, 0)
         assert gauges["upstreams"]["http://upstream"] == {
-            "busy": 0, "idle": 1, "waiting": 0, "limit": 1024, "workers": 1, "up": 1
+            "busy": 0, "idle": 1, "waiting": 0, "limit": 1024, "views": 1, "up": 1
         }  # fmt: skip
         assert snapshot["worker"]["memory"] > 1_000_000
         json.dumps(snapshot)

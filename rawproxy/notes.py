@@ -24,7 +24,7 @@ from .rewrite import Hop
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Watch:
+class Notes:
     """The notes of one worker."""
 
     def __init__(self, config: Config, write_log: Callable[[bytes], None] | None) -> None:
