@@ -254,6 +254,27 @@ def check_command(ctx: click.Context, /, **_: Any) -> None:
     click.echo("rawproxy: the configuration is good")
 
 
+@rawproxy.command(name="top", short_help="The status page in this terminal.")
+@click.option(
+    "--admin",
+    metavar="ADDR",
+    default="127.0.0.1:9900",
+    show_default=True,
+    envvar=envvar("--admin"),
+    help="Where the proxy's --admin is.",
+)
+@click.option("--once", is_flag=True, envvar=envvar("--once"), help="One frame, and no more.")
+def top_command(admin: str, once: bool) -> None:
+    """Show what a running rawproxy does, each second; q ends it."""
+    from .top import run
+
+    try:
+        run(parse_address("--admin", admin), once)
+    except OSError as error:
+        reason = f"--admin {admin}: {error.strerror or error}"
+        fail(ConfigError(f"{reason}; is rawproxy running with --admin {admin}?"), 1)
+
+
 def demo_option(name: str, default: str | list[str], metavar: str, text: str) -> Callable[[F], F]:
     """An option of the demo, which has defaults of its own; a list makes it repeatable."""
     return click.option(

@@ -101,6 +101,7 @@ class Notes:
 
     def _bare(self) -> Facts:
         """The facts of an answer without an exchange: a redirect, a 421."""
+        self.counters.begun += 1
         facts = Facts()
         facts.endpoint = self
         facts.id = self.ids.next() if self.named else b""

@@ -17,9 +17,11 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from .admin import Admin
 from .config import Address, Config
 from .errors import ConfigError, ProxyError
 from .listener import Listener, bind
+from .meter import Tree
 from .service import Service, log
 from .sink import LogSink
 from .tls import certificate_warnings, server_context
@@ -129,6 +131,13 @@ async def _serve(config: Config, companion: Companion | None) -> int:
             listeners = _listen(service, config, context)
         except OSError as error:
             return _cannot_start(str(error))
+        if config.admin is not None:
+            try:
+                await _start_admin(config.admin, service, stack)
+            except OSError as error:
+                for listener in listeners:
+                    listener.close()
+                return _cannot_start(f"--admin: {error.strerror or error}")
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
@@ -141,6 +150,27 @@ async def _serve(config: Config, companion: Companion | None) -> int:
         await stop.wait()
         await _drain(service, listeners, stop)
     return 0
+
+
+async def _start_admin(
+    address: Address, service: Service, stack: contextlib.AsyncExitStack
+) -> None:
+    """The admin's own listener, till the very end. Raises `OSError`."""
+
+    async def alone() -> Tree:
+        return {"workers": [service.snapshot()], "retired": {}}
+
+    admin = Admin(address, alone)
+    await admin.start()
+    stack.push_async_callback(admin.close)
+    where = f"unix:{address.path}" if address.path else f"http://{address.host or ''}:{admin.port}"
+    print(f"admin on {where}", file=sys.stderr)
+    if admin.exposed():
+        log.warning(
+            "--admin %s can be reached from other machines, and asks nobody for a password: mind"
+            " who is in that network, or type --admin 127.0.0.1:%d",
+            where, admin.port,
+        )  # fmt: skip
 
 
 def _descriptors() -> int:

@@ -24,6 +24,8 @@ FLOORS = [
         "balancer",
         "pool",
         "meter",
+        "history",
+        "screen",
         "trace",
         "record",
         "pages",
@@ -32,7 +34,7 @@ FLOORS = [
     ["flow", "sink", "tls", "trust", "upstream", "notes", "service", "tunnel"],
     ["exchange"],
     ["responder", "front_h1", "writer_h2", "stream_transport", "stream_h2", "front_h2"],
-    ["arrival", "listener", "worker", "demo_page", "demo"],
+    ["arrival", "listener", "exposition", "admin", "worker", "demo_page", "demo", "top"],
     ["cli", "__main__"],
 ]
 # Within a floor too the order is total: a module may import those that stand before it.
