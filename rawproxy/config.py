@@ -16,6 +16,7 @@ returned is valid; whatever is wrong was raised as a `ConfigError` that names th
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import math
 from collections.abc import Iterator
@@ -275,15 +276,13 @@ def check(config: Config) -> Config:
 
 def option_of(key: Key) -> str:
     """What a message calls `key`: the option, behind its table where it is no option's own."""
-    option = f"--{key[-1]}"
-    if key[0] == "group" and key[1] != DEFAULT:
-        return f"[group.{key[1]}] {key[-1]}"
-    return option
+    name = key[-1] if isinstance(key[-1], str) else key[-2]
+    return f"[group.{key[1]}] {name}" if key[0] == "group" and key[1] != DEFAULT else f"--{name}"
 
 
 def problems(config: Config) -> Iterator[tuple[Key, str]]:
     """What one option cannot know of another: where it is, and what comes behind its name."""
-    if not any(group.upstreams for group in config.groups):
+    if not any(group.upstreams or group.name != DEFAULT for group in config.groups):
         yield ("upstream",), " is missing: type --upstream host:9443, say"
     if config.https and not (config.certificates() or config.self_signed):
         yield (
@@ -321,6 +320,8 @@ def _overlap(one: Address, other: Address) -> bool:
 
 def _group_problems(group: Group) -> Iterator[tuple[Key, str]]:
     here: Key = ("group", group.name)
+    if not group.upstreams and group.name != DEFAULT:
+        yield (*here, "upstream"), " is missing: type upstream = 'host:9443', say"
     if group.pins and group.verify != "auto":
         text = " is a verification of its own: leave --upstream-verify out"
         yield (*here, "upstream-pin"), text
@@ -351,10 +352,34 @@ def _group_problems(group: Group) -> Iterator[tuple[Key, str]]:
 
 def _site_problems(config: Config) -> Iterator[tuple[Key, str]]:
     known = {group.name for group in config.groups}
+    places = (*config.http, *config.https)
+    seen: dict[tuple[str, tuple[Address, ...]], int] = {}
     for number, site in enumerate(config.sites):
+        here: Key = ("site", number)
         if site.client_verify != "off" and site.client_ca is None:
-            yield ("site", number, "client-verify"), " needs --client-ca FILE"
-        for index, route in enumerate(site.routes):
-            if route.group is not None and route.group not in known:
-                text = f" {route.group}: there is no [group.{route.group}]"
-                yield ("site", number, "route", index, "group"), text
+            yield (*here, "client-verify"), " needs --client-ca FILE"
+        for name in site.names or ("",):
+            if seen.setdefault((name, site.listeners), number) != number:
+                shown = f" {name}" if name else ""
+                why = "another site has it too" if name else "missing, and in another site too"
+                yield (*here, "server-name"), f"{shown}: {why}; each site needs names of its own"
+        for at, address in enumerate(site.listeners):
+            if address not in places:
+                yield (*here, "listen", at), ": that stands neither under http nor under https"
+        yield from _route_problems(here, site, known)
+
+
+def _route_problems(here: Key, site: Site, known: set[str]) -> Iterator[tuple[Key, str]]:
+    seen: set[tuple[str, bool]] = set()
+    for index, route in enumerate(site.routes):
+        place: Key = (*here, "route", index)
+        if route.group is not None and route.group not in known:
+            if route.group == DEFAULT:
+                yield (*place, "group"), " is missing: type the name of a [group.NAME]"
+            else:
+                near = difflib.get_close_matches(route.group, known, 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                yield (*place, "group"), f" {route.group}: there is no such group{hint}"
+        if (route.path, route.exact) in seen:
+            yield (*place, "path"), f" {route.path}: another route of this site has it too"
+        seen.add((route.path, route.exact))

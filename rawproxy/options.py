@@ -12,7 +12,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from .config import Address, Deadlines, Limits, Network, Upstream
 from .errors import ConfigError
@@ -129,9 +129,9 @@ def timeout_names() -> list[str]:
     return [f.name.replace("_", "-") for f in fields(Deadlines)]
 
 
-def parse_limits(texts: Iterable[str], **others: int) -> Limits:
+def parse_limits(texts: Iterable[str], base: Limits | None = None) -> Limits:
     """Every `--limit NAME=N`, the last of a name counts. Raises `ConfigError`."""
-    found = dict(others)
+    found: dict[str, int] = {}
     for text in texts:
         name, value = _named("--limit", text, limit_names())
         match = _SIZE(value.lower())
@@ -141,10 +141,10 @@ def parse_limits(texts: Iterable[str], **others: int) -> Limits:
                 f"--limit {text}: type {name}=N, {least} or more; k, m and g are known"
             )
         found[name.replace("-", "_")] = int(match[1]) * _UNITS[match[2]]
-    return Limits(**found)
+    return replace(base or Limits(), **found)
 
 
-def parse_timeouts(texts: Iterable[str]) -> Deadlines:
+def parse_timeouts(texts: Iterable[str], base: Deadlines | None = None) -> Deadlines:
     """Every `--timeout NAME=SECONDS`, the last of a name counts. Raises `ConfigError`."""
     found: dict[str, float] = {}
     for text in texts:
@@ -156,7 +156,7 @@ def parse_timeouts(texts: Iterable[str]) -> Deadlines:
         if not 0 < seconds < math.inf:  # false for nan too
             raise ConfigError(f"--timeout {text}: type {name}=SECONDS, more than 0")
         found[name.replace("-", "_")] = seconds
-    return Deadlines(**found)
+    return replace(base or Deadlines(), **found)
 
 
 def _named(option: str, text: str, names: list[str]) -> tuple[str, str]:
@@ -166,6 +166,86 @@ def _named(option: str, text: str, names: list[str]) -> tuple[str, str]:
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(f"{option} {text}: {hint}known are {', '.join(names)}")
     return name, value
+
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_FIELD_VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?").fullmatch
+# What frames a message or belongs to one connection is ours to write (RFC 9110 7.6.1).
+_OURS = frozenset(
+    "connection content-length expect keep-alive proxy-connection te trailer transfer-encoding"
+    " upgrade".split()
+)
+_PLACEHOLDERS = ("$host", "$path", "$query", "$request_uri")
+_SEGMENT = r"[A-Za-z0-9._~!$&'()*+,=:@-]"  # RFC 3986 3.3, less what could be read in two ways
+_PATH = re.compile(rf"/(?:{_SEGMENT}+/)*{_SEGMENT}*").fullmatch
+_STATUS = re.compile(r"([1-5][0-9][0-9])(?:-([1-5][0-9][0-9]))?").fullmatch
+
+
+def parse_header(option: str, name: str, value: str = "") -> tuple[str, str]:
+    """A field to set, add or remove. Raises `ConfigError`.
+
+    Invariant: neither can end the line it is put into, or frame the message anew.
+    """
+    if not _TOKEN(name):
+        raise ConfigError(f"{option}: {name!r} is not the name of a header field")
+    if name.lower() in _OURS:
+        raise ConfigError(f"{option}: {name} is written by rawproxy itself; leave it out")
+    if not _FIELD_VALUE(value):
+        raise ConfigError(f"{option} {value!r}: type printable ASCII, no blanks around it")
+    return name, value
+
+
+def parse_path(text: str) -> str:
+    """The `path` of a route, in the one form that a request is compared by."""
+    segments = text.split("/")
+    if not _PATH(text) or "." in segments or ".." in segments:
+        raise ConfigError(
+            f"--path {text}: type a plain path, as /app; without %, ?, #, // and dots as segments"
+        )
+    return text
+
+
+def parse_redirect(text: str) -> str:
+    """The `redirect` of a route: an URL or path in ASCII, with placeholders."""
+    if not re.fullmatch(r"(?:https?://[^/?#]+|/)[!-~]*", text) or not re.fullmatch("[!-~]+", text):
+        raise ConfigError(f"--redirect {text}: type https://host/path, or /path")
+    for name in re.findall(r"\$\w*", text):
+        if name not in _PLACEHOLDERS:
+            near = difflib.get_close_matches(name, _PLACEHOLDERS, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            known = ", ".join(_PLACEHOLDERS)
+            raise ConfigError(f"--redirect {text}: {name} is not known; {hint}known are {known}")
+    return text
+
+
+def parse_status(text: str) -> tuple[int, int]:
+    """One `status` that is healthy, or a range of them."""
+    match = _STATUS(text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if first > last:
+        raise ConfigError(f"--status {text}: type a status, as 200, or a range, as 200-399")
+    return first, last
+
+
+def parse_target(text: str) -> str:
+    """The `path` of a health check: what stands in a request line."""
+    if not re.fullmatch(r"/[!-\"$-~]*", text):
+        raise ConfigError(f"--path {text}: type a path, as /-/health/ready/, in ASCII")
+    return text
+
+
+def parse_host(text: str) -> str:
+    """The `host` of a health check: a name or an address, with a port perhaps."""
+    if not _host_port(f"--host {text}", text)[0]:
+        raise ConfigError(f"--host {text}: type a host name, and :port where it has one")
+    return text
+
+
+def parse_group(text: str) -> str:
+    """The NAME of a `[group.NAME]`, as it stands in logs and metrics."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ConfigError("--group: type letters, digits, dots and dashes, 64 at most")
+    return text
 
 
 def parse_file(option: str, text: str, words: str = "") -> str:

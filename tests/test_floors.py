@@ -9,7 +9,7 @@ import rawproxy
 
 PACKAGE = pathlib.Path(rawproxy.__file__).parent
 FLOORS = [
-    ["errors", "config", "options"],
+    ["errors", "config", "options", "positions"],
     [
         "target",
         "head",
@@ -35,7 +35,7 @@ FLOORS = [
     ["exchange"],
     ["responder", "front_h1", "writer_h2", "stream_transport", "stream_h2", "front_h2"],
     ["arrival", "listener", "exposition", "admin", "worker", "demo_page", "demo", "top"],
-    ["cli", "__main__"],
+    ["keys", "document", "settings", "assemble", "cli", "__main__"],
 ]
 # Within a floor too the order is total: a module may import those that stand before it.
 ORDER = [module for floor in FLOORS for module in floor]

@@ -140,9 +140,8 @@ def test_the_default_keepalive_follows_max_upstream():
     ("arguments", "words"),
     [
         (["--workers", "2"], "No such option"),
-        (["--config", "f"], "No such option"),
         (["import-nginx", "f"], "No such command"),
-        (["--tls", "intermediate"], "modern"),
+        (["--tls", "old"], "modern"),
         (["--log-format", "xml"], "combined"),
         (["--keepalive", "-1"], "--keepalive"),
         (["--keepalive-idle", "0"], "--keepalive-idle"),

@@ -128,6 +128,7 @@ def test_all_mistakes_are_said_at_once():
         "[group.app] cookie",
         "[group.app] keepalive 9",
         "--client-verify needs --client-ca FILE",
+        "--server-name",
         "--group ap",
     ]
 
@@ -156,3 +157,28 @@ def test_admin_is_a_listener_of_its_own(admin, public, refused):
             check(one)
     else:
         assert check(one) is one
+
+
+def test_sites_and_routes_must_differ():
+    here, there = Address(None, 80), Address(None, 81)
+    config = Config(
+        groups=(Group("a", (TLS,)), Group("b")),
+        sites=(
+            Site(("x.test",), listeners=(here,)),
+            Site(("x.test", "y.test"), routes=(Route("/", group="a"), Route("/", group="bb"))),
+            Site(("y.test",), routes=(Route("/", group="a"), Route("/", exact=True, group="a"))),
+            Site(listeners=(there,), routes=(Route(group="zzz"),)),
+        ),
+        http=(here,),
+    )
+    with pytest.raises(ConfigError) as caught:
+        check(config)
+    assert caught.value.messages == (
+        "[group.b] upstream is missing: type upstream = 'host:9443', say",
+        "--group is missing: type the name of a [group.NAME]",
+        "--group bb: there is no such group; did you mean b?",
+        "--path /: another route of this site has it too",
+        "--server-name y.test: another site has it too; each site needs names of its own",
+        "--listen: that stands neither under http nor under https",
+        "--group zzz: there is no such group",
+    )

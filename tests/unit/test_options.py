@@ -238,7 +238,7 @@ def test_hsts_is_printable_ascii(text):
 
 
 def test_limits_by_name():
-    limits = c.parse_limits(["head=8k", "body=1m", "body=2G", "per-client=0"], h2_streams=7)
+    limits = c.parse_limits(["head=8k", "body=1m", "body=2G", "per-client=0"], Limits(h2_streams=7))
     assert (limits.head, limits.body, limits.per_client) == (8192, 2 << 30, 0)
     assert (limits.h2_streams, limits.fields) == (7, Limits().fields)
     assert "h2-streams" not in c.limit_names() and "per-client" in c.limit_names()
@@ -273,3 +273,75 @@ def test_timeouts_by_name():
 def test_bad_timeouts(text):
     with pytest.raises(ConfigError, match=f"--timeout {text}: "):
         c.parse_timeouts([text])
+
+
+def test_headers():
+    assert c.parse_header("--set", "X-Name", "a b") == ("X-Name", "a b")
+    assert c.parse_header("--remove", "Host") == ("Host", "")
+    for name, value, hint in (
+        ("X A", "", "is not the name of a header field"),
+        ("", "", "is not the name"),
+        ("X\n", "", "is not the name"),
+        ("Transfer-Encoding", "chunked", "leave it out"),
+        ("X", "a\r\nB: c", "printable ASCII"),
+        ("X", " a", "no blanks around it"),
+        ("X", "\u00fc", "printable ASCII"),
+    ):
+        with pytest.raises(ConfigError, match=f"^--set.*{hint}"):
+            c.parse_header("--set", name, value)
+
+
+@given(st.text(alphabet="aX-: \t\r\n\0\u0131", max_size=6), st.text(max_size=6))
+def test_a_header_is_one_line(name, value):
+    with contextlib.suppress(ConfigError):
+        line = ": ".join(c.parse_header("--set", name, value))
+        assert line.isascii() and line.isprintable() and " " not in name
+
+
+def test_paths_of_routes():
+    for good in ("/", "/app", "/app/", "/outpost.goauthentik.io", "/a/b.c/~d", "/a=b"):
+        assert c.parse_path(good) == good
+    for bad in ("", "app", "//", "/a//b", "/./a", "/a/..", "/%61", "/a?b", "/a#b", "/a b", "/\u00fc",
+                "/a\n", "/a;b", "/a\\b"):  # fmt: skip
+        with pytest.raises(ConfigError, match=r"(?s)^--path .*: type a plain path"):
+            c.parse_path(bad)
+
+
+def test_redirects():
+    for good in ("https://$host$request_uri", "/login", "http://a.test/$path?x=$query", "/"):
+        assert c.parse_redirect(good) == good
+    for bad, hint in (
+        ("login", "type https://host/path"),
+        ("https://", "type https://host/path"),
+        ("javascript:x", "type https://host/path"),
+        ("/a b", "type https"),
+        ("/a\n", "type https"),
+        ("/\u00fc", "type https"),
+        ("/$hst", r"did you mean \$host\? known are"),
+        ("/$", "is not known; known are"),
+    ):
+        with pytest.raises(ConfigError, match=f"(?s)^--redirect .*{hint}"):
+            c.parse_redirect(bad)
+
+
+def test_health_checks():
+    assert c.parse_status("204") == (204, 204)
+    assert c.parse_status("200-399") == (200, 399)
+    for bad in ("", "20", "600", "300-200", "200-", "2xx"):
+        with pytest.raises(ConfigError, match=r"^--status"):
+            c.parse_status(bad)
+    assert c.parse_target("/-/health/ready/?a=b") == "/-/health/ready/?a=b"
+    for bad in ("", "health", "/a b", "/a\n", "/a#b"):
+        with pytest.raises(ConfigError, match=r"^--path"):
+            c.parse_target(bad)
+    assert c.parse_host("a.test:8080") == "a.test:8080"
+    for bad in ("", ":80", "a b"):
+        with pytest.raises(ConfigError, match=r"^--host"):
+            c.parse_host(bad)
+
+
+def test_names_of_groups():
+    assert c.parse_group("app-1.blue") == "app-1.blue"
+    for bad in ("", "a b", "\u00fc", "a" * 65):
+        with pytest.raises(ConfigError, match=r"^--group"):
+            c.parse_group(bad)
