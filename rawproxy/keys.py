@@ -37,7 +37,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         }),
         (("--upstream-verify",), {
             "metavar": "MODE", "default": "auto",
-            "help": "auto (the system's store, else pin the first seen), system, off, or a PEM file.",
+            "help": "auto (the system's, or the first seen is pinned), system, off, a PEM file.",
         }),
         (("--upstream-pin",), {
             "multiple": True, "metavar": "SHA256", "help": "Accept exactly this certificate.",
