@@ -16,6 +16,7 @@ FLOORS = [
         "body",
         "proxy_protocol",
         "rewrite",
+        "routing",
         "handshake",
         "frames",
         "hpack",

@@ -1,0 +1,148 @@
+r"""Which site, and which route of it: by Host, then by path.
+
+Sites: the exact name first, then the longest wildcard, then the site without names. Routes: an
+exact path first, then the longest path that the request's begins with, by whole segments: `/app`
+serves `/app` and `/app/x`, never `/apple`; `/app/` serves `/app/` and `/app/x` alone.
+
+Paths are compared as they came, byte by byte, case and all, without the query. Servers differ in
+what else they take for the same path (RFC 3986 6.2.2): `%61` for `a`, `//` for `/`, `%2F` or `\`
+for `/`, `a;x` for `a`. Where such a reading would lead to another route the request is refused
+(400), so that nobody gets past a route by spelling its path in another way; where all readings
+lead to the same route they are that route's own business, and go on as they came. Dot segments
+are for clients to remove (RFC 3986 5.2.4): what still has one is refused. A site that serves all
+paths alike looks at none of them.
+
+It never changes a path. Invariant: a request that is given a route would be given the same by any
+server that reads its path in one of these ways. Raises `ClientError` 400, 404 or 421.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Generic, NamedTuple, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from .errors import ClientError
+from .rewrite import split_host
+
+T = TypeVar("T")
+
+_ODD = re.compile(rb"[%;\\]|//|/\.").search
+_SLASHES = re.compile(rb"//+").sub
+_PARAMETER = re.compile(rb";[^/]*").sub
+_DOTS = re.compile(rb"[/\\]\.\.?(?:[/\\;]|\Z)").search
+_UNRESERVED = re.compile(rb"%(2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])").sub
+
+
+class Entry(NamedTuple, Generic[T]):
+    """One route of a site, and what it leads to."""
+
+    path: bytes
+    exact: bool
+    goal: T
+
+
+class Routes(Generic[T]):
+    """The routes of one site."""
+
+    __slots__ = ("_begins", "_exact", "_only", "_prefixes")
+
+    def __init__(self, entries: Sequence[Entry[T]]) -> None:
+        self._exact = {one.path: one.goal for one in entries if one.exact}
+        self._prefixes = {one.path: one.goal for one in entries if not one.exact}
+        longest = sorted(self._prefixes, key=len, reverse=True)
+        # One alternation, the longest first; a whole segment ends where the next begins.
+        ends = [b"" if path.endswith(b"/") else rb"(?=/|\Z)" for path in longest]
+        pattern = b"|".join(re.escape(path) + end for path, end in zip(longest, ends, strict=True))
+        self._begins = re.compile(pattern or rb"(?!)", re.DOTALL).match
+        # Where all paths lead to the same place none is looked at.
+        single = len(entries) == 1 and b"/" in self._prefixes
+        self._only: T | None = entries[0].goal if single else None
+
+    def find(self, target: bytes) -> T:
+        """What `target` (in origin form, or `*`) leads to."""
+        if self._only is not None:
+            return self._only
+        path = target.partition(b"?")[0]
+        if path == b"*":
+            path = b"/"  # OPTIONS * asks about the server (RFC 9110 9.3.7)
+        goal = self._match(path)
+        if _ODD(path):
+            self._agree(path, goal)
+        if goal is None:
+            raise ClientError("no route for this path", 404)
+        return goal
+
+    def _match(self, path: bytes) -> T | None:
+        goal = self._exact.get(path)
+        if goal is None:
+            match = self._begins(path)
+            if match is not None:
+                goal = self._prefixes[match[0]]
+        return goal
+
+    def _agree(self, path: bytes, goal: T | None) -> None:
+        """Every reading of an odd path has to lead to the same place."""
+        for reading in readings(path):
+            if _DOTS(reading):
+                raise ClientError("a dot segment in the path; leave it out (RFC 3986 5.2.4)")
+            if self._match(reading) is not goal:
+                raise ClientError("the path can be read in several ways, for several routes")
+
+
+def readings(path: bytes) -> Iterator[bytes]:
+    """What servers may take `path` for, as the docstring above lists it; some come twice."""
+    once = unquote_to_bytes(path)
+    decoded = dict.fromkeys((path, _UNRESERVED(_character, path), once, unquote_to_bytes(once)))
+    for plain in decoded:
+        for same in dict.fromkeys((plain, plain.replace(b"\\", b"/"))):
+            for bare in dict.fromkeys((same, _PARAMETER(b"", same))):
+                yield bare
+                yield _SLASHES(b"/", bare)
+
+
+def _character(match: re.Match[bytes]) -> bytes:
+    return bytes((int(match[1], 16),))
+
+
+class Sites(Generic[T]):
+    """Every site that one listener serves."""
+
+    __slots__ = ("_default", "_exact", "_first", "_wildcards")
+
+    def __init__(self, sites: Sequence[tuple[Sequence[str], Routes[T]]]) -> None:
+        self._exact: dict[bytes, Routes[T]] = {}
+        self._wildcards: list[tuple[bytes, Routes[T]]] = []
+        self._default: Routes[T] | None = None
+        self._first = sites[0][1]
+        for names, routes in sites:
+            for name in names:
+                if name.startswith("*."):
+                    self._wildcards.append((name[1:].encode(), routes))
+                else:
+                    self._exact[name.encode()] = routes
+            if not names:
+                self._default = routes
+        self._wildcards.sort(key=lambda pair: len(pair[0]), reverse=True)
+
+    def find(self, host: bytes, target: bytes) -> T:
+        """What a request leads to. `host` is empty only in HTTP/1.0: then the first site serves."""
+        routes = self._exact.get(host)
+        if routes is None:
+            routes = self._search(host)
+        return routes.find(target)
+
+    def _search(self, host: bytes) -> Routes[T]:
+        name = split_host(host)[0].lower().rstrip(b".")
+        routes = self._exact.get(name)
+        if routes is None:
+            for ending, served in self._wildcards:
+                if name.endswith(ending) and len(name) > len(ending) and not name.startswith(b"."):
+                    return served
+            routes = self._default
+            if routes is None and not host:
+                routes = self._first
+        if routes is None:
+            raise ClientError(f"no site is called {host.decode('latin-1')}", 421)
+        return routes
