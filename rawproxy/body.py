@@ -20,14 +20,12 @@ EXTENSIONS = 64 * 1024  # bytes of chunk extensions in one body: they carry noth
 SIZE_DIGITS = 15  # hex digits of a chunk size: under 2**60, so nobody's arithmetic overflows
 
 # chunk-size, then extensions, of which no byte may be a control character but TAB.
-_CHUNK_LINE = re.compile(
-    rb"([0-9A-Fa-f]{1,%d}+)((?:;[\t -~\x80-\xff]*+)?+)\r\n" % SIZE_DIGITS
-).match
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d}+)((?:;[\t -~\x80-\xff]*+)?)\r\n" % SIZE_DIGITS).match
 _CHUNK_LINE_SO_FAR = re.compile(
-    rb"[0-9A-Fa-f]{1,%d}+(?:;[\t -~\x80-\xff]*+)?+\r?" % SIZE_DIGITS
+    rb"[0-9A-Fa-f]{1,%d}+(?:;[\t -~\x80-\xff]*+)?\r?" % SIZE_DIGITS
 ).fullmatch
 _TRAILER = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+((?:[!-~\x80-\xff]++(?:[ \t]++[!-~\x80-\xff]++)*+)?+)"
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+((?:[!-~\x80-\xff]++(?:[ \t]++[!-~\x80-\xff]++)*)?)"
     rb"[ \t]*+\r\n"
 ).match
 

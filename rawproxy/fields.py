@@ -31,7 +31,7 @@ Field = tuple[int, bytes, bytes, bytes]  # kind, name, value, line
 
 # Lower case (8.2.1); the value as in HTTP/1: no control characters, no blanks around it.
 _LINE = re.compile(
-    rb"[!#$%&'*+.^_`|~0-9a-z-]++: (?:[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ]))?+\r\n"
+    rb"[!#$%&'*+.^_`|~0-9a-z-]++: (?:[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ]))?\r\n"
 ).fullmatch
 _CLEAN = re.compile(rb"[!-~\x80-\xff][ -~\x80-\xff]*+(?<! )").fullmatch
 _PATH = re.compile(rb"/[!-\"$-~]*").fullmatch

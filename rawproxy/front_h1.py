@@ -25,13 +25,14 @@ from .body import BodyError, ChunkedBody, LengthBody
 from .errors import ClientError
 from .exchange import Exchange
 from .flow import PIPELINED, Valve, unsent
-from .head import CHUNKED, RequestHead, ResponseHead, find_request
+from .head import CHUNKED, RequestHead, ResponseHead
 from .record import keep
 from .responder import Responder
 from .service import Service
 from .tunnel import Tunnel
 from .upstream import UpstreamConnection
 
+CR = 13  # a head never begins with it, nor with a line feed or anything below
 LEADING_BLANKS = 8  # bytes of empty lines before a request line that are forgiven (RFC 9112 2.2)
 
 
@@ -54,7 +55,7 @@ class ClientConnection(Responder, asyncio.Protocol):
 
     __slots__ = (
         "backlog", "blocked", "body", "buffer", "drained", "exchange", "known_head",
-        "known_opening", "known_raw", "parsing", "phase", "place", "received", "redirect",
+        "known_opening", "known_raw", "parse", "parsing", "phase", "place", "received", "redirect",
         "requests", "secure", "taken", "valve",
     )  # fmt: skip
 
@@ -69,6 +70,7 @@ class ClientConnection(Responder, asyncio.Protocol):
         self.redirect = redirect  # the https port to send clients to; 0: proxy here
         self.phase = HEAD
         self.buffer = b""
+        self.parse = service.parse
         self.parsing = False
         self.blocked = False  # the client does not read as fast as we write
         self.backlog = 0  # unsent bytes at the last look while closing
@@ -147,7 +149,7 @@ class ClientConnection(Responder, asyncio.Protocol):
         self.buffer = b""
         try:
             while data and self.phase is HEAD:
-                if data[0] in b"\r\n":
+                if data[0] <= CR:
                     data = self._skip_blanks(data)
                     if not data:
                         break
@@ -156,13 +158,11 @@ class ClientConnection(Responder, asyncio.Protocol):
                     data = b""
                     self._start(known, self.known_opening)
                     continue
-                stop = find_request(data, self.service.limits)
-                if not stop:
+                head = self.parse(data)
+                if head is None:
                     self._wait_for_head(data)
                     return
-                raw = data[:stop]
-                head = self.service.parse(raw)
-                data = data[stop:]
+                raw, data = data, data[head.size :]
                 if head.framing:
                     self._start_with_body(head, data)
                     return
@@ -281,7 +281,7 @@ class ClientConnection(Responder, asyncio.Protocol):
     def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
         """The upstream's own 101, and then nothing but bytes (RFC 9110 7.8)."""
         block = rewrite.response(head, self.hop._replace(hsts=None))
-        lines = (b"HTTP/1.1 101 %b\r\n" % head.reason, block, rewrite.upgrade_lines(head), b"\r\n")
+        lines = (head.line, block, rewrite.upgrade_lines(head), b"\r\n")
         self.transport.write(b"".join(lines))
         early, self.buffer = self.buffer, b""
         self.service.clients.discard(self)

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import h11
 
+from . import engine
 from .config import Limits
 from .errors import ClientError, ProxyError, UpstreamError
 from .target import is_host, origin_form
@@ -32,27 +33,79 @@ UNTIL_CLOSE = -2
 
 HTTP2 = 2  # stands where the minor version of HTTP/1 does
 
-# What a noted field is to us.
-HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE = 1, 2, 3, 4, 5
-EXPECT, HOP_BY_HOP, FORWARDED_FOR, FORWARDED_KEPT, FORWARDED_REST, TWIN = 6, 7, 8, 9, 10, 11
-HSTS, DATE = 8, 9  # responses only
+# What a noted field is to us. The first three stay as they are: nobody need know where they stand.
+HOST, CONTENT_LENGTH, DATE = 1, 2, 3
+CONNECTION, TRANSFER_ENCODING, UPGRADE, EXPECT, HOP_BY_HOP = 4, 5, 6, 7, 8
+FORWARDED_FOR, FORWARDED_KEPT, FORWARDED_REST, TWIN = 9, 10, 11, 12
+HSTS = 13  # responses only
 
 LENGTH_DIGITS = 18  # of a Content-Length: under 2**63, and no time is lost on longer ones
 
+H = TypeVar("H")
 _Noted = Callable[[bytes], Iterator[re.Match[bytes]]]
 Note = tuple[int, int, int]  # kind, and where the field's line starts and stops in the block
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-# One space, a value that neither begins nor ends with a blank. A line begins with the CRLF of the
-# one before: that is a quarter faster than lines that end in theirs.
-_FIELDS = rb"(?:\r\n" + _TOKEN + rb"++: (?:[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ]))?+)*+\r\n\r\n"
+# One space, a value that neither begins nor ends with a blank.
+_VALUE = rb": (?:[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ])|)"
+_LINE = _TOKEN + rb"++" + _VALUE
 _AFTER_TARGET = len(b" HTTP/1.1\r\n")
-_FAST_REQUEST = re.compile(
-    rb"(?!CONNECT )([A-Z]{1,20}+) (/[!-\"$-~]*+) HTTP/1\.1" + _FIELDS
-).fullmatch
-_FAST_RESPONSE = re.compile(
-    rb"HTTP/1\.1 ([1-9][0-9][0-9]) ([!-~\x80-\xff]*+(?: [!-~\x80-\xff]++)*+)" + _FIELDS
-).fullmatch
+_REQUEST_LINE = rb"(?!CONNECT )([A-Z]{1,20}+) (/[!-\"$-~]*+) HTTP/1\.1"
+_STATUS_LINE = rb"HTTP/1\.1 ([1-9][0-9][0-9]) ([!-~\x80-\xff]*+(?: [!-~\x80-\xff]++)*)"
+# Initials that no name has which means something here, then the names that do.
+_OTHER_REQUEST_INITIALS = rb"[!#$%&'*+.^_`|~0-9ABDGIJL-OQ-SVWYZabdgijl-oq-svwyz-]"
+_NOTED_REQUEST_NAMES = (
+    rb"[cC](?i:onnection|ontent-length)|[hH](?i:ost)|[tT](?i:ransfer-encoding|e)|[uU](?i:pgrade)"
+    rb"|[eE](?i:xpect)|[kK](?i:eep-alive)|[pP](?i:roxy-)[^:\r\n]*+|[fF](?i:orwarded)"
+    rb"|[xX][-_](?i:forwarded[-_][^:\r\n]*+|real[-_]ip)"
+)
+_OTHER_RESPONSE_INITIALS = rb"[!#$%&'*+.^_`|~0-9ABE-JL-OQRV-Zabe-jl-oqrv-z-]"
+_NOTED_RESPONSE_NAMES = (
+    rb"[cC](?i:onnection|ontent-length)|[tT](?i:ransfer-encoding|e)|[uU](?i:pgrade)|[dD](?i:ate)"
+    rb"|[kK](?i:eep-alive)|[pP](?i:roxy-)[^:\r\n]*+|[sS](?i:trict-transport-security)"
+)
+# The usual forms of the usual fields, each once: the group that may not be set yet, and the line.
+_Usual = tuple[tuple[int, bytes], ...]
+_USUAL_IN_REQUEST: _Usual = (
+    (3, rb"[Hh]ost: ([0-9A-Za-z._~-]{1,255}+(?::[0-9]{1,5}+)?)"),
+    (4, rb"([Cc]onnection: [Kk]eep-[Aa]live)"),
+    (5, rb"[Cc]ontent-[Ll]ength: ([0-9]{1,18}+)"),
+    (6, rb"([Tt]ransfer-[Ee]ncoding: chunked)"),
+)
+_USUAL_IN_RESPONSE: _Usual = (
+    (3, rb"[Cc]ontent-[Ll]ength: ([0-9]{1,18}+)"),
+    (4, rb"([Cc]onnection: (?:[Kk]eep-[Aa]live|[Cc]lose))"),
+    (5, rb"([Tt]ransfer-[Ee]ncoding: chunked)"),
+    (6, rb"([Dd]ate: )[!-~][\t -~]*+(?<![\t ])"),
+)
+
+
+def _recogniser(line: bytes, initials: bytes, noted: bytes, usual: _Usual) -> engine.Match:
+    """A whole head that is worth no second look.
+
+    A line begins with the CRLF of the one before: that is a quarter faster than lines that end in
+    theirs. What most lines are is tried first: those that mean nothing here, most of them told by
+    their first letter; then the usual fields; the rest is noted by the last group.
+
+    Invariant: there is at most one way to match a line, so a head that fails at its end fails in
+    time proportional to its length. Two ways would make that 2 to the number of lines.
+    """
+    end = rb"(?=\r\n)"
+    quick = initials + _TOKEN + rb"*+" + _VALUE
+    once = rb"|".join(rb"(?(%d)(?!))%b%b" % (group, form, end) for group, form in usual)
+    forms = rb"|".join(form.replace(b"(", b"(?:").replace(b"(?:?", b"(?") for _, form in usual)
+    other = rb"(?=(?:%b):)(?!(?:%b)%b)()%b" % (noted, forms, end, _LINE)
+    one = rb"%b|(?!%b|(?:%b):)%b|%b|%b" % (quick, initials, noted, _LINE, once, other)
+    return engine.compiled(rb"%b(?:\r\n(?:%b))%b\r\n\r\n" % (line, one, engine.MANY))
+
+
+_FAST_REQUEST = _recogniser(
+    _REQUEST_LINE, _OTHER_REQUEST_INITIALS, _NOTED_REQUEST_NAMES, _USUAL_IN_REQUEST
+)
+_FAST_RESPONSE = _recogniser(
+    _STATUS_LINE, _OTHER_RESPONSE_INITIALS, _NOTED_RESPONSE_NAMES, _USUAL_IN_RESPONSE
+)
+
 
 # One group, so that the engine tells most names apart by their first letters.
 _NOTED_IN_REQUEST = re.compile(
@@ -84,6 +137,15 @@ _PLAIN_OPTIONS = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b"transf
 _NOT_NOMINABLE = frozenset((b"host", b"content-length", b"connection", b"expect"))
 
 
+_made: Any = tuple.__new__  # a named tuple's own is a function of Python
+_CLOSE = len(b"connection: close")
+_NO_TRANSFER_CODING = (*range(100, 200), 204)
+
+
+def _position(note: Note) -> int:
+    return note[1]
+
+
 class RequestHead(NamedTuple):
     """A request head that may be forwarded. `target` is in origin form (or `*`)."""
 
@@ -98,6 +160,7 @@ class RequestHead(NamedTuple):
     expect: bool  # 100-continue
     host: bytes  # as it came; empty only in HTTP/1.0
     nominated: tuple[bytes, ...]  # lower-case names that Connection lists
+    size: int  # bytes of the head as it came; 0 in HTTP/2
 
     def value(self, name: bytes) -> bytes:
         """The first value of the field `name` (lower case), or empty."""
@@ -108,7 +171,7 @@ class ResponseHead(NamedTuple):
     """A response head that may be forwarded."""
 
     status: int
-    reason: bytes
+    line: bytes  # the status line to send on
     minor: int
     block: bytes
     notes: list[Note]
@@ -117,6 +180,7 @@ class ResponseHead(NamedTuple):
     upgrade: bytes  # lower-case token of a 101
     dated: bool
     nominated: tuple[bytes, ...]
+    size: int  # bytes of the head as it came
 
     def value(self, name: bytes) -> bytes:
         """The first value of the field `name` (lower case), or empty."""
@@ -150,8 +214,8 @@ def find_request(data: bytes, limits: Limits) -> int:
         line = data.find(b"\r\n", 0, limits.start_line + 2)
         if line < 0:
             raise ClientError(f"the request line is over {limits.start_line} bytes", 414)
-        if size > limits.head:
-            raise ClientError(f"the request head is over {limits.head} bytes", 431)
+    if size > limits.head:
+        raise ClientError(f"the request head is over {limits.head} bytes", 431)
     return stop
 
 
@@ -174,29 +238,116 @@ def find_response(data: bytes, limits: Limits) -> int:
     return 0
 
 
-def parse_request(raw: bytes) -> RequestHead:
-    """Fast lane, then the reference lane for what it declines. `raw` ends in its blank line.
+Parser = Callable[[bytes], H | None]  # the head at the beginning; None while it is not whole
 
-    Raises `ClientError` with the status to answer.
-    """
+
+def request_parser(name: str, limits: Limits) -> Parser[RequestHead]:
+    """How requests are read with `--parser` `name`. The parser raises `ClientError`."""
+    fast = name != "h11"
+    most, longest = limits.head, limits.start_line
+    # Bytes of a head that cannot have too many fields.
+    few = min(limits.fields * len(b"a: \r\n"), most)
+
+    def parse(data: bytes) -> RequestHead | None:
+        if fast:
+            match = _FAST_REQUEST(data)
+            if match is not None and match.end(2) < longest:
+                size = match.end()
+                if size < few or (size <= most and data.count(b"\n", 0, size) - 2 <= limits.fields):
+                    head = recognised_request(data, match)
+                    if head is not None:
+                        return head
+        stop = find_request(data, limits)
+        return reference_request(data[:stop]) if stop else None
+
+    return parse
+
+
+def response_parser(name: str, limits: Limits) -> Parser[ResponseHead]:
+    """How responses are read with `--parser` `name`. The parser raises `UpstreamError`."""
+    fast = name != "h11"
+
+    def parse(data: bytes) -> ResponseHead | None:
+        if fast:
+            match = _FAST_RESPONSE(data)
+            if match is not None and match.end() <= limits.response_head:
+                head = recognised_response(data, match)
+                if head is not None:
+                    return head
+        stop = find_response(data, limits)
+        return reference_response(data[:stop]) if stop else None
+
+    return parse
+
+
+def parse_request(raw: bytes) -> RequestHead:
+    """A whole head by either lane, whatever its size. Raises `ClientError`."""
     match = _FAST_REQUEST(raw)
-    if match is not None:
-        method, target = match.groups()
-        head = request_facts(method, target, 1, raw[match.end(2) + _AFTER_TARGET : -2])
-        if head is not None:
-            return head
-    return reference_request(raw)
+    head = recognised_request(raw, match) if match is not None else None
+    return reference_request(raw) if head is None else head
 
 
 def parse_response(raw: bytes) -> ResponseHead:
-    """Fast lane, then the reference lane. Raises `UpstreamError`."""
+    """A whole head by either lane, whatever its size. Raises `UpstreamError`."""
     match = _FAST_RESPONSE(raw)
-    if match is not None:
-        status, reason = match.groups()
-        head = _response_facts(int(status), reason, 1, raw[match.end(2) + 2 : -2])
-        if head is not None:
-            return head
-    return reference_response(raw)
+    head = recognised_response(raw, match) if match is not None else None
+    return reference_response(raw) if head is None else head
+
+
+def recognised_request(data: bytes, match: engine.Found) -> RequestHead | None:
+    """The head that the recogniser found. None where only the reference lane may judge."""
+    method, target, host, keep, length, chunked, other = match.groups()
+    begin = match.end(2) + _AFTER_TARGET
+    size = match.end()
+    block = data[begin : size - 2]
+    if other is not None or host is None or (chunked is not None and length is not None):
+        return request_facts(method, target, 1, block, size)
+    notes = []
+    if keep is not None:
+        start, stop = match.span(4)
+        notes.append((CONNECTION, start - begin, stop - begin + 2))
+    framing = 0 if length is None else int(length)
+    if chunked is not None:
+        framing = CHUNKED
+        start, stop = match.span(6)
+        notes.append((TRANSFER_ENCODING, start - begin, stop - begin + 2))
+        notes.sort(key=_position)
+    head: RequestHead = _made(
+        RequestHead,
+        (method, target, 1, block, notes, framing, False, b"", False, host, (), size),
+    )
+    return head
+
+
+def recognised_response(data: bytes, match: engine.Found) -> ResponseHead | None:
+    """The head that the recogniser found. None where only the reference lane may judge."""
+    code, _reason, length, connection, chunked, date, other = match.groups()
+    begin = match.end(2) + 2
+    size = match.end()
+    block = data[begin : size - 2]
+    line = data[:begin]
+    status = int(code)
+    if other is not None or (
+        chunked is not None and (length is not None or status in _NO_TRANSFER_CODING)
+    ):
+        return _response_facts(status, line, 1, block, size)
+    notes = []
+    close = False
+    if connection is not None:
+        start, stop = match.span(4)
+        notes.append((CONNECTION, start - begin, stop - begin + 2))
+        close = len(connection) == _CLOSE
+    framing = UNTIL_CLOSE if length is None else int(length)
+    if chunked is not None:
+        framing = CHUNKED
+        start, stop = match.span(5)
+        notes.append((TRANSFER_ENCODING, start - begin, stop - begin + 2))
+        notes.sort(key=_position)
+    head: ResponseHead = _made(
+        ResponseHead,
+        (status, line, 1, block, notes, framing, close, b"", date is not None, (), size),
+    )
+    return head
 
 
 def reference_request(raw: bytes) -> RequestHead:
@@ -218,7 +369,7 @@ def reference_request(raw: bytes) -> RequestHead:
     assert isinstance(event, h11.Request), event
     target, host = origin_form(event.method, event.target)
     block = b"".join([b"%b: %b\r\n" % pair for pair in event.headers.raw_items()])
-    head = request_facts(event.method, target, int(event.http_version[2:]), block)
+    head = request_facts(event.method, target, int(event.http_version[2:]), block, len(raw))
     if head is None:
         raise ClientError("a field that frames the message is not in its plain form")
     return head if host is None else _with_host(head, host)
@@ -243,19 +394,11 @@ def reference_response(raw: bytes) -> ResponseHead:
         raise UpstreamError(f"the response is HTTP/{event.http_version.decode()}")
     block = b"".join([b"%b: %b\r\n" % pair for pair in event.headers.raw_items()])
     minor = int(event.http_version[2:])
-    head = _response_facts(event.status_code, bytes(event.reason), minor, block)
+    line = b"HTTP/1.1 %d %b\r\n" % (event.status_code, event.reason)
+    head = _response_facts(event.status_code, line, minor, block, len(raw))
     if head is None:
         raise UpstreamError("a field that frames the response is not in its plain form")
     return head
-
-
-def parsers(
-    name: str,
-) -> tuple[Callable[[bytes], RequestHead], Callable[[bytes], ResponseHead]]:
-    """The two parsing functions for `--parser auto` or `--parser h11`."""
-    if name == "h11":
-        return reference_request, reference_response
-    return parse_request, parse_response
 
 
 def response_framing(head: ResponseHead, method: bytes) -> int:
@@ -279,13 +422,14 @@ def _note(block: bytes, noted: _Noted) -> tuple[list[Note], dict[int, bytes]] | 
         kind = _KIND.get(name) or _kind(name)
         start, after = match.span()
         stop = find(b"\n", after)
-        # A position of `low` is one more than that of the block, so the "\n" in front of a field
-        # has the number of the field's first byte in the block.
-        notes.append((kind, start, stop))
+        if kind > DATE:
+            # A position of `low` is one more than that of the block, so the "\n" in front of a
+            # field has the number of the field's first byte in the block.
+            notes.append((kind, start, stop))
         if kind <= EXPECT:
             value = block[after : stop - 2]
             if kind in values:
-                if kind != CONNECTION and kind != UPGRADE:
+                if kind in (HOST, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT):
                     return None
                 value = values[kind] + b"," + value
             values[kind] = value
@@ -319,7 +463,9 @@ def _framing(values: dict[int, bytes], minor: int, failure: type[ProxyError]) ->
     return int(length) if length.isdigit() and len(length) <= LENGTH_DIGITS else None
 
 
-def request_facts(method: bytes, target: bytes, minor: int, block: bytes) -> RequestHead | None:
+def request_facts(
+    method: bytes, target: bytes, minor: int, block: bytes, size: int = 0
+) -> RequestHead | None:
     """The policy: what is stricter than h11. None where only the reference lane may judge."""
     noted = _note(block, _NOTED_IN_REQUEST)
     if noted is None:
@@ -362,10 +508,13 @@ def request_facts(method: bytes, target: bytes, minor: int, block: bytes) -> Req
         expect is not None and minor > 0,
         host,
         nominated,
+        size,
     )
 
 
-def _response_facts(status: int, reason: bytes, minor: int, block: bytes) -> ResponseHead | None:
+def _response_facts(
+    status: int, line: bytes, minor: int, block: bytes, size: int
+) -> ResponseHead | None:
     """The policy for responses. None where only the reference lane may judge."""
     noted = _note(block, _NOTED_IN_RESPONSE)
     if noted is None:
@@ -382,12 +531,9 @@ def _response_facts(status: int, reason: bytes, minor: int, block: bytes) -> Res
     if options is not None:
         close, nominated, _ = _options(options, minor)
     upgrade = values.get(UPGRADE, b"").lower()
-    dated = False
-    for note in notes:
-        if note[0] == DATE:
-            dated = True
+    dated = DATE in values
     return ResponseHead(
-        status, reason, minor, block, notes, framing, close, upgrade, dated, nominated
+        status, line, minor, block, notes, framing, close, upgrade, dated, nominated, size
     )
 
 
@@ -407,10 +553,10 @@ def _upgrade(method: bytes, minor: int, framing: int, upgrades: bytes) -> bytes:
 
 def _with_host(head: RequestHead, host: bytes) -> RequestHead:
     """The head with its Host replaced by the authority of its target (RFC 9112 3.2.2)."""
-    block = head.block
-    places = [(start, stop) for kind, start, stop in head.notes if kind == HOST]
-    start, stop = places[0] if places else (0, 0)
-    block = block[:start] + b"Host: " + host + b"\r\n" + block[stop:]
-    moved = request_facts(head.method, head.target, head.minor, block)
+    low = b"\n" + head.block.lower()
+    start = max(low.find(b"\nhost:"), 0)
+    stop = low.find(b"\n", start + 1) if head.host else start
+    block = head.block[:start] + b"Host: " + host + b"\r\n" + head.block[stop:]
+    moved = request_facts(head.method, head.target, head.minor, block, head.size)
     assert moved is not None
     return moved

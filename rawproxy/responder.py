@@ -46,17 +46,14 @@ class Responder:
         """A 1xx: for HTTP/1.1 clients only (RFC 9110 15.2)."""
         if self.head is not None and self.head.minor:
             block = rewrite.response(head, self.hop._replace(hsts=None))
-            self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, block))
+            self.transport.write(b"%b%b\r\n" % (head.line, block))
 
     def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
         """The head of the final response, and what there is of its body, in one write."""
         request = self.head
         assert request is not None
         self.status = head.status
-        parts = [
-            b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason),
-            rewrite.response(head, self.hop),
-        ]
+        parts = [head.line, rewrite.response(head, self.hop)]
         if not head.dated:
             parts.append(self.service.date_line)
         self.chunked = False

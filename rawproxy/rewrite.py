@@ -18,22 +18,17 @@ from typing import NamedTuple
 from .config import Network
 from .head import (
     CHUNKED,
-    CONNECTION,
-    CONTENT_LENGTH,
     EXPECT,
     FORWARDED_FOR,
     FORWARDED_KEPT,
     FORWARDED_REST,
-    HOST,
     HSTS,
-    TRANSFER_ENCODING,
     RequestHead,
     ResponseHead,
 )
 from .proxy_protocol import Route
 
 CRLF = b"\r\n"
-_KEPT = (HOST, CONTENT_LENGTH)
 _CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 _UPGRADE_LINES = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 # RFC 9110 7.6.3: the version as received; by `RequestHead.minor`.
@@ -88,11 +83,11 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
     `authority` becomes the Host of an HTTP/1.0 request that brought none.
     """
     block = head.block
-    kept: list[bytes] = []
+    kept = [head.method, b" ", head.target, b" HTTP/1.1\r\n"]
     at = 0
     told = False  # did the peer say something about forwarding that may have to stay?
     for kind, start, stop in head.notes:
-        if kind in _KEPT or (kind == EXPECT and head.expect):
+        if kind == EXPECT and head.expect:
             continue
         if kind >= FORWARDED_FOR:
             told = True
@@ -101,9 +96,9 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
         if at < start:
             kept.append(block[at:start])
         at = stop
-    kept.append(block[at:])
+    kept.append(block[at:] if at else block)
     if head.nominated:
-        kept = [without(b"".join(kept), head.nominated)]
+        kept[4:] = [without(b"".join(kept[4:]), head.nominated)]
     if not head.host:
         kept.append(b"Host: " + authority + CRLF)
     if told and (hop.trusted or hop.append):
@@ -117,31 +112,30 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
         kept.append(_CHUNKED_LINE)
     elif head.upgrade:
         kept.append(_UPGRADE_LINES)
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, head.target, b"".join(kept))
+    kept.append(CRLF)
+    return b"".join(kept)
 
 
 def response(head: ResponseHead, hop: Hop) -> bytes:
     """The block of a response for the client, without framing or Connection fields of ours."""
     block = head.block
-    kept: list[bytes] = []
-    at = 0
     hsts = hop.hsts
-    for kind, start, stop in head.notes:
-        if kind == CONTENT_LENGTH:
-            # RFC 9110 8.6: none in a 1xx or 204.
-            if head.status >= 200 and head.status != 204:
+    if head.notes:
+        kept: list[bytes] = []
+        at = 0
+        for kind, start, stop in head.notes:
+            if kind == HSTS and hsts is None:
                 continue
-        elif kind != CONNECTION and (kind > HSTS or (kind == HSTS and hsts is None)):
-            continue
-        if at < start:
-            kept.append(block[at:start])
-        at = stop
-    kept.append(block[at:])
+            if at < start:
+                kept.append(block[at:start])
+            at = stop
+        kept.append(block[at:])
+        block = b"".join(kept)
     if head.nominated:
-        kept = [without(b"".join(kept), head.nominated)]
-    if hsts:
-        kept.append(hsts)
-    return b"".join(kept)
+        block = without(block, head.nominated)
+    if head.status < 200 or head.status == 204:
+        block = without(block, (b"content-length",))  # RFC 9110 8.6
+    return block + hsts if hsts else block
 
 
 def upgrade_lines(head: ResponseHead) -> bytes:
@@ -254,6 +248,3 @@ def _chain(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
             CRLF,
         )
     )
-
-
-assert TRANSFER_ENCODING < FORWARDED_FOR

@@ -22,7 +22,7 @@ from .admission import Admission, Place
 from .balancer import round_robin
 from .config import Config
 from .errors import ProxyError, Source
-from .head import RequestHead, parsers
+from .head import RequestHead, request_parser
 from .meter import Tree, add
 from .notes import Notes, resident
 from .upstream import Endpoint
@@ -49,7 +49,7 @@ class Service:
         self.every = every
         self.limits = config.limits
         self.deadlines = config.deadlines
-        self.parse = parsers(config.parser)[0]
+        self.parse = request_parser(config.parser, config.limits)
         group = config.groups[0]
         self.endpoints = [Endpoint(config, group, one, self.warn) for one in group.upstreams]
         self.announces = any(group.send_proxy for group in config.groups)

@@ -32,10 +32,10 @@ from .errors import DialError, ProxyError, StaleError, UpstreamError
 from .flow import WRITER_FULL, Valve
 from .head import (
     CHUNKED,
+    Parser,
     ResponseHead,
-    find_response,
-    parsers,
     response_framing,
+    response_parser,
 )
 from .meter import Tally
 from .pool import Pool
@@ -77,7 +77,7 @@ class UpstreamConnection(asyncio.Protocol):
         # of the connection
         self.endpoint = endpoint
         self.limits: Limits = endpoint.limits
-        self.parse: Callable[[bytes], ResponseHead] = endpoint.parse
+        self.parse: Parser[ResponseHead] = endpoint.parse
         self.idle_since = 0.0
         self.served = 0  # responses read to their end
         self.lost = False
@@ -156,14 +156,13 @@ class UpstreamConnection(asyncio.Protocol):
             if known is not None and data.startswith(self.known_raw):
                 head, stop = known, len(self.known_raw)
             else:
-                stop = find_response(data, self.limits)
-                if not stop:
+                found = self.parse(data)
+                if found is None:
                     self.buffer = data
                     return
-                raw = data[:stop]
-                head = self.parse(raw)
+                head, stop = found, found.size
                 if head.status >= 200:
-                    self.known_raw, self.known_head = raw, head
+                    self.known_raw, self.known_head = data[:stop], head
             self.buffer = b""
             if head.status >= 200:
                 break
@@ -272,7 +271,7 @@ class Endpoint:
     ) -> None:
         self.upstream = upstream
         self.limits = config.limits
-        self.parse = parsers(config.parser)[1]
+        self.parse = response_parser(config.parser, config.limits)
         self.deadline = config.deadlines.connect
         self.warn = warn
         self.pool: Pool[UpstreamConnection, Any] = Pool(

@@ -11,6 +11,7 @@ PACKAGE = pathlib.Path(rawproxy.__file__).parent
 FLOORS = [
     ["errors", "config", "options", "positions"],
     [
+        "engine",
         "target",
         "head",
         "body",

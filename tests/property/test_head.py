@@ -93,7 +93,7 @@ def test_an_accepted_block_reads_as_itself(raw):
     head = outcome(heads.parse_request, first_head(raw))
     if isinstance(head, heads.RequestHead):
         again = b"%b %b HTTP/1.%d\r\n%b\r\n" % (head.method, head.target, head.minor, head.block)
-        assert heads.parse_request(again) == head
+        assert heads.parse_request(again)._replace(size=head.size) == head
 
 
 @given(requests, st.data())

@@ -87,7 +87,7 @@ def test_http_1_reads_the_same_request(pairs):
         return
     raw = b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, head.target, head.block)
     again = reference_request(raw)
-    assert again._replace(minor=2) == head
+    assert again._replace(minor=2, size=0) == head
 
 
 def test_bodies():
