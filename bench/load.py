@@ -1,8 +1,9 @@
 """One measurement of one row: run the load, read the proxy's CPU time and memory around it.
 
 Each function of `MEASURES` takes a `Target` and returns a `Sample`; none starts or stops a proxy.
-Invariant: a sample's CPU time covers the whole load run, connection set-up included, for every
-peer alike; it is divided by the requests that were answered in it.
+Invariant: CPU time is divided by the requests that were answered while it was spent. Our own load
+clients say when they begin and stop counting, and the CPU time is that of this window; of wrk and
+h2load it is the whole run's, connection set-up included, for every peer alike.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-from bench import payloads
+from bench import client, payloads
 from bench.peers import Lab
-from bench.procs import BenchError, Proc, run, spawn
+from bench.procs import BenchError, Proc, cpu_of, run, spawn
 from bench.rows import Row
 
 SLACK = 30.0  # seconds beyond the planned ones before a load generator is given up
@@ -77,27 +78,37 @@ class Spent:
     wall: float
 
 
+@dataclass
+class Clocks:
+    """Readings at one moment, in seconds."""
+
+    proxy: float
+    load: float
+    wall: float
+
+
+def _read(target: Target, client_pid: int | None = None) -> Clocks:
+    """The load's side is the origins, the generators reaped so far, and the one that runs."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    load = children.ru_utime + children.ru_stime + (cpu_of(client_pid) if client_pid else 0.0)
+    load += sum(proc.cpu_seconds() for proc in target.origins)
+    proxy = target.proc.cpu_seconds() if target.proc else 0.0
+    return Clocks(proxy, load, time.perf_counter())
+
+
 def _around(target: Target, argv: list[str]) -> Spent:
-    """Run the load and read the clocks before and after."""
-    before, mine = _proxy_cpu(target), _load_cpu(target)
-    start = time.perf_counter()
-    out = run(argv, target.lab.load_cores, target.seconds + SLACK, target.lab.load_env)
-    wall = time.perf_counter() - start
+    """Run the load; read the clocks at the marks it prints, else before and after it."""
+    seen = {"": _read(target)}
+
+    def on_mark(mark: str, pid: int) -> None:
+        seen[mark] = _read(target, pid)
+
+    out = run(argv, target.lab.load_cores, target.seconds + SLACK, target.lab.load_env, on_mark)
     if target.proc:
         target.proc.check()
-    return Spent(out, _proxy_cpu(target) - before, _load_cpu(target) - mine, wall)
-
-
-def _proxy_cpu(target: Target) -> float:
-    return target.proc.cpu_seconds() if target.proc else 0.0
-
-
-def _load_cpu(target: Target) -> float:
-    """The load generators reaped so far, and the origins."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return sum((proc.cpu_seconds() for proc in target.origins), children.ru_utime) + (
-        children.ru_stime
-    )
+    first = seen.get("WARM", seen[""])
+    last = seen["END"] if "END" in seen else _read(target)
+    return Spent(out, last.proxy - first.proxy, last.load - first.load, last.wall - first.wall)
 
 
 def _result(out: str) -> dict[str, float]:
@@ -109,10 +120,10 @@ def _result(out: str) -> dict[str, float]:
 
 
 def _sample(target: Target, found: dict[str, float], spent: Spent) -> Sample:
-    """The common part: a rate over the generator's own clock, CPU over all it asked for."""
-    requests, total = found["requests"], found.get("total", found["requests"])
+    """The common part: a rate over the generator's own clock, CPU over the answers in it."""
+    requests = found["requests"]
     if not requests:
-        raise BenchError("no request was answered")
+        raise BenchError(f"no request was answered: {found.get('why', '')}")
     sample = Sample(
         rate=round(requests / found["micros"] * 1e6, 2),
         p50_ms=round(found.get("p50", 0) / 1000, 3),
@@ -122,14 +133,30 @@ def _sample(target: Target, found: dict[str, float], spent: Spent) -> Sample:
         load_busy=round(spent.load / spent.wall / len(target.lab.load_cores), 3),
     )
     if target.proc:
-        sample.cpu_us = round(spent.cpu / total * 1e6, 2)
+        sample.cpu_us = round(spent.cpu / requests * 1e6, 2)
         sample.busy = round(spent.cpu / spent.wall, 3)
         sample.peak_kib = target.proc.memory_kib("VmHWM")
     return sample
 
 
+def requests(target: Target) -> Sample:
+    """Small requests over HTTP/1.1, as many in flight as there are connections, all open before."""
+    row, lab = target.row, target.lab
+    argv = client.command(
+        lab.work,
+        target.port,
+        str(row.args["templates"]),
+        tls=row.tls,
+        connections=target.arg("connections"),
+        seconds=target.seconds,
+        warm=row.warm,
+    )
+    spent = _around(target, argv)
+    return _sample(target, _result(spent.out), spent)
+
+
 def wrk(target: Target) -> Sample:
-    """HTTP/1.1, one request in flight on each of the connections."""
+    """Bodies over HTTP/1.1, one request in flight on each of the connections."""
     url = f"{target.scheme}://127.0.0.1:{target.port}/"
     script = str(target.lab.work / f"{target.row.args['script']}.lua")
     argv = ["wrk", "-t1", f"-c{target.arg('connections')}", f"-d{max(1, int(target.seconds))}s"]
@@ -218,18 +245,26 @@ def latency(target: Target) -> Sample:
     if not target.peak:
         raise BenchError("the yardstick's peak is not known")
     rate = target.peak * target.arg("percent") / 100
-    connections = target.arg("connections")
-    argv = target.client("openloop", target.port, connections, f"{rate:.0f}", target.seconds)
+    argv = client.command(
+        target.lab.work,
+        target.port,
+        "mix",
+        tls=target.row.tls,
+        connections=target.arg("connections"),
+        seconds=target.seconds,
+        warm=target.row.warm,
+        rate=rate,
+    )
     spent = _around(target, argv)
     found = _result(spent.out)
     sample = _sample(target, found, spent)
     sample.rate = sample.p99_ms or 0.0
     sample.more = {
         "target_rate": round(rate),
+        "answered_rate": round(found["requests"] / found["micros"] * 1e6),
         "p90_ms": round(found["p90"] / 1000, 3),
         "p999_ms": round(found["p999"] / 1000, 3),
         "generator_late_p99_ms": round(found["late_p99"] / 1000, 3),
-        "answered_share": found["share"],
     }
     if found["lost"]:
         sample.note = f"{found['lost']:.0f} not answered in time: the rate is beyond it"
@@ -274,6 +309,7 @@ def _await_result(client: Proc, seconds: float) -> dict[str, float]:
 
 
 MEASURES: dict[str, Callable[[Target], Sample]] = {
+    "requests": requests,
     "wrk": wrk,
     "h2load": h2load,
     "websocket": websocket,

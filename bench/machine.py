@@ -7,10 +7,12 @@ import os
 import platform
 import re
 import ssl
+import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("rawproxy", "uvloop", "h11", "aiofastnet", "picows", "aiohttp", "h2", "jh2")
+PACKAGES = ("rawproxy", "uvloop", "h11", "aiofastnet", "picows", "aiohttp", "h2", "jh2", "pypcre")
 
 
 def facts() -> dict[str, object]:
@@ -22,8 +24,31 @@ def facts() -> dict[str, object]:
         "kernel": platform.release().split("-")[0],
         "system": _system(),
         "python": platform.python_version(),
+        "build": python_build(),
         "openssl": ssl.OPENSSL_VERSION,
         "packages": _packages(),
+    }
+
+
+def python_build() -> dict[str, object]:
+    """How the interpreter was compiled, as far as it says.
+
+    A distribution may take the flags of its two-stage build out of what sysconfig tells (Debian
+    does), so for `system` an absent flag is no statement: None.
+    """
+    flags = " ".join(
+        str(sysconfig.get_config_var(name) or "")
+        for name in ("CONFIG_ARGS", "PY_CFLAGS", "PY_CFLAGS_NODIST", "PY_LDFLAGS_NODIST")
+    )
+    system = Path(sys.base_prefix) == Path("/usr")
+    absent = None if system else False
+    levels = re.findall(r"(?<!\S)-O(?:[0-3sg]|fast)", flags)
+    return {
+        "origin": "the system's" if system else "not the system's",
+        "compiler": platform.python_compiler(),
+        "optimisation": levels[-1] if levels else "optimisation not stated",
+        "pgo": True if re.search(r"--enable-optimizations|-fprofile-use", flags) else absent,
+        "lto": True if re.search(r"--with-lto|-flto", flags) else absent,
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from pathlib import Path
 
 HOST = "sso.bench.test"  # what clients ask for; every peer must pass it on unchanged
@@ -96,8 +97,19 @@ def browser_heads(count: int = POOL) -> list[tuple[str, str]]:
     return heads
 
 
+def template(request: bytes, number: int = 0) -> bytes:
+    """One request as `client.c` reads it; `number` is where its eight digits stand, 0: nowhere."""
+    return struct.pack("<II", len(request), number) + request
+
+
+def mix_templates() -> bytes:
+    """The pool of the browser mix, with room for each request's number."""
+    heads = [(first.encode(), second.encode()) for first, second in browser_heads()]
+    return b"".join(template(first + b"0" * 8 + second, len(first)) for first, second in heads)
+
+
 def browser_request(number: int, heads: list[tuple[str, str]]) -> bytes:
-    """The `number`th request of the mix as bytes, for load clients written in Python."""
+    """The `number`th request of the mix as bytes, for users written in Python."""
     first, second = heads[number % len(heads)]
     return f"{first}{10_000_000 + number}{second}".encode()
 
@@ -137,8 +149,7 @@ def body(size: int) -> bytes:
     return (pattern * (size // len(pattern) + 1))[:size]
 
 
-# wrk calls `request()` for every request when a script defines it, else `wrk.format()` once.
-# `done()` reports as JSON; the times are microseconds.
+# wrk calls `wrk.format()` once. `done()` reports as JSON; the times are microseconds.
 LUA_DONE = """
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -150,31 +161,12 @@ done = function(summary, latency, requests)
     latency.max))
 end
 """
-LUA_MIX = """
-local first, second = {}, {}
-%s
-local number, count, size = 10000000, 0, %d
-request = function()
-  number = number + 1
-  count = count %% size + 1
-  return first[count] .. number .. second[count]
-end
-"""
 LUA_RAW = """
 local file = io.open(%s, "rb")
 local raw = file:read("*a")
 file:close()
 wrk.format = function() return raw end
 """
-
-
-def lua_mix() -> str:
-    """The wrk script of the browser mix."""
-    lines = [
-        f"first[{i}] = {json.dumps(first)}\nsecond[{i}] = {json.dumps(second)}"
-        for i, (first, second) in enumerate(browser_heads(), 1)
-    ]
-    return LUA_MIX % ("\n".join(lines), POOL) + LUA_DONE
 
 
 def lua_raw(file: Path) -> str:
@@ -188,11 +180,11 @@ def write_all(folder: Path) -> None:
     files.mkdir(parents=True, exist_ok=True)
     for name, size in FILES.items():
         (files / name).write_bytes(body(size))
-    (folder / "mix.lua").write_text(lua_mix())
+    (folder / "mix.templates").write_bytes(mix_templates())
     api = "".join(f"{name}: {value}\r\n" for name, value in API_HEAD.items())
-    raw = {"api": f"GET /small/api/v3/core/applications/ HTTP/1.1\r\n{api}\r\n".encode()}
-    raw |= {name: plain_request(f"/files/{name}").encode() for name in FILES}
-    raw["close"] = plain_request("/small/login", close=True).encode()
+    same = f"GET /same/api/v3/core/applications/ HTTP/1.1\r\n{api}\r\n".encode()
+    (folder / "api.templates").write_bytes(template(same))
+    raw = {name: plain_request(f"/files/{name}").encode() for name in FILES}
     raw["upload"] = upload_request("/upload", MIB1)
     raw["chunked"] = chunked_request("/chunked", KIB16)
     for name, data in raw.items():

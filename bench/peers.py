@@ -13,10 +13,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import payloads
+from bench import client, payloads
 from bench.procs import BenchError, Proc, free_ports, insecure_context, run, spawn, wait_for_port
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -35,6 +35,7 @@ class Setup:
     upstream: int  # port of the origin, which speaks TLS if `tls`
     tls: bool = False  # on both sides
     log: bool = False  # access log written to a file
+    eyes: bool = False  # that log in JSON, and metrics
     page: bool = False  # the authentik page's own settings: `keepalive 10`, nginx's defaults
 
 
@@ -70,7 +71,14 @@ def fill(name: str, values: dict[str, str], flags: dict[str, bool], target: Path
 
 
 def _config(
-    lab: Lab, setup: Setup, port: int, template: str, name: str, *, big: bool = False
+    lab: Lab,
+    setup: Setup,
+    port: int,
+    template: str,
+    name: str,
+    *,
+    big: bool = False,
+    workers: int = 1,
 ) -> Path:
     tls_bind = f"ssl crt {lab.work}/both.pem alpn h2,http/1.1 curves {GROUP}"
     values = {
@@ -87,20 +95,29 @@ def _config(
         "listen_flags": "ssl http2" if setup.tls else "",
         "bind_flags": tls_bind if setup.tls else "",
         "server_flags": "ssl verify none" if setup.tls else "",
-        "access_log": str(lab.work / "nginx.access.log") if setup.log else "off",
+        "access_log": "off",
+        "workers": str(workers),
+        "reuseport": "reuseport" if workers > 1 else "",
     }
-    flags = {"tls": setup.tls, "log": setup.log, "big": big}
+    if setup.log:
+        values["access_log"] = f"{lab.work}/nginx.access.log{' json' if setup.eyes else ''}"
+    flags = {"tls": setup.tls, "log": setup.log, "eyes": setup.eyes, "big": big}
     return fill(template, values, flags, lab.work / name)
 
 
-def _nginx(lab: Lab, setup: Setup, port: int, *, big: bool = False) -> list[str]:
+def _nginx(lab: Lab, setup: Setup, port: int, *, big: bool = False, workers: int = 1) -> list[str]:
     template = "nginx-page.conf" if setup.page else "nginx.conf"
-    config = _config(lab, setup, port, template, f"nginx-{port}.conf", big=big)
+    name = f"nginx-{port}.conf"
+    config = _config(lab, setup, port, template, name, big=big, workers=workers)
     return [_nginx_path(), "-c", str(config), "-p", str(lab.work), "-e", "stderr"]
 
 
 def _nginx_big(lab: Lab, setup: Setup, port: int) -> list[str]:
     return _nginx(lab, setup, port, big=True)
+
+
+def _nginx_two(lab: Lab, setup: Setup, port: int) -> list[str]:
+    return _nginx(lab, setup, port, workers=2)
 
 
 def _haproxy(lab: Lab, setup: Setup, port: int) -> list[str]:
@@ -125,7 +142,9 @@ def _rawproxy(lab: Lab, setup: Setup, port: int, *more: str) -> list[str]:
     if setup.tls:
         listen = ["--https", f"127.0.0.1:{port}", "--http", f"127.0.0.1:{free_ports(1)[0]}"]
         listen += ["--cert", str(lab.cert), "--key", str(lab.key), "--upstream-verify", "off"]
-    log = str(lab.work / "rawproxy.access.log") if setup.log else "off"
+    log = str(lab.work / f"rawproxy-{port}.access.log") if setup.log else "off"
+    if setup.eyes:
+        more = (*more, "--log-format", "json", "--admin", f"127.0.0.1:{free_ports(1)[0]}")
     keep = PAGE_KEEPALIVE if setup.page else KEEPALIVE
     argv = [
         sys.executable,
@@ -141,6 +160,24 @@ def _rawproxy(lab: Lab, setup: Setup, port: int, *more: str) -> list[str]:
 
 def _rawproxy_h11(lab: Lab, setup: Setup, port: int) -> list[str]:
     return _rawproxy(lab, setup, port, "--parser", "h11")
+
+
+def _rawproxy_two(lab: Lab, setup: Setup, port: int) -> list[str]:
+    return _rawproxy(lab, setup, port, "--workers", "2")
+
+
+# What the eyes cost, one by one: these take from the row's setup only what is named.
+def _rawproxy_bare(lab: Lab, setup: Setup, port: int) -> list[str]:
+    return _rawproxy(lab, replace(setup, log=False, eyes=False), port)
+
+
+def _rawproxy_log(lab: Lab, setup: Setup, port: int) -> list[str]:
+    return _rawproxy(lab, replace(setup, log=True, eyes=False), port)
+
+
+def _rawproxy_admin(lab: Lab, setup: Setup, port: int) -> list[str]:
+    admin = f"127.0.0.1:{free_ports(1)[0]}"
+    return _rawproxy(lab, replace(setup, log=False, eyes=False), port, "--admin", admin)
 
 
 def _aiohttp(lab: Lab, setup: Setup, port: int) -> list[str]:
@@ -220,11 +257,38 @@ def _module_version(name: str) -> list[str]:
     return [sys.executable, "-c", f"import {name}; print({name}.__version__)"]
 
 
+def _version_with(option: str) -> list[str]:
+    """Rawproxy's version where it knows `option`; else it fails and counts as not installed."""
+    code = (
+        "import subprocess, sys, rawproxy\n"
+        "told = subprocess.run([sys.executable, '-m', 'rawproxy', '--help'], capture_output=True)\n"
+        f"print(rawproxy.__version__) if b'{option}' in told.stdout else sys.exit(1)"
+    )
+    return [sys.executable, "-c", code]
+
+
+def _version_with_engine() -> list[str]:
+    """Rawproxy's version where the optional regex engine is there to be compared with."""
+    code = (
+        "import sys, rawproxy\nfrom rawproxy import head\n"
+        "print(rawproxy.__version__) if getattr(head, 'ENGINE', 're') != 're' else sys.exit(1)"
+    )
+    return [sys.executable, "-c", code]
+
+
+def regex_engine() -> str:
+    """Which regex engine the rawproxy of this run matches heads with."""
+    code = "from rawproxy import head; print(getattr(head, 'ENGINE', 're'))"
+    argv = [sys.executable, "-c", code]
+    return subprocess.run(argv, capture_output=True, check=True).stdout.decode().strip()
+
+
 PEERS = {
     peer.name: peer
     for peer in (
         Peer("nginx", _nginx, lambda: [_nginx_path(), "-v"]),
         Peer("nginx-big", _nginx_big, lambda: [_nginx_path(), "-v"]),
+        Peer("nginx-2w", _nginx_two, lambda: [_nginx_path(), "-v"]),
         Peer("haproxy", _haproxy, lambda: ["haproxy", "-v"]),
         Peer("envoy", _envoy, lambda: [_envoy_path(), "--version"]),
         Peer(
@@ -236,7 +300,17 @@ PEERS = {
         Peer("aiohttp", _aiohttp, lambda: _module_version("aiohttp"), h2=False),
         Peer("mitmproxy", _mitmproxy, lambda: [_mitm_path(), "--version"]),
         Peer("rawproxy", _rawproxy, lambda: _module_version("rawproxy")),
+        Peer(
+            "rawproxy-re",
+            _rawproxy,
+            _version_with_engine,
+            env=(("RAWPROXY_REGEX", "re"),),
+        ),
         Peer("rawproxy-h11", _rawproxy_h11, lambda: _module_version("rawproxy")),
+        Peer("rawproxy-2w", _rawproxy_two, lambda: _version_with("--workers")),
+        Peer("rawproxy-bare", _rawproxy_bare, lambda: _module_version("rawproxy")),
+        Peer("rawproxy-log", _rawproxy_log, lambda: _module_version("rawproxy")),
+        Peer("rawproxy-admin", _rawproxy_admin, lambda: _version_with("--admin")),
     )
 }
 
@@ -265,6 +339,7 @@ class Origins:
 def prepare(work: Path) -> tuple[Path, Path]:
     """Write the payloads, the OpenSSL configuration and a P-256 certificate for both sides."""
     payloads.write_all(work)
+    client.build(work)
     fill("openssl.cnf", {"ciphers": CIPHERS, "group": GROUP}, {}, work / "openssl.cnf")
     cert, key = _certificate()
     (work / "cert.pem").write_bytes(cert)

@@ -14,8 +14,10 @@ import signal
 import socket
 import ssl
 import subprocess
+import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,15 +75,15 @@ class Proc:
         return found
 
     def cpu_seconds(self) -> float:
-        """User and system time of the whole tree, reaped children included."""
-        ticks = 0
+        """User and system time of the whole tree; of reaped children in ticks."""
+        return sum(cpu_of(pid) for pid in self.tree())
+
+    def pin(self, cores: Sequence[int]) -> None:
+        """Move every thread of the tree to these cores."""
         for pid in self.tree():
             with contextlib.suppress(OSError):
-                stat = Path(f"/proc/{pid}/stat").read_text()
-                # The name may hold blanks: the fields are counted from the last bracket on.
-                fields = stat.rpartition(")")[2].split()
-                ticks += sum(int(value) for value in fields[11:15])
-        return ticks / TICK
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    os.sched_setaffinity(int(task), cores)
 
     def memory_kib(self, key: str = "VmHWM") -> int:
         """`VmHWM` (peak) or `VmRSS` (now) of the tree, in KiB."""
@@ -120,6 +122,30 @@ class Proc:
             with contextlib.suppress(OSError):
                 if _parent_is_gone(pid, self.name):
                     os.kill(pid, signal.SIGKILL)
+
+
+def cpu_of(pid: int) -> float:
+    """CPU seconds of a process and of the children that it has reaped; 0 when it is gone.
+
+    The process's POSIX clock (`clock_getcpuclockid`) is the scheduler's own sum of nanoseconds, of
+    all threads and of those that ended. `/proc/PID/task/*/schedstat` says the same of the living
+    ones only. Where there is no such clock, the ticks of `/proc/PID/stat` serve.
+    """
+    ticks = [0, 0, 0, 0]
+    with contextlib.suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        # The name may hold blanks: the fields are counted from the last bracket on.
+        ticks = [int(value) for value in stat.rpartition(")")[2].split()[11:15]]
+    try:
+        own = time.clock_gettime(clock_of(pid))
+    except OSError:
+        own = sum(ticks[:2]) / TICK
+    return own + sum(ticks[2:]) / TICK
+
+
+def clock_of(pid: int) -> int:
+    """What clock_getcpuclockid(3) would say: the kernel's number of a process's CPU clock."""
+    return (~pid << 3) | 2
 
 
 def _parent_is_gone(pid: int, name: str) -> bool:
@@ -171,26 +197,53 @@ def spawn(
     return proc
 
 
-def run(argv: Sequence[str], cores: Sequence[int], seconds: float, env: dict[str, str]) -> str:
-    """Run a load generator to its end and return what it printed."""
-    with pinned(cores):
-        popen = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **env},
-        )
-    try:
-        out, err = popen.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        popen.kill()
-        popen.communicate()
-        raise BenchError(f"{argv[0]} did not finish within {seconds:.0f} s") from None
-    if popen.returncode:
-        text = (err or out).decode(errors="replace").strip()[-400:]
-        raise BenchError(f"{Path(argv[0]).name} exited with {popen.returncode}: {text}")
-    return out.decode(errors="replace")
+MARKS = ("WARM", "END")  # lines by which a load client says when counting begins and stops
+
+
+def run(
+    argv: Sequence[str],
+    cores: Sequence[int],
+    seconds: float,
+    env: dict[str, str],
+    on_mark: Callable[[str, int], None] | None = None,
+) -> str:
+    """Run a load generator to its end and return what it printed.
+
+    `on_mark` gets each of `MARKS` and the generator's pid as soon as the line is there.
+    """
+    with tempfile.TemporaryFile() as trouble:
+        with pinned(cores):
+            popen = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=trouble,
+                env={**os.environ, **env},
+            )
+        assert popen.stdout is not None
+        timer = threading.Timer(seconds, popen.kill)
+        timer.start()
+        lines = []
+        try:
+            for raw in popen.stdout:
+                lines.append(raw.decode(errors="replace"))
+                if on_mark and lines[-1].strip() in MARKS:
+                    on_mark(lines[-1].strip(), popen.pid)
+            popen.wait()
+        finally:
+            late = not timer.is_alive()
+            timer.cancel()
+            popen.kill()
+            popen.wait()
+            popen.stdout.close()
+        out = "".join(lines)
+        if late:
+            raise BenchError(f"{Path(argv[0]).name} did not finish within {seconds:.0f} s")
+        if popen.returncode:
+            trouble.seek(0)
+            text = (trouble.read().decode(errors="replace") or out).strip()[-400:]
+            raise BenchError(f"{Path(argv[0]).name} exited with {popen.returncode}: {text}")
+        return out
 
 
 _ports = itertools.cycle(range(18_000 + os.getpid() % 9_000, 32_000))  # below the ephemeral ones

@@ -20,9 +20,23 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 LOAD_FULL = 0.9  # load and origin had no more to give ...
 PROXY_FREE = 0.9  # ... while the proxy still had: the rate is theirs, its CPU time tells
 IDLE_CORES = 0.8  # neither core got this much of its time: something else had it
-SATURATING = ("wrk", "h2load", "websocket")  # measures that keep one core or the other full
+SATURATING = (
+    "requests",
+    "wrk",
+    "h2load",
+    "websocket",
+)  # measures that keep one core or the other full
 NONE = "\u2013"  # an en dash: no figure
-OTHERS = ("haproxy", "envoy", "caddy", "nginx-big", "aiohttp", "mitmproxy", "rawproxy-h11")
+OTHERS = (
+    "haproxy",
+    "envoy",
+    "caddy",
+    "nginx-big",
+    "aiohttp",
+    "mitmproxy",
+    "rawproxy-re",
+    "rawproxy-h11",
+)
 NAMES = {
     "nginx": "nginx",
     "nginx-big": "nginx, big buffers",
@@ -32,7 +46,13 @@ NAMES = {
     "aiohttp": "aiohttp",
     "mitmproxy": "mitmproxy",
     "rawproxy": "rawproxy",
+    "rawproxy-re": "rawproxy, stdlib re",
     "rawproxy-h11": "rawproxy --parser h11",
+    "rawproxy-bare": "rawproxy without either",
+    "rawproxy-log": "rawproxy, access log",
+    "rawproxy-admin": "rawproxy, metrics",
+    "rawproxy-2w": "rawproxy, two workers",
+    "nginx-2w": "nginx, two workers",
     DIRECT: "no proxy",
 }
 
@@ -157,6 +177,7 @@ def table(results: dict[str, Any], *, brief: bool = False) -> str:
         key: row
         for key, row in results["rows"].items()
         if row["peers"] and not (key.startswith("latency-") and brief)
+        if not (key in ROWS and ROWS[key].aside)
     }
     present = [p for p in OTHERS if any(p in row["peers"] for row in rows.values())]
     head = ["row", "nginx", "rawproxy", "unit", "ratio", "by CPU time"]
@@ -176,7 +197,7 @@ def table(results: dict[str, Any], *, brief: bool = False) -> str:
         cells += [_versus(row, peer) for peer in present]
         cells += [] if brief else [_rate(row, DIRECT)]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *_notes(rows)])
+    return "\n".join([*lines, "", *_notes(rows), *_asides(results["rows"])])
 
 
 def _notes(rows: dict[str, dict[str, Any]]) -> Iterable[str]:
@@ -207,14 +228,77 @@ def _notes(rows: dict[str, dict[str, Any]]) -> Iterable[str]:
         yield "\nLeft out: " + "; ".join(left_out) + "."
 
 
+def _cpu_gap(row: dict[str, Any], peer: str, other: str) -> float | None:
+    """How many CPU µs more a request costs `peer` than `other`: the median over rounds."""
+    gaps = [
+        one["cpu_us"] - two["cpu_us"]
+        for one, two in zip(row["peers"].get(peer, []), row["peers"].get(other, []), strict=False)
+        if "cpu_us" in one and "cpu_us" in two
+    ]
+    return median(gaps) if gaps else None
+
+
+def _asides(rows: dict[str, dict[str, Any]]) -> Iterable[str]:
+    """What is better told in a sentence: the cost of log and metrics, and a second worker."""
+    eyes = rows.get("eyes-plain", {"peers": {}})
+    bare = cell(eyes, "rawproxy-bare")
+    costs = [
+        f"{name} {gap:+.1f} µs"
+        for peer, name in (
+            ("rawproxy-log", "the combined access log"),
+            ("rawproxy-admin", "metrics"),
+            (SUBJECT, "a JSON access log and metrics"),
+        )
+        if (gap := _cpu_gap(eyes, peer, "rawproxy-bare")) is not None
+    ]
+    whole = _cpu_gap(eyes, SUBJECT, "rawproxy-bare")
+    if bare and bare.cpu_us and whole is not None:
+        yield (
+            f"\nEyes, in rawproxy's CPU time for each small GET ({number(bare.cpu_us)} µs without "
+            f"any): {', '.join(costs)} ({whole / bare.cpu_us:+.0%})."
+        )
+    workers = rows.get("workers-plain", {"peers": {}})
+    told = []
+    for one, two in ((SUBJECT, "rawproxy-2w"), (YARDSTICK, "nginx-2w")):
+        first, second = cell(workers, one), cell(workers, two)
+        if first and second and first.cpu_us and second.cpu_us and first.rate:
+            told.append(
+                f"{NAMES[one]} serves {second.rate / first.rate:.2f} times as much, at "
+                f"{second.cpu_us / first.cpu_us:.2f} times the CPU time for each request"
+            )
+    if told:
+        yield (
+            "\nTwo workers against one, small GET, on two cores that they share with load and "
+            f"origin, so that twice as much is out of reach: {'; '.join(told)}. Twice as much, "
+            "divided by the second figure, is what a machine with cores to spare would give."
+        )
+
+
+def build(results: dict[str, Any]) -> str:
+    """How the Python that ran rawproxy was compiled, and its regex engine."""
+    facts = results["machine"].get("build")
+    if not facts:
+        return ""
+    pgo = {True: "PGO", False: "no PGO", None: "PGO not stated"}[facts["pgo"]]
+    lto = {True: "LTO", False: "no LTO", None: "LTO not stated"}[facts["lto"]]
+    engine = results.get("regex_engine", "re")
+    return (
+        f" ({facts['origin']}; {facts['compiler']}, {facts['optimisation']}, {pgo}, {lto}; "
+        f"regex engine {engine})"
+    )
+
+
 def heading(results: dict[str, Any]) -> str:
     """When, on what, with which versions."""
     facts = results["machine"]
-    versions = ", ".join(f"{NAMES[name]} {text}" for name, text in results["peers"].items())
+    seen: dict[str, str] = {}  # a peer in several shapes is named once
+    for name, text in results["peers"].items():
+        seen.setdefault(NAMES[name.split("-")[0]], text)
+    versions = ", ".join(f"{name} {text}" for name, text in seen.items())
     return (
         f"{results['taken']}; {facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, "
-        f"Linux {facts['kernel']}, {facts['system']}; Python {facts['python']}, "
-        f"{facts['openssl']}.\n{versions}.\n"
+        f"Linux {facts['kernel']}, {facts['system']}; Python {facts['python']}"
+        f"{build(results)}, {facts['openssl']}.\n{versions}.\n"
         f"{results['rounds']} interleaved rounds; each proxy has one worker on one core, the load "
         "and the origin have the other."
     )

@@ -7,6 +7,8 @@ in time. The results file is written after every row.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import json
 import os
@@ -14,14 +16,24 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from bench import load, machine
-from bench.peers import PEERS, Lab, Origins, Setup, negotiated, prepare, same_work, start_origins
+from bench.peers import (
+    PEERS,
+    Lab,
+    Origins,
+    Setup,
+    negotiated,
+    prepare,
+    regex_engine,
+    same_work,
+    start_origins,
+)
 from bench.procs import BenchError, Proc, raise_file_limit
 from bench.rows import DIRECT, PAIR, ROWS, YARDSTICK, Row
 
@@ -135,6 +147,7 @@ class Bench:
             "machine": machine.facts(),
             "load_average_at_start": machine.load_average(),
             "peers": self.versions,
+            "regex_engine": regex_engine(),
             "missing": sorted(self.missing),
             "tls": self.tls,
             "rows": {},
@@ -146,9 +159,25 @@ class Bench:
         for number, row in enumerate(self.plan.rows, 1):
             say(f"[{number}/{total}] {row.id}: {row.title}")
             began = time.monotonic()
-            self.results["rows"][row.id] = self._row(row)
+            with self._spread() if row.shared else contextlib.nullcontext():
+                self.results["rows"][row.id] = self._row(row)
             self._save()
             say(f"    {time.monotonic() - began:.0f} s")
+
+    @contextlib.contextmanager
+    def _spread(self) -> Iterator[None]:
+        """All cores for everybody, for rows where proxies have more workers than one core."""
+        before = self.lab
+        every = (*before.proxy_cores, *before.load_cores)
+        self.lab = dataclasses.replace(before, proxy_cores=every, load_cores=every)
+        for proc in self.origins.procs:
+            proc.pin(every)
+        try:
+            yield
+        finally:
+            self.lab = before
+            for proc in self.origins.procs:
+                proc.pin(before.load_cores)
 
     def _row(self, row: Row) -> dict[str, Any]:
         entry: dict[str, Any] = {"title": row.title, "measure": row.measure, "unit": row.unit}
@@ -179,7 +208,7 @@ class Bench:
     def _start(self, row: Row, skipped: dict[str, str]) -> list[Runner]:
         runners = []
         upstream = self.origins.port(row.origin, row.tls)
-        setup = Setup(upstream, row.tls, row.log, row.page)
+        setup = Setup(upstream, row.tls, row.log, row.eyes, row.page)
         names = self.plan.peers or (PAIR if self.plan.quick else row.peers)
         for name in names:
             if name in self.missing:
@@ -247,7 +276,7 @@ class Bench:
         proc, port = PEERS[YARDSTICK].start(self.lab, setup)
         try:
             runner = Runner(YARDSTICK, port, proc)
-            return load.wrk(self._target(row, runner, CALIBRATE_SECONDS)).rate
+            return load.requests(self._target(row, runner, CALIBRATE_SECONDS)).rate
         finally:
             proc.close()
 

@@ -88,6 +88,7 @@ def run(port: int, connections: int, resume: bool, seconds: float) -> dict[str, 
         load.session = first_session(load)
     for _ in range(connections):
         load.start()
+    print("WARM", flush=True)
     start = perf_counter()
     end = start + seconds
     while perf_counter() < end:
@@ -99,6 +100,7 @@ def run(port: int, connections: int, resume: bool, seconds: float) -> dict[str, 
         for number, _mask in events:
             if load.step(number):
                 load.start()
+    print("END", flush=True)
     took = perf_counter() - start
     if resume and load.resumed < load.done:
         load.errors += load.done - load.resumed

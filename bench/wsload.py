@@ -81,8 +81,10 @@ async def echo(port: int, tls: bool, connections: int, size: int, seconds: float
     for transport, client in pairs:  # a first round before the clock starts
         client.fire(transport)
     await asyncio.sleep(0.1)
+    print("WARM", flush=True)
     before, start = sum(client.count for client in clients), perf_counter()
     await asyncio.sleep(seconds)
+    print("END", flush=True)
     count, took = sum(client.count for client in clients) - before, perf_counter() - start
     for client in clients:
         client.running = False
@@ -91,7 +93,6 @@ async def echo(port: int, tls: bool, connections: int, size: int, seconds: float
     result = {
         "requests": count,
         "micros": round(took * 1e6),
-        "total": sum(client.count for client in clients),
         "errors": sum(client.errors for client in clients) + len(stuck),
         "p50": round(waits[len(waits) // 2] * 1e6) if waits else 0,
         "p99": round(waits[len(waits) * 99 // 100] * 1e6) if waits else 0,
