@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup run test check fmt fmt-check lint types cover conformance bench bench-quick bench-check bench-peers clean
+.PHONY: setup run test check fmt fmt-check lint types cover conformance bench bench-quick bench-check bench-accept bench-peers soak clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -18,7 +18,7 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	touch $@ $(VENV)/.run
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench,fast]'
 	touch $@
 
 setup: $(VENV)/.test
@@ -65,8 +65,18 @@ bench-quick: $(VENV)/.bench
 bench-check: $(VENV)/.bench
 	$(BIN)/python -m bench check
 
+# The last full run becomes what `make bench-check` compares with.
+bench-accept: $(VENV)/.bench
+	$(BIN)/python -m bench check --results bench/results/latest.json --accept
+
+# Fifteen minutes at full load, half of them with connections cut at random.
+soak: $(VENV)/.bench
+	$(BIN)/python -m bench soak
+
+# The peers, the load generators, what compiles ours, and the Python that both run with.
 bench-peers:
-	apt-get install --yes --no-install-recommends nginx haproxy caddy wrk nghttp2-client
+	apt-get install --yes --no-install-recommends nginx haproxy caddy wrk nghttp2-client \
+		gcc libc6-dev libssl-dev python3 python3-venv
 
 clean:
 	rm -rf $(VENV) build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

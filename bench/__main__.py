@@ -46,6 +46,8 @@ def run_command(
         for line in report.write_all(target):
             click.echo(line)
     click.echo("\n" + report.table(results) + f"\n{results['minutes']} minutes; in {target.name}")
+    if full:
+        click.echo("To make this run what `make bench-check` compares with: make bench-accept")
 
 
 @main.command("rows")

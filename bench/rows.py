@@ -41,7 +41,7 @@ class Row:
     shared: bool = False  # nothing is pinned: proxies and load share all cores
     aside: bool = False  # told in a sentence, not in the table
     quick: bool = False
-    seconds: int = 1
+    seconds: float = 1
     warm: float = 0.3  # seconds of the same load in front of each measurement, not counted
     max_rounds: int = 99
     body: int = 0  # bytes each answer must carry at least
@@ -68,7 +68,7 @@ def _http_rows() -> list[Row]:
                 tls=tls,
                 direct=True,
                 quick=True,
-                seconds=2,
+                seconds=1.5 if tls else 2,
                 args=_many(templates="mix"),
             ),
             Row(
@@ -179,7 +179,7 @@ def _other_rows() -> list[Row]:
             1.0,
             tls=True,
             unit="conn/cpu s",
-            seconds=2,
+            seconds=1.5,
             args={"connections": 16, "resume": int(resumed)},
         )
         for resumed in (False, True)
@@ -196,7 +196,7 @@ def _other_rows() -> list[Row]:
             page=True,
             # Hundreds of handshakes on either side lie before the window, and so does the time in
             # which each pool finds its size.
-            seconds=3 if flight > 64 else 2,
+            seconds=3 if flight > 64 else 1.5,
             warm=1.5 if flight > 64 else 0.7,
             args=_many(templates="mix", connections=flight),
         )
@@ -292,6 +292,29 @@ def _other_rows() -> list[Row]:
 
 
 ROWS: dict[str, Row] = {row.id: row for row in _http_rows() + _websocket_rows() + _other_rows()}
+
+
+START_SECONDS = 0.6  # to start one peer and ask it once whether it does the same work
+LOAD_SECONDS = 0.12  # to start and stop one load generator
+IDLE_SECONDS = 8.0  # to open thousands of WebSockets and let them rest
+WARM_ROUND = {"requests": 0.5, "latency": 0.0, "idle_websockets": 0.0}  # discarded; others: 1 s
+APART = ("mitmproxy",)  # installed only by those who go to some length
+
+
+def minutes(chosen: list[Row], rounds: int, peers: int = 0) -> float:
+    """About how long a run of these rows takes; `peers`: how many, instead of each row's own."""
+    total = 5.0
+    for row in chosen:
+        count = peers or sum(peer not in APART for peer in row.peers)
+        turns = min(rounds, row.max_rounds)
+        once = row.seconds + LOAD_SECONDS
+        if row.measure in ("requests", "latency"):
+            once += row.warm
+        if row.measure == "idle_websockets":
+            once = IDLE_SECONDS
+        first = START_SECONDS + WARM_ROUND.get(row.measure, 1.0)
+        total += count * (first + turns * once) + row.direct * 2 * once
+    return total / 60
 
 
 def choose(names: tuple[str, ...], quick: bool) -> list[Row]:

@@ -35,13 +35,12 @@ from bench.peers import (
     start_origins,
 )
 from bench.procs import BenchError, Proc, raise_file_limit
-from bench.rows import DIRECT, PAIR, ROWS, YARDSTICK, Row
+from bench.rows import DIRECT, PAIR, ROWS, WARM_ROUND, YARDSTICK, Row, minutes
 
 OUT = Path(__file__).parent / "out"  # not committed
 RESULTS = Path(__file__).parent / "results"
 SCHEMA = 1
 DIRECT_ROUNDS = 2  # the way without a proxy only shows where the ceiling is
-WARM_SECONDS = 1.0  # one discarded round: caches, heaps, branch predictors, pools
 CALIBRATE_SECONDS = 2.0
 BUSY = 0.7  # load average at the start from which on a warning is due
 
@@ -156,6 +155,9 @@ class Bench:
     def _rows(self) -> None:
         self._header()
         total = len(self.plan.rows)
+        if not self.plan.peers and not self.plan.seconds:
+            count = len(PAIR) if self.plan.quick else 0
+            say(f"about {minutes(self.plan.rows, self.plan.rounds, count):.0f} minutes")
         for number, row in enumerate(self.plan.rows, 1):
             say(f"[{number}/{total}] {row.id}: {row.title}")
             began = time.monotonic()
@@ -187,7 +189,7 @@ class Bench:
             self.peak = self._calibrate()
         runners = self._start(row, entry["skipped"])
         try:
-            if row.measure not in ("idle_websockets", "latency"):
+            if WARM_ROUND.get(row.measure, 1.0):
                 self._warm(row, runners, entry)
             for turn in range(1, rounds + 1):
                 for runner in runners:
@@ -240,9 +242,11 @@ class Bench:
                 raise BenchError(f"no HTTP/2: ALPN chose {alpn}")
 
     def _warm(self, row: Row, runners: list[Runner], entry: dict[str, Any]) -> None:
+        """One discarded round: caches, heaps, branch predictors, pools."""
+        seconds = WARM_ROUND.get(row.measure, 1.0)
         for runner in [runner for runner in runners if runner.proc]:
             try:
-                load.MEASURES[row.measure](self._target(row, runner, WARM_SECONDS))
+                load.MEASURES[row.measure](self._target(row, runner, seconds))
             except BenchError as error:
                 entry["skipped"][runner.name] = str(error)
                 say(f"    {runner.name}: left out of this row: {error}")

@@ -1,0 +1,168 @@
+"""The pure parts of the bench: ratios, verdicts, the guard against losses, what a run will take."""
+
+import json
+import os
+import struct
+import threading
+import time
+
+import pytest
+
+from bench import check, payloads, procs, report, rows
+from bench.check import compare, judge, ratios_of
+
+
+def samples(*pairs):
+    return [{"rate": rate, "cpu_us": cpu} for rate, cpu in pairs]
+
+
+def results(rawproxy, nginx=None, key="mix-plain", **more):
+    nginx = nginx or samples((1000.0, 20.0), (1000.0, 20.0), (1000.0, 20.0))
+    row = {"title": key, "unit": "req/s", "measure": "requests", "skipped": {}}
+    row["peers"] = {"nginx": nginx, "rawproxy": rawproxy} | more
+    return {"taken": "then", "rows": {key: row}}
+
+
+def test_ratios_are_taken_within_rounds_and_then_the_median():
+    nginx = samples((1000.0, 20.0), (500.0, 40.0), (2000.0, 10.0))
+    mine = samples((900.0, 25.0), (450.0, 50.0), (1000.0, 12.5))
+    assert ratios_of(results(mine, nginx)) == {"mix-plain": {"rate": 0.9, "cpu": 0.8}}
+
+
+def test_one_disturbed_round_in_three_changes_nothing():
+    calm = samples(*[(900.0, 25.0)] * 3)
+    noisy = [*calm[:2], {"rate": 90.0, "cpu_us": 60.0}]
+    assert ratios_of(results(noisy)) == ratios_of(results(calm))
+
+
+def test_a_row_with_an_error_has_no_ratio():
+    mine = samples((900.0, 25.0), (900.0, 25.0))
+    mine[1]["errors"] = 1
+    assert ratios_of(results(mine)) == {}
+    assert ratios_of(results(samples((1.0, 1.0)), nginx=[{"rate": 0.0, "errors": 1}])) == {}
+
+
+def test_where_less_is_better_the_ratio_is_turned_round_and_cpu_time_left_out():
+    mine, nginx = samples((4.0, 1.0)), samples((16.0, 1.0))
+    assert ratios_of(results(mine, nginx, "idle-ws-plain")) == {"idle-ws-plain": {"rate": 4.0}}
+
+
+def test_latency_is_not_guarded():
+    assert ratios_of(results(samples((1.0, 1.0)), samples((1.0, 1.0)), "latency-20")) == {}
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "loss"),
+    [
+        ({"rate": 1.0, "cpu": 0.84}, {"rate": 1.0, "cpu": 1.0}, "CPU time -16%"),
+        ({"rate": 1.0, "cpu": 0.90}, {"rate": 1.0, "cpu": 1.0}, None),
+        ({"rate": 0.6, "cpu": 1.0}, {"rate": 1.0, "cpu": 1.0}, None),  # other work had the cores
+        ({"rate": 0.4, "cpu": 1.0}, {"rate": 1.0, "cpu": 1.0}, "rate -60%"),  # something waits
+        ({"rate": 0.84}, {"rate": 1.0}, "-16%"),
+        ({"rate": 0.90}, {"rate": 1.0}, None),
+        ({"rate": 0.84, "cpu": 1.0}, {"rate": 1.0}, "-16%"),
+        ({"rate": 2.0, "cpu": 2.0}, {"rate": 1.0, "cpu": 1.0}, None),
+    ],
+)
+def test_a_loss_of_more_than_fifteen_percent_by_cpu_time(now, then, loss):
+    assert compare(now, then) == loss
+
+
+@pytest.mark.parametrize(("cpu", "code"), [(25.0 / 0.84, 1), (25.0 / 0.90, 0)])
+def test_the_guard_fails_on_a_simulated_loss(tmp_path, capsys, cpu, code):
+    baseline, file = tmp_path / "baseline.json", tmp_path / "now.json"
+    file.write_text(json.dumps(results(samples(*[(900.0, 25.0)] * 5))))
+    assert judge(file, baseline, accept=True) == 0
+    file.write_text(json.dumps(results(samples(*[(900.0, cpu)] * 5))))
+    assert judge(file, baseline) == code
+    assert ("FAILED: CPU time -16%" in capsys.readouterr().out) == bool(code)
+
+
+def test_without_a_baseline_it_says_how_to_make_one(tmp_path, capsys):
+    file = tmp_path / "now.json"
+    file.write_text(json.dumps(results(samples((1.0, 1.0)))))
+    assert judge(file, tmp_path / "none.json") == 1
+    assert "--accept" in capsys.readouterr().out
+
+
+def test_a_row_that_broke_fails_and_a_new_one_is_not_judged(tmp_path):
+    baseline, file = tmp_path / "baseline.json", tmp_path / "now.json"
+    good = results(samples((900.0, 25.0)))
+    file.write_text(json.dumps(good))
+    judge(file, baseline, accept=True)
+    file.write_text(json.dumps(results(samples((900.0, 25.0)), key="api-plain")))
+    assert judge(file, baseline) == 0
+    good["rows"]["mix-plain"]["peers"]["rawproxy"][0]["errors"] = 3
+    file.write_text(json.dumps(good))
+    assert judge(file, baseline) == 1
+
+
+def test_accepting_some_rows_keeps_the_others(tmp_path):
+    baseline, file = tmp_path / "baseline.json", tmp_path / "now.json"
+    for key in ("mix-plain", "api-plain"):
+        file.write_text(json.dumps(results(samples((900.0, 25.0)), key=key)))
+        judge(file, baseline, accept=True)
+    assert set(json.loads(baseline.read_text())["rows"]) == {"mix-plain", "api-plain"}
+
+
+def test_what_eyes_and_workers_cost_is_told_in_a_sentence():
+    found = results(
+        samples((900.0, 22.0)), key="eyes-plain", **{"rawproxy-bare": samples((950.0, 20.0))}
+    )
+    assert "a JSON access log and metrics +2.0 µs (+10%)" in report.table(found)
+    found = results(
+        samples((1000.0, 20.0)), key="workers-plain", **{"rawproxy-2w": samples((1500.0, 25.0))}
+    )
+    text = report.table(found)
+    assert "1.50 times as much, at 1.25 times the CPU time" in text
+    assert "| workers-plain" not in text
+
+
+def test_no_two_requests_of_the_mix_have_the_same_head_but_for_the_number():
+    data, seen = payloads.mix_templates(), set()
+    while data:
+        size, number = struct.unpack_from("<II", data)
+        request, data = data[8 : 8 + size], data[8 + size :]
+        assert request[number : number + 8] == b"0" * 8
+        assert request[:4] == b"GET " and request.endswith(b"\r\n\r\n")
+        seen.add(request)
+    assert len(seen) == payloads.POOL
+
+
+def test_a_full_run_stays_under_twenty_minutes_and_a_quick_one_about_two():
+    assert rows.minutes(list(rows.ROWS.values()), rounds=5) < 20
+    assert rows.minutes(rows.choose((), quick=True), rounds=5, peers=2) < 2.5
+
+
+def test_row_ids_are_told_apart_by_prefix():
+    assert [row.id for row in rows.choose(("page-3",), quick=False)] == ["page-320"]
+    with pytest.raises(ValueError, match="unknown row: nonsense"):
+        rows.choose(("nonsense",), quick=False)
+
+
+def test_cpu_time_counts_threads_that_have_ended():
+    """A process's clock, against the clock of the thread that did the work and is gone."""
+    used = []
+
+    def work():
+        began = time.thread_time()
+        while time.thread_time() - began < 0.05:
+            pass
+        used.append(time.thread_time() - began)
+
+    before = procs.cpu_of(os.getpid())
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert procs.cpu_of(os.getpid()) - before >= used[0]
+
+
+def test_a_process_that_is_gone_used_nothing():
+    assert procs.cpu_of(2**22 + 1) == 0.0
+
+
+def test_the_guard_knows_every_row_of_a_baseline_that_is_committed():
+    baseline = report.Path(check.__file__).parent / "results" / "baseline.json"
+    if not baseline.exists():
+        pytest.skip("no baseline is committed yet")
+    assert set(json.loads(baseline.read_text())["rows"]) <= set(rows.ROWS)
