@@ -1,4 +1,4 @@
-"""`python -m bench run|report|check|micro`: see bench/README.md."""
+"""`python -m bench run|report|check|soak|micro`: see bench/README.md."""
 
 from __future__ import annotations
 
@@ -83,6 +83,17 @@ def check_command(results: Path | None, baseline: Path | None, accept: bool) -> 
         results = run.OUT / "check.json"
         run.execute(run.Plan(choose((), quick=True), (), 5, True, results))
     sys.exit(check.judge(results, baseline or run.RESULTS / "baseline.json", accept))
+
+
+@main.command("soak")
+@click.option("--minutes", default=15.0, show_default=True, help="Half of them are chaos.")
+@click.option("--clients", default="", help="Only these kinds, by prefix: to find a culprit.")
+@click.option("--output", type=click.Path(path_type=Path), help="The results file.")
+def soak_command(minutes: float, clients: str, output: Path | None) -> None:
+    """Full load for a quarter of an hour, half of it with connections cut at random."""
+    from bench import soak
+
+    sys.exit(soak.execute(minutes, output, _split(clients)))
 
 
 @main.command("micro", context_settings={"ignore_unknown_options": True})

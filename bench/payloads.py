@@ -185,8 +185,13 @@ def write_all(folder: Path) -> None:
     same = f"GET /same/api/v3/core/applications/ HTTP/1.1\r\n{api}\r\n".encode()
     (folder / "api.templates").write_bytes(template(same))
     raw = {name: plain_request(f"/files/{name}").encode() for name in FILES}
-    raw["upload"] = upload_request("/upload", MIB1)
-    raw["chunked"] = chunked_request("/chunked", KIB16)
+    for name in ("1m", "16k"):
+        (folder / f"{name}.templates").write_bytes(template(raw[name]))
+    uploads = {"upload": upload_request("/upload", MIB1)}
+    uploads["chunked"] = chunked_request("/chunked", KIB16)
+    for name, data in uploads.items():
+        (folder / f"{name}.templates").write_bytes(template(data))
+    raw |= uploads
     for name, data in raw.items():
         (folder / f"{name}.raw").write_bytes(data)
         (folder / f"{name}.lua").write_text(lua_raw(folder / f"{name}.raw"))

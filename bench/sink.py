@@ -46,7 +46,7 @@ class Sink(asyncio.BufferedProtocol):
             self.left -= nbytes
             if self.left <= 0:
                 self.left = 0
-                self.transport.write(ANSWER)
+                self.answer(ANSWER)
         elif self.left < 0:
             self._chunks(bytes(self.buffer[max(0, nbytes - 8) : nbytes]))
         else:
@@ -67,13 +67,17 @@ class Sink(asyncio.BufferedProtocol):
         self.left = length - len(rest)
         if self.left <= 0:
             self.left = 0
-            self.transport.write(ANSWER)
+            self.answer(ANSWER)
 
     def _chunks(self, data: bytes) -> None:
         self.tail = (self.tail + data)[-8:]
         if self.tail.endswith(LAST_CHUNK):
             self.left = 0
-            self.transport.write(CHUNKED)
+            self.answer(CHUNKED)
+
+    def answer(self, data: bytes) -> None:
+        """The request has been read to its end."""
+        self.transport.write(data)
 
 
 class Echo(WSListener):

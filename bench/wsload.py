@@ -3,12 +3,16 @@
 `python -m bench.wsload echo PORT tls|plain CONNECTIONS SIZE SECONDS` prints its result.
 `python -m bench.wsload idle PORT tls|plain CONNECTIONS` prints a line once all are open, then
 holds them until it is told to stop.
+`python -m bench.wsload storm PORT tls|plain CONNECTIONS SIZE SECONDS PERMILLE`: for the soak, each
+connection echoes for a while and is replaced; that many in a thousand are cut, the rest closed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 import sys
 from time import perf_counter
 
@@ -19,6 +23,7 @@ from bench import payloads
 from bench.procs import insecure_context
 
 AT_ONCE = 64  # handshakes in flight while thousands are opened
+STORM_STAYS = 4.0  # seconds at most that a WebSocket of the soak lives
 HOLD_SECONDS = 180.0  # an idle load that is forgotten ends by itself
 
 
@@ -126,11 +131,57 @@ async def idle(port: int, tls: bool, connections: int) -> None:
     await asyncio.sleep(HOLD_SECONDS)
 
 
+async def storm(
+    port: int, tls: bool, connections: int, size: int, seconds: float, permille: int
+) -> None:
+    """Without cuts each lost connection is an error; with them it is only counted."""
+    message, end = payloads.body(size), perf_counter() + seconds
+    count = cut = lost = opened = 0
+    why = ""
+
+    async def one() -> None:
+        nonlocal count, cut, lost, opened, why
+        while perf_counter() < end:
+            try:
+                transport, client = await connect(port, tls, message)
+            except Exception as error:  # noqa: BLE001 - counted and shown
+                lost += 1
+                why = repr(error)
+                await asyncio.sleep(0.05)
+                continue
+            opened += 1
+            client.fire(transport)
+            await asyncio.sleep(min(random.uniform(0.1, STORM_STAYS), max(0, end - perf_counter())))
+            count += client.count
+            client.waits.clear()
+            if client.closed or client.errors:
+                lost += 1
+                why = why or "closed by the other side"
+            elif random.randrange(1000) < permille:
+                cut += 1
+                transport.underlying_transport.abort()
+            else:
+                client.running = False
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(client.echoed, 10)
+                transport.send_close(1000)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(transport.wait_disconnected(), 10)
+                transport.disconnect()
+
+    await asyncio.gather(*(one() for _ in range(connections)))
+    result = {"requests": count, "reopened": opened, "resets": cut, "errors": lost, "why": why}
+    print("BENCH", json.dumps(result), flush=True)
+
+
 def main() -> None:
     mode, port, tls, connections, *more = sys.argv[1:]
     if mode == "echo":
         size, seconds = int(more[0]), float(more[1])
         uvloop.run(echo(int(port), tls == "tls", int(connections), size, seconds))
+    elif mode == "storm":
+        size, seconds, permille = int(more[0]), float(more[1]), int(more[2])
+        uvloop.run(storm(int(port), tls == "tls", int(connections), size, seconds, permille))
     else:
         uvloop.run(idle(int(port), tls == "tls", int(connections)))
 
