@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from bench import check, payloads, procs, report, rows
+from bench import check, payloads, procs, report, rows, soak
 from bench.check import compare, judge, ratios_of
 
 
@@ -166,3 +166,56 @@ def test_the_guard_knows_every_row_of_a_baseline_that_is_committed():
     if not baseline.exists():
         pytest.skip("no baseline is committed yet")
     assert set(json.loads(baseline.read_text())["rows"]) <= set(rows.ROWS)
+
+
+def test_memory_is_flat_when_the_last_third_is_no_higher():
+    assert soak.flat([100_000.0] * 9) == (True, 100_000.0, 100_000.0)
+    assert soak.flat([10.0, 10.0, 10.0, 200_000.0, 200_000.0, 200_000.0, 5.0, 5.0, 5.0])[0]
+    assert soak.flat([100_000.0] * 6 + [104_000.0] * 3)[0]
+    assert not soak.flat([100_000.0] * 6 + [106_000.0] * 3)[0]
+    assert soak.flat([10_000.0] * 6 + [12_000.0] * 3)[0]  # one allocator's arena, no growth
+    assert not soak.flat([float(1000 * place) for place in range(90)])[0]
+
+
+def test_what_should_not_be_in_a_log_is_found():
+    log = "rawproxy ready\ninternal error: x\nTraceback (most recent call last):\n502 upstream\n"
+    assert len(soak.unforeseen(log)) == 2
+    assert not soak.unforeseen("rawproxy ready\nrawproxy stops\n")
+
+
+TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11 1
+   1: 0100007F:1F90 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 12 1
+   2: 0100007F:1F90 0100007F:9C41 08 00000000:00000000 00:00000000 00000000     0        0 13 1
+   3: 0100007F:1F90 0100007F:9C42 01 00000000:00000000 00:00000000 00000000     0        0 99 1
+"""
+
+
+def test_sockets_of_one_process_are_counted_by_state():
+    assert soak.socket_states(TCP, {"11", "12", "13"}) == {"0A": 1, "01": 1, "08": 1}
+
+
+def soaked(**told):
+    one = soak.Slice("calm", 1.0, {"mix": {"requests": 10, "errors": 0}}, [1000] * 9)
+    two = soak.Slice("chaos", 1.0, {"mix": {"requests": 5, "errors": 2, "resets": 3}}, [1000] * 9)
+    return soak.judge([one, two], **({"left": {}, "files": (9, 10), "log": ""} | told))
+
+
+def test_a_soak_passes_only_if_every_promise_was_kept():
+    def bad(verdicts):
+        return [name for name, one in verdicts.items() if one.get("good") is False]
+
+    good = soaked()
+    assert bad(good) == []
+    assert good["totals"]["chaos_resets"] == 3 and good["totals"]["calm_requests"] == 10
+    assert bad(soaked(left={"01": 1})) == ["connections"]
+    assert bad(soaked(files=(9, 30))) == ["connections"]
+    assert bad(soaked(log="internal error: x")) == ["log"]
+    slices = [soak.Slice("calm", 1.0, {"mix": {"requests": 9, "errors": 1}}, [1] * 9)]
+    assert bad(soak.judge(slices, {}, (9, 9), "")) == ["calm"]
+
+
+def test_the_soaks_verdict_as_text():
+    verdicts = soaked(left={"01": 2})
+    text = soak.markdown({"passed": False, "taken": "then", "minutes": 1.0, **verdicts})
+    assert "# Soak: failed" in text and "| no connection left | **no** | 2 sockets" in text
