@@ -20,7 +20,7 @@ EXTENSIONS = 64 * 1024  # bytes of chunk extensions in one body: they carry noth
 SIZE_DIGITS = 15  # hex digits of a chunk size: under 2**60, so nobody's arithmetic overflows
 
 # chunk-size, then extensions, of which no byte may be a control character but TAB.
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d}+)((?:;[\t -~\x80-\xff]*+)?)\r\n" % SIZE_DIGITS).match
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d}+)(;[\t -~\x80-\xff]*+)?\r\n" % SIZE_DIGITS).match
 _CHUNK_LINE_SO_FAR = re.compile(
     rb"[0-9A-Fa-f]{1,%d}+(?:;[\t -~\x80-\xff]*+)?\r?" % SIZE_DIGITS
 ).fullmatch
@@ -109,25 +109,32 @@ class ChunkedBody:
             data = self.partial + data
             self.partial = b""
         size = len(data)
-        while self.left >= 0:
-            if self.left:
-                at = self._chunk(data, at, pieces)
-                if self.left:
-                    return b"".join(pieces), None
+        left = self.left
+        while left >= 0:
+            if left:
+                stop = at + left
+                if left > 2 and stop <= size and data.startswith(b"\r\n", stop - 2):
+                    pieces.append(data[at : stop - 2])  # a whole chunk, as most are
+                    at = stop
+                else:
+                    at = self._chunk(data, at, pieces)
+                    if self.left:
+                        return b"".join(pieces), None
             if at == size:
+                self.left = 0
                 return b"".join(pieces), None
             line = _CHUNK_LINE(data, at)
             if line is None:
+                self.left = 0
                 self._wait_for_line(data[at:])
                 return b"".join(pieces), None
-            if line[2]:
-                self.extensions += len(line[2])
-                if len(line[2]) > self.line_limit or self.extensions > EXTENSIONS:
-                    raise BodyError("too many bytes of chunk extensions")
-            self.left = int(line[1], 16) + 2
+            digits, extension = line.groups()
+            if extension is not None:
+                self._bound(extension)
             at = line.end()
-            if self.left == 2:
-                self.left = -1
+            left = self.left = int(digits, 16) + 2
+            if left == 2:
+                left = self.left = -1
         return b"".join(pieces), self._trailer_section(data[at:])
 
     def eof(self) -> None:
@@ -154,6 +161,11 @@ class ChunkedBody:
             raise BodyError("chunk data does not end in CRLF")
         self.left = left - (size - at)
         return size
+
+    def _bound(self, extension: bytes) -> None:
+        self.extensions += len(extension)
+        if len(extension) > self.line_limit or self.extensions > EXTENSIONS:
+            raise BodyError("too many bytes of chunk extensions")
 
     def _wait_for_line(self, rest: bytes) -> None:
         if len(rest) > self.line_limit:

@@ -98,7 +98,6 @@ class Exchange(Facts):
         "held", "held_size", "method", "opening", "request_ended", "service", "started", "state",
         "throttled",
     )  # fmt: skip
-    endpoint: Endpoint
 
     def __init__(self, service: Service, front: Front, head: RequestHead) -> None:
         self.service = service
@@ -140,14 +139,13 @@ class Exchange(Facts):
             self.fail(too_large(limits.body))
         elif limits.tunnels and self.head.upgrade and self._tunnels_full():
             self.fail(CapacityError("as many tunnels as --limit tunnels allows"))
-        elif not self._hold_back():
+        elif self.request_ended or not self._hold_back():
             self._checkout()
 
     def _hold_back(self) -> bool:
         """Whether the body must come first: a slow one holds no connection that others need."""
         return (
-            not self.request_ended
-            and not self.head.expect
+            not self.head.expect
             and self.held_size < self.service.limits.replay
             and self.endpoint.pool.pressed()
         )
@@ -269,7 +267,7 @@ class Exchange(Facts):
             self.held.append(framed)
             self.held_size += len(framed)
             if self.state is REWRITE:
-                if not self._hold_back():
+                if ended or not self._hold_back():
                     self._checkout()
             elif connection is None:
                 self.front.throttle(NO_UPSTREAM, True)
@@ -348,7 +346,8 @@ class Exchange(Facts):
         self.connection = None
         if not self.request_ended:  # CVE-2024-24791: what is left of the body must not follow
             connection.reusable = False
-        connection.throttle(False)
+        if connection.valve.reasons:
+            connection.throttle(False)
         connection.let_go()
 
     # ── the ends that are not the end of a response ─────────────────────────────────────────────
@@ -451,4 +450,5 @@ class Exchange(Facts):
         return not before or self.backlog < before
 
     def _name(self) -> str:
-        return self.endpoint.upstream.url
+        url: str = self.endpoint.upstream.url
+        return url

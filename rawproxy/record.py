@@ -71,25 +71,19 @@ class Counters:
         self.h2_faults = 0  # HTTP/2 connections that were closed because of what they sent
 
 
+_FACTS = (
+    "attempts", "began", "dialled", "ended", "endpoint", "first", "id", "received", "retried",
+    "sent", "status",
+)  # fmt: skip
+
+
 class Facts:
     """What the log and the meter want to know of one exchange; the exchange itself is one.
 
     Nothing is set here: where nobody watches, nothing is paid for.
     """
 
-    __slots__ = (
-        "attempts",
-        "began",
-        "dialled",
-        "ended",
-        "endpoint",
-        "first",
-        "id",
-        "received",
-        "retried",
-        "sent",
-        "status",
-    )  # fmt: skip
+    __slots__ = _FACTS
 
     id: bytes  # empty: none was needed
     endpoint: Any  # with a `tally` and a `label`
@@ -110,7 +104,7 @@ Line = Callable[[RequestHead, Hop, Facts, bytes], bytes]
 def keep(facts: Facts) -> Facts:
     """The same for a tunnel, which may last for days and should not hold the exchange."""
     kept = Facts()
-    for name in Facts.__slots__:
+    for name in _FACTS:
         if hasattr(facts, name):
             setattr(kept, name, getattr(facts, name))
     return kept

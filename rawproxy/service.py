@@ -25,7 +25,7 @@ from .errors import ProxyError, Source
 from .head import RequestHead, request_parser
 from .meter import Tree, add
 from .notes import Notes, resident
-from .upstream import Endpoint
+from .upstream import Clock, Endpoint
 
 log = logging.getLogger("rawproxy")
 SWEEP = 1.0  # seconds between two looks at all deadlines
@@ -69,24 +69,22 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._stamped = 0
         self.now = 0.0
+        self.clock = Clock()
         self.date_line = b""
         for endpoint in self.endpoints:
             endpoint.on_room = _dial_for
-            endpoint.now = self._now
+            endpoint.clock = self.clock
 
     def start(self) -> None:
         """Begin to sweep; called in the running loop."""
         self._loop = asyncio.get_running_loop()
         self._tick()
 
-    def _now(self) -> float:
-        return self.now
-
     def _tick(self) -> None:
         """One sweep: the clock, the Date line, every deadline, every pool."""
         now = self._loop.time()
         self.lag = max(now - self.now - self.every, 0.0) if self.now else 0.0
-        self.now = now
+        self.now = self.clock.now = now
         wall = time.time()
         self.date_line = b"Date: %b\r\n" % formatdate(wall, usegmt=True).encode()
         self.notes.stamp(wall)

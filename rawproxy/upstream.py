@@ -62,6 +62,15 @@ class Holder(Protocol):
     def on_upstream_writable(self, writable: bool) -> None: ...
 
 
+class Clock:
+    """The time as one worker sees it: seconds on its loop's clock, set about once a second."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream."""
 
@@ -285,14 +294,14 @@ class Endpoint:
         self.tally = Tally()
         self.label = upstream.url.encode()  # in the access log
         self.on_room: Callable[[Any], None] = lambda ticket: None  # set by the service
-        self.now: Callable[[], float] = lambda: 0.0
+        self.clock = Clock()  # replaced by the worker's
         self.draining = False
         self.send_proxy = group.send_proxy
 
     def settle(self, connection: UpstreamConnection) -> None:
         """A connection that was busy is free: to the next ticket, to the pool, or closed."""
         if connection.reusable and not (connection.lost or self.draining or self.send_proxy):
-            ticket = self.pool.release(connection, self.now())
+            ticket = self.pool.release(connection, self.clock.now)
             if ticket is not None:
                 ticket.on_connection(connection)
             return
