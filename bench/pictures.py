@@ -11,6 +11,7 @@ mpl.use("svg")
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from bench.report import NAMES, SUBJECT, cell, ratio, valid
 from bench.rows import DIRECT, ROWS, YARDSTICK
@@ -24,6 +25,7 @@ COLOURS = {
     "caddy": "#0e7490",
     "aiohttp": "#a16207",
     "mitmproxy": "#6b7280",
+    "rawproxy-re": "#ea8a5b",
     "rawproxy-h11": "#fb923c",
     DIRECT: "#9ca3af",
 }
@@ -67,17 +69,23 @@ def ratios(rows: dict[str, Any]) -> Figure | None:
     bars = [(title, value, then) for title, value, then in found if value is not None][::-1]
     if not bars:
         return None
-    figure, axes = plt.subplots(figsize=(8, 0.27 * len(bars) + 1))
+    # One wild round must not squeeze the rest: a spread may leave the picture, no bar or goal does.
+    right = 1.12 * max(max(value.value, then) for _title, value, then in bars)
+    figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(bars) + 1.2))
     for place, (_title, value, then) in enumerate(bars):
         colour = COLOURS[SUBJECT] if value.value >= 1 else "#fdba74"
         axes.barh(place, value.value, color=colour, height=0.7)
         axes.plot([value.low, value.high], [place, place], color="#111827", linewidth=1)
-        axes.plot(then, place, marker="|", color="#6b7280", markersize=9)
-        axes.text(value.high + 0.04, place, f"{value.value:.2f}", va="center", fontsize=8)
+        if then:
+            axes.plot([then, then], [place - 0.4, place + 0.4], color="#1d4ed8", linewidth=2)
+        weight = "bold" if value.value >= 1 else "normal"
+        axes.text(right * 1.02, place, f"{value.value:.2f}", va="center", fontsize=8, weight=weight)
     axes.axvline(1.0, color=COLOURS[YARDSTICK], linewidth=1.2)
+    axes.text(1.0, len(bars) - 0.35, "nginx", color=COLOURS[YARDSTICK], ha="center", fontsize=8)
     axes.set_yticks(range(len(bars)), [title for title, _value, _then in bars], fontsize=8)
-    axes.set_xlabel("rate, rawproxy ÷ nginx (line: spread of rounds; tick: the goal)")
-    axes.set_xlim(left=0)
+    axes.set_xlabel("rate, rawproxy ÷ nginx (thin line: smallest to largest round; blue: the goal)")
+    axes.set_xlim(0, right)
+    axes.set_ylim(-0.6, len(bars) - 0.4)
     return figure
 
 
@@ -95,7 +103,7 @@ def cpu(rows: dict[str, Any]) -> Figure | None:
             if valid(row, peer) and (one := cell(row, peer)) and one.cpu_us
         ]
         costs.sort(reverse=True)
-        _named_bars(axes, [(peer, value) for value, peer in costs], log=True)
+        _named_bars(axes, [(peer, value) for value, peer in costs])
         axes.set_title(f"CPU µs for each request, {'TLS' if key.endswith('tls') else 'plain'}")
     figure.tight_layout()
     return figure
@@ -111,7 +119,7 @@ def memory(rows: dict[str, Any]) -> Figure | None:
     for axes, (key, row) in zip(all_axes[0], shown, strict=True):
         sizes = [(one.rate, peer) for peer in row["peers"] if (one := cell(row, peer)) and one.rate]
         sizes.sort(reverse=True)
-        _named_bars(axes, [(peer, value) for value, peer in sizes], log=False)
+        _named_bars(axes, [(peer, value) for value, peer in sizes])
         axes.set_title(f"KiB for each idle WebSocket, {'TLS' if key.endswith('tls') else 'plain'}")
     figure.tight_layout()
     return figure
@@ -136,23 +144,33 @@ def latency(rows: dict[str, Any]) -> Figure | None:
         values.sort()
         shares = [share for share, _p50, _p99 in values]
         colour = COLOURS.get(peer, "#000000")
-        marker = "o" if len(values) < 2 else None
         p99s = [p99 for _share, _p50, p99 in values]
         p50s = [p50 for _share, p50, _p99 in values]
-        axes.plot(shares, p99s, color=colour, label=f"{NAMES.get(peer, peer)} p99", marker=marker)
-        axes.plot(shares, p50s, color=colour, linestyle=":", marker=marker)
+        look = {"color": colour, "marker": "o", "markersize": 4}
+        axes.plot(shares, p99s, label=NAMES.get(peer, peer), **look)
+        axes.plot(shares, p50s, linestyle=":", **look)
     axes.set_yscale("log")
-    axes.set_xlabel("requests offered, % of nginx's peak (dotted: p50)")
-    axes.set_ylabel("ms from when it was due")
-    axes.legend(frameon=False, fontsize=8)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
+    axes.set_xticks(sorted({share for values in points.values() for share, _p50, _p99 in values}))
+    axes.set_xlabel("requests offered, % of nginx's peak (solid: p99, dotted: p50)")
+    axes.set_ylabel("ms since it was due")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
-def _named_bars(axes: Any, values: list[tuple[str, float]], *, log: bool) -> None:
+def _named_bars(axes: Any, values: list[tuple[str, float]]) -> None:
+    """Bars with their values beside them, which makes an axis of numbers superfluous."""
     for place, (peer, value) in enumerate(values):
         axes.barh(place, value, color=COLOURS.get(peer, "#000000"), height=0.7)
-        axes.text(value, place, f" {value:.3g}", va="center", fontsize=8)
-    axes.set_yticks(range(len(values)), [NAMES.get(peer, peer) for peer, _value in values])
-    if log:
-        axes.set_xscale("log")
+        at = {"xytext": (4, 0), "textcoords": "offset points"}
+        axes.annotate(f"{value:.3g}", (value, place), **at, va="center", fontsize=8)
+    names = [NAMES.get(peer, peer) for peer, _value in values]
+    axes.set_yticks(range(len(values)), names)
+    for name in axes.get_yticklabels():
+        name.set_fontweight("bold" if name.get_text() == NAMES[SUBJECT] else "normal")
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
     axes.margins(x=0.18)
