@@ -267,19 +267,25 @@ def _version_with(option: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+ENGINE = """
+import sys, rawproxy
+try:
+    from rawproxy.engine import ENGINE
+except ImportError:
+    from rawproxy import head
+    ENGINE = getattr(head, "ENGINE", "re")
+"""
+
+
 def _version_with_engine() -> list[str]:
     """Rawproxy's version where the optional regex engine is there to be compared with."""
-    code = (
-        "import sys, rawproxy\nfrom rawproxy import head\n"
-        "print(rawproxy.__version__) if getattr(head, 'ENGINE', 're') != 're' else sys.exit(1)"
-    )
+    code = ENGINE + "print(rawproxy.__version__) if ENGINE != 're' else sys.exit(1)"
     return [sys.executable, "-c", code]
 
 
 def regex_engine() -> str:
     """Which regex engine the rawproxy of this run matches heads with."""
-    code = "from rawproxy import head; print(getattr(head, 'ENGINE', 're'))"
-    argv = [sys.executable, "-c", code]
+    argv = [sys.executable, "-c", ENGINE + "print(ENGINE)"]
     return subprocess.run(argv, capture_output=True, check=True).stdout.decode().strip()
 
 
