@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from typing import ClassVar
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER = struct.Struct(">HBBBL")  # length (24 bits as 16 and 8), type, flags, stream
@@ -162,7 +163,7 @@ class Budget:
 
     __slots__ = ("left", "refill", "size")
 
-    RESET = 50
+    RESET: ClassVar[int] = 50
 
     def __init__(self, size: int, refill: int) -> None:
         self.size = size

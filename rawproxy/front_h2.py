@@ -254,8 +254,8 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
         except FieldsTooLarge as failure:
             self.budget.spend(Budget.RESET, "field blocks over the limits")
             error = ClientError(str(failure), 431)
-        except ClientError as failure:
-            error = failure
+        except ClientError as refusal:
+            error = refusal
         if len(self.streams) >= self.service.limits.h2_streams or self.draining == 2:
             raise StreamFault(Code.REFUSED_STREAM, "too many streams (5.1.2)")
         self.deadline = 0.0

@@ -149,8 +149,8 @@ class UpstreamConnection(asyncio.Protocol):
                 else:
                     self._ended(self.reusable and not rest)
                     holder.on_payload(payload, True, self.trailers())
-        except BodyError as error:
-            self._fail(UpstreamError(f"the response body is malformed: {error}"))
+        except BodyError as malformed:
+            self._fail(UpstreamError(f"the response body is malformed: {malformed}"))
         except UpstreamError as error:
             self._fail(error)
 

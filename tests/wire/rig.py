@@ -122,7 +122,8 @@ class Rig:
 
     async def __aexit__(self, kind, error, trace) -> None:
         for writer in self._writers:
-            writer.transport.abort()
+            if not writer.transport.is_closing():  # asyncio 3.11.2 does not like to be asked twice
+                writer.transport.abort()
         self.listener.close()
         self.server.close()
         for task in self._tasks:
