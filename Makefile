@@ -34,7 +34,8 @@ fast: .venv-fast/.done
 
 .venv-fast/.done: pyproject.toml setup.py $(wildcard rawproxy/*.py)
 	$(PYTHON) -m venv .venv-fast
-	$(FAST) install 'setuptools>=77' wheel 'mypy>=1.11' '.[fast]'
+	$(FAST) install 'setuptools>=77' wheel 'mypy>=1.11' .
+	$(FAST) install '.[fast]' || echo "no PCRE2 (try apt install libpcre2-dev): heads are read by re"
 	rm -rf build/fast
 	RAWPROXY_COMPILE=1 $(FAST) wheel --no-build-isolation --no-deps --wheel-dir build/fast .
 	$(FAST) install --force-reinstall --no-deps build/fast/*.whl
