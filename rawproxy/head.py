@@ -22,7 +22,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import h11
 
-from . import engine
+from . import engine, recognise
+from .bounds import find_request, find_response
 from .config import Limits
 from .errors import ClientError, ProxyError, UpstreamError
 from .target import is_host, origin_form
@@ -45,68 +46,7 @@ H = TypeVar("H")
 _Noted = Callable[[bytes], Iterator[re.Match[bytes]]]
 Note = tuple[int, int, int]  # kind, and where the field's line starts and stops in the block
 
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-# One space, a value that neither begins nor ends with a blank.
-_VALUE = rb": (?:[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ])|)"
-_LINE = _TOKEN + rb"++" + _VALUE
 _AFTER_TARGET = len(b" HTTP/1.1\r\n")
-_REQUEST_LINE = rb"(?!CONNECT )([A-Z]{1,20}+) (/[!-\"$-~]*+) HTTP/1\.1"
-_STATUS_LINE = rb"HTTP/1\.1 ([1-9][0-9][0-9]) ([!-~\x80-\xff]*+(?: [!-~\x80-\xff]++)*)"
-# Initials that no name has which means something here, then the names that do.
-_OTHER_REQUEST_INITIALS = rb"[!#$%&'*+.^_`|~0-9ABDGIJL-OQ-SVWYZabdgijl-oq-svwyz-]"
-_NOTED_REQUEST_NAMES = (
-    rb"[cC](?i:onnection|ontent-length)|[hH](?i:ost)|[tT](?i:ransfer-encoding|e)|[uU](?i:pgrade)"
-    rb"|[eE](?i:xpect)|[kK](?i:eep-alive)|[pP](?i:roxy-)[^:\r\n]*+|[fF](?i:orwarded)"
-    rb"|[xX][-_](?i:forwarded[-_][^:\r\n]*+|real[-_]ip)"
-)
-_OTHER_RESPONSE_INITIALS = rb"[!#$%&'*+.^_`|~0-9ABE-JL-OQRV-Zabe-jl-oqrv-z-]"
-_NOTED_RESPONSE_NAMES = (
-    rb"[cC](?i:onnection|ontent-length)|[tT](?i:ransfer-encoding|e)|[uU](?i:pgrade)|[dD](?i:ate)"
-    rb"|[kK](?i:eep-alive)|[pP](?i:roxy-)[^:\r\n]*+|[sS](?i:trict-transport-security)"
-)
-# The usual forms of the usual fields, each once: the group that may not be set yet, and the line.
-_Usual = tuple[tuple[int, bytes], ...]
-_USUAL_IN_REQUEST: _Usual = (
-    (3, rb"[Hh]ost: ([0-9A-Za-z._~-]{1,255}+(?::[0-9]{1,5}+)?)"),
-    (4, rb"([Cc]onnection: [Kk]eep-[Aa]live)"),
-    (5, rb"[Cc]ontent-[Ll]ength: ([0-9]{1,18}+)"),
-    (6, rb"([Tt]ransfer-[Ee]ncoding: chunked)"),
-)
-_USUAL_IN_RESPONSE: _Usual = (
-    (3, rb"[Cc]ontent-[Ll]ength: ([0-9]{1,18}+)"),
-    (4, rb"([Cc]onnection: (?:[Kk]eep-[Aa]live|[Cc]lose))"),
-    (5, rb"([Tt]ransfer-[Ee]ncoding: chunked)"),
-    (6, rb"([Dd]ate: )[!-~][\t -~]*+(?<![\t ])"),
-)
-
-
-def _recogniser(line: bytes, initials: bytes, noted: bytes, usual: _Usual) -> engine.Match:
-    """A whole head that is worth no second look.
-
-    A line begins with the CRLF of the one before: that is a quarter faster than lines that end in
-    theirs. What most lines are is tried first: those that mean nothing here, most of them told by
-    their first letter; then the usual fields; the rest is noted by the last group.
-
-    Invariant: there is at most one way to match a line, so a head that fails at its end fails in
-    time proportional to its length. Two ways would make that 2 to the number of lines.
-    """
-    end = rb"(?=\r\n)"
-    quick = initials + _TOKEN + rb"*+" + _VALUE
-    once = rb"|".join(rb"(?(%d)(?!))%b%b" % (group, form, end) for group, form in usual)
-    forms = rb"|".join(form.replace(b"(", b"(?:").replace(b"(?:?", b"(?") for _, form in usual)
-    other = rb"(?=(?:%b):)(?!(?:%b)%b)()%b" % (noted, forms, end, _LINE)
-    one = rb"%b|(?!%b|(?:%b):)%b|%b|%b" % (quick, initials, noted, _LINE, once, other)
-    return engine.compiled(rb"%b(?:\r\n(?:%b))%b\r\n\r\n" % (line, one, engine.MANY))
-
-
-_FAST_REQUEST = _recogniser(
-    _REQUEST_LINE, _OTHER_REQUEST_INITIALS, _NOTED_REQUEST_NAMES, _USUAL_IN_REQUEST
-)
-_FAST_RESPONSE = _recogniser(
-    _STATUS_LINE, _OTHER_RESPONSE_INITIALS, _NOTED_RESPONSE_NAMES, _USUAL_IN_RESPONSE
-)
-
-
 # One group, so that the engine tells most names apart by their first letters.
 _NOTED_IN_REQUEST = re.compile(
     rb"\n(host|connection|content-length|transfer-encoding|upgrade|expect|keep-alive|te"
@@ -127,8 +67,7 @@ _KIND: dict[bytes, int] = {
 
 # A line end that is not CRLF, a control character, a folded line: RFC 9112 2.2, 5.2, 9110 5.5.
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]").search
-_STRAY_SO_FAR = re.compile(rb"\r[^\n]|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]").search
-_START_LINE = re.compile(rb"(" + _TOKEN + rb"+) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n").match
+_START_LINE = re.compile(rb"(" + recognise.TOKEN + rb"+) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n").match
 _ANY_VERSION = re.compile(rb"[^\r\n]* HTTP/[0-9.]+\r\n").match
 
 # Connection options that say nothing about other fields, or whose fields are always cut anyway.
@@ -196,48 +135,6 @@ def _value(block: bytes, name: bytes) -> bytes:
     return block[at : block.find(b"\r\n", at)].strip()
 
 
-def find_request(data: bytes, limits: Limits) -> int:
-    """Where the request head in `data` stops, or 0 while it is not whole.
-
-    Limits are checked here, before anything is parsed. Raises `ClientError` 400, 414 or 431.
-    """
-    stop = data.find(b"\r\n\r\n") + 4
-    if stop == 3:
-        if _STRAY_SO_FAR(data):
-            raise ClientError("a control character or a bare line end in the head")
-        size, stop = len(data), 0
-    else:
-        size = stop
-        if data.count(b"\n", 0, stop) - 2 > limits.fields:
-            raise ClientError(f"more than {limits.fields} header fields", 431)
-    if size > limits.start_line:
-        line = data.find(b"\r\n", 0, limits.start_line + 2)
-        if line < 0:
-            raise ClientError(f"the request line is over {limits.start_line} bytes", 414)
-    if size > limits.head:
-        raise ClientError(f"the request head is over {limits.head} bytes", 431)
-    return stop
-
-
-def find_response(data: bytes, limits: Limits) -> int:
-    """Where the response head in `data` stops, or 0 while it is not whole.
-
-    Raises `UpstreamError` (502).
-    """
-    stop = data.find(b"\r\n\r\n") + 4
-    if stop > 3:
-        if stop > limits.response_head:
-            raise UpstreamError(f"the response head is over {limits.response_head} bytes")
-        return stop
-    if not b"HTTP/1.".startswith(data[:7]):
-        raise UpstreamError(f"that is not HTTP/1.1: the response begins {data[:16]!r}")
-    if _STRAY_SO_FAR(data):
-        raise UpstreamError("a control character or a bare line end in the response head")
-    if len(data) > limits.response_head:
-        raise UpstreamError(f"the response head is over {limits.response_head} bytes")
-    return 0
-
-
 Parser = Callable[[bytes], H | None]  # the head at the beginning; None while it is not whole
 
 
@@ -250,7 +147,7 @@ def request_parser(name: str, limits: Limits) -> Parser[RequestHead]:
 
     def parse(data: bytes) -> RequestHead | None:
         if fast:
-            match = _FAST_REQUEST(data)
+            match = recognise.REQUEST(data)
             if match is not None and match.end(2) < longest:
                 size = match.end()
                 if size < few or (size <= most and data.count(b"\n", 0, size) - 2 <= limits.fields):
@@ -269,7 +166,7 @@ def response_parser(name: str, limits: Limits) -> Parser[ResponseHead]:
 
     def parse(data: bytes) -> ResponseHead | None:
         if fast:
-            match = _FAST_RESPONSE(data)
+            match = recognise.RESPONSE(data)
             if match is not None and match.end() <= limits.response_head:
                 head = recognised_response(data, match)
                 if head is not None:
@@ -282,14 +179,14 @@ def response_parser(name: str, limits: Limits) -> Parser[ResponseHead]:
 
 def parse_request(raw: bytes) -> RequestHead:
     """A whole head by either lane, whatever its size. Raises `ClientError`."""
-    match = _FAST_REQUEST(raw)
+    match = recognise.REQUEST(raw)
     head = recognised_request(raw, match) if match is not None else None
     return reference_request(raw) if head is None else head
 
 
 def parse_response(raw: bytes) -> ResponseHead:
     """A whole head by either lane, whatever its size. Raises `UpstreamError`."""
-    match = _FAST_RESPONSE(raw)
+    match = recognise.RESPONSE(raw)
     head = recognised_response(raw, match) if match is not None else None
     return reference_response(raw) if head is None else head
 

@@ -12,6 +12,8 @@ FLOORS = [
     ["errors", "config", "options", "positions"],
     [
         "engine",
+        "recognise",
+        "bounds",
         "target",
         "head",
         "body",
