@@ -50,6 +50,15 @@ def run_command(
         click.echo("To make this run what `make bench-check` compares with: make bench-accept")
 
 
+@main.command("eyes", context_settings={"ignore_unknown_options": True})
+@click.argument("options", nargs=-1)
+def eyes_command(options: tuple[str, ...]) -> None:
+    """The pictures of the status page and of `rawproxy top`, after five minutes of load."""
+    from bench import eyes
+
+    eyes.take(options)
+
+
 @main.command("rows")
 def rows_command() -> None:
     """List the rows."""

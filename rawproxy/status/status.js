@@ -18,7 +18,7 @@ function count(value) {
   if (value >= 1e6) return (value / 1e6).toFixed(1) + " M";
   if (value >= 1e4) return (value / 1e3).toFixed(1) + " k";
   if (value >= 100 || Number.isInteger(value)) return Math.round(value).toLocaleString("en");
-  return value.toFixed(value >= 10 ? 1 : 2);
+  return value.toFixed(1);
 }
 function seconds(value) {
   if (!value) return NEVER;
@@ -80,7 +80,10 @@ class Chart {
     const ends = this.root.appendChild(make("div", "ends"));
     this.when = ends.appendChild(make("span", "", "5 min ago"));
     ends.append(make("span", "", "now"));
-    plot.addEventListener("pointermove", (event) => this.point(event.offsetX / plot.clientWidth));
+    plot.addEventListener("pointermove", (event) => {
+      const { left, width } = this.svg.getBoundingClientRect();
+      this.point(Math.max(0, (event.clientX - left) / width));
+    });
     plot.addEventListener("pointerleave", () => this.point(null));
   }
   rule(values) {
