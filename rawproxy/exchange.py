@@ -334,6 +334,8 @@ class Exchange(Facts):
         if error is not None:
             self.fail(UpstreamError(error))
             return
+        if self.service.notes.timed:
+            self.first = monotonic()
         self.state = TUNNEL
         self.connection = None
         connection.holder = None

@@ -26,15 +26,19 @@ class History:
 
     def __init__(self) -> None:
         self.rows: deque[dict[str, float]] = deque(maxlen=LENGTH)
+        self._together: Tree = {}  # the last total's upstreams in one
         self._totals: deque[tuple[float, Tree]] = deque(maxlen=WINDOW + 1)
 
     def add(self, now: float, total: Tree) -> None:
         """One more total; the first one gives no row."""
+        together = _all(total["counters"])
         if self._totals:
             before, last = self._totals[-1]
             if now <= before:
                 return
-            self.rows.append(_row(now - before, last["counters"], total))
+            rates = _Rates(now - before, self._together)
+            self.rows.append(_row(rates, _Rates(now - before, last["counters"]), together, total))
+        self._together = together
         self._totals.append((now, total))
 
     def series(self) -> dict[str, list[float]]:
@@ -88,10 +92,8 @@ def _all(counters: Tree) -> Tree:
     return together
 
 
-def _row(seconds: float, before: Tree, total: Tree) -> dict[str, float]:
+def _row(rates: _Rates, ours: _Rates, together: Tree, total: Tree) -> dict[str, float]:
     counters, gauges = total["counters"], total["gauges"]
-    together = _all(counters)
-    rates, ours = _Rates(seconds, _all(before)), _Rates(seconds, before)
     requests, refused, failed = rates.classes(together)
     cells = rates.cells("cells", together)
     states = gauges.get("upstreams", {}).values()
