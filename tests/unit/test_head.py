@@ -401,3 +401,8 @@ def test_a_head_that_fails_at_its_end_takes_no_time(line, start):
     parse = heads.parse_request if start[:1] == b"G" else heads.parse_response
     with pytest.raises(ProxyError):
         parse(raw)
+
+
+def test_a_response_that_says_its_length_twice_alike():
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n"
+    assert heads.parse_response(raw).framing == 5
