@@ -112,8 +112,9 @@ class Deadlines:
 class Passive:
     """Health as the requests themselves show it: failures take an upstream out for a while."""
 
-    max_fails: int = 3  # failures within the window that take it out; 0: never
+    max_fails: int = 3  # failures within the window, no success between, take it out; 0: never
     window: float = 10.0
+    statuses: tuple[int, ...] = (502, 503, 504)  # responses that are failures, if relayed
     back_off: float = 1.0  # seconds out of use at first; it doubles with each failure after that
     back_off_max: float = 60.0
 
@@ -215,6 +216,7 @@ class Config:
     send_forwarded: bool = False
     send_real_ip: bool = False
     accept_proxy: bool = False
+    resolver: Address | None = None  # of a DNS server; None: as the system is set up
     access_log: str = "-"  # path | - | off
     log_format: str = "combined"  # combined | extended | json
     send_request_id: bool = False

@@ -34,7 +34,7 @@ from typing import Protocol
 
 from . import rewrite
 from .body import encode_chunk, last_chunk
-from .errors import CapacityError, ClientError, DialError, ProxyError, Retry, UpstreamError
+from .errors import CapacityError, ClientError, DialError, ProxyError, Retry, Source, UpstreamError
 from .flow import NO_UPSTREAM, WRITER_FULL, unsent
 from .handshake import check_switch
 from .head import CHUNKED, RequestHead, ResponseHead
@@ -95,8 +95,8 @@ class Exchange(Facts):
 
     __slots__ = (
         "backlog", "blocked", "candidates", "chunked", "connection", "deadline", "front", "head",
-        "held", "held_size", "method", "opening", "request_ended", "service", "started", "state",
-        "throttled",
+        "held", "held_size", "method", "opening", "renewed", "request_ended", "service", "started",
+        "state", "throttled",
     )  # fmt: skip
 
     def __init__(self, service: Service, front: Front, head: RequestHead) -> None:
@@ -112,6 +112,7 @@ class Exchange(Facts):
         self.held: list[bytes] | None = None if self.request_ended else []
         self.held_size = 0
         self.retried = False
+        self.renewed = False  # the candidates were asked for again
         self.started = False  # something of the response has reached the client
         self.throttled = False  # the upstream does not take the body as fast as it comes
         self.blocked = 0.0  # since when the client does not take all we have; 0: it does
@@ -125,7 +126,7 @@ class Exchange(Facts):
 
     def start(self, opening: bytes | None = None) -> None:
         """Send the request on its way. `opening`: its rewritten head, where that is known."""
-        self.candidates = self.service.candidates()
+        self.candidates = self.service.candidates(self.head, self.front.hop)
         self.attempts = 0
         self.endpoint = self.candidates[0]
         notes = self.service.notes
@@ -207,6 +208,12 @@ class Exchange(Facts):
 
     def _dial_failed(self, error: DialError) -> None:
         self.attempts += 1
+        if self.attempts == len(self.candidates) and not self.renewed:
+            # All have failed, and some name may stand for other addresses by now.
+            self.renewed = True
+            known = self.candidates
+            now = self.service.candidates(self.head, self.front.hop)
+            self.candidates = [*known, *(one for one in now if one not in known)]
         if self.attempts < len(self.candidates):
             self.service.failed("-", 0, self._name(), f"{error.detail}; trying the next upstream")
             self.endpoint = self.candidates[self.attempts]
@@ -290,6 +297,9 @@ class Exchange(Facts):
 
     def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
         """The response's head, and as much of its body as came with it."""
+        judge = self.endpoint.judge
+        if judge is not None:
+            head = judge(self.head, self.front.hop, head)
         self.started = True
         self.held = None
         if self.service.notes.timed:
@@ -336,6 +346,9 @@ class Exchange(Facts):
             return
         if self.service.notes.timed:
             self.first = monotonic()
+        judge = self.endpoint.judge
+        if judge is not None:
+            head = judge(self.head, self.front.hop, head)
         self.state = TUNNEL
         self.connection = None
         connection.holder = None
@@ -394,6 +407,8 @@ class Exchange(Facts):
             self.endpoint.pool.forget(self)
         self.state = DONE
         self._drop_connection()
+        if error.source is Source.UPSTREAM and not isinstance(error, DialError):
+            self.endpoint.failed()  # of a dial the endpoint knows by itself
         if self.started:
             name = self.id.decode() if self.service.notes.named else "-"
             self.service.failed(name, 0, self._name(), error.detail)
@@ -452,5 +467,5 @@ class Exchange(Facts):
         return not before or self.backlog < before
 
     def _name(self) -> str:
-        url: str = self.endpoint.upstream.url
-        return url
+        title: str = self.endpoint.title
+        return title

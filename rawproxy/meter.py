@@ -28,8 +28,8 @@ class Tally:
     """The cells of one upstream. Counting is an addition to a cell, and nothing else."""
 
     __slots__ = (
-        "cells", "classes", "dial_failures", "dials", "first_cells", "first_seconds", "received",
-        "retries", "seconds", "sent",
+        "cells", "classes", "dial_failures", "dials", "ejections", "failures", "first_cells",
+        "first_seconds", "received", "retries", "seconds", "sent",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -43,6 +43,8 @@ class Tally:
         self.retries = 0  # requests sent again
         self.dials = 0  # connections begun
         self.dial_failures = 0
+        self.failures = 0  # dials and requests that came to nothing by the upstream's doing
+        self.ejections = 0  # times that it was found ill, and got no more requests
 
     def time(self, duration: float, first: float) -> None:
         """Count how long an exchange took, and until the first byte (0: there was none)."""
@@ -65,6 +67,8 @@ class Tally:
             "retries": self.retries,
             "dials": self.dials,
             "dial_failures": self.dial_failures,
+            "failures": self.failures,
+            "ejections": self.ejections,
         }
 
 

@@ -21,6 +21,7 @@ _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?").fullmatch
 # One directive, RFC 6797 6.1. ASCII by name: \d and \s would let other digits and line ends in.
 _DIRECTIVE = re.compile(r'([A-Za-z0-9_-]+)(?:=(?:[A-Za-z0-9_-]+|"[A-Za-z0-9 _-]*"))?').fullmatch
 _MAX_AGE = re.compile(r'(?i:max-age)=(?:[0-9]{1,10}|"[0-9]{1,10}")').fullmatch
+_SERVICE = re.compile(r"_[a-z0-9-]+\._(?:tcp|tls)\..+").fullmatch  # RFC 2782
 _NAME_LIMIT = 253  # characters of a host name in text (RFC 1035 2.3.4)
 _UNIX_LIMIT = 107  # bytes of sun_path less its NUL: connect and bind refuse more
 
@@ -42,6 +43,10 @@ def parse_upstream(text: str) -> Upstream:
     host, port = _host_port(option, rest)
     if not host:
         raise ConfigError(f"{option}: no host; type host:port")
+    if _SERVICE(host.lower()):
+        if port is not None:
+            raise ConfigError(f"{option}: SRV records say the port; type {scheme}://{host}")
+        return Upstream(text, tls=scheme == "https", host=host, srv=True)
     if port is None:
         if not separator:
             raise ConfigError(f"{option}: no port; type {text}:9443 or https://{text}")
@@ -49,6 +54,21 @@ def parse_upstream(text: str) -> Upstream:
     if port == 0:
         raise ConfigError(f"{option}: port 0 cannot be dialled; type a port from 1 to 65535")
     return Upstream(text, tls=scheme == "https", host=host, port=port)
+
+
+def parse_resolver(text: str) -> Address:
+    """`--resolver`: the address of a DNS server, port 53 if none is said. Raises `ConfigError`."""
+    option = f"--resolver {text}"
+    host, port = _host_port(option, text)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ConfigError(
+            f"{option}: who is to resolve its name? type an address, as in 127.0.0.11:53"
+        ) from None
+    if port == 0:
+        raise ConfigError(f"{option}: port 0 cannot be asked; type a port from 1 to 65535")
+    return Address(host, port or 53)
 
 
 def parse_address(option: str, text: str) -> Address:

@@ -19,12 +19,14 @@ from typing import Any, Protocol
 
 from . import pages, rewrite
 from .admission import Admission, Place
-from .balancer import round_robin
 from .config import Config
 from .errors import ProxyError, Source
+from .group import Surroundings, UpstreamGroup
 from .head import RequestHead, request_parser
+from .health import UP
 from .meter import Tree, add
 from .notes import Notes, resident
+from .resolver import Resolver
 from .upstream import Clock, Endpoint
 
 log = logging.getLogger("rawproxy")
@@ -50,8 +52,11 @@ class Service:
         self.limits = config.limits
         self.deadlines = config.deadlines
         self.parse = request_parser(config.parser, config.limits)
-        group = config.groups[0]
-        self.endpoints = [Endpoint(config, group, one, self.warn) for one in group.upstreams]
+        self.now = 0.0
+        self.clock = Clock()
+        around = Surroundings(self.clock, self.spawn, _dial_for, Resolver(config.resolver))
+        self.groups = {one.name: UpstreamGroup(config, one, around) for one in config.groups}
+        self.group = self.groups[config.groups[0].name]
         self.announces = any(group.send_proxy for group in config.groups)
         site = config.sites[0]
         self.notes = Notes(config, write_log)
@@ -61,24 +66,25 @@ class Service:
         self.admission = Admission(self.limits.connections, self.limits.per_client)
         self.clients: set[Sweepable] = set()
         self.draining = False
-        self.turn = 0
         self.hsts = b"Strict-Transport-Security: %b\r\n" % site.hsts.encode() if site.hsts else None
         self.names = frozenset(n.encode() for n in site.names if not n.startswith("*."))
         self.wildcards = tuple(n[1:].encode() for n in site.names if n.startswith("*."))
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._stamped = 0
-        self.now = 0.0
-        self.clock = Clock()
         self.date_line = b""
-        for endpoint in self.endpoints:
-            endpoint.on_room = _dial_for
-            endpoint.clock = self.clock
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Of all groups, those that are to be used no more among them."""
+        return [one for group in self.groups.values() for one in group.members.everybody()]
 
     def start(self) -> None:
         """Begin to sweep; called in the running loop."""
         self._loop = asyncio.get_running_loop()
         self._tick()
+        for group in self.groups.values():
+            group.start()
 
     def _tick(self) -> None:
         """One sweep: the clock, the Date line, every deadline, every pool."""
@@ -94,9 +100,8 @@ class Service:
             self.warn(f"{refused} connections refused: see --limit connections and per-client")
         for client in tuple(self.clients):
             client.sweep(now)
-        for endpoint in self.endpoints:
-            for connection in endpoint.pool.expire(now):
-                connection.transport.close()
+        for group in self.groups.values():
+            group.tick(now)
         self._timer = self._loop.call_later(self.every, self._tick)
 
     def stop(self) -> None:
@@ -105,20 +110,19 @@ class Service:
             self._timer.cancel()
         for task in self._tasks:
             task.cancel()
-        for endpoint in self.endpoints:
-            for connection in endpoint.pool.clear():
-                connection.transport.close()
+        for group in self.groups.values():
+            group.members.close_idle()
 
     def drain(self) -> None:
         """Finish what is under way; keep nothing."""
         self.draining = True
-        for endpoint in self.endpoints:
-            endpoint.draining = True
+        for group in self.groups.values():
+            group.members.drain()
         for client in tuple(self.clients):
             client.drain()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a dial beside the connections' own calls; the reference keeps it alive."""
+        """Run a dial, say, beside the connections' own calls; the reference keeps it alive."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -127,13 +131,10 @@ class Service:
         """Bytes that a body has to make within `seconds`; one at least."""
         return max(self.limits.rate * seconds, 1)
 
-    def candidates(self) -> list[Endpoint]:
+    def candidates(self, head: RequestHead, hop: rewrite.Hop) -> list[Endpoint]:
         """The upstreams in the order in which to try them."""
-        endpoints = self.endpoints
-        if len(endpoints) == 1:
-            return endpoints
-        self.turn += 1
-        return [endpoints[index] for index in round_robin(len(endpoints), self.turn)]
+        group = self.group
+        return group.only or group.candidates(head, hop)
 
     def serves(self, host: bytes) -> bool:
         """Whether `--server-name` lets `host` in; any host where none is given."""
@@ -205,14 +206,16 @@ class Service:
             "workers": 1, "draining": int(self.draining), "connections": self.admission.open,
             "tunnels": self.counters.tunnels, "upstreams": {},
         }  # fmt: skip
-        for endpoint in self.endpoints:
+        tallies = set()  # the addresses of a name share theirs, as it must outlive them
+        for endpoint in (one for group in self.groups.values() for one in group.endpoints):
             name, pool = endpoint.upstream.url, endpoint.pool
-            counts = {"upstreams": {name: endpoint.tally.counters()}}
+            if endpoint.tally not in tallies:
+                tallies.add(endpoint.tally)
+                counters = add(counters, {"upstreams": {name: endpoint.tally.counters()}})
             state = {
                 "busy": pool.busy, "idle": len(pool.idle), "waiting": len(pool.waiting),
-                "limit": pool.limit, "views": 1, "up": 1,
+                "limit": pool.limit, "views": 1, "up": int(endpoint.health.state is UP),
             }  # fmt: skip
-            counters = add(counters, counts)
             gauges = add(gauges, {"upstreams": {name: state}})
         worker = {
             "pid": os.getpid(), "memory": resident(), "lag": self.lag, "cpu": counters["cpu"],

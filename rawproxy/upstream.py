@@ -25,7 +25,7 @@ from typing import Any, Protocol, cast
 
 import aiohappyeyeballs
 
-from . import proxy_protocol
+from . import proxy_protocol, rewrite
 from .body import BodyError, ChunkedBody, CloseBody, LengthBody
 from .config import Config, Group, Limits, Upstream
 from .errors import DialError, ProxyError, StaleError, UpstreamError
@@ -33,16 +33,21 @@ from .flow import WRITER_FULL, Valve
 from .head import (
     CHUNKED,
     Parser,
+    RequestHead,
     ResponseHead,
     response_framing,
     response_parser,
 )
+from .health import Health
 from .meter import Tally
 from .pool import Pool
 from .proxy_protocol import Route
+from .resolver import AddrInfo, Server, is_numeric, sockaddrs
 from .trust import UpstreamTrust
+from .watch import Watch
 
 Stepper = LengthBody | ChunkedBody | CloseBody
+Judge = Callable[[RequestHead, rewrite.Hop, ResponseHead], ResponseHead]
 SHUTDOWN = 5.0  # seconds for the upstream's close_notify before the connection is cut
 FIRST_ATTEMPT_DELAY = 0.25  # seconds before the next address is tried too (RFC 8305 5)
 
@@ -273,7 +278,7 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 class Endpoint:
-    """One `--upstream`: its pool, and how a connection to it is made."""
+    """One server: its pool, how a connection to it is made, and what its group knows of it."""
 
     def __init__(
         self, config: Config, group: Group, upstream: Upstream, warn: Callable[[str], None]
@@ -286,17 +291,60 @@ class Endpoint:
         self.pool: Pool[UpstreamConnection, Any] = Pool(
             group.max_upstream, group.keepalive, group.keepalive_idle, group.queue
         )
-        self.server_name = group.server_name or upstream.host
+        self.server_name = group.server_name or identity(upstream)
         self.trust: UpstreamTrust | None = None
         if upstream.tls:
             self.trust = UpstreamTrust(group.verify, group.pins, self.server_name, upstream.url)
         self.authority = authority(upstream)
-        self.tally = Tally()
-        self.label = upstream.url.encode()  # in the access log
-        self.on_room: Callable[[Any], None] = lambda ticket: None  # set by the service
+        self.tally = Tally()  # shared by all addresses of a name, as they come and go
+        self.on_room: Callable[[Any], None] = lambda ticket: None  # set by the group
         self.clock = Clock()  # replaced by the worker's
-        self.draining = False
+        self.draining = False  # the worker ends, or the address is no longer its name's
         self.send_proxy = group.send_proxy
+        # where it is
+        # As getaddrinfo gives them; None: a socket file, or a name that is not resolved yet.
+        self.addresses: list[AddrInfo] | None = None
+        self.watch: Watch | None = None  # of a name
+        self.name = upstream.url.encode()  # for policies: the same in every worker
+        self.label = upstream.url.encode()  # in the access log
+        if upstream.path is None and is_numeric(upstream.host):
+            self.addresses = sockaddrs(Server((upstream.host,), upstream.port))
+        # what the group makes of it
+        self.weight = upstream.weight
+        self.share = float(upstream.weight)
+        self.backup = upstream.backup
+        self.health = Health(group.passive, group.active, group.slow_start)
+        self.ramping = False  # in slow start
+        self.probing = False
+        self.tag = b""  # of its cookie
+        # Called with every final response's head, which it may change; None: nobody cares.
+        self.judge: Judge | None = None
+        self.on_failure: Callable[[Endpoint], None] = lambda endpoint: None
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.title} {self.health.state.value} {self.pool!r}>"
+
+    @property
+    def title(self) -> str:
+        """Its name in the log."""
+        return self.label.decode()
+
+    def settle_on(self, server: Server) -> None:
+        """The upstream's name stands for this server."""
+        self.addresses = sockaddrs(server)
+        self.name = server.name.encode()
+        self.label = f"{self.upstream.url} ({server.name})".encode()
+        self.weight, self.backup = server.weight, server.backup
+
+    def failed(self) -> None:
+        """A request came to nothing by the upstream's doing."""
+        self.tally.failures += 1
+        self.on_failure(self)
+
+    def close_idle(self) -> None:
+        """No connection is kept."""
+        for connection in self.pool.clear():
+            connection.transport.close()
 
     def settle(self, connection: UpstreamConnection) -> None:
         """A connection that was busy is free: to the next ticket, to the pool, or closed."""
@@ -322,6 +370,20 @@ class Endpoint:
         connection.transport.close()
 
     async def dial(self, route: Route | None = None) -> UpstreamConnection:
+        """A connection for an exchange, as `connect`; a failure counts."""
+        try:
+            return await self.connect(route)
+        except DialError:
+            self.failed()
+            if self.watch is not None:
+                # The name may stand for another address by now. Where others can serve, they do.
+                if self.judge is None:
+                    await self.watch.newer()
+                else:
+                    self.watch.ask_again()
+            raise
+
+    async def connect(self, route: Route | None = None) -> UpstreamConnection:
         """A new connection, its TLS handshake done. Raises `DialError` (502 or 504).
 
         `route` is the client's connection, for the header of `--send-proxy`.
@@ -332,8 +394,6 @@ class Endpoint:
                 return await self._dial(preamble)
         except TimeoutError:
             raise DialError(f"no connection within {self.deadline:g} s", 504) from None
-        except UnicodeError as error:
-            raise DialError(f"the upstream's name cannot be resolved: {error}") from None
         except (OSError, ssl.SSLError) as error:
             raise DialError(self.explain(error)) from None
 
@@ -345,7 +405,7 @@ class Endpoint:
 
     def explain(self, error: BaseException) -> str:
         """Why a dial failed, in the admin's words."""
-        if self.trust is not None and not isinstance(error, socket.gaierror):
+        if self.trust is not None:
             return self.trust.explain(error)
         reason = getattr(error, "strerror", None) or str(error)
         return f"cannot connect: {reason}"
@@ -376,6 +436,11 @@ class Endpoint:
             return connection
         raise DialError("the upstream's certificate was not accepted")
 
+    async def _look_up(self) -> list[AddrInfo]:
+        """The addresses of a name that was not resolved when this began. Raises `DialError`."""
+        assert self.watch is not None
+        return sockaddrs((await self.watch.known())[0])
+
     async def _connect(self, context: ssl.SSLContext | None, preamble: bytes) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         name = self.server_name if context is not None else None
@@ -389,10 +454,10 @@ class Endpoint:
             transport, _ = await loop.create_unix_connection(protocol, self.upstream.path)
             transport.write(preamble)
             return made[0]
-        host, port = self.upstream.host, self.upstream.port
-        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         sock = await aiohappyeyeballs.start_connection(
-            addresses, happy_eyeballs_delay=FIRST_ATTEMPT_DELAY, interleave=1
+            self.addresses or await self._look_up(),
+            happy_eyeballs_delay=FIRST_ATTEMPT_DELAY,
+            interleave=1,
         )
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
@@ -411,10 +476,19 @@ class Endpoint:
         return made[0]
 
 
+def identity(upstream: Upstream) -> str:
+    """The name that a certificate must have. RFC 6125 6.2.1: of SRV, what was asked, not told."""
+    if upstream.srv:
+        return upstream.host.split(".", 2)[-1]
+    return upstream.host
+
+
 def authority(upstream: Upstream) -> bytes:
     """The Host value that names `upstream` itself, for requests that bring none."""
     if upstream.path is not None:
         return b"localhost"
+    if upstream.srv:
+        return identity(upstream).encode("ascii")
     host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
     if upstream.port == (443 if upstream.tls else 80):
         return host.encode("ascii")

@@ -19,13 +19,13 @@ from typing import Any, Protocol
 
 from .admin import Admin
 from .config import Address, Config
-from .errors import ConfigError, ProxyError
+from .errors import ConfigError
 from .listener import Listener, bind
+from .members import reach
 from .meter import Tree
 from .service import Service, log
 from .sink import LogSink
 from .tls import certificate_warnings, server_context
-from .upstream import Endpoint
 
 RESERVE = 64  # descriptors for listeners, logs, certificates and the loop itself
 DESCRIPTORS = 1 << 20  # Linux's own default ceiling (fs.nr_open)
@@ -53,28 +53,18 @@ def run(config: Config, *, companion: Companion | None = None) -> int:
 
 
 def probe(config: Config) -> list[str]:
-    """Reach each upstream once, for `rawproxy check`; a line for each.
+    """Reach each server once, for `rawproxy check`; a line for each.
 
     Raises `ProxyError` for the first that cannot be reached.
     """
     _set_up_logging()
 
-    async def reach() -> list[str]:
-        lines = []
-        for group, upstream in ((g, u) for g in config.groups for u in g.upstreams):
-            endpoint = Endpoint(config, group, upstream, lambda text: log.warning("%s", text))
-            try:
-                connection = await endpoint.dial()
-            except ProxyError as error:
-                raise type(error)(f"{upstream.url}: {error.detail}", error.status) from None
-            tls = connection.transport.get_extra_info("ssl_object")
-            how = f"{tls.version()}, {tls.cipher()[0]}" if tls is not None else "plain"
-            connection.transport.abort()
-            lines.append(f"upstream {upstream.url}: reached ({how})")
-        return lines
+    async def reach_all() -> list[str]:
+        pairs = [(group, one) for group in config.groups for one in group.upstreams]
+        return [line for group, one in pairs for line in await reach(config, group, one)]
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(reach())
+        return runner.run(reach_all())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -1,8 +1,7 @@
-"""Modules of a few lines: balancer, handshake, errors."""
+"""Modules of a few lines: handshake, errors."""
 
 import pytest
 
-from rawproxy.balancer import round_robin
 from rawproxy.errors import (
     CapacityError,
     ClientError,
@@ -14,12 +13,6 @@ from rawproxy.errors import (
 )
 from rawproxy.handshake import check_switch
 from rawproxy.head import parse_request, parse_response
-
-
-def test_round_robin_names_every_candidate_once():
-    assert list(round_robin(1, 7)) == [0]
-    assert [round_robin(3, turn) for turn in range(3)] == [(0, 1, 2), (1, 2, 0), (2, 0, 1)]
-
 
 ASKED = (
     b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"

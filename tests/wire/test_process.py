@@ -264,7 +264,7 @@ def test_check(demo, tmp_path):
     process = start("check", "--upstream", upstream, "--self-signed")
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
-    assert f"upstream {upstream}: reached (TLSv1.3, " in out
+    assert f"upstream {upstream} (" in out and "): reached (TLSv1.3, " in out
     assert "the configuration is good" in out
     for arguments, words in [
         (["--upstream", "http://127.0.0.1:1"], "http://127.0.0.1:1: cannot connect: "),

@@ -6,6 +6,7 @@ import ipaddress
 
 import pytest
 
+from rawproxy.config import Upstream
 from rawproxy.proxy_protocol import Route, read, write
 
 from .rig import CA, LEAF, Rig, get, read_head, read_response, response, run
@@ -123,11 +124,11 @@ def test_out(tls, version):
                 await mirror(reader, writer)
             writer.close()
 
-        async with Rig(mirror, tls, send_proxy=version) as rig:
-            server = await asyncio.start_server(upstream, "127.0.0.1", 0)
-            port = server.sockets[0].getsockname()[1]
+        server = await asyncio.start_server(upstream, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        upstreams = [Upstream("u", tls, "127.0.0.1", port)]
+        async with Rig(mirror, tls, send_proxy=version, upstreams=upstreams) as rig:
             endpoint = rig.service.endpoints[0]
-            endpoint.upstream = type(endpoint.upstream)("u", tls, "127.0.0.1", port)
             reader, writer = await rig.client()
             for _ in range(2):
                 writer.write(get())

@@ -1,0 +1,148 @@
+"""The endpoints of a group: made, resolved, retired.
+
+An upstream that is a name has an endpoint for each of its addresses; until they are known, one that
+waits for them. An upstream that is an address or a socket file has one for ever.
+
+An address that its name has no more is retired: it gets no request, its idle connections are
+closed, what is under way comes to its end. It is as before should the name have it again.
+
+It never chooses and never judges. Invariant: `endpoints` holds one of each upstream at least.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+
+from .config import Config, Group, Upstream
+from .errors import ProxyError
+from .health import Health
+from .resolver import Resolver, Server, is_numeric
+from .upstream import Clock, Endpoint
+from .watch import Watch
+
+log = logging.getLogger("rawproxy")
+
+
+class Members:
+    """Who is in the group just now. `changed` is called when that is somebody else."""
+
+    def __init__(
+        self, config: Config, group: Group, resolver: Resolver, clock: Clock
+    ) -> None:
+        self.config = config
+        self.group = group
+        self.clock = clock
+        self.changed: Callable[[], None] = lambda: None
+        self.prepare: Callable[[Endpoint], None] = lambda endpoint: None
+        self.retired: list[Endpoint] = []
+        self.draining = False
+        self.watches = {
+            upstream: Watch(
+                upstream, resolver, functools.partial(self._resolved, upstream), log.warning
+            )
+            for upstream in dict.fromkeys(group.upstreams)
+            if upstream.path is None and not is_numeric(upstream.host)
+        }
+        self.endpoints = [self._make(one, None, 0.0) for one in group.upstreams]
+
+    def prepare_all(self, prepare: Callable[[Endpoint], None]) -> None:
+        """Call `prepare` with every endpoint there is, and with those to come."""
+        self.prepare = prepare
+        for endpoint in self.endpoints:
+            prepare(endpoint)
+
+    def everybody(self) -> list[Endpoint]:
+        """The retired ones too."""
+        return [*self.endpoints, *self.retired]
+
+    def tick(self, now: float) -> None:
+        """About once a second: idle connections, and whom nobody needs any more."""
+        for endpoint in self.everybody():
+            for connection in endpoint.pool.expire(now):
+                connection.transport.close()
+        if self.retired:
+            self.retired = [one for one in self.retired if one.pool.busy or one.pool.waiting]
+
+    def drain(self) -> None:
+        """No connection is kept from now on."""
+        self.draining = True
+        for endpoint in self.everybody():
+            endpoint.draining = True
+
+    def close_idle(self) -> None:
+        """The worker stops."""
+        for endpoint in self.everybody():
+            endpoint.close_idle()
+
+    def _make(self, upstream: Upstream, server: Server | None, since: float) -> Endpoint:
+        endpoint = Endpoint(self.config, self.group, upstream, log.warning)
+        endpoint.clock = self.clock
+        endpoint.health = Health(
+            self.group.passive, self.group.active, self.group.slow_start, since
+        )
+        endpoint.draining = self.draining
+        endpoint.watch = self.watches.get(upstream)
+        if server is not None:
+            endpoint.settle_on(server)
+        return endpoint
+
+    def _resolved(self, upstream: Upstream, servers: Sequence[Server]) -> None:
+        """The name stands for these servers now."""
+        index = next(n for n, one in enumerate(self.endpoints) if one.upstream == upstream)
+        mine = [one for one in self.endpoints if one.upstream == upstream]
+        waiting = [one for one in mine if one.addresses is None]
+        known = {one.name: one for one in (*self.retired, *mine) if one.addresses is not None}
+        since = 0.0 if waiting else self.clock.now
+        current: list[Endpoint] = []
+        for server in servers:
+            endpoint = known.get(server.name.encode())
+            if endpoint is None and waiting:
+                endpoint = waiting.pop()
+                endpoint.settle_on(server)
+                self.prepare(endpoint)
+            elif endpoint is None:
+                endpoint = self._make(upstream, server, since)
+                # What the name was first seen with holds for all of its addresses.
+                endpoint.trust, endpoint.tally = mine[0].trust, mine[0].tally
+                self.prepare(endpoint)
+            else:
+                endpoint.settle_on(server)
+                if endpoint in self.retired:
+                    endpoint.draining = self.draining
+                    self.prepare(endpoint)
+            current.append(endpoint)
+        if since:
+            names = ", ".join(server.name for server in servers)
+            log.info("upstream %s is now %s", upstream.url, names)
+        others = [one for one in self.endpoints if one.upstream != upstream]
+        self.endpoints = [*others[:index], *current, *others[index:]]
+        self.retired = [one for one in self.retired if one not in current]
+        for one in mine:
+            if one not in current:
+                one.draining = True
+                one.close_idle()
+                self.retired.append(one)
+        self.changed()
+
+
+async def reach(config: Config, group: Group, upstream: Upstream) -> list[str]:
+    """Connect to every server that `upstream` stands for; a line for each. Raises `ProxyError`."""
+    endpoint = Endpoint(config, group, upstream, log.warning)
+    lines = []
+    try:
+        servers: Sequence[Server | None] = (None,)
+        if upstream.path is None and not is_numeric(upstream.host):
+            servers = (await Resolver(config.resolver).servers(upstream)).servers
+        for server in servers:
+            if server is not None:
+                endpoint.settle_on(server)
+            connection = await endpoint.connect()
+            tls = connection.transport.get_extra_info("ssl_object")
+            how = f"{tls.version()}, {tls.cipher()[0]}" if tls is not None else "plain"
+            connection.transport.abort()
+            lines.append(f"upstream {endpoint.title}: reached ({how})")
+    except ProxyError as error:
+        raise type(error)(f"{endpoint.title}: {error.detail}", error.status) from None
+    return lines
