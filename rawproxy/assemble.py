@@ -67,6 +67,9 @@ def _top(settings: Settings) -> Config:
         send_forwarded=values["send-forwarded"],
         send_real_ip=values["send-real-ip"],
         accept_proxy=values["accept-proxy"],
+        resolver=top.take("resolver", options.parse_resolver, None)
+        if values["resolver"] is not None
+        else None,
         access_log=top.file("access-log", ("-", "off")),
         log_format=values["log-format"],
         admin=top.take("admin", lambda text: options.parse_address("--admin", text), None)
@@ -133,7 +136,7 @@ def _group(settings: Settings, name: str, table: Mapping[str, Any], config: Conf
         server_name=scope.take("upstream-name", options.parse_upstream_name, "") if named else None,
         client_cert=pairs[0] if pairs else None,
         send_proxy=int((scope.value("send-proxy") or "v0")[1:]),
-        passive=Passive(**_fields(table.get("passive", {}))),
+        passive=_passive(settings, (*path, "passive"), table.get("passive", {})),
         active=_active(settings, (*path, "active"), table["active"]) if "active" in table else None,
         **_fields(own),
     )
@@ -149,6 +152,13 @@ def _upstream(settings: Settings, group: str, key: Key, one: str | dict[str, Any
     found = replace(found, weight=table.get("weight", 1), backup=table.get("backup", False))
     settings.keys[group, found] = key
     return found
+
+
+def _passive(settings: Settings, path: Key, table: Mapping[str, Any]) -> Passive:
+    facts = _fields(table)
+    if "status" in facts:
+        facts["status"] = Scope(settings, path, table).several("status", options.parse_status)
+    return Passive(**facts)
 
 
 def _active(settings: Settings, path: Key, table: Mapping[str, Any]) -> Active:

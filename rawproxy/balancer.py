@@ -178,10 +178,12 @@ POLICIES: dict[str, Policy] = {
 }
 
 
-def full(member: Member) -> bool:
-    """Whether a request would have to wait there."""
+def pressure(member: Member) -> int:
+    """0 where there is room, 1 where a request would have to wait, 2 where it could not even."""
     pool = member.pool
-    return pool.busy >= pool.limit
+    if pool.busy < pool.limit:
+        return 0
+    return 1 if len(pool.waiting) < pool.queue else 2
 
 
 def choose(table: Table[M], policy: Policy, key: bytes) -> list[M]:
@@ -191,8 +193,8 @@ def choose(table: Table[M], policy: Policy, key: bytes) -> list[M]:
     full, and then where the policy wanted it.
     """
     order = policy(table, key)
-    if full(order[0]):
-        order.sort(key=full)
+    if pressure(order[0]):
+        order.sort(key=pressure)
     if table.spare:
         order += table.spare
     return order

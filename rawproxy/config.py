@@ -114,7 +114,7 @@ class Passive:
 
     max_fails: int = 3  # failures within the window, no success between, take it out; 0: never
     window: float = 10.0
-    statuses: tuple[int, ...] = (502, 503, 504)  # responses that are failures, if relayed
+    status: tuple[tuple[int, int], ...] = ((502, 504),)  # ranges that are failures, if relayed
     back_off: float = 1.0  # seconds out of use at first; it doubles with each failure after that
     back_off_max: float = 60.0
 

@@ -63,7 +63,9 @@ class UpstreamGroup:
         self.cookie = group.cookie.encode() if group.policy == "cookie" else b""
         self.secret = secret(group.name) if self.cookie else b""
         self.by_tag: dict[bytes, Endpoint] = {}
-        self.statuses = frozenset(group.passive.statuses)
+        self.statuses = frozenset(
+            status for low, high in group.passive.status for status in range(low, high + 1)
+        )
         self.due: list[Endpoint] = []  # for a trial
         self.overdue = False  # no safe request has come for it within a tick
         self.panic = False  # nobody is well

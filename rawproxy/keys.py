@@ -59,6 +59,9 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
             "type": click.FloatRange(min=0, min_open=True), "default": 60, "metavar": "SECONDS",
             "help": "How long an idle connection is kept.",
         }),
+        (("--resolver",), {
+            "metavar": "ADDR", "help": "DNS server to ask for its name.  [default: the system's]",
+        }),
     ],
     "Listeners": [
         (("--http",), {
@@ -195,6 +198,7 @@ UPSTREAM: Keys = {
 PASSIVE: Keys = {
     "max-fails": {"type": click.IntRange(min=0), "help": "Failures that take it out; 0: never."},
     "window": {**_SECONDS, "help": "Seconds within which they count."},
+    "status": {"multiple": True, "type": "status", "help": "Answers that are failures: 502-504."},
     "back-off": {**_SECONDS, "help": "Seconds out of use at first; doubled each time."},
     "back-off-max": {**_SECONDS, "help": "And at the most."},
 }

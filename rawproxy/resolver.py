@@ -62,8 +62,9 @@ class Answer:
 class Resolver:
     """Asks the DNS server `source`, or as the system is set up."""
 
-    def __init__(self, source: Address | None = None) -> None:
+    def __init__(self, source: Address | None = None, hosts: str = HOSTS) -> None:
         self.source = source
+        self.hosts = hosts
         self._made: Any = None
 
     async def servers(self, upstream: Upstream) -> Answer:
@@ -84,7 +85,7 @@ class Resolver:
 
     async def _addresses(self, host: str, port: int) -> tuple[list[str], list[str], float]:
         """IPv6 and IPv4 addresses and their TTL; one at least."""
-        if _is_local(host) or (self.source is None and _is_known(host)):
+        if _is_local(host) or (self.source is None and _is_known(host, self.hosts)):
             return await _by_system(host, port)
         import dns.exception
 
@@ -193,13 +194,13 @@ def _is_local(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
-def _is_known(host: str) -> bool:
+def _is_known(host: str, hosts: str) -> bool:
     """Whether the system knows better than the DNS: multicast names, zones, the hosts file."""
     name = host.rstrip(".").lower()
     if name.endswith(".local") or "%" in name:
         return True
     try:
-        with open(HOSTS, encoding="utf-8", errors="replace") as lines:
+        with open(hosts, encoding="utf-8", errors="replace") as lines:
             return any(name in line.partition("#")[0].lower().split()[1:] for line in lines)
     except OSError:
         return False

@@ -17,6 +17,7 @@ response's last byte makes the connection unfit for reuse.
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 import ssl
@@ -407,8 +408,8 @@ class Endpoint:
         """Why a dial failed, in the admin's words."""
         if self.trust is not None:
             return self.trust.explain(error)
-        reason = getattr(error, "strerror", None) or str(error)
-        return f"cannot connect: {reason}"
+        number = getattr(error, "errno", None)
+        return f"cannot connect: {os.strerror(number) if number else error}"
 
     async def _dial(self, preamble: bytes) -> UpstreamConnection:
         if self.trust is None:

@@ -181,6 +181,9 @@ def test_a_full_pool_is_passed_over_and_spare_ones_come_last(policy):
     for member in table.members:
         member.pool.busy = 4
     assert repr(choose(table, policy, b"key")[0]) != "z"  # then a request waits
+    for member in table.members[:2]:
+        member.pool.waiting.extend("t" * 10)
+    assert repr(choose(table, policy, b"key")[0]) == "c"  # where it may
 
 
 def test_a_cookie_beats_the_turn():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
@@ -82,6 +83,7 @@ class Rig:
         self.every = options.pop("every", 0.02)
         self.redirect = options.pop("redirect", 0)
         self.upstreams = options.pop("upstreams", None)
+        self.group = options.pop("group", {})  # facts of the one group
         self.options = {"limits": limits, "deadlines": deadlines, **options}
         self.connections = 0
         self.log: list[bytes] = []
@@ -108,6 +110,10 @@ class Rig:
             **({"upstream_verify": ca} if self.tls else {}),
             **self.options,
         )
+        if self.group:
+            (group,) = self.config.groups
+            groups = (dataclasses.replace(group, **self.group),)
+            self.config = dataclasses.replace(self.config, groups=groups)
         self.service = Service(self.config, self.log.append, self.every)
         self.service.start()
         context = server_context(self.config) if self.tls else None
