@@ -28,9 +28,7 @@ log = logging.getLogger("rawproxy")
 class Members:
     """Who is in the group just now. `changed` is called when that is somebody else."""
 
-    def __init__(
-        self, config: Config, group: Group, resolver: Resolver, clock: Clock
-    ) -> None:
+    def __init__(self, config: Config, group: Group, resolver: Resolver, clock: Clock) -> None:
         self.config = config
         self.group = group
         self.clock = clock

@@ -260,12 +260,12 @@ def test_a_trial_goes_out_on_a_safe_request_unless_none_comes():
             await names(rig, 6)
             assert endpoint(rig, 1).health.state is EJECTED
             backends[1].mode = "well"
-            group, now = rig.service.group, rig.service.now
-            rig.service.now = now + 1.0
-            group.tick(rig.service.now)
+            group, clock = rig.service.group, rig.service.clock
+            clock.now += 1.0
+            group.tick(clock.now)
             assert endpoint(rig, 1).health.state is DUE
             assert await names(rig, 3, b"Content-Length: 0", method=b"POST") == "aaa"
-            group.tick(rig.service.now)
+            group.tick(clock.now)
             assert await names(rig, 1, b"Content-Length: 0", method=b"POST") == "b"
             assert endpoint(rig, 1).health.state is UP
 
