@@ -123,7 +123,7 @@ def test_groups(load):
         upstream-cert = "c.pem"
         upstream-key = "/etc/c.key"
         send-proxy = "v2"
-        passive = { max-fails = 1, back-off-max = 5 }
+        passive = { max-fails = 1, back-off-max = 5, status = ["500-599"] }
         active = { path = "/-/health/ready/", status = [200, "300-399"], host = "h:1", rise = 1 }
         [group.other]
         upstream = "https://o"
@@ -143,7 +143,7 @@ def test_groups(load):
     folder = pathlib.Path(config.file).parent
     assert app.verify == str(folder / "ca.pem"), "a path begins at the file's own folder"
     assert app.client_cert == Certificate(str(folder / "c.pem"), "/etc/c.key")
-    assert app.passive == Passive(max_fails=1, back_off_max=5)
+    assert app.passive == Passive(max_fails=1, back_off_max=5, status=((500, 599),))
     assert app.active == Active("/-/health/ready/", "GET", ((200, 200), (300, 399)), "h:1", rise=1)
     assert (other.name, other.verify, other.keepalive, other.max_upstream) == ("other", "off", 3, 3)
     assert other.queue == 1024 and other.client_cert is None

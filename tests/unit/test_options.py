@@ -34,6 +34,34 @@ def test_upstreams(text, expected):
     assert upstream.url == text
 
 
+def test_srv_names_bring_their_ports():
+    upstream = c.parse_upstream("https://_https._tcp.web.test")
+    assert (upstream.host, upstream.port, upstream.srv) == ("_https._tcp.web.test", 0, True)
+    assert not c.parse_upstream("http://_odd.name.test:80").srv
+    with pytest.raises(ConfigError, match=r"SRV records say the port; type https://_h\._tcp\.x"):
+        c.parse_upstream("_h._tcp.x:443")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.11:53", Address("127.0.0.11", 53)),
+        ("10.0.0.1", Address("10.0.0.1", 53)),
+        ("[::1]:5353", Address("::1", 5353)),
+    ],
+)
+def test_resolvers(text, expected):
+    assert c.parse_resolver(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), [("ns.test:53", "who is to resolve its name"), ("10.0.0.1:0", "port 0")]
+)
+def test_bad_resolvers(text, hint):
+    with pytest.raises(ConfigError, match=hint):
+        c.parse_resolver(text)
+
+
 def test_unix_upstreams():
     assert c.parse_upstream("unix:/run/a.sock") == Upstream(
         "unix:/run/a.sock", False, path="/run/a.sock"
