@@ -372,6 +372,7 @@ class Endpoint:
 
     async def dial(self, route: Route | None = None) -> UpstreamConnection:
         """A connection for an exchange, as `connect`; a failure counts."""
+        began = asyncio.get_running_loop().time()
         try:
             return await self.connect(route)
         except DialError:
@@ -379,7 +380,7 @@ class Endpoint:
             if self.watch is not None:
                 # The name may stand for another address by now. Where others can serve, they do.
                 if self.judge is None:
-                    await self.watch.newer()
+                    await self.watch.newer(began)
                 else:
                     self.watch.ask_again()
             raise

@@ -94,11 +94,14 @@ class Watch:
         """A dial failed, so the answer may be out of date."""
         self._wanted.set()
 
-    async def newer(self) -> None:
-        """The same, and wait for the answer, unless there was one just now."""
-        recent = asyncio.get_running_loop().time() - self._asked < LEAST
-        self._wanted.set()
-        if self._asking or not recent:
+    async def newer(self, than: float) -> None:
+        """Wait for the answer to a question put later `than` that, by the loop's clock.
+
+        A second and a bit at the most, and better than an error: an upstream that starts again is
+        somewhere else by then, and clients that come back at once find one answer, not thousands.
+        """
+        if self._asked <= than:
+            self._wanted.set()
             await self._wait()
 
     async def known(self) -> tuple[Server, ...]:
@@ -107,7 +110,7 @@ class Watch:
             if self.error is None:
                 await self._wait()
             else:
-                await self.newer()
+                await self.newer(asyncio.get_running_loop().time())
         if not self.servers:
             raise self.error or DialError("the upstream's name is not resolved yet", 504)
         return self.servers
