@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup run fast test-fast test check fmt fmt-check lint types cover conformance bench bench-quick bench-check bench-accept bench-peers soak clean
+.PHONY: setup run fast test-fast test check fmt fmt-check lint types cover failover conformance bench bench-quick bench-check bench-accept bench-peers soak clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -74,6 +74,10 @@ cover: $(VENV)/.test
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 	$(BIN)/coverage report --fail-under=100 --include='rawproxy/errors.py,rawproxy/config.py,rawproxy/options.py,rawproxy/recognise.py,rawproxy/bounds.py,rawproxy/target.py,rawproxy/head.py,rawproxy/body.py,rawproxy/rewrite.py,rawproxy/routing.py,rawproxy/positions.py,rawproxy/balancer.py,rawproxy/health.py,rawproxy/pool.py,rawproxy/meter.py,rawproxy/history.py,rawproxy/screen.py,rawproxy/trace.py,rawproxy/record.py,rawproxy/admission.py,rawproxy/proxy_protocol.py,rawproxy/pages.py,rawproxy/handshake.py,rawproxy/frames.py,rawproxy/hpack.py,rawproxy/fields.py,rawproxy/reader_h2.py'
+
+# One of three upstreams fails, behind rawproxy, HAProxy and Caddy: who loses how many requests.
+failover: $(VENV)/.test
+	$(BIN)/python -m tests.failover
 
 # The Autobahn test-suite, direct and through the proxy: the verdicts must be the same.
 conformance: $(VENV)/.test
