@@ -33,6 +33,8 @@ _OF_UPSTREAM = (
     ("retries", "retries", "Requests sent again after a reused connection had died."),
     ("dials", "upstream_dials", "Connections to an upstream that were begun."),
     ("dial_failures", "upstream_dial_failures", "Connections to an upstream that failed."),
+    ("failures", "upstream_failures", "Dials and requests that failed by an upstream's doing."),
+    ("ejections", "upstream_ejections", "Times that an address of an upstream was found ill."),
 )
 _TIMES = (
     ("cells", "seconds", "request_duration_seconds", "From a request's head to its end."),
