@@ -94,15 +94,17 @@ class UpstreamGroup:
             return self.only
         key = rewrite.client_of(head, hop) if self.by_client else b""
         order = choose(self.table, self.policy, key)
-        if self.cookie:
-            wanted = self.by_tag.get(cookie_value(head.value(b"cookie"), self.cookie))
-            if wanted is not None and (wanted.health.state is UP or self.panic):
-                return prefer(order, wanted)
-        if self.due and (self.overdue or head.method in _SAFE):
-            one = self.due.pop()
-            one.health.begin_trial(self.around.clock.now)
-            return prefer(order, one)
-        return order
+        wanted = self._wanted(head) if self.cookie else None
+        # Who has a cookie leaves its upstream for a trial only if nobody else comes along.
+        if self.due and (self.overdue or (wanted is None and head.method in _SAFE)):
+            wanted = self.due.pop()
+            wanted.health.begin_trial(self.around.clock.now)
+        return order if wanted is None else prefer(order, wanted)
+
+    def _wanted(self, head: RequestHead) -> Endpoint | None:
+        """The endpoint that the client's cookie names, if it may serve."""
+        wanted = self.by_tag.get(cookie_value(head.value(b"cookie"), self.cookie))
+        return wanted if wanted is not None and (wanted.health.state is UP or self.panic) else None
 
     def answered(
         self, endpoint: Endpoint, head: RequestHead, hop: rewrite.Hop, response: ResponseHead
@@ -171,7 +173,7 @@ class UpstreamGroup:
         self.table = Table(members or spare, spare if members else (), self.table.turn)
         self.due = [one for one in endpoints if one.health.state is DUE]
         if self.cookie:
-            self.by_tag = {one.tag: one for one in endpoints if one.addresses is not None}
+            self.by_tag = {one.tag: one for one in endpoints if one.known}
 
     def _say_panic(self, panic: bool) -> None:
         if panic and not self.panic and self.only is None:
@@ -200,8 +202,7 @@ class UpstreamGroup:
     def _probe(self, endpoint: Endpoint) -> None:
         """Probe it from now on, until it is retired; what has no address yet comes again."""
         active = self.group.active
-        known = endpoint.addresses is not None or endpoint.upstream.path is not None
-        if active is not None and known and not endpoint.probing:
+        if active is not None and endpoint.known and not endpoint.probing:
             endpoint.probing = True
             report = functools.partial(self._probed, endpoint)
             self.around.spawn(probe_for_ever(endpoint, active, report))

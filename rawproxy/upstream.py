@@ -330,6 +330,11 @@ class Endpoint:
         """Its name in the log."""
         return self.label.decode()
 
+    @property
+    def known(self) -> bool:
+        """Whether it can be dialled: no name that is still to be resolved."""
+        return self.addresses is not None or self.upstream.path is not None
+
     def settle_on(self, server: Server) -> None:
         """The upstream's name stands for this server."""
         self.addresses = sockaddrs(server)

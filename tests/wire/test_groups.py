@@ -193,6 +193,22 @@ def test_a_cookie_names_the_upstream_till_it_is_gone():
     run(test())
 
 
+def test_those_who_have_cookies_find_out_too_if_nobody_else_does():
+    async def test():
+        async with fleet(2, group={"policy": "cookie"}) as (rig, backends):
+            cookie = b"Cookie: " + cookie_of((await rig.ask(get()))[0])
+            stays = (await names(rig, 1, cookie)).encode()
+            other = next(n for n, one in enumerate(backends) if one.name != stays)
+            backends[other].mode = "ill"
+            await names(rig, 6)
+            assert endpoint(rig, other).health.state is not UP
+            backends[other].mode = "well"
+            while endpoint(rig, other).health.state is not UP:
+                await names(rig, 1, cookie)
+
+    run(test())
+
+
 def test_a_websocket_gets_a_cookie_too():
     async def test():
         async with fleet(group={"policy": "cookie"}) as (rig, _):
