@@ -85,10 +85,10 @@ def test_every_policy_over_http_1_and_2(tmp_path, backends, policy):
 @pytest.mark.parametrize("fault", ["dies", "answers 503", "hangs"])
 def test_a_fault_costs_little(tmp_path, backends, fault):
     """`make failover` has the figures; here it is only that they are of that order."""
-    lines = ("[timeouts]", "response-head = 1")
+    lines = ("[timeouts]", "response-head = 3")
 
     async def under_load(port: int):
-        task = asyncio.create_task(load(port, 4.0))
+        task = asyncio.create_task(load(port, 6.0))
         await asyncio.sleep(1.0)  # of the load's time
         backends.fail(fault)
         return await task
