@@ -128,7 +128,7 @@ class Totals(Collector):
                 family.add_metric((upstream,), _cumulated(tally[cells]), tally[seconds])
             yield family
         for leaf, name, text in _OF_UPSTREAM:
-            samples = [((upstream,), tally[leaf]) for upstream, tally in tallies.items()]
+            samples = [((upstream,), tally.get(leaf, 0)) for upstream, tally in tallies.items()]
             yield _counter(name, text, ("upstream",), samples)
         yield _gauge(
             "upstream_connections",

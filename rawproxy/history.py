@@ -123,5 +123,8 @@ def _upstream(name: str, state: Tree, counters: Tree, rates: _Rates) -> dict[str
         "errors4": refused,
         "errors5": failed,
         **{label: quantile(q, cells) for label, q in QUANTILES.items()},
-        **{kind: counters.get(kind, 0) for kind in ("retries", "dials", "dial_failures")},
+        **{
+            kind: counters.get(kind, 0)
+            for kind in ("retries", "dials", "dial_failures", "ejections")
+        },
     }

@@ -151,14 +151,14 @@ function table(id, columns, rows) {
 }
 function health({ up, views }) {
   const whole = up === views;
-  return make("span", `badge ${whole ? "good" : "bad"}`, whole ? "healthy" : up ? `${up} of ${views} workers` : "down");
+  return make("span", `badge ${whole ? "good" : "bad"}`, whole ? "healthy" : up ? `${up} of ${views}` : "down");
 }
 const UPSTREAM = [
   ["Upstream", (u) => u.name], ["Health", health], ["Requests/s", (u) => count(u.requests)],
   ["5xx", (u) => share(u.errors5, u.requests)], ["Median", (u) => seconds(u.p50)],
   ["95 %", (u) => seconds(u.p95)], ["Busy", (u) => count(u.busy)], ["Idle", (u) => count(u.idle)],
   ["Waiting", (u) => count(u.waiting)], ["Retries", (u) => count(u.retries)],
-  ["Failed dials", (u) => count(u.dial_failures)],
+  ["Failed dials", (u) => count(u.dial_failures)], ["Ejected", (u) => count(u.ejections)],
 ];
 const WORKER = [
   ["Process", (w) => String(w.pid)], ["State", (w) => (w.draining ? "draining" : "serving")],
@@ -200,6 +200,21 @@ function show(status) {
   table("workers", WORKER, status.workers);
 }
 
+// After a reload the workers know less of the past than this page does: it goes on with its own.
+let known = null;
+function bridge(status) {
+  const { series, interval, length, now } = status;
+  const size = (series.requests || []).length;
+  if (known && known.series.requests.length > size) {
+    const again = Math.max(size - Math.round((now - known.now) / interval), 0);
+    for (const [name, old] of Object.entries(known.series)) {
+      const kept = old.slice(0, old.length - again);
+      series[name] = [...kept, ...(series[name] || [])].slice(-length);
+    }
+  }
+  if (series.requests) known = status;
+}
+
 const charts = CHARTS.map((facts) => new Chart(facts));
 $("charts").append(...charts.map((chart) => chart.root));
 let paused = false, interval = 2;
@@ -215,6 +230,7 @@ async function poll() {
       if (!answer.ok) throw new Error(answer.statusText);
       const status = await answer.json();
       interval = status.interval;
+      bridge(status);
       show(status);
     } catch (error) {
       state("no answer", "bad");

@@ -344,6 +344,37 @@ def test_the_status_page_in_chromium(proxy, tmp_path: pathlib.Path, size):
         browser.close()
 
 
+@needs("chromium")
+def test_a_page_that_knows_more_of_the_past_than_new_workers_do_keeps_it(proxy):
+    """After a reload the history begins anew; the charts of a page that is open do not."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{proxy.admin}/status.json") as answer:
+        status = json.load(answer)
+    many, few = [float(i) for i in range(20)], [100.0, 101.0]
+    names = list(status["series"])
+    with sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page()
+        page.set_default_timeout(WAIT * 1000)
+        shown = [many, few, few]
+
+        def say(route) -> None:
+            rows = shown.pop(0) if len(shown) > 1 else shown[0]
+            later = status["now"] + 6 * (3 - len(shown))
+            fresh = {"series": dict.fromkeys(names, rows), "interval": 2.0, "now": later}
+            route.fulfill(json=status | fresh)
+
+        page.route("**/status.json", say)
+        page.goto(f"http://127.0.0.1:{proxy.admin}/")
+        page.wait_for_selector("path.s1[d*='L']", state="attached")
+        points = "document.querySelector('path.s1').getAttribute('d').split('L').length"
+        assert page.evaluate(points) == 20
+        eventually(lambda: page.evaluate(points) > 20)
+        assert page.evaluate("known.series.requests.slice(18, 22)") == [18, 19, 100, 101]
+        browser.close()
+
+
 def test_the_status_is_json_that_other_programs_read(proxy):
     with urllib.request.urlopen(f"http://127.0.0.1:{proxy.admin}/status.json") as page:
         status = json.load(page)
