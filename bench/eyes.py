@@ -34,7 +34,7 @@ UPGRADE = (
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 SHOTS = (  # name, size of the window, colour scheme, pixels for each of CSS
-    ("status-desktop", (1180, 950), "light", 1),
+    ("status-desktop", (1180, 1040), "light", 1),
     ("status-phone", (390, 844), "dark", 1),
 )
 SWITCHED_PROTOCOLS = (
