@@ -1,0 +1,109 @@
+"""Clients that come to the wrong door: unknown names and protocols on both kinds of port."""
+
+import asyncio
+import contextlib
+import ssl
+
+import pytest
+
+from rawproxy import frames
+
+from .rig import CA, Rig, always, get, read_response, response, run
+
+OK = always(response(b"ok"))
+
+
+def status(head: bytes) -> int:
+    return int(head.split(b" ", 2)[1])
+
+
+async def handshake(rig: Rig, name: str | None, *alpn: str):
+    """A TLS connection: reader, writer, and the protocol that was agreed on."""
+    context = ssl.create_default_context()
+    CA.configure_trust(context)
+    context.check_hostname = False
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", rig.port, ssl=context, server_hostname=name
+    )
+    rig._writers.append(writer)
+    return reader, writer, writer.get_extra_info("ssl_object").selected_alpn_protocol()
+
+
+async def said(rig: Rig, sent: bytes) -> bytes:
+    """All that comes back over TCP."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(sent)
+    got = b""
+    with contextlib.suppress(ConnectionError):
+        got = await reader.read()
+    writer.close()
+    return got
+
+
+@pytest.mark.parametrize("alpn", [(), ("nothing/9",), ("h3", "http/1.1"), ("http/1.0",)])
+def test_without_a_protocol_in_common_it_is_http_1_1(alpn):
+    async def test():
+        async with Rig(OK, True) as rig:
+            reader, writer, agreed = await handshake(rig, "localhost", *alpn)
+            assert agreed == ("http/1.1" if "http/1.1" in alpn else None)
+            writer.write(get())
+            head, body = await read_response(reader)
+            assert (status(head), body) == (200, b"ok")
+
+    run(test())
+
+
+@pytest.mark.parametrize("name", ["localhost", "unknown.test", None])
+def test_the_host_is_judged_whatever_sni_said(name):
+    async def test():
+        async with Rig(OK, True, server_names=("site.test",)) as rig:
+            reader, writer, _ = await handshake(rig, name)
+            for host, expected in (
+                (b"site.test", 200),
+                (b"unknown.test", 421),
+                (b"localhost", 421),
+            ):
+                writer.write(get().replace(b"Host: h", b"Host: " + host))
+                assert status((await read_response(reader))[0]) == expected
+
+    run(test())
+
+
+def test_an_http_2_preface_without_alpn_is_no_request():
+    async def test():
+        async with Rig(OK, True, deadlines={"linger": 0.1}) as rig:
+            reader, writer, _ = await handshake(rig, "localhost")
+            writer.write(frames.PREFACE + frames.settings({}))
+            head, _ = await read_response(reader)
+            assert status(head) == 505
+            assert await reader.read() == b""
+            assert rig.connections == 0
+
+    run(test())
+
+
+@pytest.mark.parametrize("sent", [get(), frames.PREFACE, b"OPTIONS * HTTP/1.1\r\n\r\n", b"get"])
+def test_plain_http_on_the_tls_port_is_400_in_plain_text(sent):
+    async def test():
+        async with Rig(OK, True) as rig:
+            answer = await said(rig, sent)
+            assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain")
+            assert b"https://" in answer
+            assert b"Connection: close" in answer
+            assert rig.connections == 0
+
+    run(test())
+
+
+def test_tls_on_the_plain_port_is_400():
+    async def test():
+        async with Rig(OK) as rig:
+            hello = b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03" + bytes(200)
+            assert (await said(rig, hello)).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+            with pytest.raises(ssl.SSLError):
+                await handshake(rig, "localhost")
+            assert rig.connections == 0
+
+    run(test())
