@@ -183,11 +183,19 @@ class ChunkedBody:
             raise BodyError(f"the trailers are over {self.trailer_limit} bytes")
         at = 0
         kept: list[bytes] = []
+        length = b""
         while match := _TRAILER(data, at):
             name, value = match.groups()
             at = match.end()
-            if may_trail(name.lower()):
+            low = name.lower()
+            if may_trail(low):
                 kept.append(b"%b: %b\r\n" % (name, value))
+            elif low == b"content-length":
+                if not value.isdigit() or value != (length or value):
+                    raise BodyError("a trailer says Content-Length, and not in its plain form")
+                length = value
+            elif low == b"transfer-encoding":
+                raise BodyError("a trailer says Transfer-Encoding")
             if data[at : at + 2] == b"\r\n":
                 self.trailers = b"".join(kept)
                 return data[at + 2 :]

@@ -92,7 +92,9 @@ def request(fields: list[Field], ended: bool, limits: Limits) -> RequestHead:
     if head is None or (ended and head.framing):
         raise _malformed("a Content-Length that is none, or of a body that does not come (8.1.1)")
     if socket:
-        return head._replace(framing=0, upgrade=b"websocket")
+        if head.framing:  # the upstream would take the next request's first bytes for a body
+            raise _malformed("a CONNECT with a Content-Length (RFC 9110 9.3.6)")
+        return head._replace(upgrade=b"websocket")
     if not ended and not _has_length(head):
         return head._replace(framing=CHUNKED)
     return head

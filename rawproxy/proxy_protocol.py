@@ -87,9 +87,9 @@ def _mapped(address: _Address) -> ipaddress.IPv6Address:
 
 def _read_line(data: bytes) -> Header | None:
     line, end, _ = data[:_LINE_LIMIT].partition(b"\r\n")
+    if b"\n" in line or (not end and len(data) >= _LINE_LIMIT):
+        raise ClientError("the PROXY protocol line does not end")
     if not end:
-        if len(data) >= _LINE_LIMIT or b"\n" in data:
-            raise ClientError("the PROXY protocol line does not end")
         return None
     size = len(line) + 2
     words = line.split(b" ")

@@ -72,6 +72,8 @@ BROKEN = [
     b"5\r\nhelloX\r\n", b"5\r\nhello\n0\r\n\r\n", b"5\r\nhello\rX", b"5\r\nhelloworld\r\n",
     b"5;" + b"a" * 80, b"5;" + b"a" * 80 + b"\r\n",
     b"0\r\nX : y\r\n\r\n", b"0\r\n folded\r\n\r\n", b"0\r\nX: y\r\n z\r\n\r\n", b"0\r\nnonsense\r\n\r\n",
+    b"0\r\nTransfer-Encoding:\r\n\r\n", b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"0\r\nContent-Length: x\r\n\r\n", b"0\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
     b"0\r\nX: a\x00b\r\n\r\n", b"0\r\nX: a\nY: b\r\n\r\n", b"0\r\nX: a\rb\r\n\r\n", b"0\r\nX: " + b"a" * 300,
     b"0\r\nX: " + b"a" * 300 + b"\r\n\r\n", b"0\r\n\n",
 ]  # fmt: skip

@@ -68,6 +68,7 @@ def test_tlvs_are_passed_over():
         b"PROXY TCP4 192.0.2.7 203.0.113.1 50000 443\n",
         b"PROXY " + b"x" * 110,
         b"PROXY UNKNOWN " + b"x" * 100 + b"\r\n",
+        b"PROXY UNKNOWN \n\r\n",
         SIGNATURE + bytes.fromhex("11 11 000c") + bytes(12),
         SIGNATURE + bytes.fromhex("22 11 000c") + bytes(12),
         SIGNATURE + bytes.fromhex("21 11 000b") + bytes(11),
