@@ -256,11 +256,21 @@ class UpstreamConnection(asyncio.Protocol):
             holder.on_lost(StaleError(f"the upstream {how} before its response"))
         elif self.body is None:
             holder.on_lost(UpstreamError(f"the upstream {how} within its response head"))
-        elif isinstance(self.body, CloseBody) and exc is None:
+        elif isinstance(self.body, CloseBody) and exc is None and not self._cut_short():
             self.body = None
             holder.on_payload(b"", True, b"")
         else:
             holder.on_lost(UpstreamError(f"the upstream {how} within its response body"))
+
+    def _cut_short(self) -> bool:
+        """Whether TLS ended without saying so: anybody in between can do that (RFC 9112 9.8)."""
+        tls = self.transport.get_extra_info("ssl_object")
+        try:
+            return tls is not None and bool(tls.read(1))
+        except ssl.SSLZeroReturnError:
+            return False
+        except ssl.SSLError:  # it wants more, or complains about the end
+            return True
 
     def pause_writing(self) -> None:
         if self.holder is not None:
