@@ -1,0 +1,301 @@
+"""Exchanges as a state machine: several of them, one upstream, everything in any order.
+
+However their events interleave, each exchange ends exactly once, holds nothing afterwards, and is
+sent again only as the rule of retries allows (RFC 9110 9.2.2).
+"""
+
+import asyncio
+import logging
+import re
+import socket
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from rawproxy import rewrite
+from rawproxy.config import Limits, Upstream, single
+from rawproxy.errors import DialError
+from rawproxy.exchange import DONE, IDEMPOTENT, Exchange
+from rawproxy.head import parse_request
+from rawproxy.service import Service
+from rawproxy.upstream import Endpoint, UpstreamConnection
+from tests.fakes import FakeTransport
+
+HOP = rewrite.hop(b"192.0.2.1", b"https", False, False, b"")
+ANSWERS = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 poison",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
+    b"ok",
+    b"2\r\nok\r\n",
+    b"0\r\n\r\n",
+    b"HT",
+    b"\0",
+)
+QUIET, _OTHER = socket.socketpair()  # where `poll` is asked whether anything came: nothing does
+
+
+class Wire(FakeTransport):
+    """An upstream's end, which notes whose request is written to it."""
+
+    def __init__(self, machine: "ExchangeMachine") -> None:
+        super().__init__()
+        self.machine = machine
+        self.told = False
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if match := re.match(rb"[A-Z]+ /(\d+) HTTP/1", data):
+            self.machine.sent(int(match[1]), self)
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return QUIET if name == "socket" else default
+
+
+class Scripted(Endpoint):
+    """Its dials end when the machine says so."""
+
+    machine: "ExchangeMachine"
+
+    async def dial(self, route: object = None) -> UpstreamConnection:
+        future = asyncio.get_running_loop().create_future()
+        self.machine.dials.append(future)
+        await future
+        connection = UpstreamConnection(self)
+        wire = Wire(self.machine)
+        wire.protocol = connection
+        connection.connection_made(wire)
+        self.machine.wires.append(wire)
+        return connection
+
+
+class Client:
+    """A front, and what it was told."""
+
+    hop = HOP
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.responded = False
+        self.ended = False
+        self.failed = False
+
+    def exchange_done(self) -> None:
+        self.done += 1
+
+    def send_interim(self, head: object) -> None:
+        assert not self.done and not self.responded
+
+    def send_response(self, head: object, framing: int, payload: bytes, ended: bool) -> None:
+        assert not self.done and not self.responded
+        self.responded = True
+        self.ended = ended
+
+    def send_payload(self, payload: bytes) -> None:
+        assert not self.done and self.responded and not self.ended
+
+    def send_end(self, trailers: bytes) -> None:
+        assert not self.done and self.responded and not self.ended
+        self.ended = True
+
+    def send_error(self, error: object) -> None:
+        assert not self.done and not self.responded and not self.failed
+        self.failed = True
+
+    def abort(self) -> None:
+        assert not self.done and self.responded and not self.ended
+        self.failed = True
+
+    def throttle(self, reason: int, full: bool) -> None:
+        pass
+
+    def client_took(self) -> int:
+        return 0
+
+
+class ExchangeMachine(RuleBasedStateMachine):
+    """`clients` and `exchanges` by number; each asks for the path of its number."""
+
+    @initialize(
+        limit=st.integers(1, 3),
+        queue=st.integers(0, 2),
+        replay=st.sampled_from([8, 65536]),
+        warm=st.integers(0, 3),
+    )
+    def begin(self, limit, queue, replay, warm):
+        logging.getLogger("rawproxy").disabled = True
+        self.loop = asyncio.new_event_loop()
+        limits = Limits(queue=queue, replay=replay)
+        upstream = Upstream("http://u", tls=False, host="127.0.0.1", port=1)
+        self.service = Service(single((upstream,), max_upstream=limit, limits=limits), None, 1e6)
+        self.endpoint = self.service.endpoints[0]
+        self.endpoint.__class__ = Scripted
+        self.endpoint.machine = self
+        self.clients: list[Client] = []
+        self.exchanges: list[Exchange] = []
+        self.dials: list[asyncio.Future] = []
+        self.wires: list[Wire] = []
+        self.carried: dict[int, list[Wire]] = {}  # the connections that a request was written to
+        self.last: dict[Wire, int] = {}  # and the last request of each
+
+        async def start() -> None:
+            self.service.start()
+
+        self.loop.run_until_complete(start())
+        # Connections that have served already: only on those may a request be lost and retried.
+        for _ in range(min(warm, limit)):
+            self.ask(b"GET", b"")
+        while self.dials:
+            self.dialled(True)
+        for wire in self.wires:
+            wire.protocol.data_received(ANSWERS[0])
+
+    def sent(self, number: int, wire: Wire) -> None:
+        """A request's head is written: may it be?"""
+        before = self.carried.setdefault(number, [])
+        connection = wire.protocol
+        if before:
+            assert len(before) == 1, "retried more than once"
+            assert before[0].protocol.served > 0, "retried although the connection was fresh"
+            assert connection.served == 0, "retried over a connection that was not fresh"
+            assert self.exchanges[number].method in IDEMPOTENT
+            assert not self.clients[number].responded
+        if wire in self.last:
+            previous = self.exchanges[self.last[wire]]
+            assert previous.connection is None and previous.request_ended, (
+                "a body was left in the pipe"
+            )
+        before.append(wire)
+        self.last[wire] = number
+
+    def turn(self) -> None:
+        """Let tasks run, and tell connections that were closed so."""
+        for _ in range(4):
+            self.loop.run_until_complete(asyncio.sleep(0))
+        for wire in self.wires:
+            if wire.closed and not wire.told:
+                wire.told = True
+                wire.protocol.connection_lost(None)
+
+    def open(self) -> list[Wire]:
+        return [wire for wire in self.wires if not wire.closed]
+
+    def unfinished(self) -> list[int]:
+        return [n for n, exchange in enumerate(self.exchanges) if exchange.state is not DONE]
+
+    @precondition(lambda self: len(self.exchanges) < 12)
+    @rule(
+        method=st.sampled_from([b"GET", b"GET", b"POST", b"PUT"]),
+        framing=st.sampled_from(
+            [b"", b"", b"Content-Length: 10\r\n", b"Transfer-Encoding: chunked\r\n"]
+        ),
+    )
+    def ask(self, method, framing):
+        number = len(self.exchanges)
+        head = parse_request(b"%b /%d HTTP/1.1\r\nHost: h\r\n%b\r\n" % (method, number, framing))
+        client = Client()
+        exchange = Exchange(self.service, client, head)
+        self.clients.append(client)
+        self.exchanges.append(exchange)
+        exchange.start()
+        self.turn()
+
+    @precondition(lambda self: any(not self.exchanges[n].request_ended for n in self.unfinished()))
+    @rule(data=st.data(), ended=st.booleans())
+    def body(self, data, ended):
+        numbers = [n for n in self.unfinished() if not self.exchanges[n].request_ended]
+        exchange = self.exchanges[data.draw(st.sampled_from(numbers))]
+        exchange.on_request_body(b"12345", ended, b"")
+        self.turn()
+
+    @precondition(lambda self: self.dials)
+    @rule(succeeds=st.booleans())
+    def dialled(self, succeeds):
+        future = self.dials.pop(0)
+        if succeeds:
+            future.set_result(None)
+        else:
+            future.set_exception(DialError("nobody there"))
+        self.turn()
+
+    @precondition(lambda self: self.open())
+    @rule(data=st.data(), answer=st.sampled_from(ANSWERS))
+    def answer(self, data, answer):
+        data.draw(st.sampled_from(self.open())).protocol.data_received(answer)
+        self.turn()
+
+    @precondition(lambda self: self.open())
+    @rule(data=st.data(), how=st.sampled_from([None, None, ConnectionResetError()]))
+    def end(self, data, how):
+        wire = data.draw(st.sampled_from(self.open()))
+        if how is None:
+            wire.protocol.eof_received()
+        wire.closed = wire.told = True
+        wire.protocol.connection_lost(how)
+        self.turn()
+
+    @precondition(lambda self: self.unfinished())
+    @rule(data=st.data())
+    def cancel(self, data):
+        self.exchanges[data.draw(st.sampled_from(self.unfinished()))].cancel()
+        self.turn()
+
+    @precondition(lambda self: self.unfinished())
+    @rule(data=st.data(), writable=st.booleans())
+    def client_writable(self, data, writable):
+        self.exchanges[data.draw(st.sampled_from(self.unfinished()))].on_client_writable(writable)
+
+    @rule(seconds=st.sampled_from([1.0, 6.0, 30.0, 100.0]))
+    def time_passes(self, seconds):
+        self.service.now += seconds
+        for number in self.unfinished():
+            if self.exchanges[number].state is not DONE:
+                self.exchanges[number].sweep(self.service.now)
+        for connection in self.endpoint.pool.expire(self.service.now):
+            connection.transport.close()
+        self.turn()
+
+    @invariant()
+    def each_ends_once_and_then_holds_nothing(self):
+        pool = self.endpoint.pool
+        for exchange, client in zip(self.exchanges, self.clients, strict=True):
+            done = exchange.state is DONE
+            assert client.done == done, exchange
+            if done:
+                assert exchange.connection is None
+                assert exchange not in pool.waiting
+        holding = [one for one in self.exchanges if one.connection is not None]
+        assert len({id(one.connection) for one in holding}) == len(holding)
+        assert pool.busy == len(holding) + len(self.dials)
+        assert all(not one.transport.closed for one in pool.idle)
+        assert pool.busy + len(pool.idle) <= pool.limit
+        assert not (pool.idle and pool.waiting)
+
+    def teardown(self):
+        if not hasattr(self, "service"):
+            return
+        for number in self.unfinished():
+            self.exchanges[number].cancel()
+        self.turn()
+        while self.dials:
+            self.dials.pop().set_exception(DialError("over"))
+            self.turn()
+        self.turn()
+        self.each_ends_once_and_then_holds_nothing()
+        assert not self.endpoint.pool.busy and not self.endpoint.pool.waiting
+        self.service.stop()
+        self.turn()
+        self.loop.close()
+        logging.getLogger("rawproxy").disabled = False
+
+
+TestExchange = ExchangeMachine.TestCase
+TestExchange.settings = settings(
+    max_examples=50, stateful_step_count=40, derandomize=True, deadline=None
+)
