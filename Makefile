@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup run fast test-fast test check fmt fmt-check lint types cover failover conformance bench bench-quick bench-check bench-accept bench-peers soak clean
+.PHONY: setup run fast test-fast test check fmt fmt-check lint types cover failover conformance bench bench-quick bench-check bench-accept bench-peers soak fuzz faults slowloris tls-scan clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -79,6 +79,27 @@ cover: $(VENV)/.test
 failover: $(VENV)/.test
 	$(BIN)/python -m tests.failover
 
+# A minute of fuzzing; for longer, `python -m tests.fuzz --help`.
+FUZZ := --seconds 60 -j 2
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+# Every fault at every phase, on each side; writes tests/FAULTS.md.
+faults: $(VENV)/.test
+	$(BIN)/python -m tests.wire.faults
+
+# 2,000 attackers in each of three forms; writes tests/SLOWLORIS.md.
+slowloris: $(VENV)/.test
+	$(BIN)/python -m tests.slowloris
+
+# An independent scanner, which wants its own cryptography; writes tests/TLS.md.
+tls-scan: $(VENV)/.test $(VENV)-scan/bin/sslyze
+	$(BIN)/python -m tests.tls_scan
+
+$(VENV)-scan/bin/sslyze:
+	$(PYTHON) -m venv $(VENV)-scan
+	$(VENV)-scan/bin/python -m pip install --quiet --disable-pip-version-check 'sslyze>=6'
+
 # The Autobahn test-suite, direct and through the proxy: the verdicts must be the same.
 conformance: $(VENV)/.test
 	$(BIN)/python -m tests.conformance
@@ -106,4 +127,4 @@ bench-peers:
 		gcc libc6-dev libssl-dev python3 python3-venv
 
 clean:
-	rm -rf $(VENV) .venv-fast build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-fast $(VENV)-scan build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
