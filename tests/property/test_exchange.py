@@ -38,7 +38,6 @@ ANSWERS = (
     b"HT",
     b"\0",
 )
-QUIET, _OTHER = socket.socketpair()  # where `poll` is asked whether anything came: nothing does
 
 
 class Wire(FakeTransport):
@@ -55,7 +54,7 @@ class Wire(FakeTransport):
             self.machine.sent(int(match[1]), self)
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        return QUIET if name == "socket" else default
+        return self.machine.quiet if name == "socket" else default
 
 
 class Scripted(Endpoint):
@@ -131,6 +130,8 @@ class ExchangeMachine(RuleBasedStateMachine):
     def begin(self, limit, queue, replay, warm):
         logging.getLogger("rawproxy").disabled = True
         self.loop = asyncio.new_event_loop()
+        # Where `poll` is asked whether anything came: nothing does.
+        self.quiet, self.other = socket.socketpair()
         limits = Limits(queue=queue, replay=replay)
         upstream = Upstream("http://u", tls=False, host="127.0.0.1", port=1)
         self.service = Service(single((upstream,), max_upstream=limit, limits=limits), None, 1e6)
@@ -292,6 +293,8 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.service.stop()
         self.turn()
         self.loop.close()
+        self.quiet.close()
+        self.other.close()
         logging.getLogger("rawproxy").disabled = False
 
 
