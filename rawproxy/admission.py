@@ -7,6 +7,8 @@ however often `leave` is called; an address that has no connection is not rememb
 from __future__ import annotations
 
 from .proxy_protocol import Route
+from .routing import Sites
+from .site import Goal, Realm
 
 
 class Admission:
@@ -33,7 +35,7 @@ class Admission:
 class Place:
     """One client connection: what is counted of it, and who is at its other end."""
 
-    __slots__ = ("_admission", "_counted", "peer", "route", "tls")
+    __slots__ = ("_admission", "_counted", "identity", "peer", "realm", "route", "sites", "tls")
 
     def __init__(self, admission: Admission) -> None:
         self._admission: Admission | None = admission
@@ -41,6 +43,9 @@ class Place:
         self.peer: str | None = None  # None: a unix socket
         self.route: Route | None = None
         self.tls = ""  # its version, once the handshake is done
+        self.sites: Sites[Goal] | None = None  # what its listener serves; None: one for all
+        self.realm: Realm | None = None  # whose client certificates it was asked for
+        self.identity = b""  # lines that say who the client is, by its certificate
 
     def claim(self, exempt: bool) -> bool:
         """Count it for the address of `peer` too; False where that has too many already."""

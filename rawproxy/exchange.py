@@ -42,6 +42,7 @@ from .pool import DIAL as POOL_DIAL
 from .pool import FULL as POOL_FULL
 from .record import Facts
 from .service import Service
+from .site import Goal
 from .upstream import Endpoint, UpstreamConnection
 
 PRESSED = 5.0  # seconds over which a slow reader is judged while connections are scarce
@@ -70,6 +71,7 @@ class Front(Protocol):
     """The client's side, as the exchange sees it."""
 
     hop: rewrite.Hop
+    goal: Goal
 
     def send_interim(self, head: ResponseHead) -> None: ...
     def send_response(
@@ -94,9 +96,9 @@ class Exchange(Facts):
     """One request and its response."""
 
     __slots__ = (
-        "backlog", "blocked", "candidates", "chunked", "connection", "deadline", "front", "head",
-        "held", "held_size", "method", "opening", "renewed", "request_ended", "service", "started",
-        "state", "throttled",
+        "backlog", "blocked", "candidates", "chunked", "connection", "deadline", "deadlines",
+        "front", "head", "held", "held_size", "limits", "method", "opening", "renewed",
+        "request_ended", "service", "started", "state", "throttled",
     )  # fmt: skip
 
     def __init__(self, service: Service, front: Front, head: RequestHead) -> None:
@@ -104,6 +106,8 @@ class Exchange(Facts):
         self.front = front
         self.head = head
         self.method = head.method
+        self.limits = front.goal.limits
+        self.deadlines = front.goal.deadlines
         self.state = REWRITE
         self.chunked = head.framing == CHUNKED
         self.request_ended = head.framing == 0
@@ -126,7 +130,7 @@ class Exchange(Facts):
 
     def start(self, opening: bytes | None = None) -> None:
         """Send the request on its way. `opening`: its rewritten head, where that is known."""
-        self.candidates = self.service.candidates(self.head, self.front.hop)
+        self.candidates = self.service.candidates(self.front.goal, self.head, self.front.hop)
         self.attempts = 0
         self.endpoint = self.candidates[0]
         notes = self.service.notes
@@ -135,7 +139,7 @@ class Exchange(Facts):
         self.opening = opening or rewrite.request(
             self.head, self.front.hop, self.endpoint.authority
         )
-        limits = self.service.limits
+        limits = self.limits
         if limits.body and self.head.framing > limits.body:
             self.fail(too_large(limits.body))
         elif limits.tunnels and self.head.upgrade and self._tunnels_full():
@@ -173,7 +177,7 @@ class Exchange(Facts):
         elif pool.wait(self):
             assert got is POOL_FULL
             self.state = QUEUE
-            self.deadline = self.service.now + self.service.deadlines.queue
+            self.deadline = self.service.now + self.deadlines.queue
         else:
             self.fail(
                 CapacityError(f"{len(pool.waiting)} requests wait for {self._name()} already")
@@ -212,7 +216,7 @@ class Exchange(Facts):
             # All have failed, and some name may stand for other addresses by now.
             self.renewed = True
             known = self.candidates
-            now = self.service.candidates(self.head, self.front.hop)
+            now = self.service.candidates(self.front.goal, self.head, self.front.hop)
             self.candidates = [*known, *(one for one in now if one not in known)]
         if self.attempts < len(self.candidates):
             self.service.failed("-", 0, self._name(), f"{error.detail}; trying the next upstream")
@@ -232,7 +236,7 @@ class Exchange(Facts):
         self.connection = connection
         connection.holder = self
         connection.reusable = False
-        self.deadline = self.service.now + self.service.deadlines.response_head
+        self.deadline = self.service.now + self.deadlines.response_head
         opening = self.opening  # the front may keep it for the next request: it stays unmarked
         if self.service.notes.marks:
             opening = self.service.notes.marked(self, opening)
@@ -256,7 +260,7 @@ class Exchange(Facts):
         framed = payload
         self.received += len(payload)
         if self.chunked:
-            most = self.service.limits.body
+            most = self.limits.body
             if most and self.received > most:
                 self.fail(too_large(most))
                 return
@@ -268,7 +272,7 @@ class Exchange(Facts):
             return
         connection = self.connection
         if connection is not None:
-            self.deadline = self.service.now + self.service.deadlines.response_head
+            self.deadline = self.service.now + self.deadlines.response_head
             connection.transport.write(framed)
         if self.held is not None:
             self.held.append(framed)
@@ -285,14 +289,14 @@ class Exchange(Facts):
         """Backpressure from the upstream on the request's body."""
         self.throttled = not writable
         self.backlog = 0
-        self.deadline = self.service.now + self.service.deadlines.response_head
+        self.deadline = self.service.now + self.deadlines.response_head
         self.front.throttle(WRITER_FULL, not writable)
 
     # ── relay ───────────────────────────────────────────────────────────────────────────────────
 
     def on_interim(self, head: ResponseHead) -> None:
         """A 1xx on its way to the final response."""
-        self.deadline = self.service.now + self.service.deadlines.response_head
+        self.deadline = self.service.now + self.deadlines.response_head
         self.front.send_interim(head)
 
     def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
@@ -311,7 +315,7 @@ class Exchange(Facts):
             self.front.exchange_done()
             return
         self.state = RELAY
-        self.deadline = self.service.now + self.service.deadlines.response_body
+        self.deadline = self.service.now + self.deadlines.response_body
         self.front.send_response(head, framing, payload, False)
 
     def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
@@ -324,14 +328,14 @@ class Exchange(Facts):
             self.front.send_end(trailers)
             self.front.exchange_done()
             return
-        self.deadline = self.service.now + self.service.deadlines.response_body
+        self.deadline = self.service.now + self.deadlines.response_body
         if payload:
             self.front.send_payload(payload)
 
     def on_client_writable(self, writable: bool) -> None:
         """Backpressure from the client on the response's body."""
         now = self.service.now
-        self.deadline = now + self.service.deadlines.response_body
+        self.deadline = now + self.deadlines.response_body
         self.blocked = 0.0 if writable else now
         if self.connection is not None:
             self.connection.throttle(not writable)
@@ -433,7 +437,7 @@ class Exchange(Facts):
             return
         if not self.deadline or now < self.deadline:
             return
-        deadlines = self.service.deadlines
+        deadlines = self.deadlines
         if self.state is QUEUE:
             self.fail(CapacityError(f"no connection to {self._name()} for {deadlines.queue:g} s"))
         elif self.state is SEND and self.throttled and self._upstream_reads():
@@ -449,7 +453,7 @@ class Exchange(Facts):
 
     def _watch_reader(self, now: float) -> None:
         """A client that does not read as fast as it could has to keep the pace, `Limits.rate`."""
-        patience = self.service.deadlines.response_body
+        patience = self.deadlines.response_body
         if self.endpoint.pool.pressed():
             patience = min(patience, PRESSED)
         if now - self.blocked < patience:

@@ -28,7 +28,9 @@ from .flow import PIPELINED, Valve, unsent
 from .head import CHUNKED, RequestHead, ResponseHead
 from .record import keep
 from .responder import Responder
+from .routing import Sites
 from .service import Service
+from .site import Goal, location
 from .tunnel import Tunnel
 from .upstream import UpstreamConnection
 
@@ -200,11 +202,29 @@ class ClientConnection(Responder, asyncio.Protocol):
         self.closing = head.close or self.service.draining or last
         self.status = self.sent = self.taken = 0
         self.deadline = 0.0
-        if head.host and not self.service.serves(head.host):
-            self.send_error(ClientError(f"no site is called {head.host.decode('latin-1')}", 421))
+        sites = self.place.sites
+        if sites is not None and not self._find(sites, head):
             return False
         if self.redirect:
             self.send_redirect(head, self.redirect)
+            return False
+        return True
+
+    def _find(self, sites: Sites[Goal], head: RequestHead) -> bool:
+        """Choose the route; the answer is out where there is none, or where it redirects."""
+        try:
+            if self.redirect:
+                sites.routes(head.host)
+                return True
+            goal = self.service.find(sites, self.place, head)
+        except ClientError as error:
+            self.send_error(error)
+            return False
+        if goal is not self.goal:
+            self.goal = goal
+            self.hop = self.service.follow(self.hop, goal)
+        if goal.redirect is not None:
+            self.send_location(goal.redirect.status, location(goal.redirect, head))
             return False
         return True
 
@@ -287,9 +307,11 @@ class ClientConnection(Responder, asyncio.Protocol):
         self.service.clients.discard(self)
         exchange, self.exchange = self.exchange, None
         assert exchange is not None and self.head is not None
-        Tunnel(
+        tunnel = Tunnel(
             self.service, self.head, self.hop, connection.endpoint, keep(exchange), self.place
-        ).splice(
+        )
+        tunnel.deadlines = exchange.deadlines
+        tunnel.splice(
             (self.transport, self.valve, early), (connection.transport, connection.valve, rest)
         )
 

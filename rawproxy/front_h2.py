@@ -268,7 +268,9 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
         stream.start(opening)
         if number >= 2 * self.service.limits.requests - 1:
             self.drain()
-        if ended and not opening and stream.exchange is not None and head is not None:
+        # Where routes differ, what one path came to says nothing about the next.
+        alike = ended and not opening and self.place.sites is None
+        if alike and stream.exchange is not None and head is not None:
             self.reader.remember(block, head, stream.exchange.opening)
 
     def _late(self, number: int, what: str) -> None:

@@ -33,11 +33,13 @@ class Listener:
         sock: socket.socket,
         context: ssl.SSLContext | None = None,
         redirect: int = 0,
+        address: Address | None = None,
     ) -> None:
         self.service = service
         self.sock = sock
         self.context = context
         self.redirect = redirect
+        self.sites = service.goals.for_listener(address)
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
 
@@ -78,6 +80,7 @@ class Listener:
             sock.close()
             return
         self.service.counters.accepted += 1
+        place.sites = self.sites
         if isinstance(peer, tuple):
             place.peer = peer[0]
         if self.service.announces:

@@ -198,6 +198,11 @@ _OURS = frozenset(
 _PLACEHOLDERS = ("$host", "$path", "$query", "$request_uri")
 _SEGMENT = r"[A-Za-z0-9._~!$&'()*+,=:@-]"  # RFC 3986 3.3, less what could be read in two ways
 _PATH = re.compile(rf"/(?:{_SEGMENT}+/)*{_SEGMENT}*").fullmatch
+# What a client says stands behind a whole host, so that it can never name another.
+_REDIRECT = re.compile(
+    r"(?:https?://(?:\$host|[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+    r"(?=[/?]|\$path|\$request_uri|\Z)|/)[!-~]*"
+).fullmatch
 _STATUS = re.compile(r"([1-5][0-9][0-9])(?:-([1-5][0-9][0-9]))?").fullmatch
 
 
@@ -208,6 +213,8 @@ def parse_header(option: str, name: str, value: str = "") -> tuple[str, str]:
     """
     if not _TOKEN(name):
         raise ConfigError(f"{option}: {name!r} is not the name of a header field")
+    if name.lower() == "host" and (option != "--set" or not value):
+        raise ConfigError(f"{option}: Host can be set to something, and nothing else")
     if name.lower() in _OURS:
         raise ConfigError(f"{option}: {name} is written by rawproxy itself; leave it out")
     if not _FIELD_VALUE(value):
@@ -227,7 +234,7 @@ def parse_path(text: str) -> str:
 
 def parse_redirect(text: str) -> str:
     """The `redirect` of a route: an URL or path in ASCII, with placeholders."""
-    if not re.fullmatch(r"(?:https?://[^/?#]+|/)[!-~]*", text) or not re.fullmatch("[!-~]+", text):
+    if not _REDIRECT(text):
         raise ConfigError(f"--redirect {text}: type https://host/path, or /path")
     for name in re.findall(r"\$\w*", text):
         if name not in _PLACEHOLDERS:

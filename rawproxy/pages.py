@@ -18,6 +18,7 @@ REASONS: dict[int, bytes] = {
 }
 _SENTENCES = {
     400: "The request could not be understood.",
+    404: "There is nothing here.",
     408: "The request did not come to its end in time.",
     413: "The request is too large.",
     414: "The address is too long.",
@@ -97,7 +98,8 @@ def _quality(offer: str, ranges: list[re.Match[str]]) -> float:
     return quality
 
 
-def redirect_body(location: bytes) -> bytes:
-    """The page of a 301, for whoever does not follow it by himself."""
+def redirect(location: bytes) -> tuple[bytes, bytes]:
+    """Lines and page of a redirect; the page is for whoever does not follow it by himself."""
     where = html.escape(location.decode("latin-1"))
-    return f'<!doctype html><title>Moved</title><a href="{where}">{where}</a>\n'.encode()
+    lines = b"Location: %b\r\nContent-Type: text/html; charset=utf-8\r\n" % location
+    return lines, f'<!doctype html><title>Moved</title><a href="{where}">{where}</a>\n'.encode()

@@ -21,7 +21,7 @@ class Responder:
     """Base of the HTTP/1 front: the response under way and how it is written."""
 
     __slots__ = (
-        "chunked", "closing", "deadline", "half_closed", "head", "hop", "sent", "service",
+        "chunked", "closing", "deadline", "goal", "half_closed", "head", "hop", "sent", "service",
         "status", "transport",
     )  # fmt: skip
 
@@ -30,6 +30,7 @@ class Responder:
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        self.goal = service.goal
         self.head: RequestHead | None = None  # of the request that is being answered
         self.closing = False  # no further request after this one
         self.half_closed = False  # the client has sent its end; an answer may still be due
@@ -102,10 +103,11 @@ class Responder:
         if not head.host:
             self.send_error(ClientError("Host is missing, so there is nowhere to redirect to"))
             return
-        location = rewrite.redirect_target(head.host, head.target, port)
-        page = pages.redirect_body(location)
-        extra = b"Location: %b\r\nContent-Type: text/html; charset=utf-8\r\n" % location
-        self._reply(301, extra, page)
+        self.send_location(301, rewrite.redirect_target(head.host, head.target, port))
+
+    def send_location(self, status: int, location: bytes) -> None:
+        """A redirect to `location`."""
+        self._reply(status, *pages.redirect(location))
 
     def _reply(self, status: int, extra: bytes, page: bytes) -> None:
         """A response of our own."""

@@ -12,6 +12,7 @@ only the forwarded chain; nothing raises.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -29,10 +30,21 @@ from .head import (
 from .proxy_protocol import Route
 
 CRLF = b"\r\n"
+# What says who a client is (as nginx's $ssl_client_*), by any spelling an application may take.
+_IDENTITY = re.compile(rb"(?i)(?<=\n)(?:x[-_])?ssl[-_]client[-_][^:\n]*:[^\n]*\n").sub
 _CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 _UPGRADE_LINES = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 # RFC 9110 7.6.3: the version as received; by `RequestHead.minor`.
 _VIA = (b"Via: 1.0 rawproxy\r\n", b"Via: 1.1 rawproxy\r\n", b"Via: 2.0 rawproxy\r\n")
+
+
+class HeadEdits(NamedTuple):
+    """What a route changes: names (lower case) to cut, then lines to append."""
+
+    request_cut: tuple[bytes, ...]
+    request_lines: bytes
+    response_cut: tuple[bytes, ...]
+    response_lines: bytes
 
 
 class Hop(NamedTuple):
@@ -49,6 +61,8 @@ class Hop(NamedTuple):
     networks: tuple[Network, ...] = ()  # of trusted proxies
     route: Route | None = None  # for a PROXY protocol header towards the upstream
     tls: bytes = b""  # the version towards the client; empty: plain
+    edits: HeadEdits | None = None  # of the route under way
+    identity: bytes | None = None  # SSL-Client-* of the client; None: they are nobody's business
 
 
 def hop(peer: bytes, scheme: bytes, trusted: bool, append: bool, hsts: bytes | None) -> Hop:
@@ -112,8 +126,19 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
         kept.append(_CHUNKED_LINE)
     elif head.upgrade:
         kept.append(_UPGRADE_LINES)
+    if hop.identity is not None or hop.edits is not None:
+        kept[4:] = [_amended(b"".join(kept[4:]), hop)]
     kept.append(CRLF)
     return b"".join(kept)
+
+
+def _amended(block: bytes, hop: Hop) -> bytes:
+    """Who the client is, where that is known here alone; then what the route changes."""
+    if hop.identity is not None:
+        block = _IDENTITY(b"", b"\n" + block)[1:] + hop.identity
+    if hop.edits is not None:
+        block = without(block, hop.edits.request_cut) + hop.edits.request_lines
+    return block
 
 
 def response(head: ResponseHead, hop: Hop) -> bytes:
@@ -135,7 +160,11 @@ def response(head: ResponseHead, hop: Hop) -> bytes:
         block = without(block, head.nominated)
     if head.status < 200 or head.status == 204:
         block = without(block, (b"content-length",))  # RFC 9110 8.6
-    return block + hsts if hsts else block
+    if hsts:
+        block += hsts
+    if hop.edits is not None:
+        block = without(block, hop.edits.response_cut) + hop.edits.response_lines
+    return block
 
 
 def upgrade_lines(head: ResponseHead) -> bytes:

@@ -128,10 +128,11 @@ class Sites(Generic[T]):
 
     def find(self, host: bytes, target: bytes) -> T:
         """What a request leads to. `host` is empty only in HTTP/1.0: then the first site serves."""
-        routes = self._exact.get(host)
-        if routes is None:
-            routes = self._search(host)
-        return routes.find(target)
+        return self.routes(host).find(target)
+
+    def routes(self, host: bytes) -> Routes[T]:
+        """The site of that name. Raises `ClientError` 421 where there is none."""
+        return self._exact.get(host) or self._search(host)
 
     def _search(self, host: bytes) -> Routes[T]:
         name = split_host(host)[0].lower().rstrip(b".")

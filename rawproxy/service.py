@@ -20,13 +20,15 @@ from typing import Any, Protocol
 from . import pages, rewrite
 from .admission import Admission, Place
 from .config import Config
-from .errors import ProxyError, Source
+from .errors import ClientError, ProxyError, Source
 from .group import Surroundings, UpstreamGroup
 from .head import RequestHead, request_parser
 from .health import UP
 from .meter import Tree, add
 from .notes import Notes, resident
 from .resolver import Resolver
+from .routing import Sites
+from .site import Goal, Goals
 from .upstream import Clock, Endpoint
 
 log = logging.getLogger("rawproxy")
@@ -56,9 +58,9 @@ class Service:
         self.clock = Clock()
         around = Surroundings(self.clock, self.spawn, _dial_for, Resolver(config.resolver))
         self.groups = {one.name: UpstreamGroup(config, one, around) for one in config.groups}
-        self.group = self.groups[config.groups[0].name]
         self.announces = any(group.send_proxy for group in config.groups)
-        site = config.sites[0]
+        self.goals = Goals(config)
+        self.goal = self.goals.default
         self.notes = Notes(config, write_log)
         self.counters = self.notes.counters
         self.record = self.notes.record  # bound once: it is called for each request
@@ -66,9 +68,6 @@ class Service:
         self.admission = Admission(self.limits.connections, self.limits.per_client)
         self.clients: set[Sweepable] = set()
         self.draining = False
-        self.hsts = b"Strict-Transport-Security: %b\r\n" % site.hsts.encode() if site.hsts else None
-        self.names = frozenset(n.encode() for n in site.names if not n.startswith("*."))
-        self.wildcards = tuple(n[1:].encode() for n in site.names if n.startswith("*."))
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._stamped = 0
@@ -131,17 +130,26 @@ class Service:
         """Bytes that a body has to make within `seconds`; one at least."""
         return max(self.limits.rate * seconds, 1)
 
-    def candidates(self, head: RequestHead, hop: rewrite.Hop) -> list[Endpoint]:
-        """The upstreams in the order in which to try them."""
-        group = self.group
+    def candidates(self, goal: Goal, head: RequestHead, hop: rewrite.Hop) -> list[Endpoint]:
+        """The upstreams of the route's group, in the order in which to try them."""
+        group = self.groups[goal.group]
         return group.only or group.candidates(head, hop)
 
-    def serves(self, host: bytes) -> bool:
-        """Whether `--server-name` lets `host` in; any host where none is given."""
-        if not self.names and not self.wildcards:
-            return True
-        name = rewrite.split_host(host)[0].lower().rstrip(b".")
-        return name in self.names or (name.endswith(self.wildcards) and not name.startswith(b"."))
+    def find(self, sites: Sites[Goal], place: Place, head: RequestHead) -> Goal:
+        """The route of a request. Raises `ClientError` 400, 404 or 421."""
+        goal = sites.find(head.host, head.target)
+        if goal.realm != place.realm and not (goal.optional and not place.tls):
+            # One site's certificate must not open the door of another (RFC 9110 15.5.20).
+            why = (
+                "this site asks for a client certificate, and this connection was made for another"
+            )
+            raise ClientError(why, 421)
+        return goal
+
+    def follow(self, hop: rewrite.Hop, goal: Goal) -> rewrite.Hop:
+        """The facts of a connection for a request that goes to `goal`."""
+        hsts = goal.hsts if hop.scheme == b"https" else hop.hsts
+        return hop._replace(hsts=hsts, edits=goal.edits)
 
     def trusts(self, peer: str | None) -> bool:
         """Whether `peer` is one of `--trusted-proxy`; a unix socket (None) is not."""
@@ -162,7 +170,7 @@ class Service:
         shown = b"unix:" if address is None else str(address).encode()
         trusted = self.trusts(place.peer)
         # RFC 6797 7.2: no HSTS over plain http, unless a trusted proxy in front speaks TLS.
-        hsts = self.hsts if secure else None if trusted else b""
+        hsts = self.goal.hsts if secure else None if trusted else b""
         scheme = b"https" if secure else b"http"
         hop = rewrite.hop(shown, scheme, trusted, config.forwarded == "append", hsts)
         if config.send_forwarded:
@@ -170,7 +178,11 @@ class Service:
         if config.send_real_ip:
             hop = rewrite.with_real_ip(hop)
         return hop._replace(
-            networks=config.trusted_proxies, route=place.route, tls=place.tls.encode()
+            networks=config.trusted_proxies,
+            route=place.route,
+            tls=place.tls.encode(),
+            edits=self.goal.edits,
+            identity=place.identity if self.goals.guarded else None,
         )
 
     def warn(self, text: str) -> None:

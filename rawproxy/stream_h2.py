@@ -14,13 +14,15 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from . import rewrite
+from . import pages, rewrite
 from .errors import ClientError, ProxyError, UpstreamError
 from .exchange import Exchange
 from .frames import DEFAULT_WINDOW, MAX_FRAME, Code, StreamFault, window_update
 from .head import CHUNKED, RequestHead, ResponseHead
 from .hpack import encode_block, encode_status
 from .record import keep
+from .routing import Sites
+from .site import Goal, location
 from .stream_transport import StreamTransport
 from .tunnel import Tunnel
 from .upstream import UpstreamConnection
@@ -35,10 +37,10 @@ class Stream:
     """A request and its response, between HEADERS and END_STREAM."""
 
     __slots__ = (
-        "connection", "deadline", "dropped", "early", "ending", "exchange", "full", "grown", "head",
-        "hop", "id", "in_window", "last", "local_ended", "outbox", "owed", "queued", "received",
-        "remote_ended", "seen", "sent", "status", "taken", "throttled", "trailers", "tunnel",
-        "window",
+        "connection", "deadline", "dropped", "early", "ending", "exchange", "full", "goal", "grown",
+        "head", "hop", "id", "in_window", "last", "local_ended", "outbox", "owed", "queued",
+        "received", "remote_ended", "seen", "sent", "status", "taken", "throttled", "trailers",
+        "tunnel", "window",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +48,7 @@ class Stream:
     ) -> None:
         self.connection = connection
         self.hop = connection.hop
+        self.goal = connection.service.goal
         self.id = number
         self.head = head
         self.exchange: Exchange | None = None
@@ -82,13 +85,28 @@ class Stream:
         head = self.head
         assert head is not None
         service = self.connection.service
-        if not service.serves(head.host):
-            self.refuse(ClientError(f"no site is called {head.host.decode('latin-1')}", 421))
+        sites = self.connection.place.sites
+        if sites is not None and not self._find(sites, head):
             return
         if not self.remote_ended:
             self._expect_body()
         exchange = self.exchange = Exchange(service, self, head)
         exchange.start(opening)
+
+    def _find(self, sites: Sites[Goal], head: RequestHead) -> bool:
+        """Choose the route; the answer is out where there is none, or where it redirects."""
+        service = self.connection.service
+        try:
+            goal = self.goal = service.find(sites, self.connection.place, head)
+        except ClientError as error:
+            self.refuse(error)
+            return False
+        self.hop = service.follow(self.hop, goal)
+        if goal.redirect is not None:
+            self._reply(goal.redirect.status, *pages.redirect(location(goal.redirect, head)))
+            self.exchange_done()
+            return False
+        return True
 
     def _expect_body(self) -> None:
         """From now on the client has to keep the pace, `Limits.rate`."""
@@ -233,17 +251,19 @@ class Stream:
 
     def send_error(self, error: ProxyError) -> None:
         """A response of our own."""
+        extra, page = self.connection.service.error_page(error, self.head, self.hop)
+        self._reply(error.status, extra, page)
+
+    def _reply(self, status: int, extra: bytes, page: bytes) -> None:
         head = self.head
-        service = self.connection.service
-        extra, page = service.error_page(error, head, self.hop)
-        self.status = error.status
+        self.status = status
         lines = (
-            service.date_line,
+            self.connection.service.date_line,
             b"Content-Length: %d\r\n" % len(page),
             extra,
             self.hop.hsts or b"",
         )
-        fields = encode_status(error.status) + encode_block(b"".join(lines))
+        fields = encode_status(status) + encode_block(b"".join(lines))
         self.connection.send_headers(self.id, fields)
         if head is not None and head.method == b"HEAD":
             page = b""
@@ -262,9 +282,9 @@ class Stream:
         tunnel = self.tunnel = StreamTransport(self)
         early, self.early = b"".join(self.early), []
         service = self.connection.service
-        Tunnel(
-            service, self.head, self.hop, connection.endpoint, keep(exchange), status=200
-        ).splice((tunnel, tunnel.valve, early), (connection.transport, connection.valve, rest))
+        pair = Tunnel(service, self.head, self.hop, connection.endpoint, keep(exchange), status=200)
+        pair.deadlines = exchange.deadlines
+        pair.splice((tunnel, tunnel.valve, early), (connection.transport, connection.valve, rest))
         self.credit(len(early))
         if self.remote_ended:
             tunnel.feed(b"", True)

@@ -75,8 +75,8 @@ class Tunnel:
     """A pair of spliced connections."""
 
     __slots__ = (
-        "active", "client", "deadline", "endpoint", "facts", "head", "hop", "open", "place",
-        "service", "status", "upstream",
+        "active", "client", "deadline", "deadlines", "endpoint", "facts", "head", "hop", "open",
+        "place", "service", "status", "upstream",
     )  # fmt: skip
 
     client: Splice
@@ -102,6 +102,7 @@ class Tunnel:
         self.active = True
         self.open = 2
         self.deadline = 0.0
+        self.deadlines = service.deadlines  # or those of the route
 
     def splice(self, client: Side, upstream: Side) -> None:
         """Swap the protocols; leftovers first."""
@@ -146,7 +147,7 @@ class Tunnel:
         if self.active:
             self.active = False
             self._count()
-            deadlines = self.service.deadlines
+            deadlines = self.deadlines
             half = self.client.ended or self.upstream.ended
             # A side that has ended and one that says nothing are soon nobody's tunnel.
             self.deadline = now + (deadlines.response_body if half else deadlines.tunnel_idle)

@@ -183,14 +183,15 @@ def _listen(service: Service, config: Config, context: ssl.SSLContext | None) ->
     try:
         for address in config.https:
             for sock in _bind("--https", address):
-                listeners.append(Listener(service, sock, context))
+                listeners.append(Listener(service, sock, context, address=address))
                 if address.path is None:
                     https_port = https_port or sock.getsockname()[1]
         # An https listener on a socket file stands behind something that has the usual port.
         redirect = (https_port or 443) if config.https and config.redirect else 0
         for address in config.http:
             listeners += [
-                Listener(service, sock, None, redirect) for sock in _bind("--http", address)
+                Listener(service, sock, None, redirect, address)
+                for sock in _bind("--http", address)
             ]
     except OSError:
         for listener in listeners:

@@ -12,6 +12,7 @@ import asyncio
 from typing import Generic, Protocol, TypeVar
 
 from . import frames, rewrite
+from .admission import Place
 from .frames import DEFAULT_WINDOW, MAX_FRAME, Budget, Code, Fault
 from .hpack import SIZE_UPDATE_ZERO
 from .service import Service, log
@@ -49,6 +50,7 @@ class FrameWriter(Generic[S]):
 
     transport: asyncio.Transport
     hop: rewrite.Hop
+    place: Place
 
     def __init__(self, service: Service) -> None:
         self.service = service

@@ -20,6 +20,7 @@ FLOORS = [
         "proxy_protocol",
         "rewrite",
         "routing",
+        "site",
         "handshake",
         "frames",
         "hpack",

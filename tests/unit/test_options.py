@@ -305,7 +305,11 @@ def test_bad_timeouts(text):
 
 def test_headers():
     assert c.parse_header("--set", "X-Name", "a b") == ("X-Name", "a b")
-    assert c.parse_header("--remove", "Host") == ("Host", "")
+    assert c.parse_header("--remove", "Via") == ("Via", "")
+    assert c.parse_header("--set", "Host", "h") == ("Host", "h")
+    for option, value in (("--remove", ""), ("--add", "h"), ("--set", "")):
+        with pytest.raises(ConfigError, match=f"^{option}: Host can be set to something"):
+            c.parse_header(option, "Host", value)
     for name, value, hint in (
         ("X A", "", "is not the name of a header field"),
         ("", "", "is not the name"),
@@ -336,11 +340,21 @@ def test_paths_of_routes():
 
 
 def test_redirects():
-    for good in ("https://$host$request_uri", "/login", "http://a.test/$path?x=$query", "/"):
+    for good in (
+        "https://$host:8443$path?$query",
+        "https://[::1]?a",
+        "https://$host$request_uri",
+        "/login",
+        "http://a.test/$path?x=$query",
+        "/",
+    ):
         assert c.parse_redirect(good) == good
     for bad, hint in (
         ("login", "type https://host/path"),
         ("https://", "type https://host/path"),
+        ("https://a.test$query", "type https://host/path"),
+        ("https://a.test$host", "type https://host/path"),
+        ("https://a@b/", "type https://host/path"),
         ("javascript:x", "type https://host/path"),
         ("/a b", "type https"),
         ("/a\n", "type https"),

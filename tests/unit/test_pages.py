@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rawproxy.pages import REASONS, negotiate, redirect_body, render
+from rawproxy.pages import REASONS, negotiate, redirect, render
 
 BROWSER = b"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
@@ -58,8 +58,8 @@ def test_text():
     ]
 
 
-def test_redirect_body():
-    assert b'href="https://h/?a=1&amp;b=&quot;"' in redirect_body(b'https://h/?a=1&b="')
+def test_redirect():
+    assert b'href="https://h/?a=1&amp;b=&quot;"' in redirect(b'https://h/?a=1&b="')[1]
 
 
 def test_reasons():

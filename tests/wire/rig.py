@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import trustme
 
@@ -84,6 +84,7 @@ class Rig:
         self.redirect = options.pop("redirect", 0)
         self.upstreams = options.pop("upstreams", None)
         self.group = options.pop("group", {})  # facts of the one group
+        self.sites = options.pop("sites", None)
         self.options = {"limits": limits, "deadlines": deadlines, **options}
         self.connections = 0
         self.log: list[bytes] = []
@@ -112,8 +113,12 @@ class Rig:
         )
         if self.group:
             (group,) = self.config.groups
-            groups = (dataclasses.replace(group, **self.group),)
-            self.config = dataclasses.replace(self.config, groups=groups)
+            groups = (replace(group, **self.group),)
+            self.config = replace(self.config, groups=groups)
+        if self.sites is not None:
+            pair = self.config.certificates()
+            sites = (replace(site, certificates=site.certificates or pair) for site in self.sites)
+            self.config = replace(self.config, sites=tuple(sites))
         self.service = Service(self.config, self.log.append, self.every)
         self.service.start()
         context = server_context(self.config) if self.tls else None
