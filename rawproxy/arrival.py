@@ -15,13 +15,15 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections.abc import Callable
 from typing import cast
 
-from . import front_h1, front_h2, proxy_protocol
+from . import client_hello, front_h1, front_h2, identity, proxy_protocol
 from .admission import Place
 from .errors import ClientError
 from .proxy_protocol import Route
 from .service import Service, log
+from .tls import ServerContext
 
 TLS_HANDSHAKE = 0x16  # the content type of a ClientHello's record (RFC 8446 5.1)
 
@@ -42,14 +44,16 @@ CROWDED = _plain(b"503 Service Unavailable", b"Too many connections. Try again i
 class Arrival:
     """A connection that has not said enough yet to get a front."""
 
-    __slots__ = ("context", "deadline", "header", "loop", "place", "redirect", "service", "sock")
+    __slots__ = (
+        "context", "deadline", "header", "loop", "place", "redirect", "seen", "service", "sock",
+    )  # fmt: skip
 
     def __init__(
         self,
         service: Service,
         sock: socket.socket,
         place: Place,
-        context: ssl.SSLContext | None,
+        context: ServerContext | None,
         redirect: int,
     ) -> None:
         self.service = service
@@ -60,6 +64,7 @@ class Arrival:
         self.loop = asyncio.get_running_loop()
         self.deadline = service.now + service.deadlines.tls_handshake
         # What there is of a PROXY header; None: none is due.
+        self.seen = 0  # bytes of a ClientHello that is not whole
         self.header: bytes | None = b"" if service.announced(place.peer) else None
 
     def look(self) -> None:
@@ -87,6 +92,8 @@ class Arrival:
                 if not first or first[0] != TLS_HANDSHAKE:
                     self.close(PLAIN if first.isalpha() else b"")
                     return True
+                if self.context.pick is not None and not self._choose(self.context.pick):
+                    return False
         except (BlockingIOError, InterruptedError):
             return False
         except ClientError as error:
@@ -98,6 +105,19 @@ class Arrival:
             return True
         self.service.spawn(self._serve())
         return True
+
+    def _choose(self, pick: Callable[[str], ServerContext]) -> bool:
+        """Choose the context by the name in the ClientHello; False while that is not whole."""
+        data = self.sock.recv(client_hello.LIMIT, socket.MSG_PEEK)
+        name = client_hello.server_name(data)
+        waiting = name is None and len(data) > self.seen
+        # The bytes stay where they are, so that they alone must not wake us again and again.
+        self.seen = len(data)
+        least = self.seen + 1 if waiting else 1
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
+        if not waiting:
+            self.context = pick(name or "")
+        return not waiting
 
     def _read_header(self) -> bool:
         """Take the PROXY header off; False while it is not whole. Raises `ClientError`."""
@@ -178,6 +198,10 @@ class Door(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)
         tls = transport.get_extra_info("ssl_object")
         self.place.tls = tls.version() or ""
+        context = tls.context
+        if isinstance(context, ServerContext) and context.realm is not None:
+            self.place.realm = context.realm
+            self.place.identity = identity.lines(tls.getpeercert(binary_form=True))
         counters = self.service.counters
         counters.handshakes += 1
         counters.resumed += bool(tls.session_reused)

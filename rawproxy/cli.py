@@ -15,7 +15,7 @@ import click
 from . import __version__
 from .assemble import config_of
 from .config import Address, Config, check, single
-from .errors import ConfigError, ProxyError
+from .errors import ConfigError
 from .keys import OPTIONS, flat, schema
 from .options import parse_address, parse_file, parse_upstream
 from .settings import Rank, Settings, read
@@ -99,22 +99,38 @@ def rawproxy(ctx: click.Context, /, **options: Any) -> None:
 def check_command(ctx: click.Context, /, **_: Any) -> None:
     """Validate the configuration and certificates, and reach each upstream once.
 
-    Exit code 0: all is well; 1: what is wrong is said.
+    Exit code 0: all is well; 1: everything that is wrong is said.
     """
-    from .tls import certificate_warnings, server_context
+    from .tls import certificate_warnings, mistakes, server_context
     from .worker import probe
 
     try:
-        config = configure(ctx)
-        if config.https:
-            server_context(config)
-            click.echo(f"certificates: {len(config.certificates()) or 'self-signed'}, usable")
-        for warning in certificate_warnings(config):
-            click.echo(f"warning: {warning}")
-        for line in probe(config):
-            click.echo(line)
-    except (ConfigError, ProxyError) as error:
+        chosen = settings(ctx)
+        config = config_of(chosen)
+    except ConfigError as error:
         fail(error, 1)
+    wrong = [chosen.say(chosen.keys[pair], str(error))[1] for pair, error in mistakes(config)]
+    if not wrong:
+        try:
+            if config.https:
+                server_context(config)
+                click.echo(f"certificates: {len(config.certificates()) or 'self-signed'}, usable")
+            for warning in certificate_warnings(config):
+                click.echo(f"warning: {warning}")
+        except ConfigError as error:
+            wrong += error.messages
+    for group, upstream, found in probe(config):
+        if isinstance(found, list):
+            click.echo("\n".join(found))
+            continue
+        if isinstance(found, ConfigError):  # of what its group is to be trusted by
+            option = str(found).partition(" ")[0].removeprefix("--")
+            wrong.append(chosen.say(("group", group.name, option), str(found))[1])
+        else:
+            key = chosen.keys[group.name, upstream]
+            wrong.append(chosen.say(key, f"--upstream {found.detail}")[1])
+    if wrong:
+        fail(ConfigError(*dict.fromkeys(wrong)), 1)
     click.echo("rawproxy: the configuration is good")
 
 

@@ -248,6 +248,7 @@ _OF_GROUP = {
     "upstream_verify": "verify",
     "upstream_pins": "pins",
     "upstream_name": "server_name",
+    "upstream_cert": "client_cert",
     "send_proxy": "send_proxy",
 }
 _OF_SITE = {"server_names": "names", "certificates": "certificates", "hsts": "hsts"}

@@ -11,12 +11,12 @@ import contextlib
 import errno
 import os
 import socket
-import ssl
 import stat
 
 from .arrival import CROWDED, Arrival, route_of
 from .config import Address
 from .service import Service, log
+from .tls import ServerContext
 
 BACKLOG = 4096  # connections the kernel keeps for us in a burst; it caps this at somaxconn
 BATCH = 64  # accepted in one go, so that a burst does not starve those already here
@@ -31,7 +31,7 @@ class Listener:
         self,
         service: Service,
         sock: socket.socket,
-        context: ssl.SSLContext | None = None,
+        context: ServerContext | None = None,
         redirect: int = 0,
         address: Address | None = None,
     ) -> None:

@@ -24,6 +24,7 @@ from .errors import ClientError, ProxyError, Source
 from .group import Surroundings, UpstreamGroup
 from .head import RequestHead, request_parser
 from .health import UP
+from .identity import NOBODY
 from .meter import Tree, add
 from .notes import Notes, resident
 from .resolver import Resolver
@@ -140,10 +141,7 @@ class Service:
         goal = sites.find(head.host, head.target)
         if goal.realm != place.realm and not (goal.optional and not place.tls):
             # One site's certificate must not open the door of another (RFC 9110 15.5.20).
-            why = (
-                "this site asks for a client certificate, and this connection was made for another"
-            )
-            raise ClientError(why, 421)
+            raise ClientError("another site asks for client certificates in another way", 421)
         return goal
 
     def follow(self, hop: rewrite.Hop, goal: Goal) -> rewrite.Hop:
@@ -182,7 +180,7 @@ class Service:
             route=place.route,
             tls=place.tls.encode(),
             edits=self.goal.edits,
-            identity=place.identity if self.goals.guarded else None,
+            identity=(place.identity or NOBODY) if self.goals.guarded else None,
         )
 
     def warn(self, text: str) -> None:

@@ -1,9 +1,11 @@
-"""TLS towards clients: one context, Mozilla's modern profile, certificates chosen by SNI.
+"""TLS towards clients: Mozilla's profiles, certificates chosen by SNI, client certificates.
 
-The modern profile is TLS 1.3 alone; its key exchange groups are set by `openssl.cnf`, which
-`__main__` names before `ssl` is first imported. It never opens a socket and never asks anything on
-the terminal. Invariant: a context that is returned has a certificate and its matching key.
-Raises `ConfigError` that names the option and the file.
+The modern profile is TLS 1.3 alone, the intermediate one has 1.2 too; their key exchange groups are
+set by `openssl.cnf`, which `__main__` names before `ssl` is first imported. Sites that ask for the
+same client certificates, or for none, share a *realm*: one context, which no session leaves.
+
+It never opens a socket and never asks anything on the terminal. Invariant: a context that is
+returned has a certificate and its matching key. Raises `ConfigError` that names option and file.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import ipaddress
 import re
 import ssl
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from cryptography import x509
@@ -22,10 +24,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from .config import Certificate, Config
-from .errors import ConfigError
+from .config import Certificate, Config, Site
+from .errors import ClientError, ConfigError
+from .routing import Entry, Routes, Sites
+from .site import Realm, realm
 
 ALPN = ("h2", "http/1.1")  # in the order of our preference
+# Mozilla's guidelines 5.7, less the DHE suites: what cannot do ECDHE knows no TLS 1.2 with AEAD.
+INTERMEDIATE = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384"
+    ":ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
 SELF_SIGNED_DAYS = 90
 EXPIRY_WARNING = datetime.timedelta(days=14)  # certbot renews at 30 days: by then it has failed
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -37,16 +46,39 @@ _MISMATCH = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNE
 Choose = Callable[[ssl.SSLSocket | ssl.SSLObject, str | None, ssl.SSLContext], None]
 
 
-def server_context(config: Config) -> ssl.SSLContext:
+class ServerContext(ssl.SSLContext):
+    """A context towards clients, and whose certificates it asks them for."""
+
+    realm: Realm | None = None
+    # Where sites differ in what they ask for: the context for the name in a ClientHello.
+    pick: Callable[[str], ServerContext] | None = None
+
+
+def server_context(config: Config) -> ServerContext:
     """The context of every https listener; the first certificate serves unknown names."""
-    contexts: list[tuple[ssl.SSLContext, Sequence[str]]] = []
-    several = len(config.certificates()) + config.self_signed > 1
-    for pair in config.certificates():
-        context = _modern(config.http2)
-        _load(context, pair)
+    realms: dict[Realm | None, list[Site]] = {}
+    for site in config.sites:
+        realms.setdefault(realm(site), []).append(site)
+    made = {one: _realm_context(config, one, sites) for one, sites in realms.items()}
+    nameless = next((site for site in config.sites if not site.names), config.sites[0])
+    default = made[realm(nameless)]
+    if len(made) > 1:
+        default.pick = _by_name(config.sites, made, default)
+    return default
+
+
+def _realm_context(config: Config, realm: Realm | None, sites: Sequence[Site]) -> ServerContext:
+    """The context of the sites that ask for the same client certificates, or for none."""
+    contexts: list[tuple[ServerContext, Sequence[str]]] = []
+    pairs = dict.fromkeys(pair for site in sites for pair in site.certificates)
+    own = tuple(pairs) or (() if config.self_signed else config.certificates())
+    several = len(own) + config.self_signed > 1
+    for pair in own:
+        context = _fresh(config, realm)
+        load(context, pair)
         contexts.append((context, _names(pair.cert) if several else ()))
     if config.self_signed:
-        context = _modern(config.http2)
+        context = _fresh(config, realm)
         names = config.server_names()
         load_self_signed(context, names)
         contexts.append((context, (*_LOCAL, *names)))
@@ -56,6 +88,21 @@ def server_context(config: Config) -> ssl.SSLContext:
     if several:
         default.sni_callback = _by_sni(contexts)
     return default
+
+
+def _by_name(
+    sites: Sequence[Site], made: dict[Realm | None, ServerContext], default: ServerContext
+) -> Callable[[str], ServerContext]:
+    """What chooses among realms, by the names of the sites."""
+    table = Sites([(site.names, Routes([Entry(b"/", False, made[realm(site)])])) for site in sites])
+
+    def pick(name: str) -> ServerContext:
+        try:
+            return table.find(name.encode("latin-1"), b"/") if name else default
+        except ClientError:
+            return default
+
+    return pick
 
 
 def load_self_signed(context: ssl.SSLContext, names: Sequence[str]) -> None:
@@ -122,45 +169,79 @@ def certificate_warnings(config: Config) -> list[str]:
     return warnings
 
 
-def _modern(http2: bool) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # All three suites of TLS 1.3 are good: the client knows which is fast for it (the profile too
-    # says so). Python would insist on AES-256, which costs phones without AES most.
+def _fresh(config: Config, realm: Realm | None) -> ServerContext:
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    if config.tls == "intermediate":
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(INTERMEDIATE)
+    else:
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # All suites of both profiles are good: the client knows which is fast for it (the profiles too
+    # say so). Python would insist on AES-256, which costs phones without AES most.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-    context.set_alpn_protocols(ALPN if http2 else ALPN[1:])
+    context.set_alpn_protocols(ALPN if config.http2 else ALPN[1:])
+    if realm is not None:
+        _ask(context, *realm)
+        context.realm = realm
     return context
 
 
-def _load(context: ssl.SSLContext, pair: Certificate) -> None:
-    if not _CERTIFICATE(_read("--cert", pair.cert)):
-        raise ConfigError(f"--cert {pair.cert}: no PEM certificate in it (BEGIN CERTIFICATE)")
-    if not _KEY(_read("--key", pair.key)):
-        raise ConfigError(f"--key {pair.key}: no PEM key in it (BEGIN PRIVATE KEY)")
+def _ask(context: ServerContext, ca: str, verify: str) -> None:
+    """Have clients show a certificate of `ca`."""
+    try:
+        context.load_verify_locations(ca)
+    except OSError as error:  # SSLError is one
+        why = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"--client-ca {ca}: not a usable PEM bundle: {why}") from None
+    context.verify_mode = ssl.CERT_REQUIRED if verify == "require" else ssl.CERT_OPTIONAL
+    # A ticket would let in again whoever has been let in once, whatever became of the certificate.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+
+
+def mistakes(config: Config) -> Iterator[tuple[Certificate, ConfigError]]:
+    """Certificates that cannot be used, all of them."""
+    for pair in config.certificates():
+        try:
+            load(ServerContext(ssl.PROTOCOL_TLS_SERVER), pair)
+        except ConfigError as error:
+            yield pair, error
+
+
+def load(context: ssl.SSLContext, pair: Certificate, prefix: str = "--") -> None:
+    """Give `context` a certificate; its options begin by `prefix`.
+
+    Raises `ConfigError` that says what is wrong with it.
+    """
+    cert, key = f"{prefix}cert {pair.cert}", f"{prefix}key {pair.key}"
+    if not _CERTIFICATE(_read(cert, pair.cert)):
+        raise ConfigError(f"{cert}: no PEM certificate in it (BEGIN CERTIFICATE)")
+    if not _KEY(_read(key, pair.key)):
+        raise ConfigError(f"{key}: no PEM key in it (BEGIN PRIVATE KEY)")
 
     def encrypted() -> NoReturn:
         # OpenSSL asks for the password only then; without an answer it would ask the terminal.
         raise ConfigError(
-            f"--key {pair.key}: encrypted; decrypt it with: openssl pkey -in {pair.key} -out FILE"
+            f"{key}: encrypted; decrypt it with: openssl pkey -in {pair.key} -out FILE"
         )
 
     try:
         context.load_cert_chain(pair.cert, pair.key, password=encrypted)
     except OSError as error:  # SSLError is one
-        raise ConfigError(_why(pair, error)) from None
+        raise ConfigError(_why(pair, cert, key, error)) from None
 
 
-def _why(pair: Certificate, error: OSError) -> str:
+def _why(pair: Certificate, cert: str, key: str, error: OSError) -> str:
     """Why OpenSSL did not take a pair whose files can be read; it often says no more than "PEM"."""
     reason = getattr(error, "reason", None) or str(error)
     if reason in _MISMATCH:
-        return f"--key {pair.key}: not the key of --cert {pair.cert}"
-    _leaf(pair.cert)
+        return f"{key}: not the key of {cert}"
+    _leaf(pair.cert, cert)
     try:
-        serialization.load_pem_private_key(_read("--key", pair.key), None)
+        serialization.load_pem_private_key(_read(key, pair.key), None)
     except (ValueError, UnsupportedAlgorithm):
-        return f"--key {pair.key}: damaged, or of an unknown kind"
-    return f"--cert {pair.cert} --key {pair.key}: OpenSSL refuses them: {reason}"
+        return f"{key}: damaged, or of an unknown kind"
+    return f"{cert} {key}: OpenSSL refuses them: {reason}"
 
 
 def _read(option: str, path: str) -> bytes:
@@ -168,14 +249,15 @@ def _read(option: str, path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise ConfigError(f"{option} {path}: {error.strerror}") from None
+        raise ConfigError(f"{option}: {error.strerror}") from None
 
 
-def _leaf(path: str) -> x509.Certificate:
+def _leaf(path: str, option: str = "") -> x509.Certificate:
+    option = option or f"--cert {path}"
     try:
-        return x509.load_pem_x509_certificates(_read("--cert", path))[0]
+        return x509.load_pem_x509_certificates(_read(option, path))[0]
     except ValueError:
-        raise ConfigError(f"--cert {path}: damaged, or not a PEM certificate") from None
+        raise ConfigError(f"{option}: damaged, or not a PEM certificate") from None
 
 
 def _names(path: str) -> list[str]:
@@ -189,7 +271,7 @@ def _names(path: str) -> list[str]:
     return [name.lower() for name in extension.value.get_values_for_type(x509.DNSName)]
 
 
-def _by_sni(contexts: Sequence[tuple[ssl.SSLContext, Sequence[str]]]) -> Choose:
+def _by_sni(contexts: Sequence[tuple[ServerContext, Sequence[str]]]) -> Choose:
     """What gives a connection the certificate of the name it asks for."""
     # Reversed: where two certificates have a name, the one given first is to stay.
     chosen = {name: context for context, names in reversed(contexts) for name in names}

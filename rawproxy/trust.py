@@ -27,7 +27,9 @@ import hashlib
 import os
 import ssl
 
+from .config import Certificate
 from .errors import ConfigError, DialError
+from .tls import load
 
 ALPN = ("http/1.1",)
 _NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
@@ -45,7 +47,7 @@ _MEANINGS = (
     ),
     (
         ("CERTIFICATE_REQUIRED",),
-        "the upstream asks for a client certificate, which rawproxy has not",
+        "the upstream asks for a client certificate; use --upstream-cert FILE --upstream-key FILE",
     ),
     (
         ("UNRECOGNIZED_NAME",),
@@ -62,7 +64,7 @@ _MEANINGS = (
     (
         ("HANDSHAKE_FAILURE",),
         "the upstream refuses the TLS handshake: no cipher suite or key exchange group in common,"
-        " or it asks for a client certificate",
+        " or it asks for a client certificate (--upstream-cert)",
     ),
     (
         ("UNEXPECTED_EOF", "EOF_OCCURRED"),
@@ -120,7 +122,14 @@ class UpstreamTrust:
     Raises `ConfigError` for an unusable bundle or name.
     """
 
-    def __init__(self, verify: str, pins: frozenset[str], server_name: str, url: str) -> None:
+    def __init__(
+        self,
+        verify: str,
+        pins: frozenset[str],
+        server_name: str,
+        url: str,
+        certificate: Certificate | None = None,
+    ) -> None:
         self.url = url
         self.server_name = server_name
         self.pins = pins
@@ -129,7 +138,8 @@ class UpstreamTrust:
         self.pinned: str | None = None  # auto: the unverifiable certificate seen first
         self._verified: str | None = None  # auto: the last one that the store passed
         self._refused = ""
-        self.lenient = _lenient()
+        self.certificate = certificate  # our own
+        self.lenient = _lenient(certificate)
         self._usual = self.strict if self.mode in (_Mode.STORE, _Mode.AUTO) else self.lenient
         try:
             self._usual.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=server_name)
@@ -141,12 +151,12 @@ class UpstreamTrust:
     @functools.cached_property
     def strict(self) -> SessionContext:
         """Verifies chain and name."""
-        return _strict(self.verify)
+        return _strict(self.verify, self.certificate)
 
     @functools.cached_property
     def recheck(self) -> SessionContext:
         """As `strict`, for a certificate that `judge` refused; loading a store takes 50 ms."""
-        return _strict(self.verify)
+        return _strict(self.verify, self.certificate)
 
     def first(self) -> ssl.SSLContext:
         """The context to dial with: in auto mode the one that did last."""
@@ -271,15 +281,17 @@ def _plain(url: str) -> str:
     return f"http://{place}{port}"
 
 
-def _client() -> SessionContext:
+def _client(certificate: Certificate | None) -> SessionContext:
     context = SessionContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(ALPN)
+    if certificate is not None:
+        load(context, certificate, "--upstream-")
     return context
 
 
-def _strict(verify: str) -> SessionContext:
-    context = _client()
+def _strict(verify: str, certificate: Certificate | None) -> SessionContext:
+    context = _client(certificate)
     if verify in ("auto", "system"):
         context.load_default_certs()
         return context
@@ -293,8 +305,8 @@ def _strict(verify: str) -> SessionContext:
     return context
 
 
-def _lenient() -> SessionContext:
-    context = _client()
+def _lenient(certificate: Certificate | None) -> SessionContext:
+    context = _client(certificate)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context

@@ -305,7 +305,9 @@ class Endpoint:
         self.server_name = group.server_name or identity(upstream)
         self.trust: UpstreamTrust | None = None
         if upstream.tls:
-            self.trust = UpstreamTrust(group.verify, group.pins, self.server_name, upstream.url)
+            self.trust = UpstreamTrust(
+                group.verify, group.pins, self.server_name, upstream.url, group.client_cert
+            )
         self.authority = authority(upstream)
         self.tally = Tally()  # shared by all addresses of a name, as they come and go
         self.on_room: Callable[[Any], None] = lambda ticket: None  # set by the group

@@ -18,14 +18,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from .admin import Admin
-from .config import Address, Config
-from .errors import ConfigError
+from .config import Address, Config, Group, Upstream
+from .errors import ConfigError, ProxyError
 from .listener import Listener, bind
 from .members import reach
 from .meter import Tree
 from .service import Service, log
 from .sink import LogSink
-from .tls import certificate_warnings, server_context
+from .tls import ServerContext, certificate_warnings, server_context
 
 RESERVE = 64  # descriptors for listeners, logs, certificates and the loop itself
 DESCRIPTORS = 1 << 20  # Linux's own default ceiling (fs.nr_open)
@@ -52,19 +52,19 @@ def run(config: Config, *, companion: Companion | None = None) -> int:
         return runner.run(_serve(config, companion))
 
 
-def probe(config: Config) -> list[str]:
-    """Reach each server once, for `rawproxy check`; a line for each.
-
-    Raises `ProxyError` for the first that cannot be reached.
-    """
+def probe(config: Config) -> list[tuple[Group, Upstream, list[str] | ProxyError | ConfigError]]:
+    """Reach each server once, for `rawproxy check`: a line for each address, or why not."""
     _set_up_logging()
 
-    async def reach_all() -> list[str]:
-        pairs = [(group, one) for group in config.groups for one in group.upstreams]
-        return [line for group, one in pairs for line in await reach(config, group, one)]
+    async def look(group: Group, upstream: Upstream) -> list[str] | ProxyError | ConfigError:
+        try:
+            return await reach(config, group, upstream)
+        except (ProxyError, ConfigError) as error:
+            return error
 
+    pairs = [(group, upstream) for group in config.groups for upstream in group.upstreams]
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(reach_all())
+        return [(*pair, runner.run(look(*pair))) for pair in pairs]
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -176,7 +176,7 @@ def _descriptors() -> int:
     return most
 
 
-def _listen(service: Service, config: Config, context: ssl.SSLContext | None) -> list[Listener]:
+def _listen(service: Service, config: Config, context: ServerContext | None) -> list[Listener]:
     """Bind everything, or nothing. Raises `OSError` that names the option."""
     listeners: list[Listener] = []
     https_port = 0

@@ -21,6 +21,8 @@ FLOORS = [
         "rewrite",
         "routing",
         "site",
+        "identity",
+        "client_hello",
         "handshake",
         "frames",
         "hpack",

@@ -189,7 +189,40 @@ def test_check_says_what_is_wrong_and_exits_1(arguments, words):
     result = invoke("check", *arguments)
     assert result.exit_code == 1
     assert result.output.startswith(f"rawproxy: error: {words}")
-    assert result.output.count("\n") == 1
+    assert all(line.startswith("rawproxy: error: --") for line in result.output.splitlines())
+
+
+def test_check_says_everything_that_is_wrong_with_file_line_and_key(tmp_path):
+    (tmp_path / "bad.pem").write_text("x")
+    path = tmp_path / "rawproxy.toml"
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    path.write_text(
+        f"upstream = 'http://127.0.0.1:{port}'\n"
+        "[[site]]\n"
+        "server-name = 'a.test'\n"
+        "cert = ['bad.pem', '/no']\n"
+        "key = ['bad.pem', '/no']\n"
+        "[group.app]\n"
+        "upstream = [\n"
+        f"  'http://127.0.0.1:{port}',\n"
+        f"  'https://127.0.0.1:{port}' ]\n"
+        "upstream-cert = 'bad.pem'\n"
+        "upstream-key = 'bad.pem'\n"
+    )
+    result = invoke("check", "--config", str(path))
+    assert result.exit_code == 1
+    said = [
+        line.removeprefix(f"rawproxy: error: {path}:").replace(str(tmp_path), "")
+        for line in result.output.splitlines()
+    ]
+    assert said == [
+        "4: [[site]] cert /bad.pem: no PEM certificate in it (BEGIN CERTIFICATE)",
+        "4: [[site]] cert /no: No such file or directory",
+        f"1: upstream http://127.0.0.1:{port}: cannot connect: Connection refused",
+        f"8: [group.app] upstream http://127.0.0.1:{port}: cannot connect: Connection refused",
+        "10: [group.app] upstream-cert /bad.pem: no PEM certificate in it (BEGIN CERTIFICATE)",
+    ]
 
 
 def test_check_names_the_upstream_that_cannot_be_reached():

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from rawproxy import tls
-from rawproxy.config import Certificate, single
+from rawproxy.config import Certificate, Config, Site, single
 from rawproxy.errors import ConfigError
 
 CA = trustme.CA()
@@ -115,6 +115,53 @@ def test_the_modern_profile(tmp_path):
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(ssl.SSLError, match=r"(?i)protocol"):
         handshake(context, old, "a.test")
+
+
+def test_the_intermediate_profile(tmp_path):
+    context = serving(files(tmp_path, LEAF), tls="intermediate")
+    assert handshake(context, trusting(), "a.test").version() == "TLSv1.3"
+    old = trusting()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert handshake(context, old, "a.test").version() == "TLSv1.2"
+    for weak in ("ECDHE+AES128+SHA256", "AES128-GCM-SHA256", "ECDHE+AES256+SHA"):
+        old.set_ciphers(weak)
+        with pytest.raises(ssl.SSLError, match=r"(?i)handshake|no_shared|no shared"):
+            handshake(context, old, "a.test")
+
+
+@pytest.mark.parametrize(("text", "why"), [(None, "No such file"), ("x", "no certificate in it")])
+def test_a_bad_client_ca(tmp_path, text, why):
+    path = tmp_path / "ca.pem"
+    if text is not None:
+        path.write_text(text)
+    site = Site(certificates=(files(tmp_path, LEAF),), client_ca=str(path), client_verify="require")
+    with pytest.raises(ConfigError, match=f"^--client-ca {path}: not a usable PEM bundle: {why}"):
+        tls.server_context(Config(sites=(site,)))
+
+
+def test_the_site_without_names_is_for_unknown_ones(tmp_path):
+    CA.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    pair = files(tmp_path, LEAF)
+    asking = {"client_ca": str(tmp_path / "ca.pem"), "client_verify": "require"}
+    named = Site(("a.test", "*.b.test"), certificates=(pair,), **asking)
+    context = tls.server_context(Config(sites=(named, Site(certificates=(pair,)))))
+    assert context.realm is None and context.pick is not None
+    assert context.pick("x.b.test").verify_mode is ssl.CERT_REQUIRED
+    assert context.pick("a.test").realm == (str(tmp_path / "ca.pem"), "require")
+    for other in ("", "c.test", "\u00ff"):
+        assert context.pick(other) is context
+    both = (named, Site(("c.test",), certificates=(pair,)))
+    first = tls.server_context(Config(sites=both))
+    assert first.pick("c.test").realm is None and first.pick("d.test") is first
+    assert tls.server_context(Config(sites=(named,))).pick is None
+
+
+def test_a_site_without_a_certificate_of_its_own_has_the_others(tmp_path):
+    CA.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    asking = Site(("b.test",), client_ca=str(tmp_path / "ca.pem"), client_verify="optional")
+    one = Site(("a.test",), certificates=(files(tmp_path, LEAF),))
+    context = tls.server_context(Config(sites=(one, asking)))
+    assert context.pick("b.test").verify_mode is ssl.CERT_OPTIONAL
 
 
 def test_the_client_chooses_among_the_three_suites(tmp_path):
@@ -356,10 +403,10 @@ def test_bad_key_files(tmp_path, text, words):
 def test_good_files_that_openssl_refuses(tmp_path):
     """A key that is too short by today's measure."""
     pair = handmade(tmp_path, rsa.generate_private_key(public_exponent=65537, key_size=1024))
-    context = tls._modern(True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("DEFAULT:@SECLEVEL=2")  # what Debian builds in and others do not
     with pytest.raises(ConfigError, match="OpenSSL refuses them: EE_KEY_TOO_SMALL"):
-        tls._load(context, pair)
+        tls.load(context, pair)
 
 
 @pytest.mark.parametrize(

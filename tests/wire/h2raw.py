@@ -25,15 +25,27 @@ class H2Client:
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+        self._open(
+            port, context, "localhost", preface or frames.PREFACE + frames.settings(settings or {})
+        )
+
+    @classmethod
+    def over(cls, port: int, context: ssl.SSLContext, name: str) -> "H2Client":
+        """A connection by another context, for another name."""
+        client = cls.__new__(cls)
+        client._open(port, context, name, frames.PREFACE + frames.settings({}))
+        return client
+
+    def _open(self, port: int, context: ssl.SSLContext, name: str, preface: bytes) -> None:
         context.set_alpn_protocols(["h2"])
         raw = socket.create_connection(("127.0.0.1", port), WAIT)
-        self.sock = context.wrap_socket(raw, server_hostname="localhost")
+        self.sock = context.wrap_socket(raw, server_hostname=name)
         assert self.sock.selected_alpn_protocol() == "h2"
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
         self.buffer = b""
         self.next_id = 1
-        self.send(preface or frames.PREFACE + frames.settings(settings or {}))
+        self.send(preface)
 
     def __enter__(self) -> "H2Client":
         return self

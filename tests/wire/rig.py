@@ -86,6 +86,7 @@ class Rig:
         self.group = options.pop("group", {})  # facts of the one group
         self.sites = options.pop("sites", None)
         self.options = {"limits": limits, "deadlines": deadlines, **options}
+        self.upstream_context: ssl.SSLContext | None = None
         self.connections = 0
         self.log: list[bytes] = []
         self.problems: list[str] = []
@@ -95,8 +96,8 @@ class Rig:
     async def __aenter__(self) -> "Rig":
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
-        context = None
-        if self.tls:
+        context = self.upstream_context
+        if self.tls and context is None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             LEAF.configure_cert(context)
         self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context)
@@ -108,8 +109,7 @@ class Rig:
         self.config = single(
             upstreams=tuple(self.upstreams or [one]),
             certificates=(Certificate(pem, pem),),
-            **({"upstream_verify": ca} if self.tls else {}),
-            **self.options,
+            **({"upstream_verify": ca} if self.tls else {}) | self.options,
         )
         if self.group:
             (group,) = self.config.groups

@@ -61,12 +61,12 @@ class Http2(Http1):
     async def __aexit__(self, *_):
         self.client.sock.close()
 
-    def _ask(self, host, target, method, body):
+    def _ask(self, host, target, method, body, lines=()):
         client = self.client
         number, client.next_id = client.next_id, client.next_id + 2
         pseudo = [(":method", method), (":scheme", "https"), (":authority", host)]
         more = [("content-length", str(len(body)))] if body else []
-        block = client.encoder.encode([*pseudo, (":path", target), *more])
+        block = client.encoder.encode([*pseudo, (":path", target), *more, *lines])
         client.send(frames.headers(number, block, not body))
         if body:
             client.send(frames.frame(frames.DATA, frames.END_STREAM, number, body))
