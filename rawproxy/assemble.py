@@ -100,7 +100,7 @@ def _groups(settings: Settings, config: Config) -> tuple[Group, ...]:
         if "upstream" in own and outside:
             reason = " is given twice: here, and outside of the table; leave one of them out"
             settings.mistake(("group", DEFAULT, "upstream"), reason)
-        tables[DEFAULT] = own
+        tables = {DEFAULT: own, **tables}
     return tuple(_group(settings, name, table, config) for name, table in tables.items())
 
 

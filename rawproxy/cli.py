@@ -109,7 +109,7 @@ def check_command(ctx: click.Context, /, **_: Any) -> None:
         config = config_of(chosen)
     except ConfigError as error:
         fail(error, 1)
-    wrong = [chosen.say(chosen.keys[pair], str(error))[1] for pair, error in mistakes(config)]
+    wrong = [chosen.say(chosen.keys["cert", pair], str(error)) for pair, error in mistakes(config)]
     if not wrong:
         try:
             if config.https:
@@ -118,19 +118,19 @@ def check_command(ctx: click.Context, /, **_: Any) -> None:
             for warning in certificate_warnings(config):
                 click.echo(f"warning: {warning}")
         except ConfigError as error:
-            wrong += error.messages
+            wrong += [(0, message) for message in error.messages]
     for group, upstream, found in probe(config):
         if isinstance(found, list):
             click.echo("\n".join(found))
             continue
         if isinstance(found, ConfigError):  # of what its group is to be trusted by
             option = str(found).partition(" ")[0].removeprefix("--")
-            wrong.append(chosen.say(("group", group.name, option), str(found))[1])
+            wrong.append(chosen.say(("group", group.name, option), str(found)))
         else:
             key = chosen.keys[group.name, upstream]
-            wrong.append(chosen.say(key, f"--upstream {found.detail}")[1])
+            wrong.append(chosen.say(key, f"--upstream {found.detail}"))
     if wrong:
-        fail(ConfigError(*dict.fromkeys(wrong)), 1)
+        fail(ConfigError(*dict.fromkeys(text for _, text in sorted(wrong))), 1)
     click.echo("rawproxy: the configuration is good")
 
 

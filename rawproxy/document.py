@@ -131,9 +131,11 @@ class Document:
 
 def label(key: Key) -> str:
     """What a message calls `key`: its table in brackets, and its name."""
+    if isinstance(key[-1], int):
+        key = key[:-1]  # an element of a list is called as the list
     names = [str(part) for part in key if isinstance(part, str)]
     if len(names) < 2:
-        return names[0] if names else ""
+        return names[0]
     doubled = isinstance(key[-2], int)
     table = ".".join(names[:-1])
     return f"[[{table}]] {names[-1]}" if doubled else f"[{table}] {names[-1]}"

@@ -197,7 +197,7 @@ class Settings:
             self.mistake(here, text)
         pairs = tuple(Certificate(*pair) for pair in zip(certs, keys, strict=False))
         for at, pair in enumerate(pairs):
-            self.keys.setdefault(pair, (*scope.key(cert), at))
+            self.keys.setdefault((cert, pair), (*scope.key(cert), at))
         return pairs
 
 

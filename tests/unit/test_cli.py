@@ -213,14 +213,16 @@ def test_check_says_everything_that_is_wrong_with_file_line_and_key(tmp_path):
     result = invoke("check", "--config", str(path))
     assert result.exit_code == 1
     said = [
-        line.removeprefix(f"rawproxy: error: {path}:").replace(str(tmp_path), "")
+        line.removeprefix(f"rawproxy: error: {path}:")
+        .replace(str(tmp_path), "")
+        .partition("t: C")[0]
         for line in result.output.splitlines()
     ]
     assert said == [
+        f"1: upstream http://127.0.0.1:{port}: cannot connec",
         "4: [[site]] cert /bad.pem: no PEM certificate in it (BEGIN CERTIFICATE)",
         "4: [[site]] cert /no: No such file or directory",
-        f"1: upstream http://127.0.0.1:{port}: cannot connect: Connection refused",
-        f"8: [group.app] upstream http://127.0.0.1:{port}: cannot connect: Connection refused",
+        f"8: [group.app] upstream http://127.0.0.1:{port}: cannot connec",
         "10: [group.app] upstream-cert /bad.pem: no PEM certificate in it (BEGIN CERTIFICATE)",
     ]
 
