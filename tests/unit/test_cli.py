@@ -220,8 +220,8 @@ def test_check_says_everything_that_is_wrong_with_file_line_and_key(tmp_path):
     ]
     assert said == [
         f"1: upstream http://127.0.0.1:{port}: cannot connec",
-        "4: [[site]] cert /bad.pem: no PEM certificate in it (BEGIN CERTIFICATE)",
         "4: [[site]] cert /no: No such file or directory",
+        "4: [[site]] cert /bad.pem: no PEM certificate in it (BEGIN CERTIFICATE)",
         f"8: [group.app] upstream http://127.0.0.1:{port}: cannot connec",
         "10: [group.app] upstream-cert /bad.pem: no PEM certificate in it (BEGIN CERTIFICATE)",
     ]
