@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import tomllib
 
 import click
 import jsonschema
@@ -428,3 +429,24 @@ def written(value) -> str:
         return json.dumps(value)
 
     return "".join(f"{name} = {inline(inner)}\n" for name, inner in value.items())
+
+
+def test_the_readmes_example(load):
+    """It is good, and it says what the text around it says that it says."""
+    readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
+    section = readme.partition("## Configuration file")[2]
+    example = section.partition("```toml\n")[2].partition("```")[0]
+    config = load(example)
+    assert not list(VALIDATOR.iter_errors(tomllib.loads(example)))
+    authentik, api = config.groups
+    assert [one.backup for one in authentik.upstreams] == [False, False, True]
+    assert (authentik.policy, authentik.active.path) == ("least-connections", "/-/health/ready/")
+    sso, machines = config.sites
+    assert [route.group for route in sso.routes] == ["authentik", "api", None]
+    assert (sso.routes[1].limits.body, config.limits.body) == (1 << 20, 100 << 20)
+    assert sso.hsts == "max-age=63072000; includeSubDomains"
+    assert (machines.hsts, machines.client_verify, machines.routes[0].group) == (
+        None,
+        "require",
+        api.name,
+    )

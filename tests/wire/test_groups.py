@@ -108,7 +108,7 @@ async def until(condition) -> None:
 
 
 def endpoint(rig: Rig, number: int):
-    return rig.service.group.endpoints[number]
+    return rig.service.groups["default"].endpoints[number]
 
 
 @pytest.mark.parametrize("policy", ["round-robin", "least-connections", "cookie"])
@@ -276,7 +276,7 @@ def test_a_trial_goes_out_on_a_safe_request_unless_none_comes():
             await names(rig, 6)
             assert endpoint(rig, 1).health.state is EJECTED
             backends[1].mode = "well"
-            group, clock = rig.service.group, rig.service.clock
+            group, clock = rig.service.groups["default"], rig.service.clock
             clock.now += 1.0
             group.tick(clock.now)
             assert endpoint(rig, 1).health.state is DUE
@@ -481,15 +481,15 @@ def test_every_address_is_used_and_one_that_dies_is_passed_over():
             dns.say("web.test", "127.0.0.1", "127.0.0.2", "127.0.0.3")
             options = {"resolver": dns.address, "group": {"passive": QUICK, "slow_start": 5.0}}
             async with Rig(always(b""), upstreams=[named(port=a.port)], **options) as rig:
-                await until(lambda: len(rig.service.group.endpoints) == 3)
+                await until(lambda: len(rig.service.groups["default"].endpoints) == 3)
                 assert collections.Counter(await names(rig, 12)) == {"a": 4, "b": 4, "c": 4}
                 first = endpoint(rig, 0)
                 first.pool.busy += 1  # as if one of its requests took long
                 dns.say("web.test", "127.0.0.2", "127.0.0.3")
-                await until(lambda: len(rig.service.group.endpoints) == 2)
+                await until(lambda: len(rig.service.groups["default"].endpoints) == 2)
                 assert set(await names(rig, 12)) == set("bc")
                 dns.say("web.test", "127.0.0.1", "127.0.0.2", "127.0.0.3")
-                await until(lambda: len(rig.service.group.endpoints) == 3)
+                await until(lambda: len(rig.service.groups["default"].endpoints) == 3)
                 assert endpoint(rig, 0) is first and not first.draining
                 first.pool.busy -= 1
                 a.stop()
@@ -510,7 +510,7 @@ def test_services_say_ports_weights_and_backups():
             )  # fmt: skip
             options = {"resolver": dns.address, "group": {"passive": QUICK}}
             async with Rig(always(b""), upstreams=[named(service, srv=True)], **options) as rig:
-                await until(lambda: len(rig.service.group.endpoints) == 3)
+                await until(lambda: len(rig.service.groups["default"].endpoints) == 3)
                 assert collections.Counter(await names(rig, 16)) == {"a": 12, "b": 4}
                 a.stop()
                 b.stop()
@@ -531,6 +531,6 @@ def test_a_name_that_nobody_knows_is_502_until_somebody_does():
                     await asyncio.sleep(0.05)
                 await until(lambda: a.probed > 1)  # probes begin once there is an address
                 assert repr(endpoint(rig, 0)).startswith("<Endpoint http://web.test (127.0.0.1:")
-                assert "web.test (127.0.0.1" in repr(rig.service.group)
+                assert "web.test (127.0.0.1" in repr(rig.service.groups["default"])
 
     run(test())
