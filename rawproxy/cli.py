@@ -92,7 +92,10 @@ def rawproxy(ctx: click.Context, /, **options: Any) -> None:
 
 
 @rawproxy.command(
-    name="check", cls=GroupedCommand, short_help="Validate everything and reach each upstream once."
+    name="check",
+    cls=GroupedCommand,
+    short_help="Validate everything and reach each upstream once.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @proxy_options
 @click.pass_context
