@@ -16,14 +16,16 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from typing import cast
 
 from . import client_hello, front_h1, front_h2, identity, proxy_protocol
 from .admission import Place
 from .errors import ClientError
+from .poller import poller
 from .proxy_protocol import Route
 from .service import Service, log
+from .shake import Handshake, accept
 from .tls import ServerContext
+from .transport import TlsTransport
 
 TLS_HANDSHAKE = 0x16  # the content type of a ClientHello's record (RFC 8446 5.1)
 
@@ -45,7 +47,8 @@ class Arrival:
     """A connection that has not said enough yet to get a front."""
 
     __slots__ = (
-        "context", "deadline", "header", "loop", "place", "redirect", "seen", "service", "sock",
+        "context", "deadline", "handshake", "header", "loop", "place", "poller", "redirect", "seen",
+        "service", "sock", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -62,22 +65,27 @@ class Arrival:
         self.context = context
         self.redirect = redirect
         self.loop = asyncio.get_running_loop()
+        self.poller = poller()
         self.deadline = service.now + service.deadlines.tls_handshake
+        self.waiting = False  # watched and swept
+        self.handshake: Handshake | None = None
         # What there is of a PROXY header; None: none is due.
         self.seen = 0  # bytes of a ClientHello that is not whole
         self.header: bytes | None = b"" if service.announced(place.peer) else None
 
     def look(self) -> None:
         """Right after accepting: with luck the ClientHello is here already."""
-        if not self._step():
+        if not self._step() and not self.waiting:
+            self.waiting = True
             self.service.clients.add(self)
-            self.loop.add_reader(self.sock.fileno(), self._readable)
+            self.poller.add_reader(self.sock.fileno(), self.look)
 
-    def _readable(self) -> None:
-        # The reader goes first: a front may be given this descriptor within the step.
-        self.loop.remove_reader(self.sock.fileno())
-        self.service.clients.discard(self)
-        self.look()
+    def _stop_waiting(self) -> None:
+        """Before the descriptor is closed or somebody else's."""
+        if self.waiting:
+            self.waiting = False
+            self.poller.remove_reader(self.sock.fileno())
+            self.service.clients.discard(self)
 
     def _step(self) -> bool:
         """Go as far as the bytes here allow; False: wait for more."""
@@ -103,7 +111,11 @@ class Arrival:
         except OSError:
             self.close()
             return True
-        self.service.spawn(self._serve())
+        if self.context is not None:
+            self._shake(self.context)
+        else:
+            self._stop_waiting()
+            self.service.spawn(self._serve())
         return True
 
     def _choose(self, pick: Callable[[str], ServerContext]) -> bool:
@@ -137,31 +149,58 @@ class Arrival:
         return True
 
     async def _serve(self) -> None:
-        """Hand the socket to a transport, and the transport to a front."""
-        service, context, place = self.service, self.context, self.place
-        deadlines = service.deadlines
+        """Hand the socket to a transport of the loop's, and that to a front."""
+        service, place = self.service, self.place
         try:
             await self.loop.connect_accepted_socket(
-                lambda: (
-                    front_h1.ClientConnection(service, place, False, self.redirect)
-                    if context is None
-                    else Door(service, place)
-                ),
-                self.sock,
-                ssl=context,
-                ssl_handshake_timeout=deadlines.tls_handshake if context is not None else None,
-                ssl_shutdown_timeout=deadlines.linger if context is not None else None,
+                lambda: front_h1.ClientConnection(service, place, False, self.redirect), self.sock
             )
-        except (OSError, ssl.SSLError) as error:  # the client's doing, TimeoutError included
-            service.counters.handshakes_failed += context is not None
-            log.debug("handshake failed: %s", error)
+        except OSError as error:
+            log.debug("a connection failed: %s", error)
             self.close()
         except BaseException:
             self.close()
             raise
 
+    def _shake(self, context: ssl.SSLContext) -> None:
+        self.service.clients.add(self)
+        number = self.sock.fileno()
+        try:
+            self.handshake = accept(self.sock, context, self._shaken)
+        except OSError as error:  # the client has gone
+            self.poller.remove_reader(number)
+            self.sock.close()
+            self._shaken(error)
+        else:
+            self.handshake.step()
+
+    def _shaken(self, error: OSError | None) -> None:
+        """The handshake's end: ALPN says who serves the connection (RFC 7301)."""
+        service, place, counters = self.service, self.place, self.service.counters
+        service.clients.discard(self)
+        if error is not None or self.handshake is None:
+            counters.handshakes_failed += 1
+            log.debug("handshake failed: %s", error)
+            place.leave()
+            return
+        tls = self.handshake.sock
+        place.tls = tls.version() or ""
+        context = tls.context
+        if isinstance(context, ServerContext) and context.realm is not None:
+            place.realm = context.realm
+            place.identity = identity.lines(tls.getpeercert(binary_form=True))
+        counters.handshakes += 1
+        counters.resumed += bool(tls.session_reused)
+        front: asyncio.Protocol = (
+            front_h2.ClientConnection(service, place)
+            if tls.selected_alpn_protocol() == "h2"
+            else front_h1.ClientConnection(service, place, secure=True)
+        )
+        TlsTransport(tls, front, service.deadlines.linger).begin()
+
     def close(self, answer: bytes = b"") -> None:
         """No front for this one; a client that may be speaking plain HTTP is told why."""
+        self._stop_waiting()
         self.place.leave()
         if answer and (self.context is None or answer is PLAIN):
             with contextlib.suppress(OSError):
@@ -177,41 +216,17 @@ class Arrival:
             self.abort()
 
     def drain(self) -> None:
-        """The worker stops."""
-        self.abort()
+        """The worker stops: who is in the middle of a handshake may have one request yet."""
+        if self.handshake is None:
+            self.abort()
 
     def abort(self) -> None:
-        """Close; it said nothing in time."""
-        self.loop.remove_reader(self.sock.fileno())
-        self.service.clients.discard(self)
-        self.close()
-
-
-class Door(asyncio.Protocol):
-    """A TLS connection whose handshake is done: ALPN says who serves it (RFC 7301)."""
-
-    def __init__(self, service: Service, place: Place) -> None:
-        self.service = service
-        self.place = place
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)
-        tls = transport.get_extra_info("ssl_object")
-        self.place.tls = tls.version() or ""
-        context = tls.context
-        if isinstance(context, ServerContext) and context.realm is not None:
-            self.place.realm = context.realm
-            self.place.identity = identity.lines(tls.getpeercert(binary_form=True))
-        counters = self.service.counters
-        counters.handshakes += 1
-        counters.resumed += bool(tls.session_reused)
-        front: asyncio.Protocol = (
-            front_h2.ClientConnection(self.service, self.place)
-            if tls.selected_alpn_protocol() == "h2"
-            else front_h1.ClientConnection(self.service, self.place, secure=True)
-        )
-        transport.set_protocol(front)
-        front.connection_made(transport)
+        """Close; it said nothing, or too little, in time."""
+        if self.handshake is None:
+            self.close()
+        else:
+            self.handshake.abort()
+            self._shaken(TimeoutError("the handshake took too long"))
 
 
 def route_of(sock: socket.socket, peer: object) -> Route | None:

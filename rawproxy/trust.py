@@ -25,6 +25,7 @@ import enum
 import functools
 import hashlib
 import os
+import socket
 import ssl
 
 from .config import Certificate
@@ -84,28 +85,31 @@ class _Mode(enum.Enum):
 class SessionContext(ssl.SSLContext):
     """A client context that offers the last good session again: one round trip, no signature.
 
-    asyncio and uvloop have no way to pass a session along, but every transport comes by here.
+    Only where it wraps a socket: the loops' own transports know nothing of sessions.
     """
 
     session: ssl.SSLSession | None = None
     session_name: str | None = None
 
-    def wrap_bio(
+    def wrap_socket(
         self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
+        sock: socket.socket,
         server_side: bool = False,
+        do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = True,
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
-    ) -> ssl.SSLObject:
-        """A TLS object over two memory buffers, its session resumed if there is one."""
-        made = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+    ) -> ssl.SSLSocket:
+        """TLS over `sock`, its session resumed if there is one."""
         # The name is not checked again on a resumed connection, so it must be the same.
-        if session is None and self.session and made.server_hostname == self.session_name:
-            made.session = self.session
-        return made
+        if session is None and server_hostname == self.session_name:
+            session = self.session
+        return super().wrap_socket(
+            sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname,
+            session,
+        )  # fmt: skip
 
-    def remember(self, connection: ssl.SSLObject) -> None:
+    def remember(self, connection: ssl.SSLSocket) -> None:
         """Keep the session of `connection`, on which data has come, for the next one."""
         # A resumed connection's own tickets are let go: by them a certificate, looked at once,
         # would be good for ever. As it is, for as long as one ticket lives (RFC 8446: 7 days).
@@ -221,7 +225,7 @@ class UpstreamTrust:
             f" To make that permanent: --upstream-pin {seen}"
         )
 
-    def remember(self, context: ssl.SSLContext, tls: ssl.SSLObject | None) -> None:
+    def remember(self, context: ssl.SSLContext, tls: ssl.SSLSocket | None) -> None:
         """Keep the session of a connection that `judge` passed for the next dial with `context`.
 
         To be called once data has come: TLS 1.3 sends its tickets after the handshake.

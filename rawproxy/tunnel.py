@@ -12,6 +12,7 @@ pool's place is given back exactly once; an idle tunnel ends after `Deadlines.tu
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 from . import rewrite
 from .admission import Place
@@ -57,7 +58,8 @@ class Splice(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended = True
-        if exc is not None:
+        # TLS without close_notify is how many a client leaves: what it said before is not lost.
+        if exc is not None and not isinstance(exc, ssl.SSLEOFError):
             self.other.transport.abort()
         else:
             self.other.transport.close()

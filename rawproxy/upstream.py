@@ -26,7 +26,7 @@ from typing import Any, Protocol, cast
 
 import aiohappyeyeballs
 
-from . import proxy_protocol, rewrite
+from . import proxy_protocol, rewrite, shake
 from .body import BodyError, ChunkedBody, CloseBody, LengthBody
 from .config import Config, Group, Limits, Upstream
 from .errors import DialError, ProxyError, StaleError, UpstreamError
@@ -251,7 +251,9 @@ class UpstreamConnection(asyncio.Protocol):
             if not self.lost:
                 self.endpoint.evict(self)
             return
-        how = "reset the connection" if exc is not None else "closed the connection"
+        # Over TLS an end without close_notify may be anybody's doing, and a reset looks the same.
+        cut = "cut the connection" if isinstance(exc, ssl.SSLEOFError) else "reset the connection"
+        how = cut if exc is not None else "closed the connection"
         if self.body is None and not self.buffer:
             holder.on_lost(StaleError(f"the upstream {how} before its response"))
         elif self.body is None:
@@ -462,17 +464,12 @@ class Endpoint:
 
     async def _connect(self, context: ssl.SSLContext | None, preamble: bytes) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
-        name = self.server_name if context is not None else None
-        made: list[UpstreamConnection] = []
-
-        def protocol() -> UpstreamConnection:
-            made.append(UpstreamConnection(self))
-            return made[0]
-
         if self.upstream.path is not None:
-            transport, _ = await loop.create_unix_connection(protocol, self.upstream.path)
+            transport, connection = await loop.create_unix_connection(
+                lambda: UpstreamConnection(self), self.upstream.path
+            )
             transport.write(preamble)
-            return made[0]
+            return connection
         sock = await aiohappyeyeballs.start_connection(
             self.addresses or await self._look_up(),
             happy_eyeballs_delay=FIRST_ATTEMPT_DELAY,
@@ -482,17 +479,17 @@ class Endpoint:
         try:
             if preamble:
                 await loop.sock_sendall(sock, preamble)
-            await loop.create_connection(
-                protocol,
-                sock=sock,
-                ssl=context,
-                server_hostname=name,
-                ssl_shutdown_timeout=SHUTDOWN if context is not None else None,
-            )
+            if context is None:
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self), sock=sock
+                )
+            else:
+                connection = UpstreamConnection(self)
+                await shake.connect(sock, context, self.server_name, connection, SHUTDOWN)
         except BaseException:
             sock.close()
             raise
-        return made[0]
+        return connection
 
 
 def identity(upstream: Upstream) -> str:

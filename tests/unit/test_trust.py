@@ -11,6 +11,7 @@ import warnings
 import pytest
 import trustme
 
+from rawproxy import shake
 from rawproxy.errors import ConfigError, DialError
 from rawproxy.trust import UpstreamTrust
 
@@ -72,6 +73,7 @@ class Peer:
 
     def __init__(self, leaf=LEAF, version=TLS13, port=0) -> None:
         self.names: list[str | None] = []
+        self.clients: list[asyncio.StreamWriter] = []
         self.port = port
         self.context = serving(leaf, version)
         self.context.sni_callback = lambda _, name, __: self.names.append(name)
@@ -89,6 +91,10 @@ class Peer:
 
     async def __aexit__(self, *_) -> None:
         self.server.close()
+        for writer in self.clients:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def speak(self, reader, writer) -> None:
         self.alpn.append(writer.get_extra_info("ssl_object").selected_alpn_protocol())
@@ -96,6 +102,16 @@ class Peer:
             writer.write(b"x")
             await reader.read()
             writer.close()
+
+
+async def connect(port: int, context: ssl.SSLContext, name: str):
+    """As `asyncio.open_connection`, with the transport that rawproxy uses."""
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    sock = socket.create_connection(("127.0.0.1", port), WAIT)  # at once, on loopback
+    sock.setblocking(False)
+    transport = await shake.connect(sock, context, name, protocol, 1.0)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
 
 
 class Dialer:
@@ -106,7 +122,7 @@ class Dialer:
         self.name = name
         self.warnings: list[str] = []
 
-    async def dial(self, peer: Peer) -> ssl.SSLObject:
+    async def dial(self, peer: Peer) -> ssl.SSLSocket:
         context = self.trust.first()
         while True:
             try:
@@ -116,23 +132,17 @@ class Dialer:
                 if context is None:
                     raise
 
-    async def attempt(self, peer: Peer, context: ssl.SSLContext) -> ssl.SSLObject:
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", peer.port, ssl=context, server_hostname=self.name
-        )
-        try:
-            tls = writer.get_extra_info("ssl_object")
-            assert tls.context is context
-            warning = self.trust.judge(tls.getpeercert(binary_form=True), context)
-            if warning is not None:
-                self.warnings.append(warning)
-            assert await reader.read(1) == b"x"
-            self.trust.remember(context, tls)
-            return tls
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+    async def attempt(self, peer: Peer, context: ssl.SSLContext) -> ssl.SSLSocket:
+        reader, writer = await connect(peer.port, context, self.name)
+        peer.clients.append(writer)
+        tls = writer.get_extra_info("ssl_object")
+        assert tls.context is context
+        warning = self.trust.judge(tls.getpeercert(binary_form=True), context)
+        if warning is not None:
+            self.warnings.append(warning)
+        assert await reader.read(1) == b"x"
+        self.trust.remember(context, tls)
+        return tls
 
 
 def run(loop, story) -> None:
@@ -581,9 +591,7 @@ def test_what_the_loops_raise_is_explained(loop, speak, words, bundle):
 
     async def story():
         with blocking(speak) as port, pytest.raises(OSError) as caught:
-            await asyncio.open_connection(
-                "127.0.0.1", port, ssl=t.first(), server_hostname="up.test"
-            )
+            await connect(port, t.first(), "up.test")
         text = t.explain(caught.value)
         assert words in text
         assert "\n" not in text

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import ipaddress
+import socket
+import ssl
 
 import pytest
 
@@ -109,25 +111,38 @@ def test_out(tls, version):
     async def test():
         seen = []
 
-        async def upstream(reader, writer):
+        async def upstream(sock):
+            # The ClientHello may come right behind the header: byte by byte from the socket itself.
+            loop = asyncio.get_running_loop()
             data = b""
             while read(data) is None:
-                data += await reader.readexactly(1)
+                data += await loop.sock_recv(sock, 1)
             seen.append(read(data).route)
+            context = None
             if tls:
-                import ssl
-
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 LEAF.configure_cert(context)
-                await writer.start_tls(context)
+            reader = asyncio.StreamReader()
+            transport, protocol = await loop.connect_accepted_socket(
+                lambda: asyncio.StreamReaderProtocol(reader), sock, ssl=context
+            )
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
             with contextlib.suppress(asyncio.IncompleteReadError, OSError):
                 await mirror(reader, writer)
             writer.close()
 
-        server = await asyncio.start_server(upstream, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
+        async def accept(listener):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(2):
+                    sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+                    group.create_task(upstream(sock))
+
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
         upstreams = [Upstream("u", tls, "127.0.0.1", port)]
         async with Rig(mirror, tls, send_proxy=version, upstreams=upstreams) as rig:
+            accepting = asyncio.create_task(accept(listener))
             endpoint = rig.service.endpoints[0]
             reader, writer = await rig.client()
             for _ in range(2):
@@ -136,7 +151,8 @@ def test_out(tls, version):
             here = writer.get_extra_info("sockname")
             assert seen == [Route("127.0.0.1", here[1], "127.0.0.1", rig.port)] * 2
             assert not endpoint.pool.idle
-            server.close()
+            await accepting
+            listener.close()
 
     run(test())
 

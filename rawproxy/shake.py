@@ -1,0 +1,130 @@
+"""TLS handshakes on sockets of the loop, of either side: plain calls, neither task nor timer.
+
+It never bounds the time: the caller does, and gives up by `abort`. Invariants: `ended` is called
+once or, after `abort`, not at all; a socket that did not get through is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Callable
+
+from .poller import poller
+from .transport import TlsTransport
+
+UNREAD = 65_536  # bytes thrown away behind a handshake that failed
+
+
+class Handshake:
+    """A handshake under way on `sock`.
+
+    `ended(None)` is called when it is done, perhaps within `step`, and has to begin a transport on
+    `sock`, which thereby takes over what the loop watches for. `ended(error)`: it failed.
+    """
+
+    __slots__ = ("_ended", "_fd", "_poller", "sock")
+
+    def __init__(self, sock: ssl.SSLSocket, ended: Callable[[OSError | None], None]) -> None:
+        self._poller = poller()
+        self.sock = sock
+        self._fd = sock.fileno()
+        self._ended: Callable[[OSError | None], None] | None = ended
+
+    def step(self) -> None:
+        """Begin, or go on."""
+        try:
+            self.sock.do_handshake()
+        except ssl.SSLWantReadError:
+            self._poller.add_reader(self._fd, self.step)
+        except ssl.SSLWantWriteError:  # a flight larger than the socket's buffer
+            self._poller.remove_reader(self._fd)
+            self._poller.add_writer(self._fd, self._on_writable)
+        except OSError as error:
+            self._end(error)
+        else:
+            self._end(None)
+
+    def _on_writable(self) -> None:
+        self._poller.remove_writer(self._fd)
+        self.step()
+
+    def _end(self, error: OSError | None) -> None:
+        ended = self._ended
+        if error is not None:
+            with contextlib.suppress(OSError):
+                # Unread bytes would turn the close into a reset, which may overtake our alert.
+                os.read(self._fd, UNREAD)
+            self.abort()
+        self._ended = None
+        if ended is not None:
+            ended(error)
+
+    def abort(self) -> None:
+        """Give up; nobody is told."""
+        if self._ended is not None:
+            self._ended = None
+            self._poller.remove_reader(self._fd)
+            self._poller.remove_writer(self._fd)
+            self.sock.close()
+
+
+def accept(
+    sock: socket.socket, context: ssl.SSLContext, ended: Callable[[OSError | None], None]
+) -> Handshake:
+    """The server's side of a handshake, not begun yet; `sock` belongs to it now.
+
+    Raises `OSError` where the client has gone; `sock` is the caller's still.
+    """
+    sock.getpeername()  # `wrap_socket` would raise too, but lose the descriptor
+    if sock.family != socket.AF_UNIX:
+        # Else the last record of a response waits for the client's delayed acknowledgement: 40 ms.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    tls = context.wrap_socket(
+        sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+    )
+    return Handshake(tls, ended)
+
+
+async def connect(
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    name: str,
+    protocol: asyncio.BaseProtocol,
+    grace: float,
+) -> TlsTransport:
+    """The client's side, done; `sock` belongs to the transport now.
+
+    Raises `OSError`, of which `ssl.SSLError` is one. `grace` is the transport's.
+    """
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    made: list[TlsTransport] = []
+
+    def ended(error: OSError | None) -> None:
+        if error is None:
+            made.append(TlsTransport(tls, protocol, grace))
+            made[0].begin()
+        if done.cancelled():
+            return  # the caller is about to give up
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    sock.getpeername()
+    tls = context.wrap_socket(
+        sock, server_hostname=name, do_handshake_on_connect=False, suppress_ragged_eofs=False
+    )
+    handshake = Handshake(tls, ended)
+    handshake.step()
+    try:
+        await done
+    except BaseException:
+        handshake.abort()
+        for transport in made:
+            transport.abort()
+        raise
+    return made[0]
