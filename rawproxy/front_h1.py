@@ -182,11 +182,17 @@ class ClientConnection(Responder, asyncio.Protocol):
             self.valve.close(PIPELINED)
 
     def _skip_blanks(self, data: bytes) -> bytes:
-        rest = data.lstrip(b"\r\n")
-        if len(data) - len(rest) > LEADING_BLANKS:
+        at = 0
+        while data.startswith(b"\r\n", at):
+            at += 2
+        if at > LEADING_BLANKS:
             raise ClientError("too many empty lines before the request")
-        if not rest and len(data) < LEADING_BLANKS:
+        rest = data[at:]
+        if rest in (b"", b"\r"):
             self._wait_for_head(data)
+            return b""
+        if rest[0] in b"\r\n":
+            raise ClientError("a bare line end before the request")
         return rest
 
     def _wait_for_head(self, data: bytes) -> None:

@@ -50,7 +50,7 @@ _AFTER_TARGET = len(b" HTTP/1.1\r\n")
 # One group, so that the engine tells most names apart by their first letters.
 _NOTED_IN_REQUEST = re.compile(
     rb"\n(host|connection|content-length|transfer-encoding|upgrade|expect|keep-alive|te"
-    rb"|proxy-[^:\r\n]*|forwarded|x[-_]forwarded[-_][^:\r\n]*|x[-_]real[-_]ip):"
+    rb"|proxy(?:-[^:\r\n]*)?|forwarded|x[-_]forwarded[-_][^:\r\n]*|x[-_]real[-_]ip):"
 ).finditer
 _NOTED_IN_RESPONSE = re.compile(
     rb"\n(connection|content-length|transfer-encoding|upgrade|keep-alive|te|proxy-[^:\r\n]*"
@@ -335,7 +335,7 @@ def _note(block: bytes, noted: _Noted) -> tuple[list[Note], dict[int, bytes]] | 
 
 def _kind(name: bytes) -> int:
     """What a noted field is whose name only begins like one of those we know."""
-    if name.startswith(b"proxy-"):
+    if name.startswith(b"proxy"):  # `Proxy` alone: CGI would call it HTTP_PROXY (CVE-2016-5385)
         return HOP_BY_HOP
     return TWIN if b"_" in name else FORWARDED_REST
 

@@ -31,7 +31,7 @@ _STATUS_LINE = rb"HTTP/1\.1 ([1-9][0-9][0-9]) ([!-~\x80-\xff]*+(?: [!-~\x80-\xff
 _OTHER_REQUEST_INITIALS = rb"[!#$%&'*+.^_`|~0-9ABDGIJL-OQ-SVWYZabdgijl-oq-svwyz-]"
 _NOTED_REQUEST_NAMES = (
     rb"[cC](?i:onnection|ontent-length)|[hH](?i:ost)|[tT](?i:ransfer-encoding|e)|[uU](?i:pgrade)"
-    rb"|[eE](?i:xpect)|[kK](?i:eep-alive)|[pP](?i:roxy-)[^:\r\n]*+|[fF](?i:orwarded)"
+    rb"|[eE](?i:xpect)|[kK](?i:eep-alive)|[pP](?i:roxy)(?:-[^:\r\n]*+)?|[fF](?i:orwarded)"
     rb"|[xX][-_](?i:forwarded[-_][^:\r\n]*+|real[-_]ip)"
 )
 _OTHER_RESPONSE_INITIALS = rb"[!#$%&'*+.^_`|~0-9ABE-JL-OQRV-Zabe-jl-oqrv-z-]"

@@ -37,10 +37,10 @@ class Stream:
     """A request and its response, between HEADERS and END_STREAM."""
 
     __slots__ = (
-        "connection", "deadline", "dropped", "early", "ending", "exchange", "full", "goal", "grown",
-        "head", "hop", "id", "in_window", "last", "local_ended", "outbox", "owed", "queued",
-        "received", "remote_ended", "seen", "sent", "status", "taken", "throttled", "trailers",
-        "tunnel", "window",
+        "connection", "deadline", "dropped", "early", "ending", "exchange", "full", "goal",
+        "grown", "head", "hop", "id", "in_window", "last", "local_ended", "outbox", "owed",
+        "queued", "received", "remote_ended", "seen", "sent", "status", "taken", "throttled",
+        "trailers", "tunnel", "unsure", "window",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class Stream:
         # the client's half
         self.remote_ended = ended
         self.received = 0
+        self.unsure = False  # whether the body is as empty as the head says
         self.seen = 0  # `received` when the deadline was set
         self.last: bytes | None = None  # a body's last bytes, until END_STREAM confirms them
         self.early: list[bytes] = []  # of a tunnel that is not one yet
@@ -90,6 +91,10 @@ class Stream:
             return
         if not self.remote_ended:
             self._expect_body()
+            if not head.framing and not head.upgrade:
+                # A Content-Length of 0 is true once END_STREAM says so (RFC 9113 8.1.1).
+                self.unsure = True
+                return
         exchange = self.exchange = Exchange(service, self, head)
         exchange.start(opening)
 
@@ -135,6 +140,8 @@ class Stream:
         exchange = self.exchange
         if self.tunnel is not None:
             self.tunnel.feed(payload, ended)
+        elif self.unsure:
+            self._confirm(payload, ended)
         elif exchange is None:
             self._drop(len(payload), ended)
             return
@@ -147,6 +154,14 @@ class Stream:
             self.end()
         elif payload and not ended:
             self.credit(len(payload))
+
+    def _confirm(self, payload: bytes, ended: bool) -> None:
+        """The stream whose request says that its body is empty."""
+        self.unsure = not ended
+        if payload:
+            raise StreamFault(Code.PROTOCOL_ERROR, "DATA behind a Content-Length of 0 (8.1.1)")
+        if ended:
+            self.start(b"")
 
     def _drop(self, size: int, ended: bool) -> None:
         """What still comes after the answer is dropped, up to a limit (RFC 9113 8.1)."""

@@ -11,9 +11,27 @@ import re
 from .errors import ClientError
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([/?].*)?", re.IGNORECASE).fullmatch
-# uri-host [":" port], RFC 3986 3.2.2: an IP literal in brackets, or a reg-name.
+# RFC 3986 3.2.2: eight groups, the last two perhaps as IPv4; "::" stands for one or more of them.
+_OCTET = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_GROUP = rb"[0-9A-Fa-f]{1,4}"
+_TAIL = rb"(?:%b:%b|%b(?:\.%b){3})" % (_GROUP, _GROUP, _OCTET, _OCTET)
+_SHORT = [  # groups in front of "::" at the most, and exactly so many behind it
+    rb"(?:(?:%b:){0,%d}%b)?::(?:%b:){%d}%b" % (_GROUP, 4 - n, _GROUP, _GROUP, n, _TAIL)
+    for n in range(5)
+]
+_IPV6 = rb"|".join(
+    [
+        rb"(?:%b:){6}%b" % (_GROUP, _TAIL),
+        rb"::(?:%b:){5}%b" % (_GROUP, _TAIL),
+        *_SHORT,
+        rb"(?:(?:%b:){0,5}%b)?::%b" % (_GROUP, _GROUP, _GROUP),
+        rb"(?:(?:%b:){0,6}%b)?::" % (_GROUP, _GROUP),
+    ]
+)
+_NAME = rb"[0-9A-Za-z._~!$&'()*+;=-]{0,255}+"
+# uri-host [":" port]: a reg-name that is not empty, or an IP literal in brackets.
 is_host = re.compile(
-    rb"(?:[0-9A-Za-z._~!$&'()*+;=%-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?"
+    rb"(?:(?!:)%b(?:%%[0-9A-Fa-f]{2}%b)*(?<=.)|\[(?:%b)\])(?::[0-9]{0,5})?" % (_NAME, _NAME, _IPV6)
 ).fullmatch
 
 
