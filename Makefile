@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup run fast test-fast test check fmt fmt-check lint types cover failover conformance bench bench-quick bench-check bench-accept bench-peers soak fuzz faults slowloris tls-scan clean
+.PHONY: setup run fast test-fast test check fmt fmt-check lint types cover failover conformance bench bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris tls-scan clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -103,6 +103,10 @@ $(VENV)-scan/bin/sslyze:
 # The Autobahn test-suite, direct and through the proxy: the verdicts must be the same.
 conformance: $(VENV)/.test
 	$(BIN)/python -m tests.conformance
+
+# The smuggling corpus against rawproxy, nginx, HAProxy and Caddy; writes tests/smuggling/TABLE.md.
+rules: $(VENV)/.test
+	$(BIN)/python -m tests.smuggling
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench run

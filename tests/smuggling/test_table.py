@@ -1,0 +1,84 @@
+"""The committed table is that of the corpus, and what it claims holds."""
+
+import asyncio
+import re
+
+import pytest
+
+from tests.pointers import dangling, names_in, pointers
+
+from . import judge, verdict
+from .cases import Answer, Case
+from .peers import PEERS, running
+from .rules import RULES
+from .stand import PATIENCE
+from .table import CORPUS, TABLE, digest, lets_through, load, refuses, render
+from .table import PEERS as NAMES
+
+RECORDED = load()
+VERDICTS = RECORDED["cases"]
+STALE = "the corpus has changed: type `make rules`"
+
+
+def test_ids_are_unique():
+    assert len({case.id for case in CORPUS}) == len(CORPUS)
+
+
+def test_every_rule_has_tests_and_they_exist():
+    assert [rule.number for rule in RULES] == list(range(1, 41))
+    for rule in RULES:
+        assert dangling(rule.tests) == []
+        named = [name for file, name in pointers(rule.tests) if name in names_in(file)]
+        numbered = any(f"rule_{rule.number}" in name for name in named)
+        assert any(case.rule == rule.number for case in CORPUS) or numbered or named, rule
+
+
+def test_the_table_is_that_of_the_corpus():
+    assert {case.id for case in CORPUS} == set(VERDICTS), STALE
+    assert all(digest(case) == VERDICTS[case.id]["raw"] for case in CORPUS), STALE
+    assert TABLE.read_text() == render(RECORDED), STALE
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CORPUS])
+def test_never_forwards_what_others_rightly_refuse(case):
+    """Where one of them refuses what we let through, the case says why that is right."""
+    row = VERDICTS[case.id]
+    if isinstance(case, Case):
+        expected = f"refused {case.refused}" if case.refused else "forwarded"
+    else:
+        expected = "passed" if case.got else "refused 502"
+    assert row["rawproxy"].split(",")[0] == expected
+    if lets_through(row["rawproxy"]) and any(refuses(row[name]) for name in NAMES):
+        assert re.search(r"RFC \d{4} \d", case.defence), f"{case.id}: {row}"
+
+
+def sample():
+    """Of every rule, version and kind: a case that a peer refuses, and one that it lets through."""
+    for peer in PEERS:
+        kinds = {}
+        for case in CORPUS:
+            words = VERDICTS[case.id][peer.name]
+            if "waits" not in words:
+                kind = type(case), case.rule, getattr(case, "front", ""), refuses(words)
+                kinds.setdefault(kind, case)
+        yield pytest.param(peer, list(kinds.values()), id=peer.name)
+
+
+@pytest.mark.parametrize(("peer", "cases"), list(sample()))
+def test_peers_do_what_was_recorded(peer, cases):
+    version = peer.installed()
+    if version != RECORDED["versions"][peer.name]:
+        pytest.skip(
+            f"needs {peer.name} {RECORDED['versions'][peer.name]}, found {version or 'none'}"
+        )
+    assert len(cases) > 40
+    moved = {}
+    with asyncio.Runner() as runner, running(peer, runner) as target:
+        for case in cases:
+            if isinstance(case, Answer):
+                words = verdict.of_answer(case, runner.run(judge.answer(case, target, PATIENCE)))
+            else:
+                words = verdict.of_case(case, runner.run(judge.request(case, target, PATIENCE)))
+            if words != VERDICTS[case.id][peer.name]:
+                moved[case.id] = words, VERDICTS[case.id][peer.name]
+    assert moved == {}
