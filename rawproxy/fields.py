@@ -92,8 +92,10 @@ def request(fields: list[Field], ended: bool, limits: Limits) -> RequestHead:
     if head is None or (ended and head.framing):
         raise _malformed("a Content-Length that is none, or of a body that does not come (8.1.1)")
     if socket:
-        if head.framing:  # the upstream would take the next request's first bytes for a body
-            raise _malformed("a CONNECT with a Content-Length (RFC 9110 9.3.6)")
+        # It would reach an upstream that refuses the upgrade as the length of a body that never
+        # comes, and whose place the next request would take.
+        if _has_length(head):
+            raise _malformed("a Content-Length in CONNECT (RFC 9110 9.3.6)")
         return head._replace(upgrade=b"websocket")
     if not ended and not _has_length(head):
         return head._replace(framing=CHUNKED)
