@@ -18,6 +18,7 @@ from .cases import (
 from .requests_h1 import PATH, TRAILERS
 
 POST = pseudo(b"POST")
+SOCKET = (*pseudo(b"CONNECT"), (b":protocol", b"websocket"))
 POSTED = b"POST / HTTP/1.1"
 REQUEST = b"/ HTTP/1.1\r\nHost: h\r\n\r\nGET /evil"
 
@@ -166,6 +167,14 @@ TARGETS = [
     refused_h2(40, ":protocol without CONNECT", stream(start=(*pseudo(), (b":protocol", b"websocket")))),
     refused_h2(40, "a :protocol nobody knows",
                stream(start=(*pseudo(b"CONNECT"), (b":protocol", b"connect-udp"))), 501),
+    *(
+        refused_h2(40, f"a WebSocket with {name.decode()}: {value.decode()}, {len(data[0])} bytes",
+                   stream((name, value), start=SOCKET, data=data))
+        for name, value, data in (
+            (b"content-length", b"5", (b"GET /",)), (b"content-length", b"5", (EVIL,)),
+            (b"content-length", b"0", (EVIL,)), (b"transfer-encoding", b"chunked", (END + EVIL,)),
+        )
+    ),
     *(
         passed_h2(23, f":path {text!r}", path(text), saw_h2(start=b"GET " + text + b" HTTP/1.1"),
                   defence=PATH)
