@@ -28,6 +28,7 @@ _TRAILER = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+((?:[!-~\x80-\xff]++(?:[ \t]++[!-~\x80-\xff]++)*)?)"
     rb"[ \t]*+\r\n"
 ).match
+_LINES_SO_FAR = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n)*\r?").fullmatch
 
 # Fields a trailer must not bring (RFC 9110 6.5.1): a recipient that merges trailers into headers
 # would let them frame, route, authenticate or control a message that was already judged.
@@ -105,6 +106,7 @@ class ChunkedBody:
         """Payload, and what follows the body once it has ended."""
         pieces: list[bytes] = []
         at = 0
+        seen = len(self.partial) if self.left < 0 else 0  # bytes of trailers, looked at before
         if self.partial:
             data = self.partial + data
             self.partial = b""
@@ -135,7 +137,7 @@ class ChunkedBody:
             left = self.left = int(digits, 16) + 2
             if left == 2:
                 left = self.left = -1
-        return b"".join(pieces), self._trailer_section(data[at:])
+        return b"".join(pieces), self._trailer_section(data[at:], seen)
 
     def eof(self) -> None:
         """The sender closed; a chunked body has an end of its own."""
@@ -174,13 +176,21 @@ class ChunkedBody:
             raise BodyError(f"not a chunk size: {rest[:16]!r}")
         self.partial = rest
 
-    def _trailer_section(self, data: bytes) -> bytes | None:
-        """What follows the trailers, or None while they are not whole."""
+    def _trailer_section(self, data: bytes, seen: int) -> bytes | None:
+        """What follows the trailers, or None while they are not whole.
+
+        They may come byte by byte: of the first `seen` bytes is known that they are not wrong.
+        """
         if data[:2] == b"\r\n":
             return data[2:]
-        stop = data.find(b"\r\n\r\n")
+        stop = data.find(b"\r\n\r\n", max(seen - 3, 0))
         if (stop if stop >= 0 else len(data)) > self.trailer_limit:
             raise BodyError(f"the trailers are over {self.trailer_limit} bytes")
+        if stop < 0:
+            if not _LINES_SO_FAR(data, seen - data.endswith(b"\r", 0, seen)):
+                raise BodyError("a trailer field is malformed")
+            self.partial = data
+            return None
         at = 0
         kept: list[bytes] = []
         length = b""
@@ -199,12 +209,7 @@ class ChunkedBody:
             if data[at : at + 2] == b"\r\n":
                 self.trailers = b"".join(kept)
                 return data[at + 2 :]
-        # Either a line that is not whole, or one that never will be.
-        line = data.find(b"\r\n", at)
-        if line >= 0 or re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\n]|\r.", data[at:], re.DOTALL):
-            raise BodyError("a trailer field is malformed")
-        self.partial = data
-        return None
+        raise BodyError("a trailer field is malformed")
 
 
 def may_trail(name: bytes) -> bool:

@@ -11,9 +11,10 @@ import re
 from .config import Limits
 from .errors import ClientError, UpstreamError
 
-# A line end that is not CRLF, a control character: RFC 9112 2.2, 9110 5.5. The last byte may be a
-# carriage return whose line feed is still to come.
-_STRAY_SO_FAR = re.compile(rb"\r[^\n]|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]").search
+# No line end that is not CRLF, no control character: RFC 9112 2.2, 9110 5.5. The last byte may be a
+# carriage return whose line feed is still to come. To match what is good takes a hundredth of the
+# time of a search for what is not.
+_CLEAN_SO_FAR = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n)*\r?").fullmatch
 
 
 def find_request(data: bytes, limits: Limits) -> int:
@@ -23,7 +24,7 @@ def find_request(data: bytes, limits: Limits) -> int:
     """
     stop = data.find(b"\r\n\r\n") + 4
     if stop == 3:
-        if _STRAY_SO_FAR(data):
+        if not _CLEAN_SO_FAR(data):
             raise ClientError("a control character or a bare line end in the head")
         size, stop = len(data), 0
     else:
@@ -51,8 +52,23 @@ def find_response(data: bytes, limits: Limits) -> int:
         return stop
     if not b"HTTP/1.".startswith(data[:7]):
         raise UpstreamError(f"that is not HTTP/1.1: the response begins {data[:16]!r}")
-    if _STRAY_SO_FAR(data):
+    if not _CLEAN_SO_FAR(data):
         raise UpstreamError("a control character or a bare line end in the response head")
     if len(data) > limits.response_head:
         raise UpstreamError(f"the response head is over {limits.response_head} bytes")
     return 0
+
+
+def waits(data: bytes, seen: int, most: int, longest: int) -> bool:
+    """Whether a head whose first `seen` bytes were neither whole nor wrong still is neither.
+
+    Only what is new is looked at: else a head that comes byte by byte would be read from its
+    beginning for each of them, and 60 KB of it would cost minutes. Where this says no, the parser
+    says why. `most` and `longest`: the limits of the head and its first line.
+    """
+    size = len(data)
+    if size > most or data.find(b"\r\n\r\n", max(seen - 3, 0)) >= 0:
+        return False
+    if size > longest and data.find(b"\r\n", 0, longest + 2) < 0:
+        return False
+    return _CLEAN_SO_FAR(data, seen - data.endswith(b"\r", 0, seen)) is not None

@@ -22,6 +22,7 @@ from typing import cast
 from . import rewrite
 from .admission import Place
 from .body import BodyError, ChunkedBody, LengthBody
+from .bounds import waits
 from .errors import ClientError
 from .exchange import Exchange
 from .flow import PIPELINED, Valve, unsent
@@ -101,7 +102,13 @@ class ClientConnection(Responder, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.phase is HEAD:
-            self._read_requests(self.buffer + data if self.buffer else data)
+            if self.buffer:
+                seen = len(self.buffer)
+                data = self.buffer = self.buffer + data
+                limits = self.service.limits
+                if data[0] > CR and waits(data, seen, limits.head, limits.start_line):
+                    return
+            self._read_requests(data)
         elif self.phase is BODY:
             self._read_body(data)
         elif self.phase is ANSWER:

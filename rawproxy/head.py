@@ -65,8 +65,9 @@ _KIND: dict[bytes, int] = {
     b"strict-transport-security": HSTS, b"date": DATE,
 }  # fmt: skip
 
-# A line end that is not CRLF, a control character, a folded line: RFC 9112 2.2, 5.2, 9110 5.5.
-_STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]").search
+# No line end that is not CRLF, no control character, no folded line: RFC 9112 2.2, 5.2, 9110 5.5.
+# To match what is good takes a hundredth of the time of a search for what is not.
+_CLEAN = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n(?![\t ]))*").fullmatch
 _START_LINE = re.compile(rb"(" + recognise.TOKEN + rb"+) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n").match
 _ANY_VERSION = re.compile(rb"[^\r\n]* HTTP/[0-9.]+\r\n").match
 
@@ -249,7 +250,7 @@ def recognised_response(data: bytes, match: engine.Found) -> ResponseHead | None
 
 def reference_request(raw: bytes) -> RequestHead:
     """h11's reading of a request head, as `--parser h11` uses it alone. Raises `ClientError`."""
-    if _STRAY(raw):
+    if not _CLEAN(raw):
         raise ClientError("a control character, a bare line end or a folded line in the head")
     line = _START_LINE(raw)
     if line is not None and line[3] + line[4] not in (b"10", b"11"):
@@ -274,7 +275,7 @@ def reference_request(raw: bytes) -> RequestHead:
 
 def reference_response(raw: bytes) -> ResponseHead:
     """h11's reading of a response head. Raises `UpstreamError`."""
-    if _STRAY(raw):
+    if not _CLEAN(raw):
         raise UpstreamError("a control character, bare line end or folded line in the response")
     law = h11.Connection(h11.CLIENT, max_incomplete_event_size=len(raw) + 1)
     # h11 reads a response only to a request; this one makes every status legal, 101 included.

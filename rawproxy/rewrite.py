@@ -173,13 +173,13 @@ def upgrade_lines(head: ResponseHead) -> bytes:
 
 
 def without(block: bytes, names: Iterable[bytes]) -> bytes:
-    """The block without the fields called `names` (lower case)."""
-    for name in names:
-        needle = b"\n" + name + b":"
-        at = 0
-        while (at := (b"\n" + block.lower()).find(needle, at)) >= 0:
-            block = block[:at] + block[block.find(b"\n", at) + 1 :]
-    return block
+    """The block without the fields called `names` (lower case).
+
+    In one pass: a Connection field may name thousands, and one pass for each would take a second.
+    """
+    cut = frozenset(names)
+    lines = block.split(CRLF)
+    return CRLF.join([line for line in lines if line.partition(b":")[0].lower() not in cut])
 
 
 def client_of(head: RequestHead, hop: Hop) -> bytes:

@@ -28,6 +28,7 @@ import aiohappyeyeballs
 
 from . import proxy_protocol, rewrite, shake
 from .body import BodyError, ChunkedBody, CloseBody, LengthBody
+from .bounds import waits
 from .config import Config, Group, Limits, Upstream
 from .errors import DialError, ProxyError, StaleError, UpstreamError
 from .flow import WRITER_FULL, Valve
@@ -49,6 +50,7 @@ from .watch import Watch
 
 Stepper = LengthBody | ChunkedBody | CloseBody
 Judge = Callable[[RequestHead, rewrite.Hop, ResponseHead], ResponseHead]
+VERSION = b"HTTP/1."  # what a response begins with
 SHUTDOWN = 5.0  # seconds for the upstream's close_notify before the connection is cut
 FIRST_ATTEMPT_DELAY = 0.25  # seconds before the next address is tried too (RFC 8305 5)
 
@@ -147,7 +149,12 @@ class UpstreamConnection(asyncio.Protocol):
             return
         try:
             if self.body is None:
-                self._read_head(holder, self.buffer + data if self.buffer else data)
+                if self.buffer:
+                    seen, most = len(self.buffer), self.limits.response_head
+                    data = self.buffer = self.buffer + data
+                    if seen > len(VERSION) and waits(data, seen, most, most):
+                        return
+                self._read_head(holder, data)
             else:
                 payload, rest = self.body.feed(data)
                 if rest is None:

@@ -3,6 +3,7 @@
 import pytest
 
 from rawproxy import head as heads
+from rawproxy.bounds import waits
 from rawproxy.config import Limits
 from rawproxy.errors import ClientError, ProxyError, UpstreamError
 from rawproxy.head import CHUNKED, UNTIL_CLOSE
@@ -247,6 +248,36 @@ def test_as_many_fields_as_allowed():
     assert heads.find_request(raw, LIMITS) == len(raw)
     big = req(b"X: " + b"a" * (LIMITS.start_line + 1))
     assert heads.find_request(big, LIMITS) == len(big)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: y\rz\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\nX: y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: \0y\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\n\r\n",
+        b"GET /" + b"a" * 60 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"a" * 100 + b"\r\n\r\n",
+        b"\r",
+    ],
+)
+def test_a_head_that_waits_is_neither_whole_nor_wrong(raw):
+    """Whatever was seen before, what is new is judged as the whole would be."""
+    limits = Limits(start_line=50, head=100)
+
+    def waiting(data: bytes) -> bool:
+        try:
+            return heads.find_request(data, limits) == 0
+        except ClientError:
+            return False
+
+    for seen in range(1, len(raw)):
+        for size in range(seen + 1, len(raw) + 1):
+            if waiting(raw[:seen]):
+                data = raw[:size]
+                assert waits(data, seen, limits.head, limits.start_line) is waiting(data)
 
 
 def test_find_response():
