@@ -19,6 +19,7 @@ from rawproxy.errors import DialError
 from rawproxy.exchange import DONE, IDEMPOTENT, Exchange
 from rawproxy.head import parse_request
 from rawproxy.service import Service
+from rawproxy.site import Goal
 from rawproxy.upstream import Endpoint, UpstreamConnection
 from tests.fakes import FakeTransport
 
@@ -79,7 +80,8 @@ class Client:
 
     hop = HOP
 
-    def __init__(self) -> None:
+    def __init__(self, goal: Goal) -> None:
+        self.goal = goal
         self.done = 0
         self.responded = False
         self.ended = False
@@ -200,7 +202,7 @@ class ExchangeMachine(RuleBasedStateMachine):
     def ask(self, method, framing):
         number = len(self.exchanges)
         head = parse_request(b"%b /%d HTTP/1.1\r\nHost: h\r\n%b\r\n" % (method, number, framing))
-        client = Client()
+        client = Client(self.service.goal)
         exchange = Exchange(self.service, client, head)
         self.clients.append(client)
         self.exchanges.append(exchange)

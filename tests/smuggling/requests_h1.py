@@ -289,9 +289,11 @@ BODIES = [
     passed(26, "a trailer passes", chunks(b"0\r\nX-Sum: 1\r\n\r\n"),
            seen_chunks(b"0\r\nX-Sum: 1\r\n\r\n")),
     passed(26, "trailers that frame or route are dropped",
-           chunks(b"0\r\nContent-Length: 5\r\nHost: evil\r\nTransfer-Encoding: x\r\n"
+           chunks(b"0\r\nContent-Length: 5\r\nHost: evil\r\n"
                   b"X-Forwarded-For: 6.6.6.6\r\nAuthorization: x\r\nX-Sum: 1\r\n\r\n"),
            seen_chunks(b"0\r\nX-Sum: 1\r\n\r\n"), defence=TRAILERS),
+    refused(26, "a trailer that is a Transfer-Encoding",
+            chunks(b"0\r\nTransfer-Encoding: x\r\n\r\n")),
     passed(27, "chunks are framed anew", chunks(b"1\r\na\r\n1;x=y\r\nb\r\n" + END),
            seen_chunks(b"2\r\nab\r\n" + END)),
 ]  # fmt: skip
