@@ -29,6 +29,7 @@ class Splice(asyncio.Protocol):
     """One side of a tunnel: what it reads, the other side writes."""
 
     __slots__ = ("counted", "ended", "other", "received", "transport", "tunnel", "valve", "write")
+    __deletable__ = ("other", "tunnel")  # mypyc would not let them be deleted otherwise
 
     other: Splice
 
@@ -143,6 +144,9 @@ class Tunnel:
         self.facts.received = self.client.received
         sent = self.upstream.received
         self.service.record(self.head, self.hop, self.status, sent, self.facts)
+        # Sockets and buffers are given back now, not when the collector looks at old objects.
+        for splice in (self.client, self.upstream):
+            del splice.other, splice.tunnel
 
     def sweep(self, now: float) -> None:
         """Called about once a second: an idle tunnel ends."""

@@ -2,10 +2,16 @@
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import os
 
 import pytest
+
+from rawproxy.exchange import Exchange
+from rawproxy.front_h1 import ClientConnection
+from rawproxy.transport import TlsTransport
+from rawproxy.tunnel import Splice, Tunnel
 
 from .rig import LOOPS, Rig, get, read_head, read_response, response, run
 
@@ -61,6 +67,31 @@ def test_leftovers_first_then_everything(tls, loop):
             assert rig.service.counters.tunnels == 0
             assert rig.service.endpoints[0].pool.idle == []
             assert rig.log[0].endswith(b' 101 3000007 "-" "-"\n')
+
+    run(test(), loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_an_ended_tunnel_leaves_nothing_for_the_collector(tls, loop):
+    """Cycles would hold sockets and buffers until it looks at old objects: hundreds of tunnels."""
+
+    async def test():
+        async with Rig(echo, tls) as rig:
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(3):
+                    reader, writer = await rig.client()
+                    writer.write(ASK)
+                    await read_head(reader)
+                    writer.close()
+                    await rig.settled()
+                await asyncio.sleep(0)
+                kinds = (Splice, Tunnel, ClientConnection, Exchange, TlsTransport)
+                left = [one for one in gc.get_objects() if isinstance(one, kinds)]
+                assert left == []
+            finally:
+                gc.enable()
 
     run(test(), loop)
 
