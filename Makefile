@@ -108,13 +108,13 @@ conformance: $(VENV)/.test
 rules: $(VENV)/.test
 	$(BIN)/python -m tests.smuggling
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.bench fast
 	$(BIN)/python -m bench run
 
-bench-quick: $(VENV)/.bench
+bench-quick: $(VENV)/.bench fast
 	$(BIN)/python -m bench run --quick
 
-bench-check: $(VENV)/.bench
+bench-check: $(VENV)/.bench fast
 	$(BIN)/python -m bench check
 
 # The last full run becomes what `make bench-check` compares with.

@@ -136,7 +136,17 @@ def _envoy(lab: Lab, setup: Setup, port: int) -> list[str]:
     return [_envoy_path(), "--concurrency", "1", "-c", str(config), *quiet]
 
 
-def _rawproxy(lab: Lab, setup: Setup, port: int, *more: str) -> list[str]:
+# The compiled build of `make fast` where there is one; a plain install is peer `rawproxy-plain`.
+FAST = ROOT / ".venv-fast" / "bin"
+_PLAIN_COMMAND = (sys.executable, "-m", "rawproxy")
+_COMMAND = (str(FAST / "rawproxy"),) if FAST.exists() else _PLAIN_COMMAND
+_PYTHON = str(FAST / "python") if FAST.exists() else sys.executable
+_OWN = (("PYTHONPATH", ""),) if FAST.exists() else ()  # or it would import the plain modules
+
+
+def _rawproxy(
+    lab: Lab, setup: Setup, port: int, *more: str, command: tuple[str, ...] = _COMMAND
+) -> list[str]:
     scheme = "https" if setup.tls else "http"
     listen = ["--http", f"127.0.0.1:{port}"]
     if setup.tls:
@@ -146,16 +156,14 @@ def _rawproxy(lab: Lab, setup: Setup, port: int, *more: str) -> list[str]:
     if setup.eyes:
         more = (*more, "--log-format", "json", "--admin", f"127.0.0.1:{free_ports(1)[0]}")
     keep = PAGE_KEEPALIVE if setup.page else KEEPALIVE
-    argv = [
-        sys.executable,
-        "-m",
-        "rawproxy",
-        "--upstream",
-        f"{scheme}://127.0.0.1:{setup.upstream}",
-    ]
+    argv = [*command, "--upstream", f"{scheme}://127.0.0.1:{setup.upstream}"]
     argv += [*listen, "--keepalive", str(keep), "--forwarded", "append"]
     argv += ["--max-upstream", "20000"]  # as many as the others may open
     return [*argv, "--access-log", log, *more, *os.environ.get("BENCH_RAWPROXY_ARGS", "").split()]
+
+
+def _rawproxy_plain(lab: Lab, setup: Setup, port: int) -> list[str]:
+    return _rawproxy(lab, setup, port, command=_PLAIN_COMMAND)
 
 
 def _rawproxy_h11(lab: Lab, setup: Setup, port: int) -> list[str]:
@@ -257,36 +265,35 @@ def _module_version(name: str) -> list[str]:
     return [sys.executable, "-c", f"import {name}; print({name}.__version__)"]
 
 
-def _version_with(option: str) -> list[str]:
+def _own_version(option: str = "") -> list[str]:
     """Rawproxy's version where it knows `option`; else it fails and counts as not installed."""
     code = (
         "import subprocess, sys, rawproxy\n"
         "told = subprocess.run([sys.executable, '-m', 'rawproxy', '--help'], capture_output=True)\n"
         f"print(rawproxy.__version__) if b'{option}' in told.stdout else sys.exit(1)"
     )
-    return [sys.executable, "-c", code]
+    return [_PYTHON, "-P", "-c", code]
 
 
-ENGINE = """
-import sys, rawproxy
-try:
-    from rawproxy.engine import ENGINE
-except ImportError:
-    from rawproxy import head
-    ENGINE = getattr(head, "ENGINE", "re")
-"""
+def _built(python: str, more: dict[str, str]) -> str:
+    """How the rawproxy that `python` imports is built: compiled or not, and its regex engine."""
+    code = (
+        "from rawproxy import engine, exchange\n"
+        "print('plain Python' if exchange.__file__.endswith('.py') else 'compiled by mypyc',"
+        " 'with ' + engine.ENGINE, sep=', heads read ')"
+    )
+    env = {**os.environ, **more}
+    done = subprocess.run([python, "-P", "-c", code], capture_output=True, check=True, env=env)
+    return done.stdout.decode().strip()
 
 
-def _version_with_engine() -> list[str]:
-    """Rawproxy's version where the optional regex engine is there to be compared with."""
-    code = ENGINE + "print(rawproxy.__version__) if ENGINE != 're' else sys.exit(1)"
-    return [sys.executable, "-c", code]
-
-
-def regex_engine() -> str:
-    """Which regex engine the rawproxy of this run matches heads with."""
-    argv = [sys.executable, "-c", ENGINE + "print(ENGINE)"]
-    return subprocess.run(argv, capture_output=True, check=True).stdout.decode().strip()
+def builds() -> dict[str, str]:
+    """How the rawproxies of this run are built."""
+    plain = {"PYTHONPATH": str(ROOT), "RAWPROXY_REGEX": "re"}
+    return {
+        "rawproxy": _built(_PYTHON, dict(_OWN) or {"PYTHONPATH": str(ROOT)}),
+        "rawproxy-plain": _built(sys.executable, plain),
+    }
 
 
 PEERS = {
@@ -305,18 +312,18 @@ PEERS = {
         ),
         Peer("aiohttp", _aiohttp, lambda: _module_version("aiohttp"), h2=False),
         Peer("mitmproxy", _mitmproxy, lambda: [_mitm_path(), "--version"]),
-        Peer("rawproxy", _rawproxy, lambda: _module_version("rawproxy")),
+        Peer("rawproxy", _rawproxy, _own_version, env=_OWN),
         Peer(
-            "rawproxy-re",
-            _rawproxy,
-            _version_with_engine,
+            "rawproxy-plain",
+            _rawproxy_plain,
+            lambda: _module_version("rawproxy"),
             env=(("RAWPROXY_REGEX", "re"),),
         ),
-        Peer("rawproxy-h11", _rawproxy_h11, lambda: _module_version("rawproxy")),
-        Peer("rawproxy-2w", _rawproxy_two, lambda: _version_with("--workers")),
-        Peer("rawproxy-bare", _rawproxy_bare, lambda: _module_version("rawproxy")),
-        Peer("rawproxy-log", _rawproxy_log, lambda: _module_version("rawproxy")),
-        Peer("rawproxy-admin", _rawproxy_admin, lambda: _version_with("--admin")),
+        Peer("rawproxy-h11", _rawproxy_h11, _own_version, env=_OWN),
+        Peer("rawproxy-2w", _rawproxy_two, lambda: _own_version("--workers"), env=_OWN),
+        Peer("rawproxy-bare", _rawproxy_bare, _own_version, env=_OWN),
+        Peer("rawproxy-log", _rawproxy_log, _own_version, env=_OWN),
+        Peer("rawproxy-admin", _rawproxy_admin, lambda: _own_version("--admin"), env=_OWN),
     )
 }
 

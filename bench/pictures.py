@@ -25,7 +25,7 @@ COLOURS = {
     "caddy": "#0e7490",
     "aiohttp": "#a16207",
     "mitmproxy": "#6b7280",
-    "rawproxy-re": "#ea8a5b",
+    "rawproxy-plain": "#ea8a5b",
     "rawproxy-h11": "#fb923c",
     DIRECT: "#9ca3af",
 }

@@ -34,7 +34,7 @@ OTHERS = (
     "nginx-big",
     "aiohttp",
     "mitmproxy",
-    "rawproxy-re",
+    "rawproxy-plain",
     "rawproxy-h11",
 )
 NAMES = {
@@ -46,7 +46,7 @@ NAMES = {
     "aiohttp": "aiohttp",
     "mitmproxy": "mitmproxy",
     "rawproxy": "rawproxy",
-    "rawproxy-re": "rawproxy, stdlib re",
+    "rawproxy-plain": "rawproxy, plain",
     "rawproxy-h11": "rawproxy --parser h11",
     "rawproxy-bare": "rawproxy without either",
     "rawproxy-log": "rawproxy, access log",
@@ -275,17 +275,13 @@ def _asides(rows: dict[str, dict[str, Any]]) -> Iterable[str]:
 
 
 def build(results: dict[str, Any]) -> str:
-    """How the Python that ran rawproxy was compiled, and its regex engine."""
+    """How the Python that ran rawproxy was compiled."""
     facts = results["machine"].get("build")
     if not facts:
         return ""
     pgo = {True: "PGO", False: "no PGO", None: "PGO not stated"}[facts["pgo"]]
     lto = {True: "LTO", False: "no LTO", None: "LTO not stated"}[facts["lto"]]
-    engine = results.get("regex_engine", "re")
-    return (
-        f" ({facts['origin']}; {facts['compiler']}, {facts['optimisation']}, {pgo}, {lto}; "
-        f"regex engine {engine})"
-    )
+    return f" ({facts['origin']}; {facts['compiler']}, {facts['optimisation']}, {pgo}, {lto})"
 
 
 def heading(results: dict[str, Any]) -> str:
@@ -294,11 +290,12 @@ def heading(results: dict[str, Any]) -> str:
     seen: dict[str, str] = {}  # a peer in several shapes is named once
     for name, text in results["peers"].items():
         seen.setdefault(NAMES[name.split("-")[0]], text)
+    told = "".join(f"{NAMES[name]}: {how}.\n" for name, how in results.get("builds", {}).items())
     versions = ", ".join(f"{name} {text}" for name, text in seen.items())
     return (
         f"{results['taken']}; {facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, "
         f"Linux {facts['kernel']}, {facts['system']}; Python {facts['python']}"
-        f"{build(results)}, {facts['openssl']}.\n{versions}.\n"
+        f"{build(results)}, {facts['openssl']}.\n{versions}.\n{told}"
         f"{results['rounds']} interleaved rounds; each proxy has one worker on one core, the load "
         "and the origin have the other."
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 YARDSTICK = "nginx"
 DIRECT = "direct"  # the load generator straight at the origin: neither may be the bottleneck
 ALL = ("nginx", "haproxy", "envoy", "caddy", "aiohttp", "mitmproxy", "rawproxy")
-MIX = (*ALL, "rawproxy-re")
+MIX = (*ALL, "rawproxy-plain")
 WEBSOCKET = tuple(peer for peer in ALL if peer != "mitmproxy")
 SOME = ("nginx", "haproxy", "rawproxy")
 BULK = ("nginx", "nginx-big", "haproxy", "rawproxy")

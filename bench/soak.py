@@ -30,7 +30,7 @@ from typing import Any
 
 from bench import client, machine, payloads
 from bench.load import H2_COUNTS, H2_FIELDS
-from bench.peers import Lab, prepare, regex_engine
+from bench.peers import Lab, builds, prepare
 from bench.procs import BenchError, Proc, free_ports, pinned, raise_file_limit, spawn, wait_for_port
 from bench.run import OUT, RESULTS, cores, say
 
@@ -344,7 +344,7 @@ def _run(soak: Soak, minutes: float) -> dict[str, Any]:
         "taken": taken,
         "minutes": minutes,
         "machine": machine.facts(),
-        "regex_engine": regex_engine(),
+        "builds": builds(),
         "passed": all(one["good"] for one in verdicts.values() if "good" in one),
         **verdicts,
         "slices": [one.as_json() for one in soak.slices],
