@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup run fast test-fast test check fmt fmt-check lint types cover failover conformance bench bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris tls-scan clean
+.PHONY: setup run fast test-fast test check fmt fmt-check lint types cover failover conformance reloads bench bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris tls-scan clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -73,7 +73,7 @@ types: $(VENV)/.test
 cover: $(VENV)/.test
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
-	$(BIN)/coverage report --fail-under=100 --include='rawproxy/errors.py,rawproxy/config.py,rawproxy/options.py,rawproxy/recognise.py,rawproxy/bounds.py,rawproxy/target.py,rawproxy/head.py,rawproxy/body.py,rawproxy/rewrite.py,rawproxy/client_hello.py,rawproxy/identity.py,rawproxy/site.py,rawproxy/routing.py,rawproxy/positions.py,rawproxy/balancer.py,rawproxy/health.py,rawproxy/pool.py,rawproxy/meter.py,rawproxy/history.py,rawproxy/screen.py,rawproxy/trace.py,rawproxy/record.py,rawproxy/admission.py,rawproxy/proxy_protocol.py,rawproxy/pages.py,rawproxy/handshake.py,rawproxy/frames.py,rawproxy/hpack.py,rawproxy/fields.py,rawproxy/reader_h2.py,rawproxy/outbox.py'
+	$(BIN)/coverage report --fail-under=100 --include='rawproxy/errors.py,rawproxy/config.py,rawproxy/options.py,rawproxy/recognise.py,rawproxy/bounds.py,rawproxy/target.py,rawproxy/head.py,rawproxy/body.py,rawproxy/rewrite.py,rawproxy/client_hello.py,rawproxy/identity.py,rawproxy/site.py,rawproxy/routing.py,rawproxy/positions.py,rawproxy/balancer.py,rawproxy/health.py,rawproxy/pool.py,rawproxy/meter.py,rawproxy/history.py,rawproxy/screen.py,rawproxy/trace.py,rawproxy/record.py,rawproxy/admission.py,rawproxy/proxy_protocol.py,rawproxy/pages.py,rawproxy/handshake.py,rawproxy/wsframes.py,rawproxy/frames.py,rawproxy/hpack.py,rawproxy/fields.py,rawproxy/reader_h2.py,rawproxy/outbox.py'
 
 # One of three upstreams fails, behind rawproxy, HAProxy and Caddy: who loses how many requests.
 failover: $(VENV)/.test
@@ -107,6 +107,10 @@ conformance: $(VENV)/.test
 # The smuggling corpus against rawproxy, nginx, HAProxy and Caddy; writes tests/smuggling/TABLE.md.
 rules: $(VENV)/.test
 	$(BIN)/python -m tests.smuggling
+
+# 200,000 requests and 500 WebSockets through reloads, killed workers and new certificates.
+reloads: $(VENV)/.test
+	$(BIN)/python -m tests.production.reloads
 
 bench: $(VENV)/.bench fast
 	$(BIN)/python -m bench run

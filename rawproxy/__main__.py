@@ -1,4 +1,4 @@
-"""`rawproxy` and `python -m rawproxy`.
+"""`rawproxy` and `python -m rawproxy`; a master's children are the same command once more.
 
 It never imports `ssl` before it has told OpenSSL which key exchange groups to use: OpenSSL reads
 its configuration once, when it is first loaded, and Python has no other way to say so before 3.15.
@@ -24,6 +24,11 @@ def main() -> None:
         if "_ssl" in sys.modules or "_hashlib" in sys.modules:
             # Something that starts with the interpreter has loaded OpenSSL already: begin again.
             os.execv(sys.executable, sys.orig_argv)
+    child = os.environ.pop("RAWPROXY_CHILD", "")
+    if child:
+        from .child import main as work
+
+        sys.exit(work(int(child)))
     from .cli import main as command
 
     command()

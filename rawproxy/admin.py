@@ -18,6 +18,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -28,10 +29,10 @@ import h11
 from . import __version__, exposition
 from .config import Address
 from .history import INTERVAL, LENGTH, History
-from .listener import bind
 from .meter import Tree, total
 from .rewrite import split_host
 from .service import log
+from .sockets import bind
 
 CONNECTIONS = 64  # Prometheus needs one, a browser six
 PATIENCE = 75.0  # seconds without a request; Prometheus asks each minute at the slowest, usually
@@ -76,9 +77,9 @@ class Admin:
             "/readyz": self._ready,
         }
 
-    async def start(self) -> None:
-        """Bind, listen, and begin to gather the history."""
-        for sock in bind(self.address):
+    async def start(self, socks: list[socket.socket] | None = None) -> None:
+        """Listen, on `socks` if they are given, and begin to gather the history."""
+        for sock in bind(self.address) if socks is None else socks:
             if self.address.path is None:
                 self.port = sock.getsockname()[1]
             self._servers.append(await asyncio.start_server(self._connected, sock=sock))

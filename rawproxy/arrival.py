@@ -216,9 +216,8 @@ class Arrival:
             self.abort()
 
     def drain(self) -> None:
-        """The worker stops: who is in the middle of a handshake may have one request yet."""
-        if self.handshake is None:
-            self.abort()
+        """The worker stops: this one was accepted, so what it asks now is answered."""
+        self.deadline = min(self.deadline, self.service.now + self.service.leaving.grace)
 
     def abort(self) -> None:
         """Close; it said nothing, or too little, in time."""

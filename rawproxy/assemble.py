@@ -81,15 +81,22 @@ def _top(settings: Settings) -> Config:
         limits=replace(
             limits, h2_streams=values["http2-streams"], h2_budget=values["http2-budget"]
         ),
-        deadlines=settings.named(
-            ("timeouts",),
-            data.get("timeouts", {}),
-            values["timeout"],
-            options.parse_timeouts,
-            Deadlines(),
-        ),
+        deadlines=_deadlines(settings),
+        workers=values["workers"],
         file=settings.document.path if settings.document else None,
     )
+
+
+def _deadlines(settings: Settings) -> Deadlines:
+    found = settings.named(
+        ("timeouts",),
+        settings.data.get("timeouts", {}),
+        settings.values["timeout"],
+        options.parse_timeouts,
+        Deadlines(),
+    )
+    drain = settings.values["drain-timeout"]  # another name for one of them, and wins
+    return found if drain is None else replace(found, drain=drain)
 
 
 def _groups(settings: Settings, config: Config) -> tuple[Group, ...]:

@@ -82,7 +82,7 @@ def rawproxy(ctx: click.Context, /, **options: Any) -> None:
     repeatable ones are separated by spaces.
     """
     if ctx.invoked_subcommand is None:
-        from .worker import run
+        from .master import run
 
         sys.exit(run(configure(ctx)))
     given = [name for name in options if source(ctx, name) == "COMMANDLINE"]
@@ -202,6 +202,15 @@ def demo(
 def schema_command() -> None:
     """Print the JSON Schema of the TOML file, for editors."""
     click.echo(schema(), nl=False)
+
+
+def reread(arguments: list[str]) -> Config:
+    """The configuration that the command would run with now. Raises `ConfigError`."""
+    try:
+        with rawproxy.make_context("rawproxy", list(arguments)) as ctx:
+            return configure(ctx)
+    except click.ClickException as error:
+        raise ConfigError(error.format_message()) from None
 
 
 def source(ctx: click.Context, name: str) -> str:

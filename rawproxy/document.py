@@ -17,7 +17,7 @@ import click
 
 from .config import Key
 from .errors import ConfigError
-from .keys import GROUP, ROUTE, SITE, TOP, Attributes, Keys
+from .keys import GROUP, ROUTE, SITE, TOP, Attributes, Keys, Workers
 from .positions import lines
 
 _AT_LINE = re.compile(r"(.*) \(at line ([0-9]+), column [0-9]+\)").fullmatch
@@ -117,6 +117,8 @@ class Document:
             if not isinstance(value, bool):
                 raise ConfigError(f" {value!r}: type true or false, without quotes")
             return value
+        if isinstance(kind, Workers) and value == "auto":
+            return 0
         if isinstance(kind, click.IntRange | click.FloatRange):
             return _number(value, kind)
         number = isinstance(value, int) and not isinstance(value, bool)

@@ -95,3 +95,15 @@ class ConfigError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(self.messages)
+
+
+def failure(error: Exception) -> tuple[list[str], int]:
+    """Why it cannot start, in lines, and the exit code that says which kind of reason."""
+    if isinstance(error, ConfigError):
+        return list(error.messages), 2
+    text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename or ''}".rstrip(": ")
+    elif not isinstance(error, OSError):
+        text = f"{type(error).__name__}: {text}"  # a bug, or new code that is not all there
+    return [f"cannot start: {text}"], 1

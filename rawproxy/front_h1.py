@@ -427,6 +427,8 @@ class ClientConnection(Responder, asyncio.Protocol):
         """Called about once a second."""
         if self.exchange is not None:
             self.exchange.sweep(now)
+        elif self.service.draining and self.phase is HEAD and not self.buffer:
+            self.deadline = min(self.deadline, now + self.service.leaving.grace)
         if not self.deadline or now < self.deadline:
             return
         if self.phase is BODY and (self.valve.reasons or self._keeps_pace()):
@@ -446,8 +448,9 @@ class ClientConnection(Responder, asyncio.Protocol):
         return self.received >= self.service.pace(self.service.deadlines.request_body)
 
     def drain(self) -> None:
-        """The worker stops: idle connections close, others after their response."""
-        if self.exchange is not None:
+        """The worker stops: the next response that begins is the last (RFC 9112 9.6).
+
+        One that has begun has not said so; there is another one then, or a while of silence.
+        """
+        if self.exchange is not None and not self.status:
             self.closing = True
-        elif self.phase is HEAD and not self.buffer:
-            self.transport.close()

@@ -386,7 +386,9 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
                 return
             self.backlog = unsent(self.transport)
             self.progress = now + self.service.deadlines.response_body
-        if self.draining == 1 and not self.dead:
+        if self.service.draining and not (self.draining or self.preface):
+            self.drain()
+        elif self.draining == 1 and not self.dead:
             self.goaway(final=True)
             self.close_if_done()
         if self.deadline and now >= self.deadline:
@@ -405,8 +407,7 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
     def drain(self) -> None:
         """The worker stops: a warning now, the number that counts at the next sweep."""
         if not self.draining and not self.dead:
-            self.goaway(final=not self.streams)
-            self.close_if_done()
+            self.goaway(final=False)
 
     def abort(self) -> None:
         """Cut the connection."""

@@ -27,6 +27,14 @@ from .options import limit_names, timeout_names
 Attributes = dict[str, Any]
 Keys = dict[str, Attributes]
 
+
+class Workers(click.IntRange):
+    """A number of processes, or `auto`, which is 0."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return 0 if value == "auto" else super().convert(value, param, ctx)
+
+
 # Heading, then each option's declaration and what click is told of it: the order of --help.
 OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
     "Upstream": [
@@ -74,6 +82,14 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
             "multiple": True, "metavar": "ADDR",
             "help": "TLS listener.  [default: :8443 where a certificate is given]",
         }),
+        (("--workers",), {
+            "type": Workers(1, 1024), "default": 1, "metavar": "N|auto",
+            "help": "Processes; auto: one for each CPU.",
+        }),
+        (("--drain-timeout",), {
+            "type": click.FloatRange(min=0, min_open=True), "metavar": "SECONDS",
+            "help": "At a reload or stop.  [default: 30]",
+        }),
         (("--server-name",), {
             "multiple": True, "metavar": "NAME",
             "help": "Host served (*.name allowed); any other gets 421.  [default: any]",
@@ -93,7 +109,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         }),
         (("--no-hsts",), {"is_flag": True, "help": "Leave that header to the upstream."}),
         (("--client-ca",), {
-            "metavar": "FILE", "help": "Authorities (PEM) whose client certificates are good.",
+            "metavar": "FILE", "help": "Authorities (PEM) of client certificates.",
         }),
         (("--client-verify",), {
             "type": click.Choice(CLIENT_VERIFY), "metavar": "MODE",
@@ -127,12 +143,11 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
             "is_flag": True, "help": "Begin a W3C trace where the client has none.",
         }),
         (("--accept-proxy",), {
-            "is_flag": True,
-            "help": "Trusted peers begin each connection by a PROXY protocol header.",
+            "is_flag": True, "help": "Trusted peers begin by a PROXY header.",
         }),
         (("--send-proxy",), {
             "type": click.Choice(["v1", "v2"]),
-            "help": "Begin upstream connections by one; each then serves one request.",
+            "help": "Begin upstream connections by one.",
         }),
     ],
     "Limits": [
@@ -309,6 +324,8 @@ def _value(attributes: Attributes) -> dict[str, Any]:
         if all(choice.isdigit() for choice in kind.choices):
             return {"enum": [int(choice) for choice in kind.choices]}
         return {"enum": list(kind.choices)}
+    if isinstance(kind, Workers):
+        return {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}
     if isinstance(kind, click.IntRange | click.FloatRange):
         number = "integer" if isinstance(kind, click.IntRange) else "number"
         least = "exclusiveMinimum" if kind.min_open else "minimum"

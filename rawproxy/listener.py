@@ -1,7 +1,7 @@
-"""Listening sockets: binding them, and accepting.
+"""Accepting from a listening socket.
 
-It never reads: what a client says first is `arrival`'s business. Invariant: out of file
-descriptors, accepting pauses and comes back by itself.
+It never reads: what a client says first is `arrival`'s business. Invariants: out of file
+descriptors, accepting pauses and comes back by itself; what waits to be accepted at the end is.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import socket
-import stat
 
 from .arrival import CROWDED, Arrival, route_of
 from .config import Address
 from .service import Service, log
+from .sockets import BACKLOG, release
 from .tls import ServerContext
 
-BACKLOG = 4096  # connections the kernel keeps for us in a burst; it caps this at somaxconn
 BATCH = 64  # accepted in one go, so that a burst does not starve those already here
 BACK_OFF = 0.5  # seconds without accepting after the process ran out of file descriptors
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -34,41 +32,51 @@ class Listener:
         context: ServerContext | None = None,
         redirect: int = 0,
         address: Address | None = None,
+        *,
+        borrowed: bool = False,
     ) -> None:
         self.service = service
         self.sock = sock
         self.context = context
         self.redirect = redirect
         self.sites = service.goals.for_listener(address)
+        self.borrowed = borrowed  # it is the master's: another worker may go on with it
+        self._open = False
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begin to accept."""
+        self._open = True
         self._loop.add_reader(self.sock.fileno(), self._accept)
 
     def close(self) -> None:
-        """Accept no more; connections that are open stay."""
+        """Accept what waits already, and no more; connections that are open stay."""
+        for _ in range(BACKLOG // BATCH if self._open else 0):
+            if not self._accept():
+                break
         if self._retry is not None:
             self._retry.cancel()
         self._loop.remove_reader(self.sock.fileno())
-        if self.sock.family == socket.AF_UNIX:
-            with contextlib.suppress(OSError):
-                os.unlink(self.sock.getsockname())
-        self.sock.close()
+        if self.borrowed:
+            self.sock.close()
+        else:
+            release(self.sock)
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """A batch; whether more may be waiting."""
         for _ in range(BATCH):
             try:
                 sock, peer = self.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                return False
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     self._pause(error)
-                    return
+                    return False
                 raise
             self._welcome(sock, peer)
+        return True
 
     def _welcome(self, sock: socket.socket, peer: object) -> None:
         sock.setblocking(False)
@@ -91,57 +99,3 @@ class Listener:
         log.error("accepting pauses for %g s: %s", BACK_OFF, error.strerror)
         self._loop.remove_reader(self.sock.fileno())
         self._retry = self._loop.call_later(BACK_OFF, self.start)
-
-
-def bind(address: Address) -> list[socket.socket]:
-    """Listening sockets for `address`: IPv4 and IPv6 where it names no host. Raises `OSError`."""
-    if address.path is not None:
-        return [_bind_unix(address.path)]
-    socks: list[socket.socket] = []
-    port = address.port
-    host = address.host
-    infos = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
-    )
-    # IPv4 first: where port 0 was asked for, IPv6 takes the port that IPv4 was given.
-    for family, _, _, _, where in sorted(infos, key=lambda info: info[0] != socket.AF_INET):
-        try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
-        except OSError:
-            continue  # a kernel without IPv6
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((where[0], port, *where[2:]))
-            sock.listen(BACKLOG)
-        except OSError as error:
-            sock.close()
-            if host is None and error.errno == errno.EADDRNOTAVAIL and socks:
-                continue  # IPv6 is compiled in but switched off
-            for other in socks:
-                other.close()
-            raise
-        sock.setblocking(False)
-        port = sock.getsockname()[1]
-        socks.append(sock)
-    if not socks:
-        raise OSError(errno.EADDRNOTAVAIL, "no address to bind")
-    return socks
-
-
-def _bind_unix(path: str) -> socket.socket:
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            with socket.socket(socket.AF_UNIX) as probe:
-                if probe.connect_ex(path) == errno.ECONNREFUSED:
-                    os.unlink(path)  # left behind by a process that is gone
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.bind(path)
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    sock.setblocking(False)
-    return sock

@@ -10,7 +10,9 @@ connections that the same sweep compares with it; no timer is made for any reque
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Coroutine
@@ -34,6 +36,21 @@ from .upstream import Clock, Endpoint
 
 log = logging.getLogger("rawproxy")
 SWEEP = 1.0  # seconds between two looks at all deadlines
+
+
+class Leaving(enum.Enum):
+    """Why a worker drains: seconds over which tunnels end, at the most, and for idle clients.
+
+    A client that sends a request just as its idle connection is closed cannot know whether it was
+    heard. So idle connections are kept a little, and their next request is told to be the last.
+    """
+
+    RETIRED = (math.inf, 5.0)  # others serve on, and clients shall not all come to them at once
+    STOPPED = (2.0, 1.0)  # nobody is there to come back to, and somebody waits for our end
+
+    def __init__(self, spread: float, grace: float) -> None:
+        self.spread = spread
+        self.grace = grace
 
 
 class Sweepable(Protocol):
@@ -69,6 +86,8 @@ class Service:
         self.admission = Admission(self.limits.connections, self.limits.per_client)
         self.clients: set[Sweepable] = set()
         self.draining = False
+        self.leaving = Leaving.STOPPED
+        self.ends = 0.0  # once it drains: when that has to be over
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._stamped = 0
@@ -113,13 +132,35 @@ class Service:
         for group in self.groups.values():
             group.members.close_idle()
 
-    def drain(self) -> None:
-        """Finish what is under way; keep nothing."""
+    def drain(self, why: Leaving = Leaving.STOPPED) -> None:
+        """Finish what is under way; keep nothing. Called again where there is less time now."""
+        if not self.draining:
+            self.ends = self._loop.time() + self.deadlines.drain
         self.draining = True
+        self.leaving = why
         for group in self.groups.values():
             group.members.drain()
         for client in tuple(self.clients):
             client.drain()
+
+    def time_left(self) -> float:
+        """Seconds until everything that is still under way is cut."""
+        return max(self.ends - self._loop.time(), 0.0)
+
+    def occupied(self) -> bool:
+        """Whether any client is still here, be it one that has said nothing yet."""
+        return bool(self.clients or self.admission.open)
+
+    def pins(self) -> dict[str, str]:
+        """The certificates that were pinned when first seen, by upstream."""
+        known = ((one.upstream.url, one.trust and one.trust.pinned) for one in self.endpoints)
+        return {url: pin for url, pin in known if pin}
+
+    def learn(self, pins: dict[str, str]) -> None:
+        """What other workers have pinned is pinned here too: there is one first time for all."""
+        for one in self.endpoints:
+            if one.trust is not None and one.trust.pinned is None:
+                one.trust.pinned = pins.get(one.upstream.url)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a dial, say, beside the connections' own calls; the reference keeps it alive."""

@@ -54,12 +54,15 @@ class ServerContext(ssl.SSLContext):
     pick: Callable[[str], ServerContext] | None = None
 
 
-def server_context(config: Config) -> ServerContext:
-    """The context of every https listener; the first certificate serves unknown names."""
+def server_context(config: Config, throwaway: bytes | None = None) -> ServerContext:
+    """The context of every https listener; the first certificate serves unknown names.
+
+    `throwaway` is the PEM for --self-signed, where the workers of one master share it.
+    """
     realms: dict[Realm | None, list[Site]] = {}
     for site in config.sites:
         realms.setdefault(realm(site), []).append(site)
-    made = {one: _realm_context(config, one, sites) for one, sites in realms.items()}
+    made = {one: _realm_context(config, one, sites, throwaway) for one, sites in realms.items()}
     nameless = next((site for site in config.sites if not site.names), config.sites[0])
     default = made[realm(nameless)]
     if len(made) > 1:
@@ -67,7 +70,9 @@ def server_context(config: Config) -> ServerContext:
     return default
 
 
-def _realm_context(config: Config, realm: Realm | None, sites: Sequence[Site]) -> ServerContext:
+def _realm_context(
+    config: Config, realm: Realm | None, sites: Sequence[Site], throwaway: bytes | None
+) -> ServerContext:
     """The context of the sites that ask for the same client certificates, or for none."""
     contexts: list[tuple[ServerContext, Sequence[str]]] = []
     pairs = dict.fromkeys(pair for site in sites for pair in site.certificates)
@@ -80,7 +85,7 @@ def _realm_context(config: Config, realm: Realm | None, sites: Sequence[Site]) -
     if config.self_signed:
         context = _fresh(config, realm)
         names = config.server_names()
-        load_self_signed(context, names)
+        load_self_signed(context, names, throwaway)
         contexts.append((context, (*_LOCAL, *names)))
     if not contexts:
         raise ConfigError("no certificate: type --cert FILE --key FILE, or --self-signed")
@@ -105,13 +110,15 @@ def _by_name(
     return pick
 
 
-def load_self_signed(context: ssl.SSLContext, names: Sequence[str]) -> None:
-    """Give `context` a throw-away certificate for this machine and `names`."""
-    cert, key = self_signed(names)
+def load_self_signed(
+    context: ssl.SSLContext, names: Sequence[str], pem: bytes | None = None
+) -> None:
+    """Give `context` a throw-away certificate for this machine and `names`: `pem`, or a new one."""
+    pem = pem or b"".join(self_signed(names))
     try:
         # ssl loads files only; this one is ours alone (0600) and gone at once.
         with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-            file.write(key + cert)
+            file.write(pem)
             file.flush()
             context.load_cert_chain(file.name)
     except OSError as error:

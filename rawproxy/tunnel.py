@@ -4,7 +4,8 @@ Both transports get a new protocol; what either side had sent beyond its head is
 A side that has ended is passed on as an end (half-close) where the other transport can do that;
 TLS cannot, so there the tunnel closes once what is under way has been written.
 
-It never looks into the bytes: WebSocket framing, masking and compression are the peers' business.
+It never looks into payloads: masking and compression are the peers' business. Of the framing it
+knows where frames end (`wsframes`), so that `farewell` can end a tunnel well.
 Invariants: bytes keep their order and none is lost; the connection is never pooled again; the
 pool's place is given back exactly once; an idle tunnel ends after `Deadlines.tunnel_idle`.
 """
@@ -12,15 +13,19 @@ pool's place is given back exactly once; an idle tunnel ends after `Deadlines.tu
 from __future__ import annotations
 
 import asyncio
+import secrets
 import ssl
+from collections.abc import Callable
 
 from . import rewrite
 from .admission import Place
+from .farewell import Farewell
 from .flow import WRITER_FULL, Valve
 from .head import RequestHead
 from .record import Facts
 from .service import Service
 from .upstream import Endpoint
+from .wsframes import Tracker
 
 Side = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent already
 
@@ -28,10 +33,14 @@ Side = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent al
 class Splice(asyncio.Protocol):
     """One side of a tunnel: what it reads, the other side writes."""
 
-    __slots__ = ("counted", "ended", "other", "received", "transport", "tunnel", "valve", "write")
+    __slots__ = (
+        "counted", "ended", "other", "received", "track", "tracker", "transport", "tunnel", "valve",
+        "write",
+    )  # fmt: skip
     __deletable__ = ("other", "tunnel")  # mypyc would not let them be deleted otherwise
 
     other: Splice
+    write: Callable[[bytes], object]
 
     def __init__(self, tunnel: Tunnel, transport: asyncio.Transport, valve: Valve) -> None:
         self.tunnel = tunnel
@@ -41,10 +50,13 @@ class Splice(asyncio.Protocol):
         self.received = 0
         self.counted = 0  # of them, those in the worker's counters
         self.ended = False
+        self.tracker = Tracker()
+        self.track = self.tracker.feed
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
         self.tunnel.active = True
+        self.track(data)
         self.other.write(data)
 
     def eof_received(self) -> bool:
@@ -58,12 +70,16 @@ class Splice(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.ended = True
         # TLS without close_notify is how many a client leaves: what it said before is not lost.
         if exc is not None and not isinstance(exc, ssl.SSLEOFError):
             self.other.transport.abort()
         else:
             self.other.transport.close()
+        self.lost()
+
+    def lost(self) -> None:
+        """The connection of this side has gone."""
+        self.ended = True
         self.tunnel.lost()
 
     def pause_writing(self) -> None:
@@ -78,8 +94,8 @@ class Tunnel:
     """A pair of spliced connections."""
 
     __slots__ = (
-        "active", "client", "deadline", "deadlines", "endpoint", "facts", "head", "hop", "open",
-        "place", "service", "status", "upstream",
+        "active", "client", "deadline", "deadlines", "endpoint", "facts", "farewell", "head", "hop",
+        "open", "place", "service", "status", "upstream",
     )  # fmt: skip
 
     client: Splice
@@ -106,6 +122,7 @@ class Tunnel:
         self.open = 2
         self.deadline = 0.0
         self.deadlines = service.deadlines  # or those of the route
+        self.farewell: Farewell | None = None
 
     def splice(self, client: Side, upstream: Side) -> None:
         """Swap the protocols; leftovers first."""
@@ -129,6 +146,8 @@ class Tunnel:
                 splice.other.valve.open(WRITER_FULL)
             if splice.transport.is_closing():
                 splice.other.transport.close()
+        if self.service.draining:  # it was on its way already
+            self.drain()
 
     def lost(self) -> None:
         """One side has gone for good."""
@@ -168,9 +187,19 @@ class Tunnel:
         came.counted, went.counted = came.received, went.received
 
     def drain(self) -> None:
-        """The worker stops."""
-        self.client.transport.close()
-        self.upstream.transport.close()
+        """The worker leaves: say goodbye at some time before it has to be gone."""
+        service = self.service
+        left = service.time_left()
+        most = max(left - service.deadlines.linger, left / 2)
+        # Not all at once: their clients come back, and would all come at once.
+        wait = secrets.SystemRandom().uniform(0, min(most, service.leaving.spread))
+        asyncio.get_running_loop().call_later(wait, self.part)
+
+    def part(self) -> None:
+        """Tell both peers that this is the end, and close once they have answered."""
+        if self.open == 2 and self.farewell is None:
+            seconds = min(self.service.deadlines.linger, self.service.time_left())
+            self.farewell = Farewell(self.client, self.upstream, seconds)
 
     def abort(self) -> None:
         """Cut both sides."""

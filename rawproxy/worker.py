@@ -1,35 +1,31 @@
-"""One event loop: it binds, says what it does, serves, and drains on SIGINT or SIGTERM.
+"""One event loop: a worker of a master, or all by itself.
 
-It never handles a request itself. Invariant: when `run` returns, nothing it started is left: no
-socket, task, thread or child.
+    run             by itself (the demo): binds, serves, and drains on SIGINT or SIGTERM
+    serve_master    under a master, by its orders and with its sockets
+    probe           serves nothing: `rawproxy check` reaches each upstream
+
+It never handles a request itself. Invariants: when any of these returns, nothing it started is
+left: no socket, task, thread or child; a worker whose master has gone drains and ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import logging
-import resource
 import signal
-import ssl
+import socket
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Protocol
 
-from .admin import Admin
+from . import journal
 from .config import Address, Config, Group, Upstream
-from .errors import ConfigError, ProxyError
-from .listener import Listener, bind
+from .control import Control, Message, encode
+from .doors import Doors, open_doors
+from .errors import ConfigError, ProxyError, failure
+from .handover import STALE, StaleError, config_of, unpacked
 from .members import reach
-from .meter import Tree
-from .service import Service, log
-from .sink import LogSink
-from .tls import ServerContext, certificate_warnings, server_context
-
-RESERVE = 64  # descriptors for listeners, logs, certificates and the loop itself
-DESCRIPTORS = 1 << 20  # Linux's own default ceiling (fs.nr_open)
-POLL = 0.05  # seconds between looks at what is still open while draining
+from .service import Leaving
 
 
 class Closer(Protocol):
@@ -47,14 +43,14 @@ def run(config: Config, *, companion: Companion | None = None) -> int:
     `companion` is started before the listeners and closed after them: the demo's upstream.
     Raises `ConfigError` for certificates that cannot be used.
     """
-    _set_up_logging()
+    journal.set_up()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(config, companion))
 
 
 def probe(config: Config) -> list[tuple[Group, Upstream, list[str] | ProxyError | ConfigError]]:
     """Reach each server once, for `rawproxy check`: a line for each address, or why not."""
-    _set_up_logging()
+    journal.set_up()
 
     async def look(group: Group, upstream: Upstream) -> list[str] | ProxyError | ConfigError:
         try:
@@ -75,180 +71,116 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop  # type: ignore[no-any-return,unused-ignore]
 
 
-def _set_up_logging() -> None:
-    if not log.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s rawproxy %(levelname)s %(message)s"))
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        log.propagate = False
-
-
-def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What the loop could tell nobody else. A peer's doing is no news; the rest is a bug."""
-    error = context.get("exception")
-    if isinstance(error, OSError | ssl.SSLError):
-        log.debug("%s: %s", context.get("message"), error)
-    else:
-        log.error("internal error: %s", context.get("message"), exc_info=error)
-
-
 async def _serve(config: Config, companion: Companion | None) -> int:
+    """Alone."""
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_on_loop_error)
-    context = server_context(config) if config.https else None
-    for text in certificate_warnings(config):
-        log.warning("%s", text)
     async with contextlib.AsyncExitStack() as stack:
         try:
             if companion is not None:
                 closer = await companion()
                 stack.push_async_callback(closer.close)
-            sink = None if config.access_log == "off" else LogSink(config.access_log)
+            doors = open_doors(config, stack)
+            doors.listen()
+            await doors.serve_admin(doors.alone, stack)
         except OSError as error:
-            return _cannot_start(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
-        if sink is not None:
-            stack.callback(sink.close)
-        service = Service(config, sink.write if sink is not None else None)
-        if sink is not None:
-            service.notes.log_lost = lambda: sink.lost
-        # Without a log, logrotate's signal must not end the process.
-        loop.add_signal_handler(signal.SIGUSR1, sink.reopen if sink is not None else int)
-        if not config.limits.connections:
-            # As HAProxy: a connection needs a descriptor on either side.
-            service.admission.total = max((_descriptors() - RESERVE) // 2, 1)
-        try:
-            listeners = _listen(service, config, context)
-        except OSError as error:
-            return _cannot_start(str(error))
-        if config.admin is not None:
-            try:
-                await _start_admin(config.admin, service, stack)
-            except OSError as error:
-                for listener in listeners:
-                    listener.close()
-                return _cannot_start(f"--admin: {error.strerror or error}")
+            reasons, code = failure(error)
+            journal.cannot(reasons)
+            return code
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        service.start()
-        for listener in listeners:
-            listener.start()
-        gc.collect()
-        gc.freeze()  # what lives for ever need not be looked at again and again
-        _say_ready(config, listeners)
+        loop.add_signal_handler(signal.SIGUSR1, doors.reopen)
+        doors.start()
+        print("\n".join([*doors.lines(), "rawproxy ready"]), file=sys.stderr, flush=True)
         await stop.wait()
-        await _drain(service, listeners, stop)
+        stop.clear()
+        await doors.drain(stop, Leaving.STOPPED)
     return 0
 
 
-async def _start_admin(
-    address: Address, service: Service, stack: contextlib.AsyncExitStack
-) -> None:
-    """The admin's own listener, till the very end. Raises `OSError`."""
-
-    async def alone() -> Tree:
-        return {"workers": [service.snapshot()], "retired": {}}
-
-    admin = Admin(address, alone)
-    await admin.start()
-    stack.push_async_callback(admin.close)
-    where = f"unix:{address.path}" if address.path else f"http://{address.host or ''}:{admin.port}"
-    print(f"admin on {where}", file=sys.stderr)
-    if admin.exposed():
-        log.warning(
-            "--admin %s can be reached from other machines, and asks nobody for a password: mind"
-            " who is in that network, or type --admin 127.0.0.1:%d",
-            where, admin.port,
-        )  # fmt: skip
-
-
-def _descriptors() -> int:
-    """File descriptors this process may have, after raising that as far as is allowed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
-    if soft == resource.RLIM_INFINITY or soft >= most:
-        return most if soft == resource.RLIM_INFINITY else soft
+def serve_master(sock: socket.socket, message: Message) -> int:
+    """Serve what the master orders, until it says that it is enough. Exit code: 0 drained."""
+    journal.set_up()
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    except (OSError, ValueError):
-        return soft
-    return most
+        config = config_of(unpacked(message["order"]))
+    except StaleError:
+        sock.sendall(encode({"failed": ["the code has changed"], "code": STALE}))
+        return STALE
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_obey(sock, config, message))
 
 
-def _listen(service: Service, config: Config, context: ServerContext | None) -> list[Listener]:
-    """Bind everything, or nothing. Raises `OSError` that names the option."""
-    listeners: list[Listener] = []
-    https_port = 0
-    try:
-        for address in config.https:
-            for sock in _bind("--https", address):
-                listeners.append(Listener(service, sock, context, address=address))
-                if address.path is None:
-                    https_port = https_port or sock.getsockname()[1]
-        # An https listener on a socket file stands behind something that has the usual port.
-        redirect = (https_port or 443) if config.https and config.redirect else 0
-        for address in config.http:
-            listeners += [
-                Listener(service, sock, None, redirect, address)
-                for sock in _bind("--http", address)
-            ]
-    except OSError:
-        for listener in listeners:
-            listener.close()
-        raise
-    return listeners
-
-
-def _bind(option: str, address: Address) -> list[Any]:
-    shown = address.path or f"{address.host or ''}:{address.port}"
-    try:
-        return bind(address)
-    except PermissionError as error:
-        hint = ""
-        if address.path is None and address.port < 1024:
-            hint = f"; ports below 1024 need root or CAP_NET_BIND_SERVICE, or try {option} :8443"
-        raise OSError(f"{option} {shown}: {error.strerror}{hint}") from None
-    except OSError as error:
-        raise OSError(f"{option} {shown}: {error.strerror or error}") from None
-
-
-def _cannot_start(reason: str) -> int:
-    print(f"rawproxy: error: cannot start: {reason}", file=sys.stderr, flush=True)
-    return 1
-
-
-def _say_ready(config: Config, listeners: list[Listener]) -> None:
-    lines = []
-    for listener in listeners:
-        scheme = "http" if listener.context is None else "https"
-        name = listener.sock.getsockname()
-        if isinstance(name, str):
-            where = f"unix:{name}"
-        else:
-            host = f"[{name[0]}]" if ":" in name[0] else name[0]
-            where = f"{scheme}://{host}:{name[1]}"
-        what = " (301 to https)" if listener.redirect else ""
-        lines.append(f"listening on {where}{what}")
-    lines += [f"upstream {one.url}" for group in config.groups for one in group.upstreams]
-    lines.append("rawproxy ready")
-    print("\n".join(lines), file=sys.stderr, flush=True)
-
-
-async def _drain(service: Service, listeners: list[Listener], stop: asyncio.Event) -> None:
-    """Finish exchanges, close the rest; a second signal or the deadline cuts them short."""
+async def _obey(sock: socket.socket, config: Config, message: Message) -> int:
+    """Under a master: ready, serving, draining."""
     loop = asyncio.get_running_loop()
-    stop.clear()
-    for listener in listeners:
-        listener.close()
-    service.drain()
-    end = loop.time() + service.deadlines.drain
-    while service.clients and loop.time() < end and not stop.is_set():
-        await asyncio.sleep(POLL)
-    for client in tuple(service.clients):
-        client.abort()
-    service.stop()
-    await asyncio.sleep(0)
+    control = Control()
+    orders = Orders(control)
+    loop.add_signal_handler(signal.SIGTERM, orders.leave, Leaving.RETIRED)
+    await loop.create_unix_connection(lambda: control, sock=sock)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(control.close)
+        try:
+            pem = message["throwaway"]
+            first = message["slot"] == 0  # what is to be done once is done by this one
+            doors = open_doors(config, stack, pem and pem.encode(), quiet=not first)
+            inherited = [(Address(*where), fds) for where, fds in message["sockets"]]
+            doors.listen(lambda _, address: _take(inherited, address))
+            if first:
+                await doors.serve_admin(control.sums, stack)
+        except (ConfigError, OSError) as error:
+            reasons, code = failure(error)
+            control.say({"failed": reasons, "code": code})
+            return code
+        service = doors.service
+        control.snapshot, control.pins, control.learn = (
+            service.snapshot, service.pins, service.learn,
+        )  # fmt: skip
+        service.learn(message["pins"])
+        control.orders["reopen"] = doors.reopen
+        control.say({"is": "ready", "lines": doors.lines()})
+        await orders.until(orders.serve)
+        if not orders.stop.is_set():
+            doors.start()
+            await orders.stop.wait()
+            control.say({"is": "draining"})
+            orders.doors = doors
+            await doors.drain(orders.cut, orders.leaving)
+        control.report()
+    return 0
 
 
-__all__ = ["Companion", "ConfigError", "probe", "run"]
+class Orders:
+    """What the master has told a worker to do so far."""
+
+    def __init__(self, control: Control) -> None:
+        self.stop, self.cut, self.serve = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.leaving = Leaving.RETIRED
+        self.doors: Doors | None = None  # once it drains
+        control.orders |= {
+            "serve": self.serve.set,
+            "retire": lambda: self.leave(Leaving.RETIRED),
+            "drain": lambda: self.leave(Leaving.STOPPED),
+            "cut": self.cut.set,
+        }
+        control.gone = lambda: self.leave(Leaving.STOPPED)
+
+    def leave(self, how: Leaving) -> None:
+        """Drain; one that drains already may be told that there is less time now."""
+        self.leaving = how
+        self.stop.set()
+        if self.doors is not None:
+            self.doors.service.drain(how)
+
+    async def until(self, event: asyncio.Event) -> None:
+        """Wait for `event`, or for the order to leave."""
+        waiting = [asyncio.ensure_future(one.wait()) for one in (event, self.stop)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+
+
+def _take(inherited: list[tuple[Address, list[int]]], address: Address) -> list[socket.socket]:
+    """The sockets that the master has for `address`; each is taken once."""
+    found = next(pair for pair in inherited if pair[0] == address)
+    inherited.remove(found)
+    return [socket.socket(fileno=fd) for fd in found[1]]

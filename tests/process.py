@@ -78,13 +78,17 @@ class Program:
                 self.folder.cleanup()
 
     def cpu(self) -> float:
-        """Seconds of user and system time so far."""
-        times = psutil.Process(self.process.pid).cpu_times()
-        return times.user + times.system
+        """Seconds of user and system time so far, of it and its children."""
+        times = [process.cpu_times() for process in self._family()]
+        return sum(time.user + time.system for time in times)
 
     def rss(self) -> int:
-        """Resident memory, in bytes."""
-        return psutil.Process(self.process.pid).memory_info().rss
+        """Resident memory of it and its children, in bytes."""
+        return sum(process.memory_info().rss for process in self._family())
+
+    def _family(self) -> list[psutil.Process]:
+        first = psutil.Process(self.process.pid)
+        return [first, *first.children(recursive=True)]
 
 
 class RawProxy(Program):

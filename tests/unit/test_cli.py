@@ -52,7 +52,6 @@ def test_help_is_grouped_and_fits_two_screens(command, columns):
         "--help",
     ):
         assert title in text
-    assert "--workers" not in text
     assert ("Commands:" in text) == (command == ["--help"])
     assert "...\n" not in text.partition("\n")[2], "nothing is cut short"
 
@@ -84,6 +83,21 @@ def test_everything():
     assert (config.http2, config.limits.h2_streams, config.limits.h2_budget) == (False, 7, 2000)
     assert config.sites[0].hsts is None
     assert not config.redirect
+
+
+def test_workers_and_their_drain():
+    assert options(*"--upstream a:1".split()).workers == 1
+    assert options(*"--upstream a:1 --workers 3".split()).workers == 3
+    assert options(*"--upstream a:1 --workers auto".split()).workers == 0
+    config = options(*"--upstream a:1 --drain-timeout 7 --timeout drain=9".split())
+    assert config.deadlines.drain == 7
+    assert options(*"--upstream a:1 --timeout drain=9".split()).deadlines.drain == 9
+
+
+def test_what_a_reload_reads():
+    assert cli.reread(["--upstream", "a:1", "--workers", "2"]).workers == 2
+    with pytest.raises(ConfigError, match="--keepalive"):
+        cli.reread(["--upstream", "a:1", "--keepalive", "-1"])
 
 
 def test_a_certificate_opens_8443():
@@ -139,7 +153,8 @@ def test_the_default_keepalive_follows_max_upstream():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--workers", "2"], "No such option"),
+        (["--workers", "0"], "--workers"),
+        (["--workers", "many"], "--workers"),
         (["import-nginx", "f"], "No such command"),
         (["--tls", "old"], "modern"),
         (["--log-format", "xml"], "combined"),

@@ -10,8 +10,9 @@ from dataclasses import replace
 import trustme
 
 from rawproxy.config import Address, Certificate, Deadlines, Limits, Upstream, single
-from rawproxy.listener import Listener, bind
+from rawproxy.listener import Listener
 from rawproxy.service import Service
+from rawproxy.sockets import bind
 from rawproxy.tls import server_context
 
 try:

@@ -259,17 +259,3 @@ def test_backpressure_in_a_tunnel(tls):
             writer.close()
 
     run(test())
-
-
-def test_drain_closes_tunnels(tls):
-    async def test():
-        async with Rig(echo, tls) as rig:
-            reader, writer = await rig.client()
-            writer.write(ASK)
-            await read_head(reader)
-            await reader.readexactly(2)
-            rig.service.drain()
-            assert await reader.read() == b""
-            writer.close()
-
-    run(test())

@@ -1,0 +1,127 @@
+"""WebSocket frames, as far as a tunnel has to know them: where one ends (RFC 6455 5.2).
+
+     0                   1
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5
+    │F│R R R│opcode │M│ length: 0 … 125, or 126: two more bytes, or 127: eight │ mask: 4 │ payload
+
+A `Tracker` follows one direction from its first byte on and keeps four facts; it never looks into a
+payload, so compression (RFC 7692) does not matter to it, and judges nothing: a peer that breaks the
+protocol is the other peer's business. Most chunks are one whole frame, or lie within a big one, and
+cost a comparison. Invariant: `stop` names only places where a control frame may stand (5.4, 5.5).
+"""
+
+from __future__ import annotations
+
+RESTART = 1012  # Service Restart: come back, after a random while (IANA's registry)
+_REASON = b"service restart"
+_LONGEST_HEAD = 14
+_CLOSE = 8
+
+
+def _head_size(second: int) -> int:
+    """Bytes of a frame's head, by its second byte."""
+    return 2 + {126: 2, 127: 8}.get(second & 127, 0) + (4 if second & 128 else 0)
+
+
+_HEAD = tuple(map(_head_size, range(256)))
+# The size of a whole small frame by its second byte; of others none that a chunk could have.
+_WHOLE = tuple(_HEAD[b] + (b & 127) if b & 127 < 126 else 1 << 64 for b in range(256))
+
+
+class Tracker:
+    """Where one direction of a WebSocket connection is."""
+
+    __slots__ = ("_head", "closed", "fragmented", "left")
+
+    def __init__(self) -> None:
+        self.left = 0  # bytes of this frame's payload that are still to come
+        self.fragmented = False  # a message has begun, and its last frame has not
+        self.closed = False  # a Close frame has begun: nothing comes behind it
+        self._head = b""  # of a frame, as long as it is not whole
+
+    def __repr__(self) -> str:
+        return f"<Tracker left={self.left} fragmented={self.fragmented} closed={self.closed}>"
+
+    def feed(self, data: bytes) -> None:
+        """`data` has come, and goes on to the other side."""
+        size = len(data)
+        left = self.left
+        if left >= size:
+            self.left = left - size
+            return
+        at = 0
+        while at < size:
+            if not left and not self._head:
+                at = self._small(data, at, size)
+                if at == size:
+                    return
+            at = self._step(data, at)
+            left = self.left
+
+    def _small(self, data: bytes, at: int, size: int) -> int:
+        """Pass by small frames that are whole; where the first other one begins.
+
+        A chunk may hold thousands, of a chatty peer or of one that wants to keep us busy: each
+        costs no more than a request of that many bytes would.
+        """
+        fragmented = self.fragmented
+        while size - at > 1:
+            end = at + _WHOLE[data[at + 1]]
+            if end > size:
+                break
+            first = data[at]
+            if not first & _CLOSE:  # the control frames' bit too
+                fragmented = first < 128
+            elif first & 15 == _CLOSE:
+                self.closed = True
+            at = end
+        self.fragmented = fragmented
+        return at
+
+    def stop(self, data: bytes, *, whole: bool) -> int:
+        """How much of `data` goes on before a Close frame can stand; -1: it cannot yet.
+
+        With `whole` it has to stand between messages; else between the fragments of one will do.
+        What lies behind that place has not been looked at.
+        """
+        at, size = 0, len(data)
+        while self.left or self._head or (whole and self.fragmented):
+            if at >= size:
+                return -1
+            at = self._step(data, at)
+        return at
+
+    def _step(self, data: bytes, at: int) -> int:
+        """Go on to the end of a head, of a payload or of `data`, whichever comes first."""
+        if self.left:
+            taken = min(self.left, len(data) - at)
+            self.left -= taken
+            return at + taken
+        known = len(self._head)
+        head = self._head + data[at : at + _LONGEST_HEAD - known]
+        size = _HEAD[head[1]] if len(head) > 1 else 2
+        if len(head) < size or len(head) < 2:
+            self._head = head
+            return len(data)
+        self._head = b""
+        length = head[1] & 127
+        if length > 125:
+            length = int.from_bytes(head[2 : 4 if length == 126 else 10], "big")
+        self.left = length
+        opcode = head[0] & 15
+        if opcode < _CLOSE:
+            self.fragmented = not head[0] & 128
+        elif opcode == _CLOSE:
+            self.closed = True
+        return at + size - known
+
+
+def close_frame(code: int, mask: bytes = b"") -> bytes:
+    """A Close frame (5.5.1), with four random bytes as `mask` towards a server, else without.
+
+    A mask (5.3) is for proxies on the way that take frames for requests; a server insists on it.
+    """
+    payload = code.to_bytes(2, "big") + _REASON
+    if mask:
+        payload = bytes(byte ^ mask[at & 3] for at, byte in enumerate(payload))
+    return bytes((128 | _CLOSE, len(payload) | (128 if mask else 0))) + mask + payload
