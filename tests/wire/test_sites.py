@@ -7,7 +7,8 @@ import pytest
 
 from rawproxy import frames
 from rawproxy.config import Address, Deadlines, Edits, Limits, Redirect, Route, Site
-from rawproxy.listener import Listener, bind
+from rawproxy.listener import Listener
+from rawproxy.sockets import bind
 
 from .h2raw import H2Client
 from .rig import Rig, read_head, read_response, response, run
