@@ -401,15 +401,17 @@ class Endpoint:
         began = asyncio.get_running_loop().time()
         try:
             return await self.connect(route)
-        except DialError:
-            self.failed()
-            if self.watch is not None:
-                # The name may stand for another address by now. Where others can serve, they do.
-                if self.judge is None:
-                    await self.watch.newer(began)
-                else:
-                    self.watch.ask_again()
-            raise
+        except DialError as caught:
+            error = caught
+        # Not within the `except`: an `await` in there never ends where mypyc compiles this.
+        self.failed()
+        if self.watch is not None:
+            # The name may stand for another address by now. Where others can serve, they do.
+            if self.judge is None:
+                await self.watch.newer(began)
+            else:
+                self.watch.ask_again()
+        raise error
 
     async def connect(self, route: Route | None = None) -> UpstreamConnection:
         """A new connection, its TLS handshake done. Raises `DialError` (502 or 504).
