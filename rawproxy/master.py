@@ -226,6 +226,7 @@ class Master:
         new = {url: pin for url, pin in pins.items() if url not in self.pins}
         if new:
             self.pins |= new
+            log.info("pinned for all workers: %s", ", ".join(new))
             for child in self.serving.values():
                 if child.ready:
                     self._say(child, {"pins": new})
