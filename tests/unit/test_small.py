@@ -5,11 +5,13 @@ import pytest
 from rawproxy.errors import (
     CapacityError,
     ClientError,
+    ConfigError,
     DialError,
     ProxyError,
     Retry,
     Source,
     StaleError,
+    failure,
 )
 from rawproxy.handshake import check_switch
 from rawproxy.head import parse_request, parse_response
@@ -49,3 +51,22 @@ def test_errors_know_source_retry_and_status():
     assert (DialError("x").status, DialError("x").retry) == (502, Retry.YES)
     assert StaleError("x").retry is Retry.IF_REUSED
     assert repr(CapacityError("full")) == "CapacityError(503, 'full')"
+
+
+@pytest.mark.parametrize(
+    ("error", "lines", "code"),
+    [
+        (ConfigError("--http: a", "--https: b"), ["--http: a", "--https: b"], 2),
+        (OSError("the port is taken"), ["cannot start: the port is taken"], 1),
+        (
+            FileNotFoundError(2, "No such file or directory", "/x"),
+            ["cannot start: No such file or directory: /x"],
+            1,
+        ),
+        (PermissionError(1, "Not permitted"), ["cannot start: Not permitted"], 1),
+        (KeyError("gone"), ["cannot start: KeyError: 'gone'"], 1),
+        (ZeroDivisionError(), ["cannot start: ZeroDivisionError: ZeroDivisionError"], 1),
+    ],
+)
+def test_why_it_cannot_start(error, lines, code):
+    assert failure(error) == (lines, code)
