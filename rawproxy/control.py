@@ -23,8 +23,9 @@ import socket
 from collections.abc import Callable
 from typing import Any, cast
 
+from .meter import Tree, add
+
 Message = dict[str, Any]
-Tree = dict[str, Any]  # dicts and lists whose leaves are numbers
 LIMIT = 8 << 20  # bytes of one line, or unsent ones: a big configuration, many workers' counters
 
 
@@ -51,21 +52,6 @@ class Lines:
         if not all(isinstance(message, dict) for message in messages):
             raise ValueError("not an object")
         return messages
-
-
-def add(one: Any, other: Any) -> Any:
-    """The sum of two trees, leaf by leaf; what only one of them holds is in it too.
-
-    They may come from different versions of the code, on either side of a reload: where their
-    shapes differ, the second one, the newer, is taken.
-    """
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one | {k: add(one[k], v) if k in one else v for k, v in other.items()}
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return [add(a, b) for a, b in zip(one, other, strict=True)]
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return one + other
-    return other
 
 
 class Ledger:

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from rawproxy.control import Channel, Control, Ledger, Lines, add, encode, first
+from rawproxy.control import Channel, Control, Ledger, Lines, encode, first
 
 
 def test_lines_come_whole_however_they_are_cut():
@@ -24,21 +24,6 @@ def test_what_is_no_message_is_refused(line):
 def test_a_line_without_end_is_refused():
     with pytest.raises(ValueError, match="without end"):
         Lines(10).feed(b"x" * 11)
-
-
-def test_trees_are_added_leaf_by_leaf():
-    one = {"a": 1, "only": 2, "deep": {"cells": [1, 2], "x": 1.5}}
-    other = {"a": 3, "new": 4, "deep": {"cells": [10, 20], "x": 2}}
-    assert add(one, other) == {
-        "a": 4, "only": 2, "new": 4, "deep": {"cells": [11, 22], "x": 3.5},
-    }  # fmt: skip
-    assert one == {"a": 1, "only": 2, "deep": {"cells": [1, 2], "x": 1.5}}, "untouched"
-
-
-def test_the_newer_shape_wins_where_two_versions_differ():
-    assert add({"a": [1, 2]}, {"a": [1, 2, 3]}) == {"a": [1, 2, 3]}
-    assert add({"a": {"b": 1}}, {"a": 2}) == {"a": 2}
-    assert add({"a": "old"}, {"a": "new"}) == {"a": "new"}
 
 
 def test_counters_outlive_their_worker_and_gauges_do_not():

@@ -63,3 +63,18 @@ def test_quantiles():
     assert quantile(0.99, cells) == 60.0
     cells[BUCKETS.index(0.05)] = 9000
     assert 0.025 < quantile(0.5, cells) < 0.05
+
+
+def test_trees_are_added_leaf_by_leaf():
+    one = {"a": 1, "only": 2, "deep": {"cells": [1, 2], "x": 1.5}}
+    other = {"a": 3, "new": 4, "deep": {"cells": [10, 20], "x": 2}}
+    assert add(one, other) == {
+        "a": 4, "only": 2, "new": 4, "deep": {"cells": [11, 22], "x": 3.5},
+    }  # fmt: skip
+    assert one == {"a": 1, "only": 2, "deep": {"cells": [1, 2], "x": 1.5}}, "untouched"
+
+
+def test_the_newer_shape_wins_where_two_versions_differ():
+    assert add({"a": [1, 2]}, {"a": [1, 2, 3]}) == {"a": [1, 2, 3]}
+    assert add({"a": {"b": 1}}, {"a": 2}) == {"a": 2}
+    assert add({"a": "old"}, {"a": "new"}) == {"a": "new"}

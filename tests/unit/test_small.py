@@ -1,4 +1,8 @@
-"""Modules of a few lines: handshake, errors."""
+"""Modules of a few lines: handshake, errors, engine."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -70,3 +74,20 @@ def test_errors_know_source_retry_and_status():
 )
 def test_why_it_cannot_start(error, lines, code):
     assert failure(error) == (lines, code)
+
+
+def test_the_engine_of_the_standard_library_can_be_chosen():
+    """Whatever else is installed; a process of its own, as the choice is made once."""
+    code = (
+        "from rawproxy import engine; print(engine.ENGINE, engine.compiled(rb'(a)+')(b'aab').end())"
+    )
+    env = {**os.environ, "RAWPROXY_REGEX": "re"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == ["re", "2"]
