@@ -262,7 +262,7 @@ def _same(intent: Message, seen: Message, upgrade: bool) -> None:
 
 
 def _end_to_end(name: bytes, nominated: set[bytes]) -> bool:
-    if name in HOP_BY_HOP or name in nominated or name.startswith(b"proxy-"):
+    if name in HOP_BY_HOP or name in nominated or name == b"proxy" or name[:6] == b"proxy-":
         return False
     if name in (b"host", b"connection", b"upgrade", b"transfer-encoding", b"expect", b"forwarded"):
         return False
