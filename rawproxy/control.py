@@ -4,8 +4,8 @@
                         {"sums": {"workers": […], "retired": {…}}}            an answer
     worker ──► master   {"is": "ready"}, "serving", "draining"                where it has got to
                         {"failed": ["--cert f: …"], "code": 2}            why it cannot start
-                        {"stats": {"counters": {…}, "gauges": {…}, …},    asked for, and at the end
-                         "pins": {…}}                     certificates pinned when first seen
+                        {"stats": {"counters": {…}, "gauges": {…}, …},    asked for, and at the end;
+                         "pins": {…}}                     at once when a certificate is pinned
                         {"ask": "sums"}                                   for a metrics page, say
 
 A snapshot's `counters` only ever grow, and outlive their worker in the sums; whatever else is in

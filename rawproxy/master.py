@@ -236,6 +236,7 @@ class Master:
         child.heard = time.monotonic()
         if child.slot == 0:
             self.lines = lines
+        self._say(child, {"pins": self.pins})  # some may have come while it started
         if self.serving.get(child.slot) is child:
             self._say(child, {"do": "serve"})
         elif self.fresh.get(child.slot) is child and all(c.ready for c in self.fresh.values()):

@@ -156,6 +156,12 @@ class Service:
         known = ((one.upstream.url, one.trust and one.trust.pinned) for one in self.endpoints)
         return {url: pin for url, pin in known if pin}
 
+    def tell_pins(self, tell: Callable[[], object]) -> None:
+        """Call `tell` whenever a certificate has been pinned."""
+        for one in self.endpoints:
+            if one.trust is not None:
+                one.trust.on_pin = tell
+
     def learn(self, pins: dict[str, str]) -> None:
         """What other workers have pinned is pinned here too: there is one first time for all."""
         for one in self.endpoints:

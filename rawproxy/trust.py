@@ -27,6 +27,7 @@ import hashlib
 import os
 import socket
 import ssl
+from collections.abc import Callable
 
 from .config import Certificate
 from .errors import ConfigError, DialError
@@ -142,6 +143,7 @@ class UpstreamTrust:
         self.pinned: str | None = None  # auto: the unverifiable certificate seen first
         self._verified: str | None = None  # auto: the last one that the store passed
         self._refused = ""
+        self.on_pin: Callable[[], object] = int  # the first time must be one for all workers
         self.certificate = certificate  # our own
         self.lenient = _lenient(certificate)
         self._usual = self.strict if self.mode in (_Mode.STORE, _Mode.AUTO) else self.lenient
@@ -219,6 +221,7 @@ class UpstreamTrust:
         if self.pinned is not None:
             return None
         self.pinned = seen
+        self.on_pin()
         return (
             f"upstream {self.url}: its certificate cannot be verified; trusting the one seen"
             f" first, SHA-256 {seen}, until this process ends."

@@ -136,6 +136,8 @@ async def _obey(sock: socket.socket, config: Config, message: Message) -> int:
             service.snapshot, service.pins, service.learn,
         )  # fmt: skip
         service.learn(message["pins"])
+        # At once: a worker that starts within the second would trust whoever it sees first.
+        service.tell_pins(control.report)
         control.orders["reopen"] = doors.reopen
         control.say({"is": "ready", "lines": doors.lines()})
         await orders.until(orders.serve)
