@@ -10,8 +10,8 @@ from setuptools import setup
 
 # Every module that a byte of traffic passes; what runs once a connection or less stays as it is.
 HOT = (
-    "engine recognise bounds target head body rewrite pool record frames hpack fields reader_h2"
-    " outbox wsframes flow poller transport tunnel exchange responder front_h1 writer_h2"
+    "engine recognise bounds target head body rewrite pool record meter notes frames hpack fields"
+    " reader_h2 outbox wsframes flow poller transport tunnel exchange responder front_h1 writer_h2"
     " stream_transport stream_h2 front_h2 upstream"
 ).split()
 

@@ -17,9 +17,9 @@ import h11
 import pyperf
 
 from bench import payloads
-from rawproxy import body, head, meter, pool, record, rewrite
+from rawproxy import body, bounds, head, meter, pool, record, rewrite
 from rawproxy.config import Address, Config, Limits
-from rawproxy.notes import Notes
+from rawproxy.notes import BATCH, Notes
 
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Tue, 24 Nov 2026 03:29:00 GMT\r\n"
@@ -107,7 +107,7 @@ def add_rows(runner: pyperf.Runner) -> None:
     def row(name: str, call: Callable[[Any], object], inputs: Sequence[object]) -> None:
         runner.bench_time_func(name, each(call, inputs), inner_loops=len(inputs))
 
-    row("head: find request", lambda raw: head.find_request(raw, limits), raws)
+    row("bounds: find request", lambda raw: bounds.find_request(raw, limits), raws)
     row("head: fast lane, request", head.parse_request, raws)
     row("head: fast lane, response", head.parse_response, [RESPONSE] * 64)
     row("head: reference lane, request", head.reference_request, raws)
@@ -138,6 +138,7 @@ class Endpoint:
 def observed(config: Config, log: bool, hop: rewrite.Hop) -> Callable[[head.RequestHead], None]:
     """All that the exchange and its end do for whoever watches, as `exchange` does it."""
     notes = Notes(config, collections.deque(maxlen=64).append if log else None)
+    notes.gather(lambda wait, flush: None)
     facts = record.Facts()
     facts.endpoint, facts.received, facts.attempts, facts.retried = Endpoint, 0, 0, False
 
@@ -162,8 +163,13 @@ def add_notes_rows(
     facts.endpoint, facts.received, facts.attempts, facts.retried = Endpoint, 0, 0, False
     facts.id, facts.status, facts.sent, facts.dialled = b"0" * 32, 200, 69, 0.0
     facts.began, facts.first, facts.ended = 1.0, 1.0008, 1.0009
-    for name, (line, _) in record.FORMATS.items():
-        row(f"record: {name} line", lambda one, line=line: line(one, hop, facts, stamp), parsed)
+    for name, form in record.FORMATS.items():
+        ended = [[(one, hop, facts)] * BATCH for one in parsed]
+        row(
+            f"record: {BATCH} {name} lines",
+            lambda batch, form=form: record.lines(form, batch, stamp),
+            ended,
+        )
     off = Config()
     on = dataclasses.replace(off, admin=Address("127.0.0.1", 9900))
     as_json = dataclasses.replace(on, log_format="json")

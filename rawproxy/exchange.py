@@ -308,6 +308,8 @@ class Exchange(Facts):
         self.held = None
         if self.service.notes.timed:
             self.first = monotonic()
+            if ended:
+                self.ended = self.first
         if ended:
             self._release()
             self.state = DONE

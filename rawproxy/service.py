@@ -3,8 +3,9 @@
 It never reads from a peer. Invariant: `clients` holds every client connection and tunnel that is
 open, so that the sweep and the drain reach all of them.
 
-The clock is coarse: `now` is set by the sweep, about once a second. Deadlines are fields on the
-connections that the same sweep compares with it; no timer is made for any request.
+The clock is coarse: `now` is set by the sweep, about once a second, to when the next one is due, so
+that no wait that is reckoned from it is cut short. Deadlines are fields on the connections that the
+sweep compares with the time; no timer is made for any request.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class Service:
     def start(self) -> None:
         """Begin to sweep; called in the running loop."""
         self._loop = asyncio.get_running_loop()
+        self.notes.gather(self._loop.call_later)
         self._tick()
         for group in self.groups.values():
             group.start()
@@ -108,8 +110,9 @@ class Service:
     def _tick(self) -> None:
         """One sweep: the clock, the Date line, every deadline, every pool."""
         now = self._loop.time()
-        self.lag = max(now - self.now - self.every, 0.0) if self.now else 0.0
-        self.now = self.clock.now = now
+        self.lag = max(now - self.now, 0.0) if self.now else 0.0
+        self.clock.now = now
+        self.now = now + self.every
         wall = time.time()
         self.date_line = b"Date: %b\r\n" % formatdate(wall, usegmt=True).encode()
         self.notes.stamp(wall)
@@ -125,6 +128,7 @@ class Service:
 
     def stop(self) -> None:
         """No more sweeps; idle upstream connections are closed, dials cancelled."""
+        self.notes.flush()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:

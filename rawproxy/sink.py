@@ -1,7 +1,7 @@
 """Where access-log lines go: a file or standard output, written by a thread of its own.
 
 A pipe that nobody reads or a disk that is full must not stop the event loop, so the loop only
-appends to a list. It never formats. Invariant: at most `LIMIT` lines wait; beyond that they are
+appends to a list. It never formats. Invariant: at most `LIMIT` bytes wait; beyond that they are
 dropped, and so are those that a full disk does not take; how many is said at most every `SILENCE`
 seconds. A line that was cut by the end of the disk is never continued by another one; after
 `reopen` every line goes to the file that has the name now, and none is lost on the way.
@@ -15,7 +15,7 @@ import threading
 import time
 
 log = logging.getLogger("rawproxy")
-LIMIT = 100_000  # lines, about 20 MB: some seconds of full load while a disk recovers
+LIMIT = 20 << 20  # bytes, 100,000 lines: some seconds of full load while a disk recovers
 SILENCE = 10.0  # seconds between two complaints: a full disk must not fill the journal as well
 INTERVAL = 0.1  # seconds that lines are gathered for one write
 
@@ -27,6 +27,7 @@ class LogSink:
         self._path = path
         self._fd = self._open()
         self._lines: list[bytes] = []
+        self._size = 0  # of these
         self._dropped = 0
         self._lost = 0  # lines that could not be written
         self._cause: OSError | None = None
@@ -38,13 +39,15 @@ class LogSink:
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
-    def write(self, line: bytes) -> None:
-        """Queue one line; called in the event loop, never blocks."""
-        if len(self._lines) < LIMIT:
-            self._lines.append(line)
+    def write(self, lines: bytes) -> None:
+        """Queue whole lines; called in the event loop, never blocks."""
+        if self._size < LIMIT:
+            self._size += len(lines)
+            self._lines.append(lines)
         else:
-            self._dropped += 1
-            self.lost += 1
+            count = lines.count(b"\n")
+            self._dropped += count
+            self.lost += count
 
     def reopen(self) -> None:
         """The file was renamed (logrotate): lines from now on belong to a new one."""
@@ -60,7 +63,7 @@ class LogSink:
         while not stopping:
             stopping = self._stop.wait(INTERVAL)
             reopen, self._reopen = self._reopen, False
-            lines, self._lines = self._lines, []
+            lines, self._lines, self._size = self._lines, [], 0
             if reopen:
                 self._switch()
             if lines:

@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 from rawproxy.head import parse_request
 from rawproxy.meter import Tally
 from rawproxy.record import (
+    FORMATS,
     Counters,
     Facts,
-    as_json,
     basic_user,
-    combined,
     escape,
-    extended,
     iso_stamp,
     keep,
+    lines,
     stamp,
 )
 from rawproxy.rewrite import hop
@@ -33,6 +32,18 @@ class Endpoint:
 
     tally = Tally()
     label = b"https://up:9443"
+
+
+def combined(*exchange):
+    return lines(FORMATS["combined"], [exchange[:3]], exchange[3])
+
+
+def extended(*exchange):
+    return lines(FORMATS["extended"], [exchange[:3]], exchange[3])
+
+
+def as_json(*exchange):
+    return lines(FORMATS["json"], [exchange[:3]], exchange[3])
 
 
 def facts(**known) -> Facts:
@@ -90,7 +101,10 @@ def test_json():
     }  # fmt: skip
 
 
-VALUES = st.binary().map(lambda value: value.replace(b"\r", b"").replace(b"\n", b""))
+# What a head can hold, by either lane and over HTTP/2.
+VALUES = st.text(alphabet=[chr(9), *map(chr, range(32, 127)), *map(chr, range(128, 256))]).map(
+    lambda text: text.encode("latin-1")
+)
 
 
 @given(VALUES, VALUES, VALUES)
@@ -107,6 +121,16 @@ def test_a_line_is_one_line_and_its_quotes_are_ours(target, referer, agent):
     one = json.loads(line)
     assert one["target"] == target.decode("utf-8", "backslashreplace")
     assert len(one) == 20
+
+
+def test_one_line_that_needs_escaping_leaves_the_others_alone():
+    odd = request(b'User-Agent: \\"', target=b'/"')
+    for form in FORMATS.values():
+        both = lines(form, [(HEAD, HOP, facts()), (odd, HOP, facts())], STAMP)
+        alone = lines(form, [(HEAD, HOP, facts())], STAMP)
+        assert both.startswith(alone)
+        assert both.count(b"\n") == 2
+        assert both.endswith(lines(form, [(odd, HOP, facts())], STAMP))
 
 
 def test_what_a_tunnel_keeps():
@@ -136,6 +160,7 @@ def test_basic_user():
     assert basic_user(b"Basic " + base64.b64encode(b"bob:secret:x")) == b"bob"
     assert basic_user(b"Bearer abc") == b""
     assert basic_user(b"Basic !!!") == b""
+    assert basic_user(b"Basic " + base64.b64encode(b"bob\nGET:x")) == b""
 
 
 def test_counters_start_at_nought():

@@ -89,10 +89,16 @@ class Rig:
         self.options = {"limits": limits, "deadlines": deadlines, **options}
         self.upstream_context: ssl.SSLContext | None = None
         self.connections = 0
-        self.log: list[bytes] = []
+        self._logged: list[bytes] = []
         self.problems: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
+
+    @property
+    def log(self) -> list[bytes]:
+        """The lines of the access log so far."""
+        self.service.notes.flush()
+        return b"".join(self._logged).splitlines(keepends=True)
 
     async def __aenter__(self) -> "Rig":
         loop = asyncio.get_running_loop()
@@ -120,7 +126,7 @@ class Rig:
             pair = self.config.certificates()
             sites = (replace(site, certificates=site.certificates or pair) for site in self.sites)
             self.config = replace(self.config, sites=tuple(sites))
-        self.service = Service(self.config, self.log.append, self.every)
+        self.service = Service(self.config, self._logged.append, self.every)
         self.service.start()
         context = server_context(self.config) if self.tls else None
         (sock,) = bind(Address("127.0.0.1", 0))
