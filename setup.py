@@ -12,7 +12,8 @@ from setuptools import setup
 HOT = (
     "engine recognise bounds target head body rewrite pool record meter notes frames hpack fields"
     " reader_h2 outbox wsframes flow poller transport tunnel exchange responder front_h1 writer_h2"
-    " stream_transport stream_h2 front_h2 upstream"
+    " stream_transport stream_h2 front_h2 upstream endpoint"
+    " admission health balancer routing group service shake arrival listener"
 ).split()
 
 

@@ -17,11 +17,12 @@ from typing import Any
 
 from .admin import Admin, Source
 from .config import Address, Config
+from .farewell import Leaving
 from .journal import log
 from .listener import Listener
 from .meter import Tree
 from .renewal import INTERVAL, Renewal
-from .service import Leaving, Service
+from .service import Service
 from .sink import LogSink
 from .sockets import bind, explained
 from .tls import ServerContext, certificate_warnings, server_context

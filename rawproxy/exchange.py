@@ -34,6 +34,7 @@ from typing import Protocol
 
 from . import rewrite
 from .body import encode_chunk, last_chunk
+from .endpoint import Endpoint
 from .errors import CapacityError, ClientError, DialError, ProxyError, Retry, Source, UpstreamError
 from .flow import NO_UPSTREAM, WRITER_FULL, unsent
 from .handshake import check_switch
@@ -43,7 +44,7 @@ from .pool import FULL as POOL_FULL
 from .record import Facts
 from .service import Service
 from .site import Goal
-from .upstream import Endpoint, UpstreamConnection
+from .upstream import UpstreamConnection
 
 PRESSED = 5.0  # seconds over which a slow reader is judged while connections are scarce
 # RFC 9110 9.2.2

@@ -13,6 +13,8 @@ what goes through before the Close. Invariants: no frame is torn by us; nothing 
 from __future__ import annotations
 
 import asyncio
+import enum
+import math
 import secrets
 from collections.abc import Callable
 from typing import Protocol
@@ -20,6 +22,21 @@ from typing import Protocol
 from .wsframes import RESTART, Tracker, close_frame
 
 PATIENCE = 2.0  # seconds for a message that is under way to come to its end
+
+
+class Leaving(enum.Enum):
+    """Why a worker drains: seconds over which tunnels end, at the most, and for idle clients.
+
+    A client that sends a request just as its idle connection is closed cannot know whether it was
+    heard. So idle connections are kept a little, and their next request is told to be the last.
+    """
+
+    RETIRED = (math.inf, 5.0)  # others serve on, and clients shall not all come to them at once
+    STOPPED = (2.0, 1.0)  # nobody is there to come back to, and somebody waits for our end
+
+    def __init__(self, spread: float, grace: float) -> None:
+        self.spread = spread
+        self.grace = grace
 
 
 class Side(Protocol):

@@ -321,7 +321,7 @@ class ClientConnection(Responder, asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         assert exchange is not None and self.head is not None
         tunnel = Tunnel(
-            self.service, self.head, self.hop, connection.endpoint, keep(exchange), self.place
+            self.service, self.head, self.hop, exchange.endpoint, keep(exchange), self.place
         )
         tunnel.deadlines = exchange.deadlines
         tunnel.splice(

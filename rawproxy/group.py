@@ -27,12 +27,12 @@ from typing import Any
 from . import rewrite
 from .balancer import POLICIES, Table, choose, cookie_value, prefer, tag
 from .config import Config, Group
+from .endpoint import Clock, Endpoint
 from .head import RequestHead, ResponseHead
 from .health import DOWN, DUE, EJECTED, UP
 from .members import Members
 from .prober import probe_for_ever
 from .resolver import Resolver
-from .upstream import Clock, Endpoint
 
 log = logging.getLogger("rawproxy")
 # RFC 9110 9.2.1: what goes out on trial is better not a payment.

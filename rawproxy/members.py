@@ -16,10 +16,10 @@ import logging
 from collections.abc import Callable, Sequence
 
 from .config import Config, Group, Upstream
+from .endpoint import Clock, Endpoint
 from .errors import ProxyError
 from .health import Health
 from .resolver import Resolver, Server, is_numeric
-from .upstream import Clock, Endpoint
 from .watch import Watch
 
 log = logging.getLogger("rawproxy")

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 from . import __version__
 from .config import Active
+from .endpoint import Endpoint
 from .errors import DialError, ProxyError, UpstreamError
 from .head import ResponseHead
-from .upstream import Endpoint
 
 JITTER = 0.1  # of the interval, either way: many proxies must not knock all at once
 FIRST = 1.0  # seconds within which the first probe goes out

@@ -11,9 +11,8 @@ sweep compares with the time; no timer is made for any request.
 from __future__ import annotations
 
 import asyncio
-import enum
+import functools
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Coroutine
@@ -23,7 +22,9 @@ from typing import Any, Protocol
 from . import pages, rewrite
 from .admission import Admission, Place
 from .config import Config
+from .endpoint import Clock, Endpoint
 from .errors import ClientError, ProxyError, Source
+from .farewell import Leaving
 from .group import Surroundings, UpstreamGroup
 from .head import RequestHead, request_parser
 from .health import UP
@@ -33,25 +34,10 @@ from .notes import Notes, resident
 from .resolver import Resolver
 from .routing import Sites
 from .site import Goal, Goals
-from .upstream import Clock, Endpoint
 
 log = logging.getLogger("rawproxy")
+CLIENTS = 4096  # whose facts are remembered, some 500 bytes each
 SWEEP = 1.0  # seconds between two looks at all deadlines
-
-
-class Leaving(enum.Enum):
-    """Why a worker drains: seconds over which tunnels end, at the most, and for idle clients.
-
-    A client that sends a request just as its idle connection is closed cannot know whether it was
-    heard. So idle connections are kept a little, and their next request is told to be the last.
-    """
-
-    RETIRED = (math.inf, 5.0)  # others serve on, and clients shall not all come to them at once
-    STOPPED = (2.0, 1.0)  # nobody is there to come back to, and somebody waits for our end
-
-    def __init__(self, spread: float, grace: float) -> None:
-        self.spread = spread
-        self.grace = grace
 
 
 class Sweepable(Protocol):
@@ -83,6 +69,8 @@ class Service:
         self.notes = Notes(config, write_log)
         self.counters = self.notes.counters
         self.record = self.notes.record  # bound once: it is called for each request
+        # Clients come back; a new one costs a tenth of a handshake.
+        self._hops = functools.lru_cache(CLIENTS)(self._hop)
         self.lag = 0.0  # seconds by which the last sweep was late: how busy the loop is
         self.admission = Admission(self.limits.connections, self.limits.per_client)
         self.clients: set[Sweepable] = set()
@@ -214,10 +202,18 @@ class Service:
 
     def hop(self, place: Place, secure: bool) -> rewrite.Hop:
         """The facts of a client connection."""
+        hop = self._hops(place.peer, secure, place.tls)
+        if place.route is None and not self.goals.guarded:
+            return hop
+        identity = (place.identity or NOBODY) if self.goals.guarded else None
+        return hop._replace(route=place.route, identity=identity)
+
+    def _hop(self, peer: str | None, secure: bool, tls: str) -> rewrite.Hop:
+        """What holds for all connections of one client."""
         config = self.config
-        address = rewrite.address_of(place.peer.partition("%")[0].encode()) if place.peer else None
+        address = rewrite.address_of(peer.partition("%")[0].encode()) if peer else None
         shown = b"unix:" if address is None else str(address).encode()
-        trusted = self.trusts(place.peer)
+        trusted = self.trusts(peer)
         # RFC 6797 7.2: no HSTS over plain http, unless a trusted proxy in front speaks TLS.
         hsts = self.goal.hsts if secure else None if trusted else b""
         scheme = b"https" if secure else b"http"
@@ -227,11 +223,7 @@ class Service:
         if config.send_real_ip:
             hop = rewrite.with_real_ip(hop)
         return hop._replace(
-            networks=config.trusted_proxies,
-            route=place.route,
-            tls=place.tls.encode(),
-            edits=self.goal.edits,
-            identity=(place.identity or NOBODY) if self.goals.guarded else None,
+            networks=config.trusted_proxies, tls=tls.encode(), edits=self.goal.edits
         )
 
     def warn(self, text: str) -> None:

@@ -297,7 +297,7 @@ class Stream:
         tunnel = self.tunnel = StreamTransport(self)
         early, self.early = b"".join(self.early), []
         service = self.connection.service
-        pair = Tunnel(service, self.head, self.hop, connection.endpoint, keep(exchange), status=200)
+        pair = Tunnel(service, self.head, self.hop, exchange.endpoint, keep(exchange), status=200)
         pair.deadlines = exchange.deadlines
         pair.splice((tunnel, tunnel.valve, early), (connection.transport, connection.valve, rest))
         self.credit(len(early))

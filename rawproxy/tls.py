@@ -187,6 +187,9 @@ def _fresh(config: Config, realm: Realm | None) -> ServerContext:
     # say so). Python would insist on AES-256, which costs phones without AES most.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(ALPN if config.http2 else ALPN[1:])
+    # One, as Go's servers send, not two: it is a twentieth of a handshake, and whoever comes back
+    # by it gets the next one (RFC 8446 C.4).
+    context.num_tickets = 1
     if realm is not None:
         _ask(context, *realm)
         context.realm = realm

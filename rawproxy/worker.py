@@ -23,9 +23,9 @@ from .config import Address, Config, Group, Upstream
 from .control import Control, Message, encode
 from .doors import Doors, open_doors
 from .errors import ConfigError, ProxyError, failure
+from .farewell import Leaving
 from .handover import STALE, StaleError, config_of, unpacked
 from .members import reach
-from .service import Leaving
 
 
 class Closer(Protocol):

@@ -54,11 +54,12 @@ FLOORS = [
         "resolver",
         "watch",
         "upstream",
+        "endpoint",
         "prober",
         "members",
         "group",
     ],
-    ["notes", "service", "farewell", "tunnel"],
+    ["notes", "farewell", "service", "tunnel"],
     ["exchange"],
     ["responder", "front_h1", "writer_h2", "stream_transport", "stream_h2", "front_h2"],
     [

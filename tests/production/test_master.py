@@ -37,6 +37,15 @@ def back():
         yield f"http://127.0.0.1:{port}"
 
 
+def test_the_admins_allocator_settings_stay(back, monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    with RawProxy("--upstream", back, https=False) as p:
+        (pid,) = workers(p)
+        environment = psutil.Process(pid).environ()
+    assert environment["MALLOC_TRIM_THRESHOLD_"] == "65536"
+    assert environment["MALLOC_MMAP_THRESHOLD_"] == "1048576"
+
+
 def test_a_killed_worker_is_replaced_and_its_backlog_served(back):
     with RawProxy("--upstream", back, "--workers", "2", "--access-log", "off", https=False) as p:
         before = workers(p)

@@ -15,12 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from rawproxy import rewrite
 from rawproxy.config import Limits, Upstream, single
+from rawproxy.endpoint import Endpoint
 from rawproxy.errors import DialError
 from rawproxy.exchange import DONE, IDEMPOTENT, Exchange
 from rawproxy.head import parse_request
 from rawproxy.service import Service
 from rawproxy.site import Goal
-from rawproxy.upstream import Endpoint, UpstreamConnection
+from rawproxy.upstream import UpstreamConnection
 from tests.fakes import FakeTransport
 
 HOP = rewrite.hop(b"192.0.2.1", b"https", False, False, b"")

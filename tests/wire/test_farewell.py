@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from rawproxy.service import Leaving
+from rawproxy.farewell import Leaving
 from tests.unit.test_wsframes import frame
 
 from .rig import Rig, read_head, run

@@ -1,0 +1,265 @@
+"""One server: its pool, its trust, how it is dialled, and what its group knows of it.
+
+It never reads a response and never decides about retries. Invariant: whatever is dialled or given
+back is in the pool's count until it is closed, and whoever waits longest gets what is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import aiohappyeyeballs
+
+from . import proxy_protocol, rewrite, shake
+from .config import Config, Group, Upstream
+from .errors import DialError
+from .head import RequestHead, ResponseHead, response_parser
+from .health import Health
+from .meter import Tally
+from .pool import Pool
+from .proxy_protocol import Route
+from .resolver import AddrInfo, Server, is_numeric, sockaddrs
+from .trust import UpstreamTrust
+from .upstream import UpstreamConnection
+from .watch import Watch
+
+Judge = Callable[[RequestHead, rewrite.Hop, ResponseHead], ResponseHead]
+SHUTDOWN = 5.0  # seconds for the upstream's close_notify before the connection is cut
+FIRST_ATTEMPT_DELAY = 0.25  # seconds before the next address is tried too (RFC 8305 5)
+
+
+class Clock:
+    """The time as one worker sees it: seconds on its loop's clock, set about once a second."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+
+class Endpoint:
+    """One server: its pool, how a connection to it is made, and what its group knows of it."""
+
+    def __init__(
+        self, config: Config, group: Group, upstream: Upstream, warn: Callable[[str], None]
+    ) -> None:
+        self.upstream = upstream
+        self.limits = config.limits
+        self.parse = response_parser(config.parser, config.limits)
+        self.deadline = config.deadlines.connect
+        self.warn = warn
+        self.pool: Pool[UpstreamConnection, Any] = Pool(
+            group.max_upstream, group.keepalive, group.keepalive_idle, group.queue
+        )
+        self.server_name = group.server_name or identity(upstream)
+        self.trust: UpstreamTrust | None = None
+        if upstream.tls:
+            self.trust = UpstreamTrust(
+                group.verify, group.pins, self.server_name, upstream.url, group.client_cert
+            )
+        self.authority = authority(upstream)
+        self.tally = Tally()  # shared by all addresses of a name, as they come and go
+        self.on_room: Callable[[Any], None] = lambda ticket: None  # set by the group
+        self.clock = Clock()  # replaced by the worker's
+        self.draining = False  # the worker ends, or the address is no longer its name's
+        self.send_proxy = group.send_proxy
+        # where it is
+        # As getaddrinfo gives them; None: a socket file, or a name that is not resolved yet.
+        self.addresses: list[AddrInfo] | None = None
+        self.watch: Watch | None = None  # of a name
+        self.name = upstream.url.encode()  # for policies: the same in every worker
+        self.label = upstream.url.encode()  # in the access log
+        if upstream.path is None and is_numeric(upstream.host):
+            self.addresses = sockaddrs(Server((upstream.host,), upstream.port))
+        # what the group makes of it
+        self.weight = upstream.weight
+        self.share = float(upstream.weight)
+        self.backup = upstream.backup
+        self.health = Health(group.passive, group.active, group.slow_start)
+        self.ramping = False  # in slow start
+        self.probing = False
+        self.tag = b""  # of its cookie
+        # Called with every final response's head, which it may change; None: nobody cares.
+        self.judge: Judge | None = None
+        self.on_failure: Callable[[Endpoint], None] = lambda endpoint: None
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.title} {self.health.state.value} {self.pool!r}>"
+
+    @property
+    def title(self) -> str:
+        """Its name in the log."""
+        return self.label.decode()
+
+    @property
+    def known(self) -> bool:
+        """Whether it can be dialled: no name that is still to be resolved."""
+        return self.addresses is not None or self.upstream.path is not None
+
+    def settle_on(self, server: Server) -> None:
+        """The upstream's name stands for this server."""
+        self.addresses = sockaddrs(server)
+        self.name = server.name.encode()
+        self.label = f"{self.upstream.url} ({server.name})".encode()
+        self.weight, self.backup = server.weight, server.backup
+
+    def failed(self) -> None:
+        """A request came to nothing by the upstream's doing."""
+        self.tally.failures += 1
+        self.on_failure(self)
+
+    def close_idle(self) -> None:
+        """No connection is kept."""
+        for connection in self.pool.clear():
+            connection.transport.close()
+
+    def settle(self, connection: UpstreamConnection) -> None:
+        """A connection that was busy is free: to the next ticket, to the pool, or closed."""
+        if connection.reusable and not (connection.lost or self.draining or self.send_proxy):
+            ticket = self.pool.release(connection, self.clock.now)
+            if ticket is not None:
+                ticket.on_connection(connection)
+            return
+        connection.transport.close()
+        ticket = self.pool.discard()
+        if ticket is not None:
+            self.on_room(ticket)
+
+    def give_up_dial(self) -> None:
+        """A dial that counted as busy came to nothing."""
+        ticket = self.pool.discard()
+        if ticket is not None:
+            self.on_room(ticket)
+
+    def evict(self, connection: UpstreamConnection) -> None:
+        """An idle connection spoke or ended: it is no longer to be used."""
+        self.pool.evict(connection)
+        connection.transport.close()
+
+    async def dial(self, route: Route | None = None) -> UpstreamConnection:
+        """A connection for an exchange, as `connect`; a failure counts."""
+        began = asyncio.get_running_loop().time()
+        try:
+            return await self.connect(route)
+        except DialError as caught:
+            error = caught
+        # Not within the `except`: an `await` in there never ends where mypyc compiles this.
+        self.failed()
+        if self.watch is not None:
+            # The name may stand for another address by now. Where others can serve, they do.
+            if self.judge is None:
+                await self.watch.newer(began)
+            else:
+                self.watch.ask_again()
+        raise error
+
+    async def connect(self, route: Route | None = None) -> UpstreamConnection:
+        """A new connection, its TLS handshake done. Raises `DialError` (502 or 504).
+
+        `route` is the client's connection, for the header of `--send-proxy`.
+        """
+        preamble = proxy_protocol.write(self.send_proxy, route) if self.send_proxy else b""
+        try:
+            async with asyncio.timeout(self.deadline):
+                return await self._dial(preamble)
+        except TimeoutError:
+            raise DialError(f"no connection within {self.deadline:g} s", 504) from None
+        except (OSError, ssl.SSLError) as error:
+            raise DialError(self.explain(error)) from None
+
+    def remember(self, connection: UpstreamConnection) -> None:
+        """A response came to its end: its TLS session is worth resuming."""
+        if self.trust is not None:
+            tls = connection.transport.get_extra_info("ssl_object")
+            self.trust.remember(tls.context, tls)
+
+    def explain(self, error: BaseException) -> str:
+        """Why a dial failed, in the admin's words."""
+        if self.trust is not None:
+            return self.trust.explain(error)
+        number = getattr(error, "errno", None)
+        return f"cannot connect: {os.strerror(number) if number else error}"
+
+    async def _dial(self, preamble: bytes) -> UpstreamConnection:
+        if self.trust is None:
+            return await self._connect(None, preamble)
+        context: ssl.SSLContext | None = self.trust.first()
+        while context is not None:
+            try:
+                connection = await self._connect(context, preamble)
+            except (OSError, ssl.SSLError) as error:
+                context = self.trust.after(error, context)
+                if context is None:
+                    raise
+                continue
+            tls = connection.transport.get_extra_info("ssl_object")
+            try:
+                warning = self.trust.judge(tls.getpeercert(binary_form=True) or b"", context)
+            except DialError as error:
+                connection.transport.abort()
+                context = self.trust.after(error, context)
+                if context is None:
+                    raise
+                continue
+            if warning is not None:
+                self.warn(warning)
+            return connection
+        raise DialError("the upstream's certificate was not accepted")
+
+    async def _look_up(self) -> list[AddrInfo]:
+        """The addresses of a name that was not resolved when this began. Raises `DialError`."""
+        assert self.watch is not None
+        return sockaddrs((await self.watch.known())[0])
+
+    async def _connect(self, context: ssl.SSLContext | None, preamble: bytes) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        if self.upstream.path is not None:
+            transport, connection = await loop.create_unix_connection(
+                lambda: UpstreamConnection(self), self.upstream.path
+            )
+            transport.write(preamble)
+            return connection
+        sock = await aiohappyeyeballs.start_connection(
+            self.addresses or await self._look_up(),
+            happy_eyeballs_delay=FIRST_ATTEMPT_DELAY,
+            interleave=1,
+        )
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            if preamble:
+                await loop.sock_sendall(sock, preamble)
+            if context is None:
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self), sock=sock
+                )
+            else:
+                connection = UpstreamConnection(self)
+                await shake.connect(sock, context, self.server_name, connection, SHUTDOWN)
+        except BaseException:
+            sock.close()
+            raise
+        return connection
+
+
+def identity(upstream: Upstream) -> str:
+    """The name that a certificate must have. RFC 6125 6.2.1: of SRV, what was asked, not told."""
+    if upstream.srv:
+        return upstream.host.split(".", 2)[-1]
+    return upstream.host
+
+
+def authority(upstream: Upstream) -> bytes:
+    """The Host value that names `upstream` itself, for requests that bring none."""
+    if upstream.path is not None:
+        return b"localhost"
+    if upstream.srv:
+        return identity(upstream).encode("ascii")
+    host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+    if upstream.port == (443 if upstream.tls else 80):
+        return host.encode("ascii")
+    return f"{host}:{upstream.port}".encode("ascii")
