@@ -166,9 +166,7 @@ class Arrival:
         self.service.clients.add(self)
         number = self.sock.fileno()
         try:
-            self.handshake = accept(
-                self.sock, context, self._shaken, tcp=self.place.peer is not None
-            )
+            self.handshake = accept(self.sock, context, self._shaken)
         except OSError as error:  # the client has gone
             self.poller.remove_reader(number)
             self.sock.close()

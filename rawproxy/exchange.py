@@ -46,7 +46,9 @@ from .service import Service
 from .site import Goal
 from .upstream import UpstreamConnection
 
-PRESSED = 5.0  # seconds over which a slow reader is judged while connections are scarce
+# Seconds over which a slow reader is judged while connections are scarce, and while requests wait
+# for one: well under the ten for which they do.
+PRESSED, WAITED_FOR = 5.0, 3.0
 # RFC 9110 9.2.2
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
@@ -457,7 +459,10 @@ class Exchange(Facts):
     def _watch_reader(self, now: float) -> None:
         """A client that does not read as fast as it could has to keep the pace, `Limits.rate`."""
         patience = self.deadlines.response_body
-        if self.endpoint.pool.pressed():
+        pool = self.endpoint.pool
+        if pool.waiting:
+            patience = min(patience, WAITED_FOR)
+        elif pool.pressed():
             patience = min(patience, PRESSED)
         if now - self.blocked < patience:
             return

@@ -73,18 +73,14 @@ class Handshake:
 
 
 def accept(
-    sock: socket.socket,
-    context: ssl.SSLContext,
-    ended: Callable[[OSError | None], None],
-    *,
-    tcp: bool,
+    sock: socket.socket, context: ssl.SSLContext, ended: Callable[[OSError | None], None]
 ) -> Handshake:
     """The server's side of a handshake, not begun yet; `sock` belongs to it now.
 
     Raises `OSError` where the client has gone; `sock` is the caller's still.
     """
-    sock.getpeername()  # `wrap_socket` would raise too, but lose the descriptor
-    if tcp:
+    peer = sock.getpeername()  # `wrap_socket` would raise too, but lose the descriptor
+    if isinstance(peer, tuple):  # none of a socket file
         # Else the last record of a response waits for the client's delayed acknowledgement: 40 ms.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     tls = context.wrap_socket(

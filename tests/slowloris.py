@@ -134,7 +134,7 @@ async def attack(
         before = most = proxy.rss()
         clients = [asyncio.ensure_future(honest(proxy.http, over, 20)) for _ in range(CLIENTS)]
         attacks = [
-            asyncio.ensure_future(attacker(form, proxy.http, 2 * timeout + 3))
+            asyncio.ensure_future(attacker(form, proxy.http, 2 * timeout + 5))
             for _ in range(attackers)
         ]
         end = time.monotonic() + seconds
