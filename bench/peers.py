@@ -188,6 +188,11 @@ def _rawproxy_admin(lab: Lab, setup: Setup, port: int) -> list[str]:
     return _rawproxy(lab, replace(setup, log=False, eyes=False), port, "--admin", admin)
 
 
+def _rawproxy_both(lab: Lab, setup: Setup, port: int) -> list[str]:
+    admin = f"127.0.0.1:{free_ports(1)[0]}"
+    return _rawproxy(lab, replace(setup, log=True, eyes=False), port, "--admin", admin)
+
+
 def _aiohttp(lab: Lab, setup: Setup, port: int) -> list[str]:
     log = str(lab.work / "aiohttp.access.log") if setup.log else "off"
     mode = "tls" if setup.tls else "plain"
@@ -324,6 +329,7 @@ PEERS = {
         Peer("rawproxy-bare", _rawproxy_bare, _own_version, env=_OWN),
         Peer("rawproxy-log", _rawproxy_log, _own_version, env=_OWN),
         Peer("rawproxy-admin", _rawproxy_admin, lambda: _own_version("--admin"), env=_OWN),
+        Peer("rawproxy-both", _rawproxy_both, lambda: _own_version("--admin"), env=_OWN),
     )
 }
 

@@ -51,6 +51,7 @@ NAMES = {
     "rawproxy-bare": "rawproxy without either",
     "rawproxy-log": "rawproxy, access log",
     "rawproxy-admin": "rawproxy, metrics",
+    "rawproxy-both": "rawproxy, access log and metrics",
     "rawproxy-2w": "rawproxy, two workers",
     "nginx-2w": "nginx, two workers",
     DIRECT: "no proxy",
@@ -243,19 +244,19 @@ def _asides(rows: dict[str, dict[str, Any]]) -> Iterable[str]:
     eyes = rows.get("eyes-plain", {"peers": {}})
     bare = cell(eyes, "rawproxy-bare")
     costs = [
-        f"{name} {gap:+.1f} µs"
+        f"{name} {gap:+.1f} µs ({gap / bare.cpu_us:+.0%})"
         for peer, name in (
             ("rawproxy-log", "the combined access log"),
             ("rawproxy-admin", "metrics"),
-            (SUBJECT, "a JSON access log and metrics"),
+            ("rawproxy-both", "both"),
+            (SUBJECT, "metrics and a JSON access log"),
         )
-        if (gap := _cpu_gap(eyes, peer, "rawproxy-bare")) is not None
+        if bare and bare.cpu_us and (gap := _cpu_gap(eyes, peer, "rawproxy-bare")) is not None
     ]
-    whole = _cpu_gap(eyes, SUBJECT, "rawproxy-bare")
-    if bare and bare.cpu_us and whole is not None:
+    if costs and bare:
         yield (
             f"\nEyes, in rawproxy's CPU time for each small GET ({number(bare.cpu_us)} µs without "
-            f"any): {', '.join(costs)} ({whole / bare.cpu_us:+.0%})."
+            f"any): {', '.join(costs)}."
         )
     workers = rows.get("workers-plain", {"peers": {}})
     told = []

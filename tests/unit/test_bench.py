@@ -109,7 +109,7 @@ def test_what_eyes_and_workers_cost_is_told_in_a_sentence():
     found = results(
         samples((900.0, 22.0)), key="eyes-plain", **{"rawproxy-bare": samples((950.0, 20.0))}
     )
-    assert "a JSON access log and metrics +2.0 µs (+10%)" in report.table(found)
+    assert "metrics and a JSON access log +2.0 µs (+10%)" in report.table(found)
     found = results(
         samples((1000.0, 20.0)), key="workers-plain", **{"rawproxy-2w": samples((1500.0, 25.0))}
     )
