@@ -33,7 +33,7 @@ FAST := .venv-fast/bin/python -m pip --quiet --disable-pip-version-check
 fast: .venv-fast/.done
 
 .venv-fast/.done: pyproject.toml setup.py $(wildcard rawproxy/*.py)
-	$(PYTHON) -m venv .venv-fast
+	$(PYTHON) -m venv --clear .venv-fast
 	$(FAST) install 'setuptools>=77' wheel 'mypy>=1.11' .
 	$(FAST) install '.[fast]' || echo "no PCRE2 (try apt install libpcre2-dev): heads are read by re"
 	rm -rf build/fast
