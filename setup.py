@@ -8,7 +8,7 @@ import os
 
 from setuptools import setup
 
-# Every module that a byte of traffic passes; what runs once a connection or less stays as it is.
+# Every module that a connection or a request passes; what runs less often stays as it is.
 HOT = (
     "engine recognise bounds target head body rewrite pool record meter notes frames hpack fields"
     " reader_h2 outbox wsframes flow poller transport tunnel exchange responder front_h1 writer_h2"

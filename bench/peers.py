@@ -183,14 +183,13 @@ def _rawproxy_log(lab: Lab, setup: Setup, port: int) -> list[str]:
     return _rawproxy(lab, replace(setup, log=True, eyes=False), port)
 
 
-def _rawproxy_admin(lab: Lab, setup: Setup, port: int) -> list[str]:
+def _rawproxy_admin(lab: Lab, setup: Setup, port: int, *, log: bool = False) -> list[str]:
     admin = f"127.0.0.1:{free_ports(1)[0]}"
-    return _rawproxy(lab, replace(setup, log=False, eyes=False), port, "--admin", admin)
+    return _rawproxy(lab, replace(setup, log=log, eyes=False), port, "--admin", admin)
 
 
 def _rawproxy_both(lab: Lab, setup: Setup, port: int) -> list[str]:
-    admin = f"127.0.0.1:{free_ports(1)[0]}"
-    return _rawproxy(lab, replace(setup, log=True, eyes=False), port, "--admin", admin)
+    return _rawproxy_admin(lab, setup, port, log=True)
 
 
 def _aiohttp(lab: Lab, setup: Setup, port: int) -> list[str]:

@@ -49,6 +49,7 @@ def open_doors(
     service = Service(config, sink.write if sink is not None else None)
     if sink is not None:
         service.notes.log_lost = lambda: sink.lost
+        stack.callback(service.notes.flush)  # also what was cut at the very end
     if not config.limits.connections:
         # As HAProxy: a connection needs a descriptor on either side.
         service.admission.total = max((_descriptors() - RESERVE) // 2, 1)

@@ -161,7 +161,6 @@ class Master:
             "slot": slot,
             "sockets": [((a.host, a.port, a.path), fds) for a, fds in sockets],
             "throwaway": self._pem(wanted.throwaway),
-            "pins": self.pins,
         }
         self._say(child, message)
         return child
@@ -227,7 +226,7 @@ class Master:
         if new:
             self.pins |= new
             log.info("pinned for all workers: %s", ", ".join(new))
-            for child in self.serving.values():
+            for child in self._children():
                 if child.ready:
                     self._say(child, {"pins": new})
 
@@ -236,7 +235,7 @@ class Master:
         child.heard = time.monotonic()
         if child.slot == 0:
             self.lines = lines
-        self._say(child, {"pins": self.pins})  # some may have come while it started
+        self._say(child, {"pins": self.pins})
         if self.serving.get(child.slot) is child:
             self._say(child, {"do": "serve"})
         elif self.fresh.get(child.slot) is child and all(c.ready for c in self.fresh.values()):

@@ -50,7 +50,7 @@ class Notes:
         self._kept = self.metered or write_log is not None
         self._ended: list[Ended] = []  # and neither counted nor logged yet
         self._most = 1  # of these; there is no loop yet that could see to them later
-        self._later: Later | None = None
+        self._later: Later = lambda wait, call: None
         self._due = False
         # Of answers that needed no upstream: to a `Facts` this is their endpoint.
         self.tally = Tally()
@@ -100,7 +100,7 @@ class Notes:
         ended.append((head, hop, facts))
         if len(ended) >= self._most:
             self.flush()
-        elif not self._due and self._later is not None:
+        elif not self._due:
             self._due = True
             self._later(WAIT, self._wait_over)
 

@@ -124,7 +124,8 @@ def lines(form: Format, ended: list[Ended], stamp: bytes) -> bytes:
     # Of what is to be escaped, a head has but the tab, these two and what is not ASCII. To look for
     # them in all lines at once takes a tenth of the time of formatting one.
     plain = text.isascii() and b"\\" not in text and b"\t" not in text
-    if plain and text.count(b'"') == len(ended) * form.quotes:
+    count = len(ended)
+    if plain and text.count(b'"') == count * form.quotes and text.count(b"\n") == count:
         return text
     return b"".join([_escaped(form, values(head, hop, facts, stamp)) for head, hop, facts in ended])
 

@@ -116,7 +116,6 @@ class Service:
 
     def stop(self) -> None:
         """No more sweeps; idle upstream connections are closed, dials cancelled."""
-        self.notes.flush()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:

@@ -135,7 +135,6 @@ async def _obey(sock: socket.socket, config: Config, message: Message) -> int:
         control.snapshot, control.pins, control.learn = (
             service.snapshot, service.pins, service.learn,
         )  # fmt: skip
-        service.learn(message["pins"])
         # At once: a worker that starts within the second would trust whoever it sees first.
         service.tell_pins(control.report)
         control.orders["reopen"] = doors.reopen

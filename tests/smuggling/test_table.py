@@ -77,7 +77,6 @@ def test_peers_do_what_was_recorded(peer, cases):
     with asyncio.Runner() as runner, running(peer, runner) as target:
         for case in cases:
             recorded = VERDICTS[case.id][peer.name]
-            # Some of them race: Caddy begins to forward while it still reads what it will refuse.
             for _ in range(TRIES):
                 if isinstance(case, Answer):
                     words = verdict.of_answer(
@@ -86,6 +85,11 @@ def test_peers_do_what_was_recorded(peer, cases):
                 else:
                     words = verdict.of_case(case, runner.run(judge.request(case, target, PATIENCE)))
                 if words == recorded:
+                    break
+                # A peer may begin to forward while it still reads what it will refuse: whether the
+                # upstream hears of it is a race. Nothing else gets a second try.
+                if " then " not in words + recorded:
+                    moved[case.id] = words, recorded
                     break
             else:
                 moved[case.id] = words, recorded

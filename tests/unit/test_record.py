@@ -1,13 +1,17 @@
 """The access log and its escaping."""
 
 import base64
+import contextlib
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rawproxy.head import parse_request
+from rawproxy.errors import ClientError
+from rawproxy.fields import MALFORMED, field
+from rawproxy.head import parse_request, reference_request
 from rawproxy.meter import Tally
 from rawproxy.record import (
     FORMATS,
@@ -101,10 +105,38 @@ def test_json():
     }  # fmt: skip
 
 
-# What a head can hold, by either lane and over HTTP/2.
+# What a head can hold, by either lane and over HTTP/2: see the test of that.
 VALUES = st.text(alphabet=[chr(9), *map(chr, range(32, 127)), *map(chr, range(128, 256))]).map(
     lambda text: text.encode("latin-1")
 )
+
+
+@given(st.binary(), st.sampled_from([b"", b"\0", b"\n", b"\x1b", b"\x7f"]))
+def test_a_head_has_no_control_character_but_the_tab(value, control):
+    """`lines` need not look for them: no reader of heads lets them through."""
+    value += control + b"v"
+    for raw in (
+        b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n" % value,
+        b"GET / HTTP/1.1\r\nHost: h\r\nReferer: %b\r\n\r\n" % value,
+    ):
+        for read in parse_request, reference_request:
+            with contextlib.suppress(ClientError):
+                head = read(raw)
+                kept = head.method + head.target + head.host + head.block.replace(b"\r\n", b"")
+                assert not re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", kept)
+    for name in b"referer", b":path", b":method", b":authority":
+        kind, *_, line = field(name, value)
+        if kind != MALFORMED:
+            assert not re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value + line[:-2])
+
+
+@given(st.binary(), st.binary(), st.binary())
+def test_whatever_a_head_holds_a_line_is_one_line(target, referer, agent):
+    """Even if some reader of heads had a hole."""
+    agent = agent.replace(b"\r", b"")
+    head = request(b"Referer: " + referer, b"User-Agent: " + agent, target=target)
+    for form in combined, extended, as_json:
+        assert form(head, HOP, facts(), STAMP).count(b"\n") == 1
 
 
 @given(VALUES, VALUES, VALUES)

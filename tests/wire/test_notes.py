@@ -1,6 +1,7 @@
 """Request ids, trace context, log formats and counts, on the wire."""
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import re
@@ -9,7 +10,10 @@ import time
 
 import pytest
 
-from rawproxy.config import Address
+from rawproxy.config import Address, Upstream, single
+from rawproxy.doors import open_doors
+from rawproxy.head import parse_request
+from rawproxy.rewrite import hop
 from tests.process import RawProxy
 from tests.wire.rig import Rig, always, get, read_head, read_response, response, run
 
@@ -255,3 +259,21 @@ def until(check) -> None:
     while not check():
         assert time.monotonic() < end
         time.sleep(0.01)  # polling another program
+
+
+def test_what_ends_at_the_very_end_is_in_the_log(tmp_path):
+    path = tmp_path / "log"
+
+    async def test():
+        upstreams = (Upstream("http://127.0.0.1:1", tls=False, host="127.0.0.1", port=1),)
+        config = single(upstreams, https=(), access_log=str(path))
+        async with contextlib.AsyncExitStack() as stack:
+            service = open_doors(config, stack).service
+            service.start()
+            service.stop()
+            head = parse_request(b"GET /last HTTP/1.1\r\nHost: h\r\n\r\n")
+            service.record(head, hop(b"192.0.2.1", b"http", False, False, None), 499, 0)
+            assert not path.read_bytes()
+
+    run(test())
+    assert b'"GET /last HTTP/1.1" 499 0' in path.read_bytes()
