@@ -82,7 +82,8 @@ def request(fields: list[Field], ended: bool, limits: Limits) -> RequestHead:
     method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
     socket = _judge(pseudo, method, path, ended, limits)
     if crumbs:
-        lines.append(b"cookie: " + b"; ".join(crumbs) + b"\r\n")  # 8.2.3
+        # 8.2.3; an empty crumb between two separators would leave whitespace at the value's end.
+        lines.append(b"cookie: " + b"; ".join(filter(None, crumbs)) + b"\r\n")
     lines.insert(0, b"Host: " + _authority(pseudo.get(b":authority"), hosts) + b"\r\n")
     if socket:
         method = b"GET"
