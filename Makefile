@@ -28,17 +28,22 @@ run: $(VENV)/.run
 
 # The same source with its hot path compiled (mypyc) and heads read by PCRE2, in an environment of
 # its own: .venv-fast/bin/rawproxy. Needs a C compiler and Python's headers; the wheel that it
-# leaves in build/fast needs neither.
+# leaves in build/fast needs neither. It is compiled twice: to count what a training executes, and
+# then for that (GCC; with another compiler the training changes nothing).
 FAST := .venv-fast/bin/python -m pip --quiet --disable-pip-version-check
+COMPILED = rm -rf build && RAWPROXY_COUNTS=$(CURDIR)/.venv-fast/counts RAWPROXY_COMPILE=$(1) \
+	$(FAST) wheel --no-build-isolation --no-deps --wheel-dir build/fast . && \
+	$(FAST) install --force-reinstall --no-deps build/fast/*.whl
+
 fast: .venv-fast/.done
 
-.venv-fast/.done: pyproject.toml setup.py $(wildcard rawproxy/*.py)
+.venv-fast/.done: pyproject.toml setup.py bench/train.py $(wildcard rawproxy/*.py)
 	$(PYTHON) -m venv --clear .venv-fast
-	$(FAST) install 'setuptools>=77' wheel 'mypy>=1.11' .
+	$(FAST) install 'setuptools>=77' wheel 'mypy>=1.11' hpack .
 	$(FAST) install '.[fast]' || echo "no PCRE2 (try apt install libpcre2-dev): heads are read by re"
-	rm -rf build/fast
-	RAWPROXY_COMPILE=1 $(FAST) wheel --no-build-isolation --no-deps --wheel-dir build/fast .
-	$(FAST) install --force-reinstall --no-deps build/fast/*.whl
+	$(call COMPILED,count)
+	.venv-fast/bin/python -m bench.train .venv-fast/bin/rawproxy
+	$(call COMPILED,trained)
 	touch $@
 
 # The tests again over the compiled modules, from a folder where the plain ones are not in the way.

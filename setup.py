@@ -1,10 +1,17 @@
-"""Compiles the hot path with mypyc where RAWPROXY_COMPILE=1 asks for it: the same source, faster.
+"""Compiles the hot path with mypyc where RAWPROXY_COMPILE asks for it: the same source, faster.
+
+    1          compile
+    count      compile so that every run adds to the counts in the folder RAWPROXY_COUNTS
+    trained    compile for what those counts say is usual
 
 Without it, as on any `pip install .`, rawproxy is plain Python and no compiler is needed.
-`make fast` calls it so; everything else about the package stands in pyproject.toml.
+`make fast` calls it so, with `bench/train.py` in between; everything else about the package stands
+in pyproject.toml.
 """
 
 import os
+import subprocess
+import sysconfig
 
 from setuptools import setup
 
@@ -15,15 +22,42 @@ HOT = (
     " stream_transport stream_h2 front_h2 upstream endpoint"
     " admission health balancer routing group service shake arrival listener"
 ).split()
+STEP = os.environ.get("RAWPROXY_COMPILE", "")
+
+
+def is_gcc() -> bool:
+    """Others know other options; they compile without training."""
+    command = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
+    told = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    return "Free Software Foundation" in told.stdout
+
+
+def flags() -> tuple[list[str], list[str]]:
+    """For the compiler, and for the linker."""
+    common = ["-fvisibility=hidden"]  # what nobody outside can call may be inlined
+    if STEP == "1" or not is_gcc():
+        return common, []
+    folder = os.environ["RAWPROXY_COUNTS"]
+    if STEP == "count":
+        return [*common, "-fprofile-generate", f"-fprofile-dir={folder}"], ["-fprofile-generate"]
+    # What the training never reached is compiled as usual, not for size: it may be somebody's day.
+    use = ["-fprofile-use", f"-fprofile-dir={folder}", "-fprofile-partial-training"]
+    # Threads count too, now and then one too few; and a file may have been left out altogether.
+    return [*common, *use, "-fprofile-correction", "-Wno-missing-profile"], []
 
 
 def extensions() -> list[object]:
     """What to compile."""
-    if os.environ.get("RAWPROXY_COMPILE") != "1":
+    if STEP not in ("1", "count", "trained"):
         return []
     from mypyc.build import mypycify
 
-    return mypycify([f"rawproxy/{module}.py" for module in HOT], opt_level="3")
+    found = mypycify([f"rawproxy/{module}.py" for module in HOT], opt_level="3")
+    compile_flags, link_flags = flags()
+    for extension in found:
+        extension.extra_compile_args += compile_flags
+        extension.extra_link_args += link_flags
+    return found
 
 
 setup(ext_modules=extensions())
