@@ -183,12 +183,12 @@ class Arrival:
             log.debug("handshake failed: %s", error)
             place.leave()
             return
-        tls = self.handshake.sock
+        tls = self.handshake.tls
         place.tls = tls.version() or ""
         context = tls.context
         if isinstance(context, ServerContext) and context.realm is not None:
             place.realm = context.realm
-            place.identity = identity.lines(tls.getpeercert(binary_form=True))
+            place.identity = identity.lines(tls.getpeercert(True))
         counters.handshakes += 1
         counters.resumed += bool(tls.session_reused)
         front: asyncio.Protocol = (
@@ -196,7 +196,7 @@ class Arrival:
             if tls.selected_alpn_protocol() == "h2"
             else front_h1.ClientConnection(service, place, secure=True)
         )
-        TlsTransport(tls, front, service.deadlines.linger).begin()
+        TlsTransport(self.handshake.sock, tls, front, service.deadlines.linger).begin()
 
     def close(self, answer: bytes = b"") -> None:
         """No front for this one; a client that may be speaking plain HTTP is told why."""

@@ -45,6 +45,10 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
         self._family, self._kind = int(sock.family), int(sock.type)
+        with contextlib.suppress(OSError):  # a socket file
+            # Accepted ones inherit it. Else the last record of a response waits for the client's
+            # delayed acknowledgement: 40 ms.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def start(self) -> None:
         """Begin to accept."""

@@ -12,9 +12,10 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 from .poller import poller
-from .transport import TlsTransport
+from .transport import TlsTransport, core
 
 UNREAD = 65_536  # bytes thrown away behind a handshake that failed
 
@@ -22,22 +23,26 @@ UNREAD = 65_536  # bytes thrown away behind a handshake that failed
 class Handshake:
     """A handshake under way on `sock`.
 
-    `ended(None)` is called when it is done, perhaps within `step`, and has to begin a transport on
-    `sock`, which thereby takes over what the loop watches for. `ended(error)`: it failed.
+    `tls` is what OpenSSL keeps of it. `ended(None)` is called when it is done, perhaps within
+    `step`, and has to begin a transport on both, which thereby takes over what the loop watches
+    for. `ended(error)`: it failed.
     """
 
-    __slots__ = ("_ended", "_fd", "_poller", "sock")
+    __slots__ = ("_ended", "_fd", "_poller", "sock", "tls")
 
-    def __init__(self, sock: ssl.SSLSocket, ended: Callable[[OSError | None], None]) -> None:
+    def __init__(
+        self, sock: socket.socket, tls: Any, ended: Callable[[OSError | None], None]
+    ) -> None:
         self._poller = poller()
         self.sock = sock
+        self.tls = tls
         self._fd = sock.fileno()
         self._ended: Callable[[OSError | None], None] | None = ended
 
     def step(self) -> None:
         """Begin, or go on."""
         try:
-            self.sock.do_handshake()
+            self.tls.do_handshake()
         except ssl.SSLWantReadError:
             self._poller.add_reader(self._fd, self.step)
         except ssl.SSLWantWriteError:  # a flight larger than the socket's buffer
@@ -79,14 +84,15 @@ def accept(
 
     Raises `OSError` where the client has gone; `sock` is the caller's still.
     """
-    peer = sock.getpeername()  # `wrap_socket` would raise too, but lose the descriptor
-    if isinstance(peer, tuple):  # none of a socket file
-        # Else the last record of a response waits for the client's delayed acknowledgement: 40 ms.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    tls = context.wrap_socket(
-        sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
-    )
-    return Handshake(tls, ended)
+    if context.sni_callback is not None:  # which wants to be handed a whole `SSLSocket`
+        sock.getpeername()  # `wrap_socket` would raise too, but lose the descriptor
+        whole = context.wrap_socket(
+            sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+        )
+        return Handshake(whole, core(whole), ended)
+    # What `wrap_socket` calls in the end. All that it does before, which is to make another socket
+    # of this one, is Python, and a fiftieth of the cost of a new connection.
+    return Handshake(sock, context._wrap_socket(sock, True), ended)  # type: ignore[attr-defined]
 
 
 async def connect(
@@ -105,7 +111,7 @@ async def connect(
 
     def ended(error: OSError | None) -> None:
         if error is None:
-            made.append(TlsTransport(tls, protocol, grace))
+            made.append(TlsTransport(tls, core(tls), protocol, grace))
             made[0].begin()
         if done.cancelled():
             return  # the caller is about to give up
@@ -118,7 +124,7 @@ async def connect(
     tls = context.wrap_socket(
         sock, server_hostname=name, do_handshake_on_connect=False, suppress_ragged_eofs=False
     )
-    handshake = Handshake(tls, ended)
+    handshake = Handshake(tls, core(tls), ended)
     handshake.step()
     try:
         await done

@@ -28,6 +28,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import os
+import socket
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -57,22 +58,34 @@ class State(enum.Enum):
 OPEN, FLUSHING, LINGERING, CLOSED = State
 
 
+def core(sock: ssl.SSLSocket) -> Any:
+    """The object beneath, for `TlsTransport`.
+
+    `SSLSocket.read` and `write` are two more calls of Python each, and four of those make up 3 % of
+    a small proxied request.
+    """
+    return sock._sslobj  # type: ignore[attr-defined]
+
+
 class TlsTransport(asyncio.Transport):
-    """One TLS connection, of either side; `grace` is how long a close may make no progress."""
+    """One TLS connection, of either side; `grace` is how long a close may make no progress.
+
+    `tls` is what `core` gives for `sock`, or what was made of a plain one.
+    """
 
     __slots__ = (
         "_fd", "_full", "_grace", "_high", "_loop", "_low", "_outbox", "_paused", "_poller",
         "_protocol", "_sock", "_state", "_timer", "_tls", "_unsent", "_wants",
     )  # fmt: skip
 
-    def __init__(self, sock: ssl.SSLSocket, protocol: asyncio.BaseProtocol, grace: float) -> None:
+    def __init__(
+        self, sock: socket.socket, tls: Any, protocol: asyncio.BaseProtocol, grace: float
+    ) -> None:
         # The base's is not called: it makes a dict of extra facts for each connection.
         self._loop = asyncio.get_running_loop()
         self._poller = poller()
         self._sock = sock
-        # The object beneath: `SSLSocket.read` and `write` are two more calls of Python each, and
-        # four of those make up 3 % of a small proxied request.
-        self._tls: Any = sock._sslobj  # type: ignore[attr-defined]
+        self._tls = tls
         self._fd = sock.fileno()
         self._protocol: Any = protocol
         self._grace = grace
@@ -316,7 +329,7 @@ class TlsTransport(asyncio.Transport):
         what it has not read yet.
         """
         try:
-            self._sock.unwrap()
+            self._tls.shutdown()
         except ssl.SSLWantWriteError:
             self._poller.add_writer(self._fd, self._on_writable)
             return
@@ -400,11 +413,13 @@ class TlsTransport(asyncio.Transport):
     # ── facts ───────────────────────────────────────────────────────────────────────────────────
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As asyncio's; `ssl_object` is the `ssl.SSLSocket`."""
-        if name in ("socket", "ssl_object"):
+        """As asyncio's; `ssl_object` of a server's side is bare: it has no `SSLSocket`."""
+        if name == "socket":
             return self._sock
+        if name == "ssl_object":
+            return self._sock if isinstance(self._sock, ssl.SSLSocket) else self._tls
         if name == "sslcontext":
-            return self._sock.context
+            return self._tls.context
         if name in ("peername", "sockname"):
             try:
                 return self._sock.getpeername() if name[0] == "p" else self._sock.getsockname()

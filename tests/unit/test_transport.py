@@ -98,7 +98,7 @@ class Recorder(asyncio.Protocol):
         self.data += data
         self.sizes.append(len(data))
         # The invariant by which the loop knows of all there is to read.
-        assert not self.transport.get_extra_info("socket").pending()
+        assert not self.transport.get_extra_info("ssl_object").pending()
         self.note("data")
 
     def eof_received(self):
@@ -171,20 +171,19 @@ class Peer:
 
 
 class Stubborn:
-    """A TLS socket whose calls raise what the test says before they do what they should."""
+    """OpenSSL's side of a connection, which raises what the test says before it does its work."""
 
-    def __init__(self, sock: ssl.SSLSocket) -> None:
-        self.sock = sock
+    def __init__(self, tls) -> None:
+        self.tls = tls
         self.script: dict[str, list[Exception]] = {}
-        self._sslobj = self
 
     def __getattr__(self, name):
-        return getattr(self.sock, name)
+        return getattr(self.tls, name)
 
     def _do(self, name, *arguments):
         if self.script.get(name):
             raise self.script[name].pop(0)
-        return getattr(self.sock, name)(*arguments)
+        return getattr(self.tls, name)(*arguments)
 
     def do_handshake(self):
         return self._do("do_handshake")
@@ -195,8 +194,8 @@ class Stubborn:
     def write(self, data):
         return self._do("write", data)
 
-    def unwrap(self):
-        return self._do("unwrap")
+    def shutdown(self):
+        return self._do("shutdown")
 
 
 @contextlib.asynccontextmanager
@@ -213,11 +212,11 @@ async def connected(
         handshake.step()
         await peer.shake()
         assert await done is None
-        sock = handshake.sock
+        tls = handshake.tls
         if stubborn is not None:
-            sock = Stubborn(sock)
-            sock.script = stubborn
-        transport = TlsTransport(sock, recorder, grace)
+            tls = Stubborn(tls)
+            tls.script = stubborn
+        transport = TlsTransport(handshake.sock, tls, recorder, grace)
         transport.begin()
     else:
         shaking = asyncio.create_task(peer.shake())
@@ -290,13 +289,20 @@ def test_a_client_that_fails_the_handshake(run, sent):
     run(story)
 
 
-def test_a_client_that_went_before_the_handshake(run):
+@pytest.mark.parametrize("callback", [None, lambda *_: None])
+def test_a_client_that_went_before_the_handshake(run, callback, monkeypatch):
     async def story():
         ours, theirs = sockets()
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         theirs.close()
-        with pytest.raises(OSError):
-            shake.accept(ours, SERVER, lambda _: None)
+        monkeypatch.setattr(SERVER, "sni_callback", callback)
+        ended = []
+        if callback is None:
+            shake.accept(ours, SERVER, ended.append).step()
+            assert isinstance(ended[0], OSError)
+        else:
+            with pytest.raises(OSError):
+                shake.accept(ours, SERVER, ended.append)
         ours.close()
 
     run(story)
@@ -320,14 +326,14 @@ def test_a_handshake_that_has_to_wait_to_write(run):
         ours, theirs = sockets()
         done = asyncio.get_running_loop().create_future()
         handshake = shake.accept(ours, SERVER, done.set_result)
-        handshake.sock = Stubborn(handshake.sock)
-        handshake.sock.script = {"do_handshake": [ssl.SSLWantWriteError(), ssl.SSLWantReadError()]}
+        handshake.tls = Stubborn(handshake.tls)
+        handshake.tls.script = {"do_handshake": [ssl.SSLWantWriteError(), ssl.SSLWantReadError()]}
         handshake.step()
         peer = Peer(theirs, False)
         await peer.shake()
         assert await done is None
         recorder = Recorder()
-        transport = TlsTransport(handshake.sock.sock, recorder, GRACE)
+        transport = TlsTransport(handshake.sock, handshake.tls, recorder, GRACE)
         transport.begin()
         await peer.write(b"x")
         await recorder.until(lambda: recorder.data == b"x")
@@ -390,15 +396,6 @@ def test_a_dial_that_is_cancelled_as_it_ends(run, fails):
     run(story)
 
 
-def test_an_accepted_socket_does_not_wait_for_acknowledgements(run):
-    async def story():
-        async with connected() as (transport, *_):
-            sock = transport.get_extra_info("socket")
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-    run(story)
-
-
 def test_a_socket_file_has_tls_too(run):
     async def story():
         ours, theirs = socket.socketpair()
@@ -410,7 +407,7 @@ def test_a_socket_file_has_tls_too(run):
         await Peer(theirs, False).shake()
         assert await done is None
         recorder = Recorder()
-        TlsTransport(handshake.sock, recorder, GRACE).begin()
+        TlsTransport(handshake.sock, handshake.tls, recorder, GRACE).begin()
         theirs.close()
         assert isinstance(await recorder.lost, ssl.SSLEOFError)
 
@@ -530,7 +527,7 @@ def test_a_batch_that_has_to_write_first(run):
                 super().data_received(data)
 
         async with connected(stubborn=script, protocol=Once()) as (transport, recorder, peer):
-            stub = transport.get_extra_info("socket")
+            stub = transport.get_extra_info("ssl_object")
             read = stub.read
 
             def second_fails(size, calls=[0]):  # noqa: B006
@@ -646,7 +643,7 @@ def test_ten_megabytes_both_ways(run):
 
         def ended(error):
             assert error is None
-            TlsTransport(handshake.sock, one, GRACE).begin()
+            TlsTransport(handshake.sock, handshake.tls, one, GRACE).begin()
             begun.set_result(None)
 
         handshake = shake.accept(ours, SERVER, ended)
@@ -684,7 +681,7 @@ def test_a_write_that_has_to_read_first(run, paused):
 
 def test_a_close_behind_a_write_that_has_to_read_first(run):
     async def story():
-        script = {"write": [ssl.SSLWantReadError()], "unwrap": [ssl.SSLWantWriteError()]}
+        script = {"write": [ssl.SSLWantReadError()], "shutdown": [ssl.SSLWantWriteError()]}
         async with connected(stubborn=script) as (transport, recorder, peer):
             transport.write(b"late")
             transport.close()

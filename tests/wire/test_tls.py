@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 
 import pytest
 
@@ -63,5 +64,20 @@ def test_a_handshake_that_does_not_end(loop, gone):
             writer.close()
             assert rig.service.counters.handshakes_failed == 1
             assert rig.service.admission.open == 0
+
+    run(test(), loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_an_accepted_socket_does_not_wait_for_acknowledgements(loop):
+    async def test():
+        async with Rig(read_head, tls=True) as rig:
+            await rig.client()
+            while not rig.service.counters.handshakes:
+                await asyncio.sleep(0)
+            (front,) = rig.service.clients
+            sock = front.transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            front.abort()
 
     run(test(), loop)
