@@ -20,7 +20,7 @@ from collections.abc import Callable
 from . import client_hello, front_h1, front_h2, identity, proxy_protocol
 from .admission import Place
 from .errors import ClientError
-from .poller import poller
+from .poller import Poller
 from .proxy_protocol import Route
 from .service import Service, log
 from .shake import Handshake, accept
@@ -58,14 +58,16 @@ class Arrival:
         place: Place,
         context: ServerContext | None,
         redirect: int,
+        loop: asyncio.AbstractEventLoop,
+        watch: Poller,
     ) -> None:
         self.service = service
         self.sock = sock
         self.place = place
         self.context = context
         self.redirect = redirect
-        self.loop = asyncio.get_running_loop()
-        self.poller = poller()
+        self.loop = loop
+        self.poller = watch
         self.deadline = service.now + service.deadlines.tls_handshake
         self.waiting = False  # watched and swept
         self.handshake: Handshake | None = None
@@ -166,7 +168,7 @@ class Arrival:
         self.service.clients.add(self)
         number = self.sock.fileno()
         try:
-            self.handshake = accept(self.sock, context, self._shaken)
+            self.handshake = accept(self.sock, context, self._shaken, self.poller)
         except OSError as error:  # the client has gone
             self.poller.remove_reader(number)
             self.sock.close()
@@ -196,7 +198,8 @@ class Arrival:
             if tls.selected_alpn_protocol() == "h2"
             else front_h1.ClientConnection(service, place, secure=True)
         )
-        TlsTransport(self.handshake.sock, tls, front, service.deadlines.linger).begin()
+        sock, grace = self.handshake.sock, service.deadlines.linger
+        TlsTransport(sock, tls, front, grace, self.loop, self.poller).begin()
 
     def close(self, answer: bytes = b"") -> None:
         """No front for this one; a client that may be speaking plain HTTP is told why."""

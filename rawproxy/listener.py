@@ -13,6 +13,7 @@ import socket
 
 from .arrival import CROWDED, Arrival, route_of
 from .config import Address
+from .poller import poller
 from .service import Service, log
 from .sockets import BACKLOG, release
 from .tls import ServerContext
@@ -43,6 +44,7 @@ class Listener:
         self.borrowed = borrowed  # it is the master's: another worker may go on with it
         self._open = False
         self._loop = asyncio.get_running_loop()
+        self._poller = poller()
         self._retry: asyncio.TimerHandle | None = None
         self._family, self._kind = int(sock.family), int(sock.type)
         with contextlib.suppress(OSError):  # a socket file
@@ -100,7 +102,9 @@ class Listener:
             place.peer = peer[0]
         if self.service.announces:
             place.route = route_of(sock, peer)
-        Arrival(self.service, sock, place, self.context, self.redirect).look()
+        Arrival(
+            self.service, sock, place, self.context, self.redirect, self._loop, self._poller
+        ).look()
 
     def _pause(self, error: OSError) -> None:
         log.error("accepting pauses for %g s: %s", BACK_OFF, error.strerror)

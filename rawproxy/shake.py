@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from .poller import poller
+from .poller import Poller, poller
 from .transport import TlsTransport, core
 
 UNREAD = 65_536  # bytes thrown away behind a handshake that failed
@@ -31,9 +31,13 @@ class Handshake:
     __slots__ = ("_ended", "_fd", "_poller", "sock", "tls")
 
     def __init__(
-        self, sock: socket.socket, tls: Any, ended: Callable[[OSError | None], None]
+        self,
+        sock: socket.socket,
+        tls: Any,
+        ended: Callable[[OSError | None], None],
+        watch: Poller | None = None,
     ) -> None:
-        self._poller = poller()
+        self._poller = watch or poller()
         self.sock = sock
         self.tls = tls
         self._fd = sock.fileno()
@@ -78,7 +82,10 @@ class Handshake:
 
 
 def accept(
-    sock: socket.socket, context: ssl.SSLContext, ended: Callable[[OSError | None], None]
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    ended: Callable[[OSError | None], None],
+    watch: Poller | None = None,
 ) -> Handshake:
     """The server's side of a handshake, not begun yet; `sock` belongs to it now.
 
@@ -89,10 +96,11 @@ def accept(
         whole = context.wrap_socket(
             sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
         )
-        return Handshake(whole, core(whole), ended)
+        return Handshake(whole, core(whole), ended, watch)
     # What `wrap_socket` calls in the end. All that it does before, which is to make another socket
     # of this one, is Python, and a fiftieth of the cost of a new connection.
-    return Handshake(sock, context._wrap_socket(sock, True), ended)  # type: ignore[attr-defined]
+    tls = context._wrap_socket(sock, True)  # type: ignore[attr-defined]
+    return Handshake(sock, tls, ended, watch)
 
 
 async def connect(

@@ -35,7 +35,7 @@ from typing import Any, cast
 
 from .flow import unsent
 from .outbox import RECORD, Outbox
-from .poller import poller
+from .poller import Poller, poller
 
 # Records handed over at once: 112 KiB, what malloc still takes from its heap. More would be mapped
 # and paged in each time, which costs 10 % of a large download.
@@ -79,11 +79,18 @@ class TlsTransport(asyncio.Transport):
     )  # fmt: skip
 
     def __init__(
-        self, sock: socket.socket, tls: Any, protocol: asyncio.BaseProtocol, grace: float
+        self,
+        sock: socket.socket,
+        tls: Any,
+        protocol: asyncio.BaseProtocol,
+        grace: float,
+        loop: asyncio.AbstractEventLoop | None = None,
+        watch: Poller | None = None,
     ) -> None:
         # The base's is not called: it makes a dict of extra facts for each connection.
-        self._loop = asyncio.get_running_loop()
-        self._poller = poller()
+        # To ask which loop is running is a system call (until Python 3.12): who knows it says so.
+        self._loop = loop or asyncio.get_running_loop()
+        self._poller = watch or poller()
         self._sock = sock
         self._tls = tls
         self._fd = sock.fileno()
@@ -313,11 +320,14 @@ class TlsTransport(asyncio.Transport):
         if self._state is not OPEN:
             return
         self._state = FLUSHING
-        self._poller.remove_reader(self._fd)
-        if self._wants & WRITE_WANTS_READ:
-            self._poller.add_reader(self._fd, self._write_when_readable)
-        if self._outbox is None:
-            self._shut()
+        if self._outbox is None and not self._wants:
+            self._shut()  # and whatever is watched now may stay so: it has another callback then
+        else:
+            self._poller.remove_reader(self._fd)
+            if self._wants & WRITE_WANTS_READ:
+                self._poller.add_reader(self._fd, self._write_when_readable)
+            if self._outbox is None:
+                self._shut()
         if self._state is not CLOSED:
             self._unsent = unsent(self)
             self._timer = self._loop.call_later(self._grace, self._on_slow)
@@ -331,6 +341,7 @@ class TlsTransport(asyncio.Transport):
         try:
             self._tls.shutdown()
         except ssl.SSLWantWriteError:
+            self._poller.remove_reader(self._fd)
             self._poller.add_writer(self._fd, self._on_writable)
             return
         except ssl.SSLError:  # ours is out; of the peer there is nothing, or more data
