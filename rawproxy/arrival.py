@@ -59,7 +59,7 @@ class Arrival:
         context: ServerContext | None,
         redirect: int,
         loop: asyncio.AbstractEventLoop,
-        watch: Poller,
+        poller: Poller,
     ) -> None:
         self.service = service
         self.sock = sock
@@ -67,7 +67,7 @@ class Arrival:
         self.context = context
         self.redirect = redirect
         self.loop = loop
-        self.poller = watch
+        self.poller = poller
         self.deadline = service.now + service.deadlines.tls_handshake
         self.waiting = False  # watched and swept
         self.handshake: Handshake | None = None

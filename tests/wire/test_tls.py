@@ -68,7 +68,7 @@ def test_a_handshake_that_does_not_end(loop, gone):
     run(test(), loop)
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@loops
 def test_an_accepted_socket_does_not_wait_for_acknowledgements(loop):
     async def test():
         async with Rig(read_head, tls=True) as rig:
