@@ -17,8 +17,9 @@ import h11
 import pyperf
 
 from bench import payloads
-from rawproxy import body, bounds, head, meter, pool, record, rewrite
+from rawproxy import body, bounds, lanes, meter, pool, record, rewrite
 from rawproxy.config import Address, Config, Limits
+from rawproxy.head import RequestHead
 from rawproxy.notes import BATCH, Notes
 
 RESPONSE = (
@@ -98,8 +99,8 @@ def add_rows(runner: pyperf.Runner) -> None:
     """Every row; the name before the colon is the module."""
     heads = payloads.browser_heads()
     raws = [payloads.browser_request(number, heads) for number in range(len(heads))]
-    parsed = [head.parse_request(raw) for raw in raws]
-    answer = head.parse_response(RESPONSE)
+    parsed = [lanes.parse_request(raw) for raw in raws]
+    answer = lanes.parse_response(RESPONSE)
     hop = rewrite.hop(b"192.0.2.7", b"https", False, False, b"max-age=63072000")
     limits = Limits()
     stamp = record.stamp(1_795_491_317.0, 0)
@@ -108,10 +109,10 @@ def add_rows(runner: pyperf.Runner) -> None:
         runner.bench_time_func(name, each(call, inputs), inner_loops=len(inputs))
 
     row("bounds: find request", lambda raw: bounds.find_request(raw, limits), raws)
-    row("head: fast lane, request", head.parse_request, raws)
-    row("head: fast lane, response", head.parse_response, [RESPONSE] * 64)
-    row("head: reference lane, request", head.reference_request, raws)
-    row("head: reference lane, response", head.reference_response, [RESPONSE] * 64)
+    row("head: fast lane, request", lanes.parse_request, raws)
+    row("head: fast lane, response", lanes.parse_response, [RESPONSE] * 64)
+    row("head: reference lane, request", lanes.reference_request, raws)
+    row("head: reference lane, response", lanes.reference_response, [RESPONSE] * 64)
     row("reference: h11 reads a head", h11_request, raws)
     row("reference: h11, a whole cycle", h11_cycle, raws)
     row("rewrite: request", lambda one: rewrite.request(one, hop, b""), parsed)
@@ -135,14 +136,14 @@ class Endpoint:
     label = b"http://127.0.0.1:8081"
 
 
-def observed(config: Config, log: bool, hop: rewrite.Hop) -> Callable[[head.RequestHead], None]:
+def observed(config: Config, log: bool, hop: rewrite.Hop) -> Callable[[RequestHead], None]:
     """All that the exchange and its end do for whoever watches, as `exchange` does it."""
     notes = Notes(config, collections.deque(maxlen=64).append if log else None)
     notes.gather(lambda wait, flush: None)
     facts = record.Facts()
     facts.endpoint, facts.received, facts.attempts, facts.retried = Endpoint, 0, 0, False
 
-    def one(request: head.RequestHead) -> None:
+    def one(request: RequestHead) -> None:
         if notes.on:
             notes.begin(facts, request, hop)
         if notes.timed:
@@ -154,7 +155,7 @@ def observed(config: Config, log: bool, hop: rewrite.Hop) -> Callable[[head.Requ
 
 def add_notes_rows(
     row: Callable[[str, Callable[[Any], object], Sequence[object]], None],
-    parsed: Sequence[head.RequestHead],
+    parsed: Sequence[RequestHead],
     hop: rewrite.Hop,
     stamp: bytes,
 ) -> None:

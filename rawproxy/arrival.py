@@ -16,6 +16,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Final, cast
 
 from . import client_hello, front_h1, front_h2, identity, proxy_protocol
 from .admission import Place
@@ -27,7 +28,7 @@ from .shake import Handshake, accept
 from .tls import ServerContext
 from .transport import TlsTransport
 
-TLS_HANDSHAKE = 0x16  # the content type of a ClientHello's record (RFC 8446 5.1)
+TLS_HANDSHAKE: Final = 0x16  # the content type of a ClientHello's record (RFC 8446 5.1)
 
 
 def _plain(status: bytes, text: bytes) -> bytes:
@@ -37,10 +38,12 @@ def _plain(status: bytes, text: bytes) -> bytes:
     )
 
 
-PLAIN = _plain(
+PLAIN: Final = _plain(
     b"400 Bad Request", b"This port speaks https. Type https:// in front of the address.\n"
 )
-CROWDED = _plain(b"503 Service Unavailable", b"Too many connections. Try again in a moment.\n")
+CROWDED: Final = _plain(
+    b"503 Service Unavailable", b"Too many connections. Try again in a moment.\n"
+)
 
 
 class Arrival:
@@ -54,7 +57,7 @@ class Arrival:
     def __init__(
         self,
         service: Service,
-        sock: socket.socket,
+        sock: socket.SocketType,
         place: Place,
         context: ServerContext | None,
         redirect: int,
@@ -155,7 +158,8 @@ class Arrival:
         service, place = self.service, self.place
         try:
             await self.loop.connect_accepted_socket(
-                lambda: front_h1.ClientConnection(service, place, False, self.redirect), self.sock
+                lambda: front_h1.ClientConnection(service, place, False, self.redirect),
+                cast(socket.socket, self.sock),
             )
         except OSError as error:
             log.debug("a connection failed: %s", error)
@@ -231,7 +235,7 @@ class Arrival:
             self._shaken(TimeoutError("the handshake took too long"))
 
 
-def route_of(sock: socket.socket, peer: object) -> Route | None:
+def route_of(sock: socket.SocketType, peer: object) -> Route | None:
     """Both ends of an accepted connection; None for a unix socket."""
     if not isinstance(peer, tuple):
         return None

@@ -23,12 +23,12 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from .pool import Pool
 
-REMEMBERED = 4096  # orders by client address; hashing costs about 1 µs for each member
-STEPS = 200_000  # members times turns of a schedule: a tenth of a second to make one at the most
+REMEMBERED: Final = 4096  # orders by client address; hashing costs about 1 µs for each member
+STEPS: Final = 200_000  # members times turns of a schedule: at most a tenth of a second's work
 
 
 class Member(Protocol):
@@ -169,7 +169,7 @@ def _rank(member: Member, key: bytes) -> float:
 
 
 Policy = Callable[[Table[Any], bytes], list[Any]]
-POLICIES: dict[str, Policy] = {
+POLICIES: Final[dict[str, Policy]] = {
     "round-robin": round_robin,
     "least-connections": least_connections,
     "two-choices": two_choices,

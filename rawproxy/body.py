@@ -15,24 +15,27 @@ Raises `BodyError`, nothing else.
 from __future__ import annotations
 
 import re
+from typing import Final
 
-EXTENSIONS = 64 * 1024  # bytes of chunk extensions in one body: they carry nothing we pass on
-SIZE_DIGITS = 15  # hex digits of a chunk size: under 2**60, so nobody's arithmetic overflows
+EXTENSIONS: Final = 64 * 1024  # bytes of them in one body: they carry nothing we pass on
+SIZE_DIGITS: Final = 15  # hex digits of a chunk size: under 2**60, so nobody's arithmetic overflows
 
 # chunk-size, then extensions, of which no byte may be a control character but TAB.
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d}+)(;[\t -~\x80-\xff]*+)?\r\n" % SIZE_DIGITS).match
-_CHUNK_LINE_SO_FAR = re.compile(
+_CHUNK_LINE: Final = re.compile(
+    rb"([0-9A-Fa-f]{1,%d}+)(;[\t -~\x80-\xff]*+)?\r\n" % SIZE_DIGITS
+).match
+_CHUNK_LINE_SO_FAR: Final = re.compile(
     rb"[0-9A-Fa-f]{1,%d}+(?:;[\t -~\x80-\xff]*+)?\r?" % SIZE_DIGITS
 ).fullmatch
-_TRAILER = re.compile(
+_TRAILER: Final = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+((?:[!-~\x80-\xff]++(?:[ \t]++[!-~\x80-\xff]++)*)?)"
     rb"[ \t]*+\r\n"
 ).match
-_LINES_SO_FAR = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n)*\r?").fullmatch
+_LINES_SO_FAR: Final = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n)*\r?").fullmatch
 
 # Fields a trailer must not bring (RFC 9110 6.5.1): a recipient that merges trailers into headers
 # would let them frame, route, authenticate or control a message that was already judged.
-_DANGEROUS = frozenset(
+_DANGEROUS: Final = frozenset(
     b"transfer-encoding content-length content-encoding content-type content-range trailer host "
     b"connection keep-alive proxy-connection te upgrade expect via forwarded x-real-ip "
     b"authorization proxy-authorization proxy-authenticate www-authenticate cookie set-cookie "

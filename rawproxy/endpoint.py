@@ -11,15 +11,16 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import aiohappyeyeballs
 
 from . import proxy_protocol, rewrite, shake
 from .config import Config, Group, Upstream
 from .errors import DialError
-from .head import RequestHead, ResponseHead, response_parser
+from .head import RequestHead, ResponseHead
 from .health import Health
+from .lanes import response_parser
 from .meter import Tally
 from .pool import Pool
 from .proxy_protocol import Route
@@ -29,8 +30,8 @@ from .upstream import UpstreamConnection
 from .watch import Watch
 
 Judge = Callable[[RequestHead, rewrite.Hop, ResponseHead], ResponseHead]
-SHUTDOWN = 5.0  # seconds for the upstream's close_notify before the connection is cut
-FIRST_ATTEMPT_DELAY = 0.25  # seconds before the next address is tried too (RFC 8305 5)
+SHUTDOWN: Final = 5.0  # seconds for the upstream's close_notify before the connection is cut
+FIRST_ATTEMPT_DELAY: Final = 0.25  # seconds before the next address is tried too (RFC 8305 5)
 
 
 class Clock:

@@ -39,10 +39,20 @@ ENGINE = "re" if pcre is None else "pcre"
 
 def compiled(pattern: bytes) -> Match:
     """What matches `pattern` at the beginning of the bytes it is given."""
-    found = (re if pcre is None else pcre).compile(pattern)
-    # That package's own `match` is Python around this one, and a seventh of the time of a match.
-    match: Match = getattr(found, "_pattern", found).match
+    match: Match = _compile(pattern).match
     return match
+
+
+def all_of(pattern: bytes) -> Callable[[bytes], list[tuple[bytes, ...]]]:
+    """What finds the groups of `pattern`, of which it has several, wherever it matches."""
+    find: Callable[[bytes], list[tuple[bytes, ...]]] = _compile(pattern).findall
+    return find
+
+
+def _compile(pattern: bytes) -> Any:
+    found = (re if pcre is None else pcre).compile(pattern)
+    # That package's own methods are Python around these, and a seventh of the time of a match.
+    return getattr(found, "_pattern", found)
 
 
 # The quantifier for any number of lines, without a way back. `re` gets a plain one: before Python

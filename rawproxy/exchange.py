@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import enum
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 from . import rewrite
 from .body import encode_chunk, last_chunk
@@ -48,9 +48,10 @@ from .upstream import UpstreamConnection
 
 # Seconds over which a slow reader is judged while connections are scarce, and while requests wait
 # for one: well under the ten for which they do.
-PRESSED, WAITED_FOR = 5.0, 3.0
+PRESSED: Final = 5.0
+WAITED_FOR: Final = 3.0
 # RFC 9110 9.2.2
-IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 
 class State(enum.Enum):
@@ -66,8 +67,14 @@ class State(enum.Enum):
     DONE = "done"
 
 
-REWRITE, CHECKOUT, QUEUE, DIAL = State.REWRITE, State.CHECKOUT, State.QUEUE, State.DIAL
-SEND, RELAY, TUNNEL, DONE = State.SEND, State.RELAY, State.TUNNEL, State.DONE
+REWRITE: Final[State] = State.REWRITE
+CHECKOUT: Final[State] = State.CHECKOUT
+QUEUE: Final[State] = State.QUEUE
+DIAL: Final[State] = State.DIAL
+SEND: Final[State] = State.SEND
+RELAY: Final[State] = State.RELAY
+TUNNEL: Final[State] = State.TUNNEL
+DONE: Final[State] = State.DONE
 
 
 class Front(Protocol):
@@ -109,8 +116,9 @@ class Exchange(Facts):
         self.front = front
         self.head = head
         self.method = head.method
-        self.limits = front.goal.limits
-        self.deadlines = front.goal.deadlines
+        goal = front.goal
+        self.limits = goal.limits
+        self.deadlines = goal.deadlines
         self.state = REWRITE
         self.chunked = head.framing == CHUNKED
         self.request_ended = head.framing == 0
@@ -131,23 +139,26 @@ class Exchange(Facts):
         target = self.head.target.decode("latin-1")
         return f"<Exchange {self.method.decode()} {target} {self.state.value}>"
 
-    def start(self, opening: bytes | None = None) -> None:
-        """Send the request on its way. `opening`: its rewritten head, where that is known."""
-        self.candidates = self.service.candidates(self.front.goal, self.head, self.front.hop)
+    def start(self, opening: bytes | None = None, *, coming: bool = False) -> None:
+        """Send the request on its way. `opening`: its rewritten head, where that is known.
+
+        `coming`: `on_request_body` is called next, so head and body go out as one.
+        """
+        front, head = self.front, self.head
+        hop = front.hop
+        self.candidates = self.service.candidates(front.goal, head, hop)
         self.attempts = 0
-        self.endpoint = self.candidates[0]
+        endpoint = self.endpoint = self.candidates[0]
         notes = self.service.notes
         if notes.on:
-            notes.begin(self, self.head, self.front.hop)
-        self.opening = opening or rewrite.request(
-            self.head, self.front.hop, self.endpoint.authority
-        )
+            notes.begin(self, head, hop)
+        self.opening = opening or rewrite.request(head, hop, endpoint.authority)
         limits = self.limits
-        if limits.body and self.head.framing > limits.body:
+        if limits.body and head.framing > limits.body:
             self.fail(too_large(limits.body))
-        elif limits.tunnels and self.head.upgrade and self._tunnels_full():
+        elif limits.tunnels and head.upgrade and self._tunnels_full():
             self.fail(CapacityError("as many tunnels as --limit tunnels allows"))
-        elif self.request_ended or not self._hold_back():
+        elif self.request_ended or not (coming or self._hold_back()):
             self._checkout()
 
     def _hold_back(self) -> bool:
@@ -278,13 +289,17 @@ class Exchange(Facts):
             self.deadline = self.service.now + self.deadlines.response_head
             connection.transport.write(framed)
         if self.held is not None:
-            self.held.append(framed)
-            self.held_size += len(framed)
+            if framed:
+                self.held.append(framed)
+                self.held_size += len(framed)
             if self.state is REWRITE:
-                if ended or not self._hold_back():
-                    self._checkout()
-            elif connection is None:
-                self.front.throttle(NO_UPSTREAM, True)
+                if not ended and self._hold_back():
+                    return
+                self._checkout()
+                connection = self.connection
+            if connection is None:
+                if self.state is not DONE:
+                    self.front.throttle(NO_UPSTREAM, True)
             elif not self._may_replay(connection):
                 self.held = None
 

@@ -13,6 +13,7 @@ for what can be answered.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from wsproto.utilities import generate_nonce
 
@@ -25,22 +26,26 @@ from .hpack import static_entries
 from .rewrite import without
 
 # How a field is to be taken.
-REGULAR, PSEUDO, COOKIE, HOST, MALFORMED = 0, 1, 2, 3, 4
+REGULAR: Final = 0
+PSEUDO: Final = 1
+COOKIE: Final = 2
+HOST: Final = 3
+MALFORMED: Final = 4
 
 Field = tuple[int, bytes, bytes, bytes]  # kind, name, value, line
 
 # Lower case (8.2.1); the value as in HTTP/1: no control characters, no blanks around it.
-_LINE = re.compile(
+_LINE: Final = re.compile(
     rb"[!#$%&'*+.^_`|~0-9a-z-]++: (?:[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ]))?\r\n"
 ).fullmatch
-_CLEAN = re.compile(rb"[!-~\x80-\xff][ -~\x80-\xff]*+(?<! )").fullmatch
-_PATH = re.compile(rb"/[!-\"$-~]*").fullmatch
-_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}").fullmatch
+_CLEAN: Final = re.compile(rb"[!-~\x80-\xff][ -~\x80-\xff]*+(?<! )").fullmatch
+_PATH: Final = re.compile(rb"/[!-\"$-~]*").fullmatch
+_METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}").fullmatch
 _KINDS = {b"cookie": COOKIE, b"host": HOST}
 _KINDS |= dict.fromkeys(
     (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"), MALFORMED
 )
-_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
+_PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 
 
 def field(name: bytes, value: bytes) -> Field:
@@ -57,7 +62,7 @@ def field(name: bytes, value: bytes) -> Field:
     return kind, name, value, line
 
 
-STATIC: list[Field] = static_entries(field)
+STATIC: Final[list[Field]] = static_entries(field)
 
 
 def request(fields: list[Field], ended: bool, limits: Limits) -> RequestHead:

@@ -13,11 +13,12 @@ import asyncio
 import fcntl
 import struct
 import termios
+from typing import Final
 
 # Reasons, as bits.
-WRITER_FULL = 1  # the other side of the relay cannot take more
-PIPELINED = 2  # bytes of the next request are here, this one is not answered yet
-NO_UPSTREAM = 4  # the body has nowhere to go until a connection is made
+WRITER_FULL: Final = 1  # the other side of the relay cannot take more
+PIPELINED: Final = 2  # bytes of the next request are here, this one is not answered yet
+NO_UPSTREAM: Final = 4  # the body has nowhere to go until a connection is made
 
 
 class Valve:

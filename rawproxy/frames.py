@@ -9,23 +9,39 @@ from __future__ import annotations
 
 import enum
 import struct
-from typing import ClassVar
+from typing import ClassVar, Final
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-HEADER = struct.Struct(">HBBBL")  # length (24 bits as 16 and 8), type, flags, stream
-HEADER_SIZE = HEADER.size
-MAX_FRAME = 16384  # bytes of payload: what we accept, and what every client does (4.2)
-MAX_WINDOW = 2**31 - 1  # of flow control (6.9.1)
-DEFAULT_WINDOW = 65535  # 6.9.2
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEADER: Final = struct.Struct(">HBBBL")  # length (24 bits as 16 and 8), type, flags, stream
+HEADER_SIZE: Final = HEADER.size
+MAX_FRAME: Final = 16384  # bytes of payload: what we accept, and what every client does (4.2)
+MAX_WINDOW: Final = 2**31 - 1  # of flow control (6.9.1)
+DEFAULT_WINDOW: Final = 65535  # 6.9.2
 
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
-PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 5, 6, 7, 8, 9
-END_STREAM = ACK = 0x1
-END_HEADERS, PADDED, HAS_PRIORITY = 0x4, 0x8, 0x20
+DATA: Final = 0
+HEADERS: Final = 1
+PRIORITY: Final = 2
+RST_STREAM: Final = 3
+SETTINGS: Final = 4
+PUSH_PROMISE: Final = 5
+PING: Final = 6
+GOAWAY: Final = 7
+WINDOW_UPDATE: Final = 8
+CONTINUATION: Final = 9
+END_STREAM: Final = 0x1
+ACK: Final = 0x1  # in SETTINGS and PING
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+HAS_PRIORITY: Final = 0x20
 
-HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS = 1, 2, 3
-INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 4, 5, 6
-ENABLE_CONNECT_PROTOCOL, NO_RFC7540_PRIORITIES = 8, 9  # RFC 8441 3, RFC 9218 2.1
+HEADER_TABLE_SIZE: Final = 1
+ENABLE_PUSH: Final = 2
+MAX_CONCURRENT_STREAMS: Final = 3
+INITIAL_WINDOW_SIZE: Final = 4
+MAX_FRAME_SIZE: Final = 5
+MAX_HEADER_LIST_SIZE: Final = 6
+ENABLE_CONNECT_PROTOCOL: Final = 8  # RFC 8441 3, RFC 9218 2.1
+NO_RFC7540_PRIORITIES: Final = 9
 
 
 class Code(enum.IntEnum):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from typing import cast
+from typing import Final, cast
 
 from . import rewrite
 from .admission import Place
@@ -35,8 +35,8 @@ from .site import Goal, location
 from .tunnel import Tunnel
 from .upstream import UpstreamConnection
 
-CR = 13  # a head never begins with it, nor with a line feed or anything below
-LEADING_BLANKS = 8  # bytes of empty lines before a request line that are forgiven (RFC 9112 2.2)
+CR: Final = 13  # a head never begins with it, nor with a line feed or anything below
+LEADING_BLANKS: Final = 8  # bytes of empty lines before a request: forgiven (RFC 9112 2.2)
 
 
 class Phase(enum.Enum):
@@ -49,8 +49,11 @@ class Phase(enum.Enum):
     LINGER = "linger"
 
 
-HEAD, BODY, ANSWER = Phase.HEAD, Phase.BODY, Phase.ANSWER
-DRAIN, LINGER = Phase.DRAIN, Phase.LINGER
+HEAD: Final[Phase] = Phase.HEAD
+BODY: Final[Phase] = Phase.BODY
+ANSWER: Final[Phase] = Phase.ANSWER
+DRAIN: Final[Phase] = Phase.DRAIN
+LINGER: Final[Phase] = Phase.LINGER
 
 
 class ClientConnection(Responder, asyncio.Protocol):
@@ -265,7 +268,7 @@ class ClientConnection(Responder, asyncio.Protocol):
             return
         self._expect_body()
         exchange = self.exchange = Exchange(self.service, self, head)
-        exchange.start()
+        exchange.start(coming=bool(data))
         if data:
             self.data_received(data)
 
@@ -279,8 +282,7 @@ class ClientConnection(Responder, asyncio.Protocol):
             return
         if rest is None:
             self.received += len(data)
-            if payload:
-                exchange.on_request_body(payload, False, b"")
+            exchange.on_request_body(payload, False, b"")
             return
         self.phase = ANSWER
         self.deadline = 0.0

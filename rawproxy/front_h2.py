@@ -14,7 +14,8 @@ every wait has a deadline.
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from collections.abc import Callable
+from typing import Final, cast
 
 from . import fields, frames
 from .admission import Place
@@ -43,7 +44,7 @@ from .stream_h2 import WINDOW, Stream
 from .writer_h2 import WINDOW as CONNECTION_WINDOW
 from .writer_h2 import FrameWriter
 
-BLOCK_FRAMES = 16  # HEADERS and CONTINUATIONs of one block: 256 KiB where they are full
+BLOCK_FRAMES: Final = 16  # HEADERS and CONTINUATIONs of one block: 256 KiB where they are full
 
 
 class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
@@ -415,7 +416,7 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
         self.transport.abort()
 
 
-_HANDLERS = (
+_HANDLERS: Final[tuple[Callable[[ClientConnection, int, int, bytes], None], ...]] = (
     ClientConnection._on_data,
     ClientConnection._on_headers,
     ClientConnection._on_priority,

@@ -22,7 +22,7 @@ import logging
 import pathlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from . import rewrite
 from .balancer import POLICIES, Table, choose, cookie_value, prefer, tag
@@ -36,9 +36,9 @@ from .resolver import Resolver
 
 log = logging.getLogger("rawproxy")
 # RFC 9110 9.2.1: what goes out on trial is better not a payment.
-_SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+_SAFE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 # Unknown to outsiders, the same for every worker, and (the first) after a restart of the machine.
-_SEEDS = ("/etc/machine-id", "/proc/sys/kernel/random/boot_id")
+_SEEDS: Final = ("/etc/machine-id", "/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,12 @@ change of state is in the table above; `share` is 0 in every state but UP.
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from .config import Active, Passive
 
-TRIAL_PATIENCE = 10.0  # seconds for the outcome of a trial before there is another
-RAMP_FROM = 0.1  # of its share is what an address gets at the beginning of a slow start
+TRIAL_PATIENCE: Final = 10.0  # seconds for the outcome of a trial before there is another
+RAMP_FROM: Final = 0.1  # of its share is what an address gets at the beginning of a slow start
 
 
 class State(enum.Enum):
@@ -45,7 +46,11 @@ class State(enum.Enum):
     DOWN = "down"
 
 
-UP, EJECTED, DUE, TRIAL, DOWN = State
+UP: Final[State] = State.UP
+EJECTED: Final[State] = State.EJECTED
+DUE: Final[State] = State.DUE
+TRIAL: Final[State] = State.TRIAL
+DOWN: Final[State] = State.DOWN
 
 
 class Health:

@@ -17,14 +17,14 @@ memory than the limits allow.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-TABLE_SIZE = 4096  # bytes of the dynamic table we allow a client (RFC 9113 6.5.2: the default)
-ENTRY_OVERHEAD = 32  # bytes that a field counts beyond its name and value (RFC 7541 4.1)
-INTEGER_LIMIT = 1 << 28  # no length or index is larger: a longer integer is an attack
+TABLE_SIZE: Final = 4096  # bytes of a client's dynamic table (RFC 9113 6.5.2: the default)
+ENTRY_OVERHEAD: Final = 32  # bytes that a field counts beyond its name and value (RFC 7541 4.1)
+INTEGER_LIMIT: Final = 1 << 28  # no length or index is larger: a longer integer is an attack
 
 # RFC 7541 Appendix A. A space stands between entries, so the one value with a space comes later.
-_STATIC_FIELDS = (
+_STATIC_FIELDS: Final = (
     ":authority :method=GET :method=POST :path=/ :path=/index.html :scheme=http :scheme=https "
     ":status=200 :status=204 :status=206 :status=304 :status=400 :status=404 :status=500 "
     "accept-charset accept-encoding=gzip,_deflate accept-language accept-ranges accept "
@@ -35,14 +35,14 @@ _STATIC_FIELDS = (
     "proxy-authorization range referer refresh retry-after server set-cookie "
     "strict-transport-security transfer-encoding user-agent vary via www-authenticate"
 )
-STATIC: tuple[tuple[bytes, bytes], ...] = tuple(
+STATIC: Final[tuple[tuple[bytes, bytes], ...]] = tuple(
     (name.encode(), value.replace("_", " ").encode())
     for name, _, value in (field.partition("=") for field in _STATIC_FIELDS.split())
 )
-_FIRST_DYNAMIC = len(STATIC) + 1
+_FIRST_DYNAMIC: Final = len(STATIC) + 1
 
 # RFC 7541 Appendix B: bits of each symbol's code; the code is canonical, so nothing else is needed.
-_CODE_LENGTHS = bytes.fromhex(
+_CODE_LENGTHS: Final = bytes.fromhex(
     "0d171c1c1c1c1c1c1c181e1c1c1e1c1c1c1c1c1c1c1c1e1c1c1c1c1c1c1c1c1c060a0a0c0d06080b0a0a080b0806"
     "06060505050606060606060607080f060c0a0d06070707070707070707070707070707070707070707070807080d"
     "130d0e060f05060506050606060507070606060506070605050607070707070f0b0e0d1c14161414161616171617"
@@ -50,7 +50,7 @@ _CODE_LENGTHS = bytes.fromhex(
     "14161616171616171a1a1413161716191a1a1a1b1b1a181913151a1b1b1a1b1815151a1a1c1b1b1b141814151615"
     "15171616191918181a171a1b1a1a1b1b1b1b1b1c1b1b1b1b1b1a1e"
 )
-_EOS = 256
+_EOS: Final = 256
 _MEMO = 16384  # remembered steps of the Huffman decoder: ordinary text needs a few thousand
 
 
@@ -75,7 +75,7 @@ def _codes() -> dict[int, int]:
     return symbols
 
 
-_SYMBOLS = _codes()
+_SYMBOLS: Final = _codes()
 _STEPS: dict[int, tuple[int, bytes]] = {}
 
 
@@ -272,14 +272,14 @@ def _string(block: bytes, at: int) -> tuple[bytes, int]:
 
 # ── encoding ────────────────────────────────────────────────────────────────────────────────────
 
-SIZE_UPDATE_ZERO = b"\x20"  # we use no table: said once where a client allows less than 4096 bytes
+SIZE_UPDATE_ZERO: Final = b"\x20"  # we use no table: said once to who allows less than 4096 bytes
 LINES = 2048  # encoded lines that are remembered, of at most LINE bytes each: half a megabyte
-LINE = 128
-_NAMES = {name: index for index, (name, _) in reversed(list(enumerate(STATIC, 1)))}
-_STATUS = {STATIC[i - 1][1]: bytes((0x80 | i,)) for i in range(8, 15)}
+LINE: Final = 128
+_NAMES: Final = {name: index for index, (name, _) in reversed(list(enumerate(STATIC, 1)))}
+_STATUS: Final = {STATIC[i - 1][1]: bytes((0x80 | i,)) for i in range(8, 15)}
 _remembered: dict[bytes, bytes] = {}
 # Fields whose values are secrets: never kept here, and no hop may index them (RFC 7541 7.1.3).
-_SECRET = frozenset((b"set-cookie", b"authorization", b"www-authenticate"))
+_SECRET: Final = frozenset((b"set-cookie", b"authorization", b"www-authenticate"))
 
 
 def encode_status(status: int) -> bytes:

@@ -10,17 +10,19 @@ import asyncio
 import contextlib
 import errno
 import socket
+from typing import Final
 
 from .arrival import CROWDED, Arrival, route_of
 from .config import Address
 from .poller import poller
 from .service import Service, log
-from .sockets import BACKLOG, release
+from .sockets import BACKLOG, BareSocket, release
 from .tls import ServerContext
 
-BATCH = 64  # accepted in one go, so that a burst does not starve those already here
-BACK_OFF = 0.5  # seconds without accepting after the process ran out of file descriptors
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+BATCH: Final = 64  # accepted in one go, so that a burst does not starve those already here
+SILENCE: Final = 1  # seconds, then whoever still says nothing is let in, and has its deadline
+BACK_OFF: Final = 0.5  # seconds without accepting after the process ran out of file descriptors
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Listener:
@@ -47,10 +49,14 @@ class Listener:
         self._poller = poller()
         self._retry: asyncio.TimerHandle | None = None
         self._family, self._kind = int(sock.family), int(sock.type)
+        self._made = socket.socket if context is None else BareSocket
         with contextlib.suppress(OSError):  # a socket file
             # Accepted ones inherit it. Else the last record of a response waits for the client's
             # delayed acknowledgement: 40 ms.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
+                # The ClientHello is here when its connection is: no waiting, no second look.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENCE)
 
     def start(self) -> None:
         """Begin to accept."""
@@ -84,10 +90,10 @@ class Listener:
                     self._pause(error)
                     return False
                 raise
-            self._welcome(socket.socket(self._family, self._kind, 0, fd), peer)
+            self._welcome(self._made(self._family, self._kind, 0, fd), peer)
         return True
 
-    def _welcome(self, sock: socket.socket, peer: object) -> None:
+    def _welcome(self, sock: socket.SocketType, peer: object) -> None:
         sock.setblocking(False)
         place = self.service.admission.enter()
         if place is None:

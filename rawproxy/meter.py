@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 # Seconds, upper ends of the cells; behind the last one is a cell for all that took longer. From
 # half a millisecond (a static file over loopback) to a minute (nginx's usual timeouts).
-BUCKETS = (
+BUCKETS: Final[tuple[float, ...]] = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
@@ -48,10 +48,12 @@ class Tally:
 
     def time(self, duration: float, first: float) -> None:
         """Count how long an exchange took, and until the first byte (0: there was none)."""
-        self.cells[bisect_left(BUCKETS, duration)] += 1
+        cell = bisect_left(BUCKETS, duration)
+        self.cells[cell] += 1
         self.seconds += duration
         if first:
-            self.first_cells[bisect_left(BUCKETS, first)] += 1
+            # Most answers come whole: then the two are one.
+            self.first_cells[cell if first == duration else bisect_left(BUCKETS, first)] += 1
             self.first_seconds += first
 
     def counters(self) -> Tree:

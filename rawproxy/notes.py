@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from time import localtime, monotonic, process_time, time
+from typing import Final
 
 from . import trace
 from .config import Config
@@ -23,9 +24,9 @@ from .meter import Tally, Tree
 from .record import FORMATS, Counters, Ended, Facts, lines
 from .rewrite import Hop
 
-BATCH = 64  # exchanges: some 100 µs of work, which is as long as others may have to wait for it
-WAIT = 0.1  # seconds after which fewer are enough, for whoever watches the log
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+BATCH: Final = 128  # exchanges: some 100 µs of work, as long as others may have to wait for it
+WAIT: Final = 0.1  # seconds after which fewer are enough, for whoever watches the log
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 Later = Callable[[float, Callable[[], None]], object]  # a loop's `call_later`
 
 
@@ -120,10 +121,14 @@ class Notes:
 
     def _count(self, exchanges: list[Ended]) -> None:
         protocols = self.counters.protocols
+        endpoint: object = None
+        tally = self.tally
         for head, _, facts in exchanges:
             status = facts.status
             protocols[head.minor] += 1
-            tally: Tally = facts.endpoint.tally
+            if facts.endpoint is not endpoint:  # else it is that of the one before
+                endpoint = facts.endpoint
+                tally = facts.endpoint.tally
             tally.classes[status // 100] += 1
             tally.received += facts.received
             tally.sent += facts.sent

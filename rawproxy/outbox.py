@@ -11,8 +11,9 @@ OpenSSL insists on being offered a record again that it could not send (SSL_R_BA
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
-RECORD = 16_384  # bytes of plaintext that a TLS record can hold (RFC 8446 5.1)
+RECORD: Final = 16_384  # bytes of plaintext that a TLS record can hold (RFC 8446 5.1)
 
 
 class Outbox:

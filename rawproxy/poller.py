@@ -16,9 +16,11 @@ import asyncio
 import select
 import weakref
 from collections.abc import Callable
+from typing import Final
 
-TURN = 64  # sockets served before the loop's other business has its turn
-IN, OUT = select.EPOLLIN, select.EPOLLOUT
+TURN: Final = 64  # sockets served before the loop's other business has its turn
+IN: Final = select.EPOLLIN
+OUT: Final = select.EPOLLOUT
 
 
 class Poller:
@@ -57,6 +59,11 @@ class Poller:
         self._leave(number, IN if number in self._readers else 0)
         return True
 
+    def forget(self, number: int) -> None:
+        """As `number` is closed, and nobody else has it open: the kernel stops by itself."""
+        self._readers.pop(number, None)
+        self._writers.pop(number, None)
+
     def _watch(self, number: int, more: int, before: int) -> None:
         if before:
             self._epoll.modify(number, before | more)
@@ -84,7 +91,9 @@ class Poller:
                     callback()
 
 
-_pollers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Poller] = weakref.WeakKeyDictionary()
+_pollers: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Poller]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def poller() -> Poller:

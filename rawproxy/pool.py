@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
-WINDOW = 10.0  # seconds of demand that count; long enough to bridge the gaps between page loads
+WINDOW: Final = 10.0  # seconds of demand that count: enough to bridge the gaps between pages
 
 
 class Verdict(enum.Enum):
@@ -30,7 +30,8 @@ class Verdict(enum.Enum):
     FULL = "full"
 
 
-DIAL, FULL = Verdict.DIAL, Verdict.FULL
+DIAL: Final[Verdict] = Verdict.DIAL
+FULL: Final[Verdict] = Verdict.FULL
 
 
 class Poolable(Protocol):

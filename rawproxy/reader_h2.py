@@ -11,7 +11,7 @@ It never sees a frame. Invariant: a remembered reading is what reading the whole
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from . import fields
 from .config import Limits
@@ -19,7 +19,7 @@ from .fields import PSEUDO
 from .head import RequestHead
 from .hpack import Decoder
 
-_PATH = re.compile(rb"/[!-\"$-~]{0,2047}").fullmatch  # longer ones are read the long way
+_PATH: Final = re.compile(rb"/[!-\"$-~]{0,2047}").fullmatch  # longer ones are read the long way
 
 
 class Known(NamedTuple):

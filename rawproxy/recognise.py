@@ -4,12 +4,14 @@ r"""The recognisers of the fast lane: one pass over a head that finds, validates
     ─────      ────────────────────  ─────────────────────────────
     1, 2       method, target        status, reason
     3          Host                  Content-Length
-    4          Connection: keep-     Connection: keep-alive
-               alive, the line       or close, the line
+    4          Connection: keep-alive or close, the line
     5          Content-Length        Transfer-Encoding: chunked
     6          Transfer-Encoding:    Date, its name
                chunked, the line
     7          set where any other field stands that means something to a proxy
+
+`LOGGED_REQUEST` also finds what an access log tells of a request, for a sixth of its time more:
+7 to 9 are the values of User-Agent, Referer and Authorization there, and 10 is set where 7 is.
 
 They accept a strict subset: HTTP/1.1, no folded line, plain tokens, one space behind the colon.
 What they do not accept is unjudged. They never see a limit. Invariant: there is at most one way to
@@ -34,6 +36,9 @@ _NOTED_REQUEST_NAMES = (
     rb"|[eE](?i:xpect)|[kK](?i:eep-alive)|[pP](?i:roxy)(?:-[^:\r\n]*+)?|[fF](?i:orwarded)"
     rb"|[xX][-_](?i:forwarded[-_][^:\r\n]*+|real[-_]ip)"
 )
+# The same where a log is kept.
+_UNLOGGED_REQUEST_INITIALS = rb"[!#$%&'*+.^_`|~0-9BDGIJL-OQSVWYZbdgijl-oqsvwyz-]"
+_LOGGED_NAMES = rb"[uU](?i:ser-agent)|[rR](?i:eferer)|[aA](?i:uthorization)"
 _OTHER_RESPONSE_INITIALS = rb"[!#$%&'*+.^_`|~0-9ABE-JL-OQRV-Zabe-jl-oqrv-z-]"
 _NOTED_RESPONSE_NAMES = (
     rb"[cC](?i:onnection|ontent-length)|[tT](?i:ransfer-encoding|e)|[uU](?i:pgrade)|[dD](?i:ate)"
@@ -43,9 +48,13 @@ _NOTED_RESPONSE_NAMES = (
 _Usual = tuple[tuple[int, bytes], ...]
 _USUAL_IN_REQUEST: _Usual = (
     (3, rb"[Hh]ost: ([0-9A-Za-z._~-]{1,255}+(?::[0-9]{1,5}+)?)"),
-    (4, rb"([Cc]onnection: [Kk]eep-[Aa]live)"),
+    (4, rb"([Cc]onnection: (?:[Kk]eep-[Aa]live|[Cc]lose))"),
     (5, rb"[Cc]ontent-[Ll]ength: ([0-9]{1,18}+)"),
     (6, rb"([Tt]ransfer-[Ee]ncoding: chunked)"),
+)
+_USUAL_IN_LOG: _Usual = tuple(
+    (group, name + rb": ([!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ])|)")
+    for group, name in enumerate((rb"[Uu]ser-[Aa]gent", rb"[Rr]eferer", rb"[Aa]uthorization"), 7)
 )
 _USUAL_IN_RESPONSE: _Usual = (
     (3, rb"[Cc]ontent-[Ll]ength: ([0-9]{1,18}+)"),
@@ -74,6 +83,31 @@ def _recogniser(line: bytes, initials: bytes, noted: bytes, usual: _Usual) -> en
 REQUEST = _recogniser(
     _REQUEST_LINE, _OTHER_REQUEST_INITIALS, _NOTED_REQUEST_NAMES, _USUAL_IN_REQUEST
 )
+LOGGED_REQUEST = _recogniser(
+    _REQUEST_LINE,
+    _UNLOGGED_REQUEST_INITIALS,
+    _NOTED_REQUEST_NAMES + b"|" + _LOGGED_NAMES,
+    _USUAL_IN_REQUEST + _USUAL_IN_LOG,
+)
 RESPONSE = _recogniser(
     _STATUS_LINE, _OTHER_RESPONSE_INITIALS, _NOTED_RESPONSE_NAMES, _USUAL_IN_RESPONSE
 )
+
+Told = tuple[bytes | None, bytes | None, bytes | None]  # what a log tells; None: it is not there
+_LOGGED = engine.all_of(rb"\n(%b): ([^\r]*+)" % _LOGGED_NAMES)
+
+
+def told(block: bytes) -> Told:
+    """User-Agent, Referer and Authorization of a head, as `LOGGED_REQUEST` finds them."""
+    agent: bytes | None = None
+    referer: bytes | None = None
+    authorization: bytes | None = None
+    for name, value in _LOGGED(b"\n" + block):
+        size = len(name)  # no two names have the same
+        if size == len(b"user-agent"):
+            agent = value if agent is None else agent
+        elif size == len(b"referer"):
+            referer = value if referer is None else referer
+        elif authorization is None:
+            authorization = value
+    return agent, referer, authorization

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .config import Network
 from .head import (
@@ -29,13 +29,15 @@ from .head import (
 )
 from .proxy_protocol import Route
 
-CRLF = b"\r\n"
+CRLF: Final = b"\r\n"
 # What says who a client is (as nginx's $ssl_client_*), by any spelling an application may take.
-_IDENTITY = re.compile(rb"(?i)(?<=\n)(?:x[-_])?ssl[-_]client[-_][^:\n]*:[^\n]*\n").sub
-_CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
-_UPGRADE_LINES = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+_IDENTITY: Final = re.compile(rb"(?i)(?<=\n)(?:x[-_])?ssl[-_]client[-_][^:\n]*:[^\n]*\n").sub
+_CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
+_UPGRADE_LINES: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 # RFC 9110 7.6.3: the version as received; by `RequestHead.minor`.
-_VIA = (b"Via: 1.0 rawproxy\r\n", b"Via: 1.1 rawproxy\r\n", b"Via: 2.0 rawproxy\r\n")
+_VIA: Final[tuple[bytes, ...]] = tuple(
+    b"Via: %b rawproxy\r\n" % version for version in (b"1.0", b"1.1", b"2.0")
+)
 
 
 class HeadEdits(NamedTuple):

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from .errors import ClientError
@@ -28,11 +28,13 @@ from .rewrite import split_host
 
 T = TypeVar("T")
 
-_ODD = re.compile(rb"[%;\\]|//|/\.").search
-_SLASHES = re.compile(rb"//+").sub
-_PARAMETER = re.compile(rb";[^/]*").sub
-_DOTS = re.compile(rb"[/\\]\.\.?(?:[/\\;]|\Z)").search
-_UNRESERVED = re.compile(rb"%(2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])").sub
+_ODD: Final = re.compile(rb"[%;\\]|//|/\.").search
+_SLASHES: Final = re.compile(rb"//+").sub
+_PARAMETER: Final = re.compile(rb";[^/]*").sub
+_DOTS: Final = re.compile(rb"[/\\]\.\.?(?:[/\\;]|\Z)").search
+_UNRESERVED: Final = re.compile(
+    rb"%(2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])"
+).sub
 
 
 class Entry(NamedTuple, Generic[T]):

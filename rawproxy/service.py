@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from . import pages, rewrite
 from .admission import Admission, Place
@@ -26,9 +26,10 @@ from .endpoint import Clock, Endpoint
 from .errors import ClientError, ProxyError, Source
 from .farewell import Leaving
 from .group import Surroundings, UpstreamGroup
-from .head import RequestHead, request_parser
+from .head import RequestHead
 from .health import UP
 from .identity import NOBODY
+from .lanes import request_parser
 from .meter import Tree, add
 from .notes import Notes, resident
 from .resolver import Resolver
@@ -36,8 +37,8 @@ from .routing import Sites
 from .site import Goal, Goals
 
 log = logging.getLogger("rawproxy")
-CLIENTS = 4096  # whose facts are remembered, some 500 bytes each
-SWEEP = 1.0  # seconds between two looks at all deadlines
+CLIENTS: Final = 4096  # whose facts are remembered, some 500 bytes each
+SWEEP: Final = 1.0  # seconds between two looks at all deadlines
 
 
 class Sweepable(Protocol):
@@ -58,7 +59,7 @@ class Service:
         self.every = every
         self.limits = config.limits
         self.deadlines = config.deadlines
-        self.parse = request_parser(config.parser, config.limits)
+        self.parse = request_parser(config.parser, config.limits, write_log is not None)
         self.now = 0.0
         self.clock = Clock()
         around = Surroundings(self.clock, self.spawn, _dial_for, Resolver(config.resolver))

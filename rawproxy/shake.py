@@ -12,12 +12,12 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, cast
 
 from .poller import Poller, poller
 from .transport import TlsTransport
 
-UNREAD = 65_536  # bytes thrown away behind a handshake that failed
+UNREAD: Final = 65_536  # bytes thrown away behind a handshake that failed
 
 
 def core(sock: ssl.SSLSocket) -> Any:
@@ -41,7 +41,7 @@ class Handshake:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: socket.SocketType,
         tls: Any,
         ended: Callable[[OSError | None], None],
         watch: Poller | None = None,
@@ -91,7 +91,7 @@ class Handshake:
 
 
 def accept(
-    sock: socket.socket,
+    sock: socket.SocketType,
     context: ssl.SSLContext,
     ended: Callable[[OSError | None], None],
     watch: Poller | None = None,
@@ -103,7 +103,10 @@ def accept(
     if context.sni_callback is not None:  # which wants to be handed a whole `SSLSocket`
         sock.getpeername()  # `wrap_socket` would raise too, but lose the descriptor
         whole = context.wrap_socket(
-            sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+            cast(socket.socket, sock),
+            server_side=True,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
         )
         return Handshake(whole, core(whole), ended, watch)
     # What `wrap_socket` calls in the end. All that it does before, which is to make another socket

@@ -12,7 +12,7 @@ the stream is in the connection's table until both halves have ended or one side
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Final
 
 from . import pages, rewrite
 from .errors import ClientError, ProxyError, UpstreamError
@@ -28,9 +28,9 @@ from .tunnel import Tunnel
 from .upstream import UpstreamConnection
 from .writer_h2 import FrameWriter
 
-WINDOW = DEFAULT_WINDOW  # bytes of a request body under way that nobody has taken yet
-WINDOW_MAX = 1024 * 1024  # where it grows to while the upstream keeps up: 1 Gbit/s at 8 ms
-OUTBOX_LOW = 16 * 1024  # bytes left in the outbox when the upstream is read again
+WINDOW: Final = DEFAULT_WINDOW  # bytes of a request body under way that nobody has taken yet
+WINDOW_MAX: Final = 1024 * 1024  # where it grows to while the upstream keeps up: 1 Gbit/s at 8 ms
+OUTBOX_LOW: Final = 16 * 1024  # bytes left in the outbox when the upstream is read again
 
 
 class Stream:

@@ -7,19 +7,20 @@ It never changes a path or a query: their bytes go on as they came (RFC 9110 7.7
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from .errors import ClientError
 
-_ABSOLUTE = re.compile(rb"https?://([^/?#]*)([/?].*)?", re.IGNORECASE).fullmatch
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)([/?].*)?", re.IGNORECASE).fullmatch
 # RFC 3986 3.2.2: eight groups, the last two perhaps as IPv4; "::" stands for one or more of them.
-_OCTET = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_GROUP = rb"[0-9A-Fa-f]{1,4}"
-_TAIL = rb"(?:%b:%b|%b(?:\.%b){3})" % (_GROUP, _GROUP, _OCTET, _OCTET)
-_SHORT = [  # groups in front of "::" at the most, and exactly so many behind it
+_OCTET: Final = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_GROUP: Final = rb"[0-9A-Fa-f]{1,4}"
+_TAIL: Final = rb"(?:%b:%b|%b(?:\.%b){3})" % (_GROUP, _GROUP, _OCTET, _OCTET)
+_SHORT: Final = [  # groups in front of "::" at the most, and exactly so many behind it
     rb"(?:(?:%b:){0,%d}%b)?::(?:%b:){%d}%b" % (_GROUP, 4 - n, _GROUP, _GROUP, n, _TAIL)
     for n in range(5)
 ]
-_IPV6 = rb"|".join(
+_IPV6: Final = rb"|".join(
     [
         rb"(?:%b:){6}%b" % (_GROUP, _TAIL),
         rb"::(?:%b:){5}%b" % (_GROUP, _TAIL),
@@ -28,7 +29,7 @@ _IPV6 = rb"|".join(
         rb"(?:(?:%b:){0,6}%b)?::" % (_GROUP, _GROUP),
     ]
 )
-_NAME = rb"[0-9A-Za-z._~!$&'()*+;=-]{0,255}+"
+_NAME: Final = rb"[0-9A-Za-z._~!$&'()*+;=-]{0,255}+"
 # uri-host [":" port]: a reg-name that is not empty, or an IP literal in brackets.
 is_host = re.compile(
     rb"(?:(?!:)%b(?:%%[0-9A-Fa-f]{2}%b)*(?<=.)|\[(?:%b)\])(?::[0-9]{0,5})?" % (_NAME, _NAME, _IPV6)

@@ -31,7 +31,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from .flow import unsent
 from .outbox import RECORD, Outbox
@@ -39,11 +39,13 @@ from .poller import Poller, poller
 
 # Records handed over at once: 112 KiB, what malloc still takes from its heap. More would be mapped
 # and paged in each time, which costs 10 % of a large download.
-BATCH = 7
-HIGH, LOW = 65_536, 16_384  # queued bytes at which the protocol is paused and resumed, as asyncio's
-DISCARD = 65_536  # bytes thrown away at a time while lingering
+BATCH: Final = 7
+HIGH: Final = 65_536  # queued bytes at which the protocol is paused and resumed, as asyncio's
+LOW: Final = 16_384
+DISCARD: Final = 16_384  # bytes thrown away at a time while lingering
 
-READ_WANTS_WRITE, WRITE_WANTS_READ = 1, 2  # OpenSSL has to do the one before the other
+READ_WANTS_WRITE: Final = 1  # OpenSSL has to do the one before the other
+WRITE_WANTS_READ: Final = 2
 
 
 class State(enum.Enum):
@@ -55,7 +57,10 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-OPEN, FLUSHING, LINGERING, CLOSED = State
+OPEN: Final[State] = State.OPEN
+FLUSHING: Final[State] = State.FLUSHING
+LINGERING: Final[State] = State.LINGERING
+CLOSED: Final[State] = State.CLOSED
 
 
 class TlsTransport(asyncio.Transport):
@@ -71,7 +76,7 @@ class TlsTransport(asyncio.Transport):
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: socket.SocketType,
         tls: Any,
         protocol: asyncio.BaseProtocol,
         grace: float,
@@ -318,7 +323,8 @@ class TlsTransport(asyncio.Transport):
         if self._outbox is None:
             self._shut()  # which gives what is watched another callback, or ends that
         if self._state is not CLOSED:
-            self._unsent = unsent(self)
+            if self._state is FLUSHING:
+                self._unsent = unsent(self)
             self._timer = self._loop.call_later(self._grace, self._on_slow)
 
     def _shut(self) -> None:
@@ -375,8 +381,7 @@ class TlsTransport(asyncio.Transport):
     def _finish(self, error: Exception | None) -> None:
         if self._state is CLOSED:
             return
-        self._poller.remove_reader(self._fd)
-        self._poller.remove_writer(self._fd)
+        self._poller.forget(self._fd)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

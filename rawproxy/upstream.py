@@ -18,17 +18,18 @@ from __future__ import annotations
 import asyncio
 import select
 import ssl
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from .body import BodyError, ChunkedBody, CloseBody, LengthBody
 from .bounds import waits
 from .config import Limits
 from .errors import ProxyError, StaleError, UpstreamError
 from .flow import WRITER_FULL, Valve
-from .head import CHUNKED, Parser, ResponseHead, response_framing
+from .head import CHUNKED, ResponseHead, response_framing
+from .lanes import Parser
 
 Stepper = LengthBody | ChunkedBody | CloseBody
-VERSION = b"HTTP/1."  # what a response begins with
+VERSION: Final = b"HTTP/1."  # what a response begins with
 
 
 class Holder(Protocol):

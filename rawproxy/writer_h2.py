@@ -9,7 +9,7 @@ in the order in which they were encoded; no DATA beyond a window; nothing after 
 from __future__ import annotations
 
 import asyncio
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from . import frames, rewrite
 from .admission import Place
@@ -17,11 +17,11 @@ from .frames import DEFAULT_WINDOW, MAX_FRAME, Budget, Code, Fault
 from .hpack import SIZE_UPDATE_ZERO
 from .service import Service, log
 
-COALESCE = 64 * 1024  # bytes of frames that are gathered before they are written
-CLOSED = 1024  # closed streams that are remembered, to tell a late frame from a wrong one
-GROWTH = 4 * 1024 * 1024  # bytes by which the windows of all streams together may grow
-WINDOW = 16 * 1024 * 1024  # of the connection: wide, as each stream's own bounds what is held
-CREDIT = WINDOW // 16  # bytes received before the connection's window is opened again
+COALESCE: Final = 64 * 1024  # bytes of frames that are gathered before they are written
+CLOSED: Final = 1024  # closed streams that are remembered, to tell a late frame from a wrong one
+GROWTH: Final = 4 * 1024 * 1024  # bytes by which the windows of all streams together may grow
+WINDOW: Final = 16 * 1024 * 1024  # of the connection: wide, as the streams' own bound more
+CREDIT: Final = WINDOW // 16  # bytes received before the connection's window is opened again
 
 
 class Sender(Protocol):

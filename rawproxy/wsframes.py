@@ -12,10 +12,12 @@ cost a comparison. Invariant: `stop` names only places where a control frame may
 
 from __future__ import annotations
 
+from typing import Final
+
 RESTART = 1012  # Service Restart: come back, after a random while (IANA's registry)
-_REASON = b"service restart"
-_LONGEST_HEAD = 14
-_CLOSE = 8
+_REASON: Final = b"service restart"
+_LONGEST_HEAD: Final = 14
+_CLOSE: Final = 8
 
 
 def _head_size(second: int) -> int:
@@ -23,9 +25,9 @@ def _head_size(second: int) -> int:
     return 2 + {126: 2, 127: 8}.get(second & 127, 0) + (4 if second & 128 else 0)
 
 
-_HEAD = tuple(map(_head_size, range(256)))
+_HEAD: Final = tuple(map(_head_size, range(256)))
 # The size of a whole small frame by its second byte; of others none that a chunk could have.
-_WHOLE = tuple(_HEAD[b] + (b & 127) if b & 127 < 126 else 1 << 64 for b in range(256))
+_WHOLE: Final = tuple(_HEAD[b] + (b & 127) if b & 127 < 126 else 1 << 64 for b in range(256))
 
 
 class Tracker:

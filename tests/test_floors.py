@@ -16,6 +16,7 @@ FLOORS = [
         "bounds",
         "target",
         "head",
+        "lanes",
         "body",
         "proxy_protocol",
         "rewrite",

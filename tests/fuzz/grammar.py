@@ -51,6 +51,8 @@ FIELDS: Sequence[tuple[bytes, Sequence[bytes]]] = (
     (b"Content_Length", (b"7",)),
     (b"Accept", (b"*/*",)),
     (b"User-Agent", (b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",)),
+    (b"Referer", (b"https://h/?a", b"")),
+    (b"Authorization", (b"Basic dTpw", b"Bearer x")),
     (b"Trailer", (b"X-A",)),
 )  # fmt: skip
 LENGTHS = (b"0", b"5", b"05", b"5, 5", b"5,6", b"+5", b"-5", b"0x5", b"5_0", b"", b"5 5", b"5\t",

@@ -15,16 +15,8 @@ from rawproxy import proxy_protocol, rewrite
 from rawproxy.body import BodyError, ChunkedBody, CloseBody, LengthBody, encode_chunk, last_chunk
 from rawproxy.config import Limits
 from rawproxy.errors import ProxyError
-from rawproxy.head import (
-    CHUNKED,
-    RequestHead,
-    ResponseHead,
-    parse_request,
-    reference_request,
-    request_parser,
-    response_framing,
-    response_parser,
-)
+from rawproxy.head import CHUNKED, RequestHead, ResponseHead, response_framing
+from rawproxy.lanes import parse_request, reference_request, request_parser, response_parser
 
 from . import grammar
 from .oracle import HOP_BY_HOP, Message, block, meant, one_request
@@ -41,6 +33,7 @@ HOPS = (
 )
 # Both lanes as the fronts use them: the head at the beginning of what has come so far.
 FAST, LAW = (request_parser(name, LIMITS) for name in ("auto", "h11"))
+FAST_LOGGED = request_parser("auto", LIMITS, logged=True)
 FAST_RESPONSE, LAW_RESPONSE = (response_parser(name, LIMITS) for name in ("auto", "h11"))
 CUTS = 160  # of one input, at most: they cost the square of its length
 # What Connection cannot take away, and what is written anew whatever it says.
@@ -63,6 +56,18 @@ def outcome(parse: Callable, raw: bytes) -> object:
         return type(error), error.status
 
 
+def judged(data: bytes) -> object:
+    """What all lanes make of a request; the one that asks for the log differs in `told` alone."""
+    fast, law, logged = outcome(FAST, data), outcome(LAW, data), outcome(FAST_LOGGED, data)
+    assert fast == law, (fast, law)
+    if isinstance(logged, RequestHead):
+        said = dict(reversed(block(logged.block)))
+        assert logged.told == tuple(map(said.get, (b"user-agent", b"referer", b"authorization")))
+        logged = logged._replace(told=None)
+    assert fast == logged, (fast, logged)
+    return fast
+
+
 def cuts(data: bytes) -> range:
     """Where to split: everywhere, or evenly where that is too much."""
     return range(1, len(data), max(len(data) // CUTS, 1))
@@ -73,8 +78,7 @@ def cuts(data: bytes) -> range:
 
 def heads(data: bytes) -> str:
     """Requests: both lanes, at every byte."""
-    fast, law = outcome(FAST, data), outcome(LAW, data)
-    assert fast == law, (fast, law)
+    fast = judged(data)
     size = fast.size if isinstance(fast, RequestHead) else len(data)
     for cut in cuts(data[:size]):
         early = outcome(FAST, data[:cut])
@@ -213,8 +217,7 @@ def forward(data: bytes) -> str:
     if len(data) - len(stripped) > 8:
         return "refused early"
     data = stripped
-    head, law = outcome(FAST, data), outcome(LAW, data)
-    assert head == law, (head, law)
+    head = judged(data)
     if not isinstance(head, RequestHead):
         return "refused by both lanes" if head else "no head"
     got = _payload(head.framing, data[head.size :])

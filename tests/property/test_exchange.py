@@ -18,7 +18,7 @@ from rawproxy.config import Limits, Upstream, single
 from rawproxy.endpoint import Endpoint
 from rawproxy.errors import DialError
 from rawproxy.exchange import DONE, IDEMPOTENT, Exchange
-from rawproxy.head import parse_request
+from rawproxy.lanes import parse_request
 from rawproxy.service import Service
 from rawproxy.site import Goal
 from rawproxy.upstream import UpstreamConnection
@@ -53,7 +53,7 @@ class Wire(FakeTransport):
     def write(self, data: bytes) -> None:
         super().write(data)
         if match := re.match(rb"[A-Z]+ /(\d+) HTTP/1", data):
-            self.machine.sent(int(match[1]), self)
+            self.machine.sent(int(match[1]), self, data)
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         return self.machine.quiet if name == "socket" else default
@@ -115,7 +115,7 @@ class Client:
         self.failed = True
 
     def throttle(self, reason: int, full: bool) -> None:
-        pass
+        assert not (full and self.done), "who is done with it would wait for ever"
 
     def client_took(self) -> int:
         return 0
@@ -147,6 +147,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.wires: list[Wire] = []
         self.carried: dict[int, list[Wire]] = {}  # the connections that a request was written to
         self.last: dict[Wire, int] = {}  # and the last request of each
+        self.coming: set[int] = set()  # of whose body something is here with the head
 
         async def start() -> None:
             self.service.start()
@@ -160,8 +161,9 @@ class ExchangeMachine(RuleBasedStateMachine):
         for wire in self.wires:
             wire.protocol.data_received(ANSWERS[0])
 
-    def sent(self, number: int, wire: Wire) -> None:
+    def sent(self, number: int, wire: Wire, data: bytes) -> None:
         """A request's head is written: may it be?"""
+        assert number not in self.coming or b"12345" in data, "head and body are two writes"
         before = self.carried.setdefault(number, [])
         connection = wire.protocol
         if before:
@@ -199,15 +201,21 @@ class ExchangeMachine(RuleBasedStateMachine):
         framing=st.sampled_from(
             [b"", b"", b"Content-Length: 10\r\n", b"Transfer-Encoding: chunked\r\n"]
         ),
+        coming=st.booleans(),
     )
-    def ask(self, method, framing):
+    def ask(self, method, framing, coming=False):
         number = len(self.exchanges)
         head = parse_request(b"%b /%d HTTP/1.1\r\nHost: h\r\n%b\r\n" % (method, number, framing))
         client = Client(self.service.goal)
         exchange = Exchange(self.service, client, head)
         self.clients.append(client)
         self.exchanges.append(exchange)
-        exchange.start()
+        if framing and coming:
+            self.coming.add(number)
+            exchange.start(coming=True)
+            exchange.on_request_body(b"12345", False, b"")
+        else:
+            exchange.start()
         self.turn()
 
     @precondition(lambda self: any(not self.exchanges[n].request_ended for n in self.unfinished()))

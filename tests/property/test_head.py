@@ -5,15 +5,17 @@ import string
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rawproxy import head as heads
+from rawproxy import lanes
+from rawproxy.bounds import find_request
 from rawproxy.config import Limits
 from rawproxy.errors import ProxyError
+from rawproxy.head import RequestHead
 
 TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
 NAMES = (
     "Host|Connection|Content-Length|Transfer-Encoding|Upgrade|Expect|TE|Keep-Alive|Cookie|Via|Date"
     "|Proxy-Authorization|X-Forwarded-For|X-Forwarded-Proto|x_forwarded_for|X-Real-IP|HOST"
-    "|Strict-Transport-Security|cONTENT-lENGTH"
+    "|Strict-Transport-Security|cONTENT-lENGTH|User-Agent|user-agent|Referer|Authorization|REFERER"
 ).split("|")
 VALUES = (
     "h|a.b:80|5|0|5, 5|+5|chunked|Chunked|gzip, chunked|close||keep-alive|Upgrade, X-A|websocket"
@@ -76,7 +78,30 @@ def first_head(raw: bytes) -> bytes:
 @example(b"\r\n\r\n")
 def test_requests_fast_lane_agrees_with_h11(raw):
     raw = first_head(raw)
-    assert outcome(heads.parse_request, raw) == outcome(heads.reference_request, raw)
+    assert outcome(lanes.parse_request, raw) == outcome(lanes.reference_request, raw)
+
+
+LANES = [
+    [lanes.request_parser(name, Limits(), logged) for name in ("auto", "h11")]
+    for logged in (False, True)
+]
+
+
+@given(requests)
+@example(b"GET / HTTP/1.1\r\nHost: h\r\nUser-Agent: a\r\nuser-agent: b\r\n\r\n")
+@example(b"GET / HTTP/1.1\r\nHost: h\r\nReferer: \r\nAUTHORIZATION: b\r\n\r\n")
+def test_a_log_changes_nothing_but_what_is_told(raw):
+    raw = first_head(raw)
+    (plain, _), (fast, law) = ([outcome(lane, raw) for lane in lanes] for lanes in LANES)
+    assert fast == law
+    if isinstance(fast, RequestHead):
+        first: dict[bytes, bytes] = {}
+        for line in fast.block.split(b"\r\n")[:-1]:
+            name, _, value = line.partition(b": ")
+            first.setdefault(name.lower(), value)
+        assert fast.told == tuple(map(first.get, (b"user-agent", b"referer", b"authorization")))
+        fast = fast._replace(told=None)
+    assert fast == plain
 
 
 @given(responses)
@@ -85,15 +110,15 @@ def test_requests_fast_lane_agrees_with_h11(raw):
 @example(b"\r\n\r\n")
 def test_responses_fast_lane_agrees_with_h11(raw):
     raw = first_head(raw)
-    assert outcome(heads.parse_response, raw) == outcome(heads.reference_response, raw)
+    assert outcome(lanes.parse_response, raw) == outcome(lanes.reference_response, raw)
 
 
 @given(requests)
 def test_an_accepted_block_reads_as_itself(raw):
-    head = outcome(heads.parse_request, first_head(raw))
-    if isinstance(head, heads.RequestHead):
+    head = outcome(lanes.parse_request, first_head(raw))
+    if isinstance(head, RequestHead):
         again = b"%b %b HTTP/1.%d\r\n%b\r\n" % (head.method, head.target, head.minor, head.block)
-        assert heads.parse_request(again)._replace(size=head.size) == head
+        assert lanes.parse_request(again)._replace(size=head.size) == head
 
 
 @given(requests, st.data())
@@ -101,8 +126,8 @@ def test_a_head_may_come_in_any_pieces(raw, data):
     """Until the blank line, `find_request` says 0 or refuses; it never finds a shorter head."""
     whole = first_head(raw)
     cut = data.draw(st.integers(0, len(whole) - 1))
-    early = outcome(lambda part: heads.find_request(part, Limits()), whole[:cut])
+    early = outcome(lambda part: find_request(part, Limits()), whole[:cut])
     if early == 0:
-        assert heads.find_request(whole + b"rest", Limits()) == len(whole)
+        assert find_request(whole + b"rest", Limits()) == len(whole)
     else:
-        assert early == outcome(heads.parse_request, whole)
+        assert early == outcome(lanes.parse_request, whole)

@@ -11,7 +11,7 @@ from rawproxy import rewrite
 from rawproxy.body import ChunkedBody
 from rawproxy.bounds import find_request, waits
 from rawproxy.config import Limits
-from rawproxy.head import parse_request
+from rawproxy.lanes import parse_request
 
 LIMITS = Limits()
 ALLOWED = 0.5  # seconds

@@ -9,7 +9,8 @@ from rawproxy.config import Limits
 from rawproxy.errors import ClientError
 from rawproxy.fields import COOKIE, HOST, MALFORMED, PSEUDO, REGULAR, field
 from rawproxy.frames import StreamFault
-from rawproxy.head import CHUNKED, reference_request
+from rawproxy.head import CHUNKED
+from rawproxy.lanes import reference_request
 
 LIMITS = Limits(start_line=100)
 GET = {b":method": b"GET", b":scheme": b"https", b":path": b"/", b":authority": b"h"}

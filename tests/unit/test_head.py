@@ -2,22 +2,22 @@
 
 import pytest
 
-from rawproxy import head as heads
-from rawproxy.bounds import waits
+from rawproxy import lanes
+from rawproxy.bounds import find_request, find_response, waits
 from rawproxy.config import Limits
 from rawproxy.errors import ClientError, ProxyError, UpstreamError
-from rawproxy.head import CHUNKED, UNTIL_CLOSE
+from rawproxy.head import CHUNKED, UNTIL_CLOSE, response_framing
 
 LIMITS = Limits()
 LANES = [
-    heads.parse_request,
-    heads.request_parser("auto", LIMITS),
-    heads.request_parser("h11", LIMITS),
+    lanes.parse_request,
+    lanes.request_parser("auto", LIMITS),
+    lanes.request_parser("h11", LIMITS),
 ]
 RESPONSE_LANES = [
-    heads.parse_response,
-    heads.response_parser("auto", LIMITS),
-    heads.response_parser("h11", LIMITS),
+    lanes.parse_response,
+    lanes.response_parser("auto", LIMITS),
+    lanes.response_parser("h11", LIMITS),
 ]
 
 
@@ -98,7 +98,7 @@ def test_refused(rule, raw, status, lane):
 def test_h11_refuses_what_it_alone_can_see():
     # A blank line where h11 wants a request line; our own look at the line lets it by.
     with pytest.raises(ClientError):
-        heads.reference_request(b"GET /\x80 HTTP/1.1\r\n\r\n")
+        lanes.reference_request(b"GET /\x80 HTTP/1.1\r\n\r\n")
 
 
 @pytest.mark.parametrize("lane", LANES)
@@ -219,10 +219,10 @@ def test_http_1_0_without_host(lane):
 
 def test_find_request():
     raw = req(b"X: y")
-    assert heads.find_request(raw, LIMITS) == len(raw)
-    assert heads.find_request(raw + b"more", LIMITS) == len(raw)
+    assert find_request(raw, LIMITS) == len(raw)
+    assert find_request(raw + b"more", LIMITS) == len(raw)
     for cut in range(len(raw)):
-        assert heads.find_request(raw[:cut], LIMITS) == 0
+        assert find_request(raw[:cut], LIMITS) == 0
 
 
 @pytest.mark.parametrize(
@@ -239,15 +239,15 @@ def test_find_request():
 )
 def test_rule_18_limits_of_a_request(data, status):
     with pytest.raises(ClientError) as caught:
-        heads.find_request(data, LIMITS)
+        find_request(data, LIMITS)
     assert caught.value.status == status
 
 
 def test_as_many_fields_as_allowed():
     raw = req(*[b"X: y"] * (LIMITS.fields - 1))
-    assert heads.find_request(raw, LIMITS) == len(raw)
+    assert find_request(raw, LIMITS) == len(raw)
     big = req(b"X: " + b"a" * (LIMITS.start_line + 1))
-    assert heads.find_request(big, LIMITS) == len(big)
+    assert find_request(big, LIMITS) == len(big)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_a_head_that_waits_is_neither_whole_nor_wrong(raw):
 
     def waiting(data: bytes) -> bool:
         try:
-            return heads.find_request(data, limits) == 0
+            return find_request(data, limits) == 0
         except ClientError:
             return False
 
@@ -282,9 +282,9 @@ def test_a_head_that_waits_is_neither_whole_nor_wrong(raw):
 
 def test_find_response():
     raw = res(b"X: y")
-    assert heads.find_response(raw + b"more", LIMITS) == len(raw)
+    assert find_response(raw + b"more", LIMITS) == len(raw)
     for cut in range(len(raw)):
-        assert heads.find_response(raw[:cut], LIMITS) == 0
+        assert find_response(raw[:cut], LIMITS) == 0
 
 
 @pytest.mark.parametrize(
@@ -299,13 +299,13 @@ def test_find_response():
 )
 def test_find_response_refuses(data):
     with pytest.raises(UpstreamError):
-        heads.find_response(data, LIMITS)
+        find_response(data, LIMITS)
 
 
 def test_rule_32_large_response_heads_pass():
     raw = res(b"X: " + b"a" * 65536)
-    assert heads.find_response(raw, LIMITS) == len(raw)
-    assert heads.parse_response(raw).status == 200
+    assert find_response(raw, LIMITS) == len(raw)
+    assert lanes.parse_response(raw).status == 200
 
 
 # ── responses ───────────────────────────────────────────────────────────────────────────────────
@@ -382,21 +382,21 @@ def test_response_facts(lane):
     ],
 )
 def test_bodyless_responses(status, method, framing):
-    head = heads.parse_response(res(b"Content-Length: 5", start=b"HTTP/1.1 " + status))
-    assert heads.response_framing(head, method) == framing
+    head = lanes.parse_response(res(b"Content-Length: 5", start=b"HTTP/1.1 " + status))
+    assert response_framing(head, method) == framing
 
 
 @pytest.mark.parametrize("name", ["auto", "h11"])
 def test_parsers_take_what_the_head_is_of_the_data(name):
     raw = req(b"X: y")
-    read = heads.request_parser(name, LIMITS)
+    read = lanes.request_parser(name, LIMITS)
     head = read(raw + b"GET / HTTP/1.1\r\n")
     assert head is not None and head.size == len(raw) and head.block == b"Host: h\r\nX: y\r\n"
     assert read(raw[:-1]) is None
     raw = res(b"Content-Length: 5")
-    answer = heads.response_parser(name, LIMITS)(raw + b"hello")
+    answer = lanes.response_parser(name, LIMITS)(raw + b"hello")
     assert answer is not None and answer.size == len(raw) and answer.framing == 5
-    assert heads.response_parser(name, LIMITS)(raw[:-1]) is None
+    assert lanes.response_parser(name, LIMITS)(raw[:-1]) is None
 
 
 @pytest.mark.parametrize("name", ["auto", "h11"])
@@ -411,17 +411,17 @@ def test_parsers_take_what_the_head_is_of_the_data(name):
 )
 def test_parsers_keep_the_limits(name, limit, raw, status):
     with pytest.raises(ClientError) as caught:
-        heads.request_parser(name, Limits(**limit))(raw)
+        lanes.request_parser(name, Limits(**limit))(raw)
     assert caught.value.status == status
-    assert heads.request_parser(name, LIMITS)(raw) is not None
+    assert lanes.request_parser(name, LIMITS)(raw) is not None
 
 
 @pytest.mark.parametrize("name", ["auto", "h11"])
 def test_parsers_keep_the_limit_of_responses(name):
     raw = res(b"X: " + b"y" * 2000)
     with pytest.raises(UpstreamError):
-        heads.response_parser(name, Limits(response_head=1024))(raw)
-    assert heads.response_parser(name, LIMITS)(raw) is not None
+        lanes.response_parser(name, Limits(response_head=1024))(raw)
+    assert lanes.response_parser(name, LIMITS)(raw) is not None
 
 
 @pytest.mark.parametrize("line", [b"X: y", b"Accept: y", b"Host: h", b"Expect: y", b"Cookie: y"])
@@ -429,7 +429,7 @@ def test_parsers_keep_the_limit_of_responses(name):
 def test_a_head_that_fails_at_its_end_takes_no_time(line, start):
     """If a line could match in two ways, this would not end before the universe does."""
     raw = b"\r\n".join([start, *[line] * 500, b"no field"]) + b"\r\n\r\n"
-    parse = heads.parse_request if start[:1] == b"G" else heads.parse_response
+    parse = lanes.parse_request if start[:1] == b"G" else lanes.parse_response
     with pytest.raises(ProxyError):
         parse(raw)
 
@@ -437,4 +437,4 @@ def test_a_head_that_fails_at_its_end_takes_no_time(line, start):
 def test_a_response_that_says_its_length_twice_alike():
     for name in (b"Content-Length", b"CONTENT-LENGTH"):
         raw = b"HTTP/1.1 200 OK\r\n%b: 5\r\n%b: 5\r\n\r\n" % (name, name)
-        assert heads.parse_response(raw).framing == 5
+        assert lanes.parse_response(raw).framing == 5

@@ -3,7 +3,7 @@
 import dataclasses
 
 from rawproxy.config import Address, Config
-from rawproxy.head import parse_request
+from rawproxy.lanes import parse_request
 from rawproxy.notes import BATCH, WAIT, Notes
 from rawproxy.rewrite import hop
 

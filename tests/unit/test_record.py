@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rawproxy.errors import ClientError
 from rawproxy.fields import MALFORMED, field
-from rawproxy.head import parse_request, reference_request
+from rawproxy.lanes import parse_request, reference_request
 from rawproxy.meter import Tally
 from rawproxy.record import (
     FORMATS,

@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from rawproxy import rewrite
-from rawproxy.head import parse_request, parse_response
+from rawproxy.lanes import parse_request, parse_response
 
 HSTS = b"Strict-Transport-Security: max-age=1\r\n"
 TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8::/32"))

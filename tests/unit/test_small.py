@@ -18,7 +18,7 @@ from rawproxy.errors import (
     failure,
 )
 from rawproxy.handshake import check_switch
-from rawproxy.head import parse_request, parse_response
+from rawproxy.lanes import parse_request, parse_response
 
 ASKED = (
     b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"

@@ -126,6 +126,41 @@ def test_uploads(tls, loop, framing):
     run(test(), loop)
 
 
+def test_a_body_that_has_hardly_begun(tls, loop):
+    """The head waits for what came with it, and not for more."""
+
+    async def test():
+        begun = asyncio.Event()
+
+        async def upstream(reader, writer):
+            await read_head(reader)
+            begun.set()
+            assert await reader.readuntil(b"0\r\n\r\n") == b"5\r\nhello\r\n0\r\n\r\n"
+            writer.write(response(b"thanks"))
+            await reader.read()
+
+        async with Rig(upstream, tls) as rig:
+            reader, writer = await rig.client()
+            writer.write(get(b"/", b"Transfer-Encoding: chunked", method=b"POST") + b"5")
+            await begun.wait()
+            writer.write(b"\r\nhello\r\n0\r\n\r\n")
+            assert (await read_response(reader))[1] == b"thanks"
+
+    run(test(), loop)
+
+
+def test_a_body_that_is_wrong_from_the_start_reaches_nobody(tls, loop):
+    async def test():
+        async with Rig(always(response()), tls) as rig:
+            reader, writer = await rig.client()
+            writer.write(get(b"/", b"Transfer-Encoding: chunked", method=b"POST") + b"x\r\n")
+            assert (await read_response(reader))[0].startswith(b"HTTP/1.1 400 ")
+            assert await reader.read() == b""
+            assert rig.connections == 0
+
+    run(test(), loop)
+
+
 def test_chunked_downloads_and_trailers(tls, loop):
     async def test():
         async def upstream(reader, writer):

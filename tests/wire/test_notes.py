@@ -12,7 +12,7 @@ import pytest
 
 from rawproxy.config import Address, Upstream, single
 from rawproxy.doors import open_doors
-from rawproxy.head import parse_request
+from rawproxy.lanes import parse_request
 from rawproxy.rewrite import hop
 from tests.process import RawProxy
 from tests.wire.rig import Rig, always, get, read_head, read_response, response, run

@@ -1,0 +1,247 @@
+r"""The two lanes of reading a message head.
+
+    raw head ──► fast lane ── accepts a strict subset ──────────┐
+        │           └─ anything else, unjudged ─┐               ├─► facts: our policy ──► Head
+        └─ --parser h11 ──────────► reference lane (h11, the law) ┘
+
+The fast lane is a compiled recogniser (`recognise`): one match says that nothing about a head is
+unusual, and where its few facts stand. Whatever it declines is cut off at its limits (`bounds`),
+read by h11, and judged by the policy (`head`).
+
+It never sees a body, a socket or a clock. Invariant: for every input either lane that accepts
+gives the same `RequestHead`/`ResponseHead`; the fast lane never judges, it only declines.
+Raises `ClientError` for requests and `UpstreamError` for responses, nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import h11
+
+from . import engine, recognise
+from .bounds import find_request, find_response
+from .config import Limits
+from .errors import ClientError, UpstreamError
+from .head import (
+    CHUNKED,
+    CONNECTION,
+    TRANSFER_ENCODING,
+    UNTIL_CLOSE,
+    Note,
+    RequestHead,
+    ResponseHead,
+    request_facts,
+    response_facts,
+)
+from .target import origin_form
+
+H = TypeVar("H")
+_AFTER_TARGET: Final = len(b" HTTP/1.1\r\n")
+
+# No line end that is not CRLF, no control character, no folded line: RFC 9112 2.2, 5.2, 9110 5.5.
+# To match what is good takes a hundredth of the time of a search for what is not.
+_CLEAN: Final = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n(?![\t ]))*").fullmatch
+_START_LINE: Final = re.compile(
+    rb"(" + recognise.TOKEN + rb"+) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n"
+).match
+_ANY_VERSION: Final = re.compile(rb"[^\r\n]* HTTP/[0-9.]+\r\n").match
+
+_made: Final[Any] = tuple.__new__  # a named tuple's own is a function of Python
+_CLOSE: Final = len(b"connection: close")
+_NO_TRANSFER_CODING: Final = (*range(100, 200), 204)
+
+
+def _position(note: Note) -> int:
+    return note[1]
+
+
+Parser = Callable[[bytes], H | None]  # the head at the beginning; None while it is not whole
+
+
+def request_parser(name: str, limits: Limits, logged: bool = False) -> Parser[RequestHead]:
+    """How requests are read with `--parser` `name`. The parser raises `ClientError`.
+
+    `logged`: their heads are also asked for what an access log tells.
+    """
+    fast = name != "h11"
+    recognised = recognise.LOGGED_REQUEST if logged else recognise.REQUEST
+    most, longest = limits.head, limits.start_line
+    # Bytes of a head that cannot have too many fields.
+    few = min(limits.fields * len(b"a: \r\n"), most)
+
+    def parse(data: bytes) -> RequestHead | None:
+        if fast:
+            match = recognised(data)
+            if match is not None and match.end(2) < longest:
+                size = match.end()
+                if size < few or (size <= most and data.count(b"\n", 0, size) - 2 <= limits.fields):
+                    head = recognised_request(data, match)
+                    if head is not None:
+                        return _told(head) if logged and head.told is None else head
+        stop = find_request(data, limits)
+        if not stop:
+            return None
+        head = reference_request(data[:stop])
+        return _told(head) if logged else head
+
+    return parse
+
+
+def _told(head: RequestHead) -> RequestHead:
+    return head._replace(told=recognise.told(head.block))
+
+
+def response_parser(name: str, limits: Limits) -> Parser[ResponseHead]:
+    """How responses are read with `--parser` `name`. The parser raises `UpstreamError`."""
+    fast = name != "h11"
+
+    def parse(data: bytes) -> ResponseHead | None:
+        if fast:
+            match = recognise.RESPONSE(data)
+            if match is not None and match.end() <= limits.response_head:
+                head = recognised_response(data, match)
+                if head is not None:
+                    return head
+        stop = find_response(data, limits)
+        return reference_response(data[:stop]) if stop else None
+
+    return parse
+
+
+def parse_request(raw: bytes) -> RequestHead:
+    """A whole head by either lane, whatever its size. Raises `ClientError`."""
+    match = recognise.REQUEST(raw)
+    head = recognised_request(raw, match) if match is not None else None
+    return reference_request(raw) if head is None else head
+
+
+def parse_response(raw: bytes) -> ResponseHead:
+    """A whole head by either lane, whatever its size. Raises `UpstreamError`."""
+    match = recognise.RESPONSE(raw)
+    head = recognised_response(raw, match) if match is not None else None
+    return reference_response(raw) if head is None else head
+
+
+def recognised_request(data: bytes, match: engine.Found) -> RequestHead | None:
+    """The head that the recogniser found. None where only the reference lane may judge."""
+    groups = match.groups()
+    method, target, host, connection, length, chunked = groups[:6]
+    told = groups[6:-1] or None
+    begin = match.end(2) + _AFTER_TARGET
+    size = match.end()
+    block = data[begin : size - 2]
+    if groups[-1] is not None or host is None or (chunked is not None and length is not None):
+        return request_facts(method, target, 1, block, size)
+    notes = []
+    close = False
+    if connection is not None:
+        start, stop = match.span(4)
+        notes.append((CONNECTION, start - begin, stop - begin + 2))
+        close = len(connection) == _CLOSE
+    framing = 0 if length is None else int(length)
+    if chunked is not None:
+        framing = CHUNKED
+        start, stop = match.span(6)
+        notes.append((TRANSFER_ENCODING, start - begin, stop - begin + 2))
+        notes.sort(key=_position)
+    head: RequestHead = _made(
+        RequestHead,
+        (method, target, 1, block, notes, framing, close, b"", False, host, (), size, told),
+    )
+    return head
+
+
+def recognised_response(data: bytes, match: engine.Found) -> ResponseHead | None:
+    """The head that the recogniser found. None where only the reference lane may judge."""
+    code, _reason, length, connection, chunked, date, other = match.groups()
+    begin = match.end(2) + 2
+    size = match.end()
+    block = data[begin : size - 2]
+    line = data[:begin]
+    status = int(code)
+    if other is not None or (
+        chunked is not None and (length is not None or status in _NO_TRANSFER_CODING)
+    ):
+        return response_facts(status, line, 1, block, size)
+    notes = []
+    close = False
+    if connection is not None:
+        start, stop = match.span(4)
+        notes.append((CONNECTION, start - begin, stop - begin + 2))
+        close = len(connection) == _CLOSE
+    framing = UNTIL_CLOSE if length is None else int(length)
+    if chunked is not None:
+        framing = CHUNKED
+        start, stop = match.span(5)
+        notes.append((TRANSFER_ENCODING, start - begin, stop - begin + 2))
+        notes.sort(key=_position)
+    head: ResponseHead = _made(
+        ResponseHead,
+        (status, line, 1, block, notes, framing, close, b"", date is not None, (), size),
+    )
+    return head
+
+
+def reference_request(raw: bytes) -> RequestHead:
+    """h11's reading of a request head, as `--parser h11` uses it alone. Raises `ClientError`."""
+    if not _CLEAN(raw):
+        raise ClientError("a control character, a bare line end or a folded line in the head")
+    line = _START_LINE(raw)
+    if line is not None and line[3] + line[4] not in (b"10", b"11"):
+        raise ClientError("only HTTP/1.0 and HTTP/1.1 are spoken here", 505)
+    if line is None:
+        status = 505 if _ANY_VERSION(raw) and b" HTTP/1." not in raw.split(b"\r\n", 1)[0] else 400
+        raise ClientError("not an HTTP request line", status)
+    law = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 1)
+    try:
+        law.receive_data(raw)
+        event = law.next_event()
+    except h11.RemoteProtocolError as error:
+        raise ClientError(str(error), error.error_status_hint) from None
+    assert isinstance(event, h11.Request), event
+    target, host = origin_form(event.method, event.target)
+    block = b"".join([b"%b: %b\r\n" % pair for pair in event.headers.raw_items()])
+    head = request_facts(event.method, target, int(event.http_version[2:]), block, len(raw))
+    if head is None:
+        raise ClientError("a field that frames the message is not in its plain form")
+    return head if host is None else _with_host(head, host)
+
+
+def reference_response(raw: bytes) -> ResponseHead:
+    """h11's reading of a response head. Raises `UpstreamError`."""
+    if not _CLEAN(raw):
+        raise UpstreamError("a control character, bare line end or folded line in the response")
+    law = h11.Connection(h11.CLIENT, max_incomplete_event_size=len(raw) + 1)
+    # h11 reads a response only to a request; this one makes every status legal, 101 included.
+    offer = [("host", "h"), ("connection", "upgrade"), ("upgrade", "websocket")]
+    law.send(h11.Request(method="GET", target="/", headers=offer))
+    law.send(h11.EndOfMessage())
+    try:
+        law.receive_data(raw)
+        event = law.next_event()
+    except h11.RemoteProtocolError as error:
+        raise UpstreamError(f"the response head is malformed: {error}") from None
+    assert isinstance(event, h11.Response | h11.InformationalResponse), event
+    if event.http_version not in (b"1.0", b"1.1"):
+        raise UpstreamError(f"the response is HTTP/{event.http_version.decode()}")
+    block = b"".join([b"%b: %b\r\n" % pair for pair in event.headers.raw_items()])
+    minor = int(event.http_version[2:])
+    line = b"HTTP/1.1 %d %b\r\n" % (event.status_code, event.reason)
+    head = response_facts(event.status_code, line, minor, block, len(raw))
+    if head is None:
+        raise UpstreamError("a field that frames the response is not in its plain form")
+    return head
+
+
+def _with_host(head: RequestHead, host: bytes) -> RequestHead:
+    """The head with its Host replaced by the authority of its target (RFC 9112 3.2.2)."""
+    low = b"\n" + head.block.lower()
+    start = max(low.find(b"\nhost:"), 0)
+    stop = low.find(b"\n", start + 1) if head.host else start
+    block = head.block[:start] + b"Host: " + host + b"\r\n" + head.block[stop:]
+    moved = request_facts(head.method, head.target, head.minor, block, head.size)
+    assert moved is not None
+    return moved
