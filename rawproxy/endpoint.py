@@ -26,7 +26,7 @@ from .pool import Pool
 from .proxy_protocol import Route
 from .resolver import AddrInfo, Server, is_numeric, sockaddrs
 from .trust import UpstreamTrust
-from .upstream import UpstreamConnection
+from .upstream import Home, UpstreamConnection
 from .watch import Watch
 
 Judge = Callable[[RequestHead, rewrite.Hop, ResponseHead], ResponseHead]
@@ -43,7 +43,7 @@ class Clock:
         self.now = 0.0
 
 
-class Endpoint:
+class Endpoint(Home):
     """One server: its pool, how a connection to it is made, and what its group knows of it."""
 
     def __init__(

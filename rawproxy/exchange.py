@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import enum
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from . import rewrite
 from .body import encode_chunk, last_chunk
@@ -77,8 +77,13 @@ TUNNEL: Final[State] = State.TUNNEL
 DONE: Final[State] = State.DONE
 
 
-class Front(Protocol):
-    """The client's side, as the exchange sees it."""
+class Front:
+    """The client's side, as the exchange sees it.
+
+    A class, not a `Protocol`: compiled code calls the methods of those by name.
+    """
+
+    __slots__ = ("goal", "hop")
 
     hop: rewrite.Hop
     goal: Goal
@@ -94,7 +99,9 @@ class Front(Protocol):
     def abort(self) -> None: ...
     def throttle(self, reason: int, full: bool) -> None: ...
     def exchange_done(self) -> None: ...
-    def client_took(self) -> int: ...
+    def client_took(self) -> int:
+        """Bytes of the response that the client took since it was last asked."""
+        raise NotImplementedError
 
 
 def too_large(limit: int) -> ClientError:

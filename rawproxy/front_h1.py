@@ -357,7 +357,7 @@ class ClientConnection(Responder, asyncio.Protocol):
             self.valve.open(~0)
         head = self.head
         if head is not None:
-            self.service.record(head, self.hop, self.status, self.sent, exchange)
+            self.service.notes.record(head, self.hop, self.status, self.sent, exchange)
         if self.phase is LINGER:
             return
         if self.phase is BODY and not self.closing:

@@ -13,20 +13,20 @@ import asyncio
 from . import pages, rewrite
 from .body import encode_chunk, last_chunk
 from .errors import ClientError, ProxyError
+from .exchange import Front
 from .head import RequestHead, ResponseHead
 from .service import Service
 
 
-class Responder:
+class Responder(Front):
     """Base of the HTTP/1 front: the response under way and how it is written."""
 
     __slots__ = (
-        "chunked", "closing", "deadline", "goal", "half_closed", "head", "hop", "sent", "service",
-        "status", "transport",
+        "chunked", "closing", "deadline", "half_closed", "head", "sent", "service", "status",
+        "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
-    hop: rewrite.Hop
 
     def __init__(self, service: Service) -> None:
         self.service = service

@@ -69,7 +69,6 @@ class Service:
         self.goal = self.goals.default
         self.notes = Notes(config, write_log)
         self.counters = self.notes.counters
-        self.record = self.notes.record  # bound once: it is called for each request
         # Clients come back; a new one costs a tenth of a handshake.
         self._hops = functools.lru_cache(CLIENTS)(self._hop)
         self.lag = 0.0  # seconds by which the last sweep was late: how busy the loop is

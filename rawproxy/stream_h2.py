@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from . import pages, rewrite
 from .errors import ClientError, ProxyError, UpstreamError
-from .exchange import Exchange
+from .exchange import Exchange, Front
 from .frames import DEFAULT_WINDOW, MAX_FRAME, Code, StreamFault, window_update
 from .head import CHUNKED, RequestHead, ResponseHead
 from .hpack import encode_block, encode_status
@@ -33,12 +33,12 @@ WINDOW_MAX: Final = 1024 * 1024  # where it grows to while the upstream keeps up
 OUTBOX_LOW: Final = 16 * 1024  # bytes left in the outbox when the upstream is read again
 
 
-class Stream:
+class Stream(Front):
     """A request and its response, between HEADERS and END_STREAM."""
 
     __slots__ = (
-        "connection", "deadline", "dropped", "early", "ending", "exchange", "full", "goal",
-        "grown", "head", "hop", "id", "in_window", "last", "local_ended", "outbox", "owed",
+        "connection", "deadline", "dropped", "early", "ending", "exchange", "full", "grown",
+        "head", "id", "in_window", "last", "local_ended", "outbox", "owed",
         "queued", "received", "remote_ended", "seen", "sent", "status", "taken", "throttled",
         "trailers", "tunnel", "unsure", "window",
     )  # fmt: skip
@@ -329,7 +329,9 @@ class Stream:
             self.taken = self.sent - self.queued
             self.deadline = service.now + service.deadlines.response_body
         if self.head is not None:
-            self.connection.service.record(self.head, self.hop, self.status, self.sent, exchange)
+            self.connection.service.notes.record(
+                self.head, self.hop, self.status, self.sent, exchange
+            )
 
     # ── our half ────────────────────────────────────────────────────────────────────────────────
 

@@ -162,7 +162,7 @@ class Tunnel:
         self._count()
         self.facts.received = self.client.received
         sent = self.upstream.received
-        self.service.record(self.head, self.hop, self.status, sent, self.facts)
+        self.service.notes.record(self.head, self.hop, self.status, sent, self.facts)
         # Sockets and buffers are given back now, not when the collector looks at old objects.
         for splice in (self.client, self.upstream):
             del splice.other, splice.tunnel

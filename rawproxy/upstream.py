@@ -47,14 +47,17 @@ class Holder(Protocol):
     def on_upstream_writable(self, writable: bool) -> None: ...
 
 
-class Home(Protocol):
-    """The endpoint, as its connections see it."""
+class Home:
+    """The endpoint, as its connections see it; a class for the same reason as `exchange.Front`."""
 
     limits: Limits
     parse: Parser[ResponseHead]
 
     @property
-    def title(self) -> str: ...
+    def title(self) -> str:
+        """Its name in the log."""
+        raise NotImplementedError
+
     def settle(self, connection: UpstreamConnection) -> None: ...
     def evict(self, connection: UpstreamConnection) -> None: ...
     def remember(self, connection: UpstreamConnection) -> None: ...
