@@ -30,6 +30,8 @@ from .lanes import Parser
 
 Stepper = LengthBody | ChunkedBody | CloseBody
 VERSION: Final = b"HTTP/1."  # what a response begins with
+TRIES: Final = 4  # heads that were not the one before, and then none is kept
+AGAIN: Final = 256  # heads later that is tried again
 
 
 class Holder(Protocol):
@@ -68,7 +70,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "body", "buffer", "endpoint", "holder", "idle_since", "known_head", "known_raw",
-        "limits", "lost", "parse", "reusable", "served", "transport", "valve",
+        "limits", "lost", "parse", "reusable", "served", "transport", "unlike", "valve",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -84,6 +86,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.lost = False
         self.known_raw = b""  # the last head, and what it was read as: heads tend to repeat
         self.known_head: ResponseHead | None = None
+        self.unlike = 0  # heads since one was
         # of the response being read
         self.holder: Holder | None = None
         self.buffer = b""  # of a head that is not whole
@@ -161,6 +164,7 @@ class UpstreamConnection(asyncio.Protocol):
             known = self.known_head
             if known is not None and data.startswith(self.known_raw):
                 head, stop = known, len(self.known_raw)
+                self.unlike = 0
             else:
                 found = self.parse(data)
                 if found is None:
@@ -168,7 +172,7 @@ class UpstreamConnection(asyncio.Protocol):
                     return
                 head, stop = found, found.size
                 if head.status >= 200:
-                    self.known_raw, self.known_head = data[:stop], head
+                    self._remember(data, head)
             self.buffer = b""
             if head.status >= 200:
                 break
@@ -180,6 +184,14 @@ class UpstreamConnection(asyncio.Protocol):
             if not data or self.holder is not holder:
                 return
         self._read_body(holder, head, data, stop)
+
+    def _remember(self, data: bytes, head: ResponseHead) -> None:
+        """The next head may be the same, unless the last ones never were."""
+        self.unlike = (self.unlike + 1) % AGAIN
+        if self.unlike < TRIES:
+            self.known_raw, self.known_head = data[: head.size], head
+        elif self.unlike == TRIES:
+            self.known_raw, self.known_head = b"", None
 
     def _read_body(self, holder: Holder, head: ResponseHead, data: bytes, stop: int) -> None:
         framing = response_framing(head, holder.method)
