@@ -20,9 +20,9 @@ from setuptools import setup
 # that are indexed are of no stated length: others it makes anew each time.
 HOT = (
     "engine recognise bounds target head lanes body rewrite pool record meter notes frames hpack"
-    " fields reader_h2 outbox wsframes flow poller transport tunnel exchange responder front_h1"
-    " writer_h2 stream_transport stream_h2 front_h2 upstream endpoint admission health balancer"
-    " routing group service shake arrival listener"
+    " fields reader_h2 outbox wsframes flow poller transport tunnel front exchange responder"
+    " front_h1 writer_h2 stream_transport stream_h2 front_h2 upstream endpoint admission health"
+    " balancer routing site prober group service shake arrival listener"
 ).split()
 STEP = os.environ.get("RAWPROXY_COMPILE", "")
 

@@ -37,14 +37,13 @@ from .body import encode_chunk, last_chunk
 from .endpoint import Endpoint
 from .errors import CapacityError, ClientError, DialError, ProxyError, Retry, Source, UpstreamError
 from .flow import NO_UPSTREAM, WRITER_FULL, unsent
+from .front import Front
 from .handshake import check_switch
 from .head import CHUNKED, RequestHead, ResponseHead
 from .pool import DIAL as POOL_DIAL
 from .pool import FULL as POOL_FULL
-from .record import Facts
 from .service import Service
-from .site import Goal
-from .upstream import UpstreamConnection
+from .upstream import Holder, UpstreamConnection
 
 # Seconds over which a slow reader is judged while connections are scarce, and while requests wait
 # for one: well under the ten for which they do.
@@ -77,44 +76,17 @@ TUNNEL: Final[State] = State.TUNNEL
 DONE: Final[State] = State.DONE
 
 
-class Front:
-    """The client's side, as the exchange sees it.
-
-    A class, not a `Protocol`: compiled code calls the methods of those by name.
-    """
-
-    __slots__ = ("goal", "hop")
-
-    hop: rewrite.Hop
-    goal: Goal
-
-    def send_interim(self, head: ResponseHead) -> None: ...
-    def send_response(
-        self, head: ResponseHead, framing: int, payload: bytes, ended: bool
-    ) -> None: ...
-    def send_payload(self, payload: bytes) -> None: ...
-    def send_end(self, trailers: bytes) -> None: ...
-    def send_error(self, error: ProxyError) -> None: ...
-    def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None: ...
-    def abort(self) -> None: ...
-    def throttle(self, reason: int, full: bool) -> None: ...
-    def exchange_done(self) -> None: ...
-    def client_took(self) -> int:
-        """Bytes of the response that the client took since it was last asked."""
-        raise NotImplementedError
-
-
 def too_large(limit: int) -> ClientError:
     """RFC 9110 15.5.14."""
     return ClientError(f"the request body is larger than {limit} bytes", 413)
 
 
-class Exchange(Facts):
+class Exchange(Holder):
     """One request and its response."""
 
     __slots__ = (
         "backlog", "blocked", "candidates", "chunked", "connection", "deadline", "deadlines",
-        "front", "head", "held", "held_size", "limits", "method", "opening", "renewed",
+        "front", "head", "held", "held_size", "limits", "opening", "renewed",
         "request_ended", "service", "started", "state", "throttled",
     )  # fmt: skip
 
@@ -183,7 +155,8 @@ class Exchange(Facts):
 
     def _checkout(self) -> None:
         self.state = CHECKOUT
-        pool = self.endpoint.pool
+        endpoint: Endpoint = self.endpoint
+        pool = endpoint.pool
         while True:
             got = pool.fresh() if self.retried else pool.checkout()
             if isinstance(got, UpstreamConnection):
@@ -326,7 +299,8 @@ class Exchange(Facts):
 
     def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
         """The response's head, and as much of its body as came with it."""
-        judge = self.endpoint.judge
+        endpoint: Endpoint = self.endpoint
+        judge = endpoint.judge
         if judge is not None:
             head = judge(self.head, self.front.hop, head)
         self.started = True

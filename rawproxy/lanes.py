@@ -61,6 +61,11 @@ def _position(note: Note) -> int:
     return note[1]
 
 
+def _at(kind: int, span: tuple[int, int], begin: int) -> Note:
+    """The note of a field in the block that begins at `begin`; its line end belongs to it."""
+    return kind, span[0] - begin, span[1] - begin + 2
+
+
 Parser = Callable[[bytes], H | None]  # the head at the beginning; None while it is not whole
 
 
@@ -139,8 +144,8 @@ def recognised_request(
     data: bytes, match: engine.Found, groups: tuple[Any, ...], size: int
 ) -> RequestHead | None:
     """The head that the recogniser found. None where only the reference lane may judge."""
-    method, target, host, connection, length, chunked = groups[:6]
-    told = groups[6:-1] or None
+    method, target, host, connection = groups[0], groups[1], groups[2], groups[3]
+    length, chunked, told = groups[4], groups[5], groups[6:-1] or None
     begin = len(method) + len(target) + _REST_OF_LINE
     block = data[begin : size - 2]
     if groups[-1] is not None or host is None or (chunked is not None and length is not None):
@@ -148,14 +153,12 @@ def recognised_request(
     notes = []
     close = False
     if connection is not None:
-        start, stop = match.span(4)
-        notes.append((CONNECTION, start - begin, stop - begin + 2))
+        notes.append(_at(CONNECTION, match.span(4), begin))
         close = len(connection) == _CLOSE
     framing = 0 if length is None else int(length)
     if chunked is not None:
         framing = CHUNKED
-        start, stop = match.span(6)
-        notes.append((TRANSFER_ENCODING, start - begin, stop - begin + 2))
+        notes.append(_at(TRANSFER_ENCODING, match.span(6), begin))
         notes.sort(key=_position)
     head: RequestHead = _made(
         RequestHead,
@@ -178,14 +181,12 @@ def recognised_response(data: bytes, match: engine.Found, size: int) -> Response
     notes = []
     close = False
     if connection is not None:
-        start, stop = match.span(4)
-        notes.append((CONNECTION, start - begin, stop - begin + 2))
+        notes.append(_at(CONNECTION, match.span(4), begin))
         close = len(connection) == _CLOSE
     framing = UNTIL_CLOSE if length is None else int(length)
     if chunked is not None:
         framing = CHUNKED
-        start, stop = match.span(5)
-        notes.append((TRANSFER_ENCODING, start - begin, stop - begin + 2))
+        notes.append(_at(TRANSFER_ENCODING, match.span(5), begin))
         notes.sort(key=_position)
     head: ResponseHead = _made(
         ResponseHead,

@@ -18,6 +18,7 @@ from .config import Active
 from .endpoint import Endpoint
 from .errors import DialError, ProxyError, UpstreamError
 from .head import ResponseHead
+from .upstream import Holder
 
 JITTER = 0.1  # of the interval, either way: many proxies must not knock all at once
 FIRST = 1.0  # seconds within which the first probe goes out
@@ -73,7 +74,7 @@ async def _ask(endpoint: Endpoint, active: Active) -> str | None:
     return f"{active.method} {active.path} was answered {status}"
 
 
-class _Asking:
+class _Asking(Holder):
     """Holds the connection of one probe, and wants nothing but the status."""
 
     def __init__(self, method: str) -> None:

@@ -13,7 +13,7 @@ import asyncio
 from . import pages, rewrite
 from .body import encode_chunk, last_chunk
 from .errors import ClientError, ProxyError
-from .exchange import Front
+from .front import Front
 from .head import RequestHead, ResponseHead
 from .service import Service
 

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from . import pages, rewrite
 from .errors import ClientError, ProxyError, UpstreamError
-from .exchange import Exchange, Front
+from .exchange import Exchange
 from .frames import DEFAULT_WINDOW, MAX_FRAME, Code, StreamFault, window_update
+from .front import Front
 from .head import CHUNKED, RequestHead, ResponseHead
 from .hpack import encode_block, encode_status
 from .record import keep

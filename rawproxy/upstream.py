@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import select
 import ssl
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from .body import BodyError, ChunkedBody, CloseBody, LengthBody
 from .bounds import waits
@@ -27,6 +27,7 @@ from .errors import ProxyError, StaleError, UpstreamError
 from .flow import WRITER_FULL, Valve
 from .head import CHUNKED, ResponseHead, response_framing
 from .lanes import Parser
+from .record import Facts
 
 Stepper = LengthBody | ChunkedBody | CloseBody
 VERSION: Final = b"HTTP/1."  # what a response begins with
@@ -34,8 +35,14 @@ TRIES: Final = 4  # heads that were not the one before, and then none is kept
 AGAIN: Final = 256  # heads later that is tried again
 
 
-class Holder(Protocol):
-    """The exchange, as its upstream connection sees it."""
+class Holder(Facts):
+    """The exchange, as its upstream connection sees it.
+
+    A class, not a `Protocol`: compiled code calls the methods of those by name. So it has the
+    exchange's `Facts` in it, as a class has but one ancestor there.
+    """
+
+    __slots__ = ("method",)
 
     method: bytes
 
@@ -50,7 +57,7 @@ class Holder(Protocol):
 
 
 class Home:
-    """The endpoint, as its connections see it; a class for the same reason as `exchange.Front`."""
+    """The endpoint, as its connections see it; a class for the same reason."""
 
     limits: Limits
     parse: Parser[ResponseHead]

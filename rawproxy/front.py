@@ -1,0 +1,51 @@
+"""The client's side, as the exchange sees it: HTTP/1 and HTTP/2 answer by the same calls.
+
+    send_interim      a 1xx, any number of times
+    send_response     the head, and as much of the body as is there
+    send_payload      more of the body, unframed
+    send_end          its end, with its trailers
+    send_error        instead of all these: an answer of our own
+    switch            instead of all these: a tunnel
+    abort             something has gone out and the rest will not come: cut, for all to see
+    throttle          the request's body comes too fast, or may go on
+    client_took       how fast the client reads
+    exchange_done     the last call, after whichever of these
+
+`front_h1` implements it for a connection, `stream_h2` for a stream. It decides nothing. Invariant:
+at most one of `send_response`, `send_error` and `switch` is called for an exchange.
+"""
+
+from __future__ import annotations
+
+from . import rewrite
+from .errors import ProxyError
+from .head import ResponseHead
+from .site import Goal
+from .upstream import UpstreamConnection
+
+
+class Front:
+    """One request of a client, answered by these calls.
+
+    A class for the same reason as `upstream.Holder`.
+    """
+
+    __slots__ = ("goal", "hop")
+
+    hop: rewrite.Hop
+    goal: Goal
+
+    def send_interim(self, head: ResponseHead) -> None: ...
+    def send_response(
+        self, head: ResponseHead, framing: int, payload: bytes, ended: bool
+    ) -> None: ...
+    def send_payload(self, payload: bytes) -> None: ...
+    def send_end(self, trailers: bytes) -> None: ...
+    def send_error(self, error: ProxyError) -> None: ...
+    def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None: ...
+    def abort(self) -> None: ...
+    def throttle(self, reason: int, full: bool) -> None: ...
+    def exchange_done(self) -> None: ...
+    def client_took(self) -> int:
+        """Bytes of the response that the client took since it was last asked."""
+        raise NotImplementedError
