@@ -178,6 +178,7 @@ def certificate_warnings(config: Config) -> list[str]:
 
 def _fresh(config: Config, realm: Realm | None) -> ServerContext:
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    tell_ends_apart(context)
     if config.tls == "intermediate":
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(INTERMEDIATE)
@@ -194,6 +195,14 @@ def _fresh(config: Config, realm: Realm | None) -> ServerContext:
         _ask(context, *realm)
         context.realm = realm
     return context
+
+
+def tell_ends_apart(context: ssl.SSLContext) -> None:
+    """An end without close_notify is an error (RFC 8446 6.1), for who knows what is missing.
+
+    Some Pythons, Debian 12's among them, have OpenSSL take it for a clean one unless told.
+    """
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
 
 
 def _ask(context: ServerContext, ca: str, verify: str) -> None:

@@ -63,6 +63,15 @@ LINGERING: Final[State] = State.LINGERING
 CLOSED: Final[State] = State.CLOSED
 
 
+def is_cut(error: Exception | None) -> bool:
+    """Whether `connection_lost` was told of an end without close_notify.
+
+    Some Pythons have a class for it (3.11.7), others but a reason (3.11.2).
+    """
+    reason = getattr(error, "reason", None)
+    return isinstance(error, ssl.SSLEOFError) or reason == "UNEXPECTED_EOF_WHILE_READING"
+
+
 class TlsTransport(asyncio.Transport):
     """One TLS connection, of either side; `grace` is how long a close may make no progress.
 

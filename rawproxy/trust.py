@@ -31,7 +31,7 @@ from collections.abc import Callable
 
 from .config import Certificate
 from .errors import ConfigError, DialError
-from .tls import load
+from .tls import load, tell_ends_apart
 
 ALPN = ("http/1.1",)
 _NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
@@ -290,6 +290,7 @@ def _plain(url: str) -> str:
 
 def _client(certificate: Certificate | None) -> SessionContext:
     context = SessionContext(ssl.PROTOCOL_TLS_CLIENT)
+    tell_ends_apart(context)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(ALPN)
     if certificate is not None:

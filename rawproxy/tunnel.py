@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import ssl
 from collections.abc import Callable
 
 from . import rewrite
@@ -25,6 +24,7 @@ from .flow import WRITER_FULL, Valve
 from .head import RequestHead
 from .record import Facts
 from .service import Service
+from .transport import is_cut
 from .wsframes import Tracker
 
 Side = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent already
@@ -71,7 +71,7 @@ class Splice(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         # TLS without close_notify is how many a client leaves: what it said before is not lost.
-        if exc is not None and not isinstance(exc, ssl.SSLEOFError):
+        if exc is not None and not is_cut(exc):
             self.other.transport.abort()
         else:
             self.other.transport.close()

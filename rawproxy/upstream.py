@@ -28,6 +28,7 @@ from .flow import WRITER_FULL, Valve
 from .head import CHUNKED, ResponseHead, response_framing
 from .lanes import Parser
 from .record import Facts
+from .transport import is_cut
 
 Stepper = LengthBody | ChunkedBody | CloseBody
 VERSION: Final = b"HTTP/1."  # what a response begins with
@@ -262,7 +263,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self.endpoint.evict(self)
             return
         # Over TLS an end without close_notify may be anybody's doing, and a reset looks the same.
-        cut = "cut the connection" if isinstance(exc, ssl.SSLEOFError) else "reset the connection"
+        cut = "cut the connection" if is_cut(exc) else "reset the connection"
         how = cut if exc is not None else "closed the connection"
         if self.body is None and not self.buffer:
             holder.on_lost(StaleError(f"the upstream {how} before its response"))

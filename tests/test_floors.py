@@ -61,7 +61,7 @@ FLOORS = [
         "group",
     ],
     ["notes", "farewell", "service", "tunnel"],
-    ["exchange"],
+    ["front", "exchange"],
     ["responder", "front_h1", "writer_h2", "stream_transport", "stream_h2", "front_h2"],
     [
         "arrival",

@@ -117,6 +117,21 @@ def test_the_modern_profile(tmp_path):
         handshake(context, old, "a.test")
 
 
+def test_an_end_without_close_notify_is_no_clean_one(tmp_path, monkeypatch):
+    class Forgiving(tls.ServerContext):
+        """As some Pythons make every context."""
+
+        def __new__(cls, protocol):
+            context = super().__new__(cls, protocol)
+            context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+            return context
+
+    monkeypatch.setattr(tls, "ServerContext", Forgiving)
+    context = serving(files(tmp_path, LEAF))
+    assert isinstance(context, Forgiving)
+    assert not context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
+
+
 def test_the_intermediate_profile(tmp_path):
     context = serving(files(tmp_path, LEAF), tls="intermediate")
     assert handshake(context, trusting(), "a.test").version() == "TLSv1.3"

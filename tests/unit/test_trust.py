@@ -13,7 +13,7 @@ import trustme
 
 from rawproxy import shake
 from rawproxy.errors import ConfigError, DialError
-from rawproxy.trust import UpstreamTrust
+from rawproxy.trust import SessionContext, UpstreamTrust
 
 try:
     import uvloop
@@ -157,6 +157,21 @@ def run(loop, story) -> None:
 
 
 # ── auto ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_end_without_close_notify_is_no_clean_one(monkeypatch):
+    class Forgiving(SessionContext):
+        """As some Pythons make every context."""
+
+        def __new__(cls, protocol):
+            context = super().__new__(cls, protocol)
+            context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+            return context
+
+    monkeypatch.setattr("rawproxy.trust.SessionContext", Forgiving)
+    context = trust().first()
+    assert isinstance(context, Forgiving)
+    assert not context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
 
 
 @loops
