@@ -155,7 +155,7 @@ class Exchange(Holder):
 
     def _checkout(self) -> None:
         self.state = CHECKOUT
-        endpoint: Endpoint = self.endpoint
+        endpoint: Endpoint = self.endpoint  # of a known type: compiled code calls it directly
         pool = endpoint.pool
         while True:
             got = pool.fresh() if self.retried else pool.checkout()
