@@ -88,6 +88,7 @@ class Endpoint(Home):
         # Called with every final response's head, which it may change; None: nobody cares.
         self.judge: Judge | None = None
         self.on_failure: Callable[[Endpoint], None] = lambda endpoint: None
+        self.on_life: Callable[[Endpoint], None] = lambda endpoint: None
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.title} {self.health.state.value} {self.pool!r}>"
@@ -109,10 +110,16 @@ class Endpoint(Home):
         self.label = f"{self.upstream.url} ({server.name})".encode()
         self.weight, self.backup = server.weight, server.backup
 
-    def failed(self) -> None:
-        """A request came to nothing by the upstream's doing."""
+    def failed(self, judged: bool = True) -> None:
+        """A request came to nothing by the upstream's doing; `judged`: its health suffers."""
         self.tally.failures += 1
-        self.on_failure(self)
+        if judged:
+            self.on_failure(self)
+
+    def answered_badly(self) -> None:
+        """Its answer is none that a client may get: a failure, but it lives."""
+        self.tally.failures += 1
+        self.on_life(self)
 
     def close_idle(self) -> None:
         """No connection is kept."""

@@ -3,6 +3,7 @@
     ProxyError                  something ended or prevented an exchange
     ├── ClientError             the client's doing: 4xx, 501, 505; never retried
     ├── UpstreamError           the upstream's doing: 502, 504
+    │   ├── MalformedError      it answered, but what no client may be given: not a sign of death
     │   ├── DialError           no connection was made: nothing was sent, any method may be retried
     │   └── StaleError          a connection died before the first response byte: retried only if
     │                           it was reused and the request is replayable
@@ -66,6 +67,13 @@ class UpstreamError(ProxyError):
 
     source = Source.UPSTREAM
     default_status = 502
+
+
+class MalformedError(UpstreamError):
+    """The upstream answered something that is not passed on: malformed, oversized, unasked for.
+
+    A visitor can provoke it by choosing a URL, so it says nothing about the upstream's health.
+    """
 
 
 class DialError(UpstreamError):

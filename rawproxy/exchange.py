@@ -35,7 +35,16 @@ from typing import Final
 from . import rewrite
 from .body import encode_chunk, last_chunk
 from .endpoint import Endpoint
-from .errors import CapacityError, ClientError, DialError, ProxyError, Retry, Source, UpstreamError
+from .errors import (
+    CapacityError,
+    ClientError,
+    DialError,
+    MalformedError,
+    ProxyError,
+    Retry,
+    Source,
+    UpstreamError,
+)
 from .flow import NO_UPSTREAM, WRITER_FULL, unsent
 from .front import Front
 from .handshake import check_switch
@@ -347,7 +356,7 @@ class Exchange(Holder):
         assert connection is not None
         error = check_switch(self.head, head)
         if error is not None:
-            self.fail(UpstreamError(error))
+            self.fail(MalformedError(error))
             return
         if self.service.notes.timed:
             self.first = monotonic()
@@ -412,8 +421,12 @@ class Exchange(Holder):
             self.endpoint.pool.forget(self)
         self.state = DONE
         self._drop_connection()
-        if error.source is Source.UPSTREAM and not isinstance(error, DialError):
-            self.endpoint.failed()  # of a dial the endpoint knows by itself
+        if isinstance(error, MalformedError):
+            self.endpoint.answered_badly()
+        elif error.source is Source.UPSTREAM and not isinstance(error, DialError):
+            # Of a dial the endpoint knows by itself. Who has begun to answer is not dead, however
+            # the answer ends; where it is, the next request finds out.
+            self.endpoint.failed(judged=not self.started)
         if self.started:
             name = self.id.decode() if self.service.notes.named else "-"
             self.service.failed(name, 0, self._name(), error.detail)

@@ -139,6 +139,10 @@ class UpstreamGroup:
         if self.only is None and endpoint.health.failed(self.around.clock.now):
             self._changed(endpoint)
 
+    def _alive(self, endpoint: Endpoint) -> None:
+        if endpoint.health.alive(self.around.clock.now):
+            self._changed(endpoint)
+
     def _probed(self, endpoint: Endpoint, fault: str | None) -> None:
         if endpoint.health.probed(fault is None, self.around.clock.now):
             self._changed(endpoint, fault or "")
@@ -194,6 +198,7 @@ class UpstreamGroup:
         """An endpoint is new, or knows its address now."""
         endpoint.on_room = self.around.on_room
         endpoint.on_failure = self._failed
+        endpoint.on_life = self._alive
         if self.cookie:
             endpoint.tag = tag(endpoint.name, self.secret)
         if self.started:

@@ -14,6 +14,10 @@ late, and the statuses that the configuration names. It takes an address out aft
 them within `window` *without one success between*: an application that answers 503 now and then,
 on one page, is not taken for dead, while one that is dead has no success to show.
 
+What a visitor can provoke by choosing a URL never counts: a malformed, oversized or wrongly framed
+answer, one that nobody asked for, or one that breaks off behind its head. Whoever answers is not
+dead; on trial it has passed.
+
 Active health counts probes: `fall` bad ones in a row take an address out, `rise` good ones bring
 it back; it begins as good, so that a start need not wait. Both must agree to let it in.
 
@@ -96,6 +100,13 @@ class Health:
     def succeeded(self, now: float) -> bool:
         """A request was answered."""
         self.fails.clear()
+        if self.state is not TRIAL and self.state is not DUE:
+            return False
+        self._come_back(now)
+        return True
+
+    def alive(self, now: float) -> bool:
+        """A request was answered, by nothing that could be passed on."""
         if self.state is not TRIAL and self.state is not DUE:
             return False
         self._come_back(now)

@@ -23,7 +23,7 @@ from typing import Final, cast
 from .body import BodyError, ChunkedBody, CloseBody, LengthBody
 from .bounds import waits
 from .config import Limits
-from .errors import ProxyError, StaleError, UpstreamError
+from .errors import MalformedError, ProxyError, StaleError, UpstreamError
 from .flow import WRITER_FULL, Valve
 from .head import CHUNKED, ResponseHead, response_framing
 from .lanes import Parser
@@ -158,9 +158,9 @@ class UpstreamConnection(asyncio.Protocol):
                     self._ended(self.reusable and not rest)
                     holder.on_payload(payload, True, self.trailers())
         except BodyError as malformed:
-            self._fail(UpstreamError(f"the response body is malformed: {malformed}"))
+            self._fail(MalformedError(f"the response body is malformed: {malformed}"))
         except UpstreamError as error:
-            self._fail(error)
+            self._fail(MalformedError(error.detail, error.status))
 
     def trailers(self) -> bytes:
         """The trailer block of the body that has just ended."""

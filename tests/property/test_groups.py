@@ -103,6 +103,10 @@ class HealthMachine(RuleBasedStateMachine):
     def succeeds(self):
         self.judge(self.health.succeeded(self.now), {(DUE, UP), (TRIAL, UP)})
 
+    @rule()
+    def answers_badly(self):
+        self.judge(self.health.alive(self.now), {(DUE, UP), (TRIAL, UP)})
+
     @rule(good=st.booleans())
     def probe(self, good):
         if self.active is None:

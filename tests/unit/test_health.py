@@ -59,6 +59,18 @@ def test_the_way_back_is_one_trial():
     assert h.state is UP and h.share(101.2) == 1.0
 
 
+def test_an_answer_that_cannot_be_passed_on_shows_that_it_lives_and_forgives_nothing():
+    h = health()
+    for _ in range(2):
+        assert not h.failed(100.0)
+    assert not h.alive(100.0)
+    assert h.failed(100.0) and h.state is EJECTED
+    assert not h.alive(100.5)  # one that was under way
+    h.tick(101.0)
+    h.begin_trial(101.0)
+    assert h.alive(101.1) and h.state is UP
+
+
 def test_back_off_doubles_up_to_a_limit():
     h = ejected(100.0)
     now, waits = 100.0, []
