@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup run fast test-fast test check fmt fmt-check lint types cover failover conformance reloads bench bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris tls-scan clean
+.PHONY: setup run fast test-fast test check fmt fmt-check lint types cover failover conformance reloads bench bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -99,6 +99,10 @@ faults: $(VENV)/.test
 # 2,000 attackers in each of three forms; writes tests/SLOWLORIS.md.
 slowloris: $(VENV)/.test
 	$(BIN)/python -m tests.slowloris
+
+# What one client can take from all others, beside nginx, HAProxy and Caddy; writes tests/ATTACKS.md.
+attacks: $(VENV)/.test
+	$(BIN)/python -m tests.attacks
 
 # An independent scanner, which wants its own cryptography; writes tests/TLS.md.
 tls-scan: $(VENV)/.test $(VENV)-scan/bin/sslyze

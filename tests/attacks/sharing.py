@@ -1,0 +1,50 @@
+"""Clients that hold what all others need: the pool of upstream connections, the error log."""
+
+import contextlib
+import time
+
+from rawproxy import frames
+
+from .mounts import attack, block, connect, connect_h2, wait
+from .stage import Target
+
+TABS = 1100
+
+
+@attack("expect", "8 connections of HTTP/2 with 128 uploads each that wait for a 100, and stop")
+def expect(target: Target, end: float) -> None:
+    ask = block("/2", "POST", ("content-length", "9"), ("expect", "100-continue"))
+    for _ in range(8):
+        sock = target.keep.enter_context(connect_h2(target.tls))
+        sock.sendall(b"".join(frames.headers(n, ask, False) for n in range(1, 257, 2)))
+    wait(end)
+
+
+@attack("tabs", f"{TABS:,} WebSockets that say nothing")
+def tabs(target: Target, end: float) -> None:
+    upgrade = (
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    for _ in range(TABS):
+        if time.monotonic() > end:
+            break
+        with contextlib.suppress(OSError):
+            target.keep.enter_context(connect(target.plain)).sendall(upgrade)
+    wait(end)
+
+
+@attack("sip", f"{TABS:,} responses without end, of which 512 bytes a second are read")
+def sip(target: Target, end: float) -> None:
+    socks = []
+    for _ in range(TABS):
+        with contextlib.suppress(OSError):
+            sock = target.keep.enter_context(connect(target.plain, 4096))
+            sock.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            sock.setblocking(False)
+            socks.append(sock)
+    while time.monotonic() < end:
+        for sock in socks:
+            with contextlib.suppress(OSError):
+                sock.recv(512)
+        wait(min(end, time.monotonic() + 1))

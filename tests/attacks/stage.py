@@ -1,0 +1,114 @@
+"""The proxies that attacks are mounted against, each in front of the same upstream."""
+
+import contextlib
+import os
+import pathlib
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tests.process import LEAF, Program, RawProxy, free_port, wait_for_port
+from tests.smuggling.peers import PATH, PEERS, Peer
+
+CONFIGS = pathlib.Path(__file__).parent / "configs"
+NAMES = ("rawproxy", *(peer.name for peer in PEERS))
+
+
+class Target(NamedTuple):
+    """One proxy."""
+
+    name: str
+    plain: int  # proxies
+    tls: int  # proxies, HTTP/2 and HTTP/1.1
+    redirect: int  # answers 301 by itself
+    programs: tuple[Program, ...]
+    keep: contextlib.ExitStack  # closed behind the attack
+
+    def rss(self) -> int:
+        """Resident memory, in bytes."""
+        return sum(program.rss() for program in self.programs)
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        return sum(program.cpu() for program in self.programs)
+
+
+@contextlib.contextmanager
+def upstream() -> Iterator[int]:
+    """What stands behind; its port."""
+    command = [sys.executable, "-m", "tests.attacks.upstream"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+def descriptors() -> None:
+    """As many as there may be, for us and for what we start."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextlib.contextmanager
+def rawproxy(port: int) -> Iterator[Target]:
+    """Two of it: one proxies on its plain port, the other redirects there."""
+    here = ["--upstream", f"http://127.0.0.1:{port}", "--access-log", "off"]
+    with (
+        RawProxy(*here, "--no-redirect") as proxy,
+        RawProxy(*here) as redirecting,
+        contextlib.ExitStack() as keep,
+    ):
+        yield Target(
+            "rawproxy", proxy.http, proxy.https, redirecting.http, (proxy, redirecting), keep
+        )
+
+
+@contextlib.contextmanager
+def peer(one: Peer, port: int) -> Iterator[Target]:
+    """One of the others."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        pem = stack.enter_context(LEAF.private_key_and_cert_chain_pem.tempfile())
+        plain, tls, redirect = free_port(), free_port(), free_port()
+        facts = {
+            "FOLDER": folder, "PEM": pem, "PLAIN": plain, "TLS": tls, "REDIRECT": redirect,
+            "UPSTREAM": port,
+        }  # fmt: skip
+        config = pathlib.Path(folder, one.config)
+        template = (CONFIGS / one.config).read_text()
+        config.write_text(re.sub(r"@([A-Z]+)@", lambda found: str(facts[found[1]]), template))
+        command = [word.format(config=config, folder=folder) for word in one.command]
+        program = Program(command, env=os.environ | {"PATH": PATH, "HOME": folder})
+        stack.callback(program.stop)
+        for number in (plain, tls, redirect):
+            wait_for_port(number, program.process)
+        keep = stack.enter_context(contextlib.ExitStack())
+        yield Target(one.name, plain, tls, redirect, (program,), keep)
+
+
+@contextlib.contextmanager
+def running(name: str) -> Iterator[Target]:
+    """The proxy of this name, fresh."""
+    with upstream() as port:
+        if name == "rawproxy":
+            with rawproxy(port) as target:
+                yield target
+            return
+        one = next(one for one in PEERS if one.name == name)
+        with peer(one, port) as target:
+            yield target
+
+
+def versions() -> dict[str, str]:
+    """Of what is installed; who is not is left out."""
+    found = {"rawproxy": ""}
+    for one in PEERS:
+        if version := one.installed():
+            found[one.name] = version
+    return found
