@@ -166,6 +166,18 @@ def _rawproxy_plain(lab: Lab, setup: Setup, port: int) -> list[str]:
     return _rawproxy(lab, setup, port, command=_PLAIN_COMMAND)
 
 
+# Another build to be measured beside ours: the folder with its `rawproxy` and `python`.
+BEFORE = os.environ.get("BENCH_BEFORE", "")
+
+
+def _rawproxy_before(lab: Lab, setup: Setup, port: int) -> list[str]:
+    return _rawproxy(lab, setup, port, command=(f"{BEFORE}/rawproxy",))
+
+
+def _before_version() -> list[str]:
+    return [f"{BEFORE}/rawproxy", "--version"] if BEFORE else ["false"]
+
+
 def _rawproxy_h11(lab: Lab, setup: Setup, port: int) -> list[str]:
     return _rawproxy(lab, setup, port, "--parser", "h11")
 
@@ -323,6 +335,7 @@ PEERS = {
             lambda: _module_version("rawproxy"),
             env=(("RAWPROXY_REGEX", "re"),),
         ),
+        Peer("rawproxy-before", _rawproxy_before, _before_version, env=(("PYTHONPATH", ""),)),
         Peer("rawproxy-h11", _rawproxy_h11, _own_version, env=_OWN),
         Peer("rawproxy-2w", _rawproxy_two, lambda: _own_version("--workers"), env=_OWN),
         Peer("rawproxy-bare", _rawproxy_bare, _own_version, env=_OWN),

@@ -36,6 +36,7 @@ OTHERS = (
     "mitmproxy",
     "rawproxy-plain",
     "rawproxy-h11",
+    "rawproxy-before",
 )
 NAMES = {
     "nginx": "nginx",
@@ -48,6 +49,7 @@ NAMES = {
     "rawproxy": "rawproxy",
     "rawproxy-plain": "rawproxy, plain",
     "rawproxy-h11": "rawproxy --parser h11",
+    "rawproxy-before": "rawproxy, the other build",
     "rawproxy-bare": "rawproxy without either",
     "rawproxy-log": "rawproxy, access log",
     "rawproxy-admin": "rawproxy, metrics",
