@@ -27,6 +27,7 @@ from importlib import resources
 import h11
 
 from . import __version__, exposition
+from .bounds import clean_so_far
 from .config import Address
 from .history import INTERVAL, LENGTH, History
 from .meter import Tree, total
@@ -117,10 +118,15 @@ class Admin:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD)
         while True:
+            seen = b""
             async with asyncio.timeout(PATIENCE):
                 event = wire.next_event()
                 while event is h11.NEED_DATA:
-                    wire.receive_data(await reader.read(HEAD))
+                    data = await reader.read(HEAD)
+                    seen += data
+                    if not clean_so_far(seen):  # h11 would take the square of its length over it
+                        return
+                    wire.receive_data(data)
                     event = wire.next_event()
             if not isinstance(event, h11.Request):
                 return

@@ -17,6 +17,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from .errors import escaped
+
 EXTENSIONS: Final = 64 * 1024  # bytes of them in one body: they carry nothing we pass on
 SIZE_DIGITS: Final = 15  # hex digits of a chunk size: under 2**60, so nobody's arithmetic overflows
 
@@ -176,7 +178,7 @@ class ChunkedBody:
         if len(rest) > self.line_limit:
             raise BodyError(f"a chunk-size line is over {self.line_limit} bytes")
         if not _CHUNK_LINE_SO_FAR(rest):
-            raise BodyError(f"not a chunk size: {rest[:16]!r}")
+            raise BodyError(f"not a chunk size: {escaped(rest[:16])}")
         self.partial = rest
 
     def _trailer_section(self, data: bytes, seen: int) -> bytes | None:

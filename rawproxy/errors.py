@@ -15,6 +15,10 @@ package is one of these or is documented there; any other is a bug.
 """
 
 import enum
+from typing import Final
+
+DETAIL: Final = 400  # characters of a cause
+_PLAIN: Final = frozenset(range(32, 127)) - frozenset(b'"\\')
 
 
 class Source(enum.Enum):
@@ -33,6 +37,12 @@ class Retry(enum.Enum):
     IF_REUSED = "if reused"
 
 
+def escaped(data: bytes) -> str:
+    r"""What a peer sent, as a log line or a page may quote it: all but printable ASCII as \xHH."""
+    plain = (chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in data)
+    return f'"{"".join(plain)}"'
+
+
 class ProxyError(Exception):
     """Something ended or prevented an exchange.
 
@@ -46,6 +56,8 @@ class ProxyError(Exception):
     default_status = 500
 
     def __init__(self, detail: str, status: int | None = None) -> None:
+        # Some repeat what a peer sent: a page or a line of the log need not be as long as that.
+        detail = detail if len(detail) <= DETAIL else f"{detail[:DETAIL]}..."
         super().__init__(detail)
         self.detail = detail
         self.status = self.default_status if status is None else status

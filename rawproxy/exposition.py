@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from . import __version__
 from .meter import BUCKETS, Tree, total
+from .pages import ACCEPT
 from .record import VERSIONS
 
 # Of an upstream: the leaf of its tally, the metric, what it is. An empty `upstream` stands for
@@ -160,7 +161,7 @@ def render(sums: Tree, accept: str) -> tuple[bytes, str]:
     """The page and its Content-Type, of all workers' snapshots."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Totals(sums))
-    encode, kind = choose_encoder(accept)
+    encode, kind = choose_encoder(accept[:ACCEPT])
     return encode(registry), kind
 
 

@@ -19,7 +19,7 @@ from wsproto.utilities import generate_nonce
 
 from .body import may_trail
 from .config import Limits
-from .errors import ClientError
+from .errors import ClientError, escaped
 from .frames import Code, StreamFault
 from .head import CHUNKED, HTTP2, RequestHead, request_facts
 from .hpack import static_entries
@@ -83,7 +83,7 @@ def request(fields: list[Field], ended: bool, limits: Limits) -> RequestHead:
         elif kind == HOST:
             hosts.append(value)
         else:
-            raise _malformed(f"the field {name[:40].decode('latin-1')!r} (8.2)")
+            raise _malformed(f"the field {escaped(name[:40])} (8.2)")
     method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
     socket = _judge(pseudo, method, path, ended, limits)
     if crumbs:

@@ -35,6 +35,7 @@ from .site import Goal, location
 from .tunnel import Tunnel
 from .upstream import UpstreamConnection
 
+LF: Final = 10
 CR: Final = 13  # a head never begins with it, nor with a line feed or anything below
 LEADING_BLANKS: Final = 8  # bytes of empty lines before a request: forgiven (RFC 9112 2.2)
 
@@ -159,51 +160,53 @@ class ClientConnection(Responder, asyncio.Protocol):
         """Start exchanges for what is in `data`; keep what belongs to a later one."""
         self.parsing = True
         self.buffer = b""
+        # Requests are read where they stand: to cut each off would copy all that follow it.
+        at, size = 0, len(data)
         try:
-            while data and self.phase is HEAD:
-                if data[0] <= CR:
-                    data = self._skip_blanks(data)
-                    if not data:
+            while at < size and self.phase is HEAD:
+                if data[at] <= CR:
+                    at = self._skip_blanks(data, at)
+                    if at == size:
                         break
                 known = self.known_head
-                if known is not None and data == self.known_raw:
-                    data = b""
+                if known is not None and not at and data == self.known_raw:
+                    at = size
                     self._start(known, self.known_opening)
                     continue
-                head = self.parse(data)
+                head = self.parse(data, at)
                 if head is None:
-                    self._wait_for_head(data)
+                    self._wait_for_head(data[at:])
                     return
-                raw, data = data, data[head.size :]
+                begin, at = at, at + head.size
                 if head.framing:
-                    self._start_with_body(head, data)
+                    self._start_with_body(head, data[at:])
                     return
                 self._start(head, b"")
-                if not data and self.exchange is not None:
-                    self.known_raw, self.known_head = raw, head
+                if at == size and self.exchange is not None:
+                    self.known_raw, self.known_head = data[begin:], head
                     self.known_opening = self.exchange.opening
         except ClientError as error:
             self._refuse(error)
             return
         finally:
             self.parsing = False
-        if data and self.phase is ANSWER:
-            self.buffer = data
+        if at < size and self.phase is ANSWER:
+            self.buffer = data[at:]
             self.valve.close(PIPELINED)
 
-    def _skip_blanks(self, data: bytes) -> bytes:
-        at = 0
+    def _skip_blanks(self, data: bytes, begin: int) -> int:
+        """Where the request behind empty lines begins; the end of `data` if it is to come."""
+        at, size = begin, len(data)
         while data.startswith(b"\r\n", at):
             at += 2
-        if at > LEADING_BLANKS:
-            raise ClientError("too many empty lines before the request")
-        rest = data[at:]
-        if rest in (b"", b"\r"):
-            self._wait_for_head(data)
-            return b""
-        if rest[0] in b"\r\n":
+            if at - begin > LEADING_BLANKS:
+                raise ClientError("too many empty lines before the request")
+        if at == size or (at == size - 1 and data[at] == CR):
+            self._wait_for_head(data[begin:])
+            return size
+        if data[at] == CR or data[at] == LF:
             raise ClientError("a bare line end before the request")
-        return rest
+        return at
 
     def _wait_for_head(self, data: bytes) -> None:
         if not self.buffer and not self.deadline:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from wsproto.utilities import generate_accept_token
 
+from .errors import escaped
 from .head import RequestHead, ResponseHead
 
 
@@ -16,7 +17,7 @@ def check_switch(request: RequestHead, response: ResponseHead) -> str | None:
     if not request.upgrade:
         return "a 101 that nobody asked for"
     if response.upgrade != request.upgrade:
-        return f"a 101 to {response.upgrade.decode('latin-1')!r} where websocket was asked for"
+        return f"a 101 to {escaped(response.upgrade)} where websocket was asked for"
     key = request.value(b"sec-websocket-key")
     if response.value(b"sec-websocket-accept") != generate_accept_token(key):
         return "the Sec-WebSocket-Accept of the 101 does not match the request's key"

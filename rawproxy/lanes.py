@@ -24,7 +24,7 @@ import h11
 from . import engine, recognise
 from .bounds import find_request, find_response
 from .config import Limits
-from .errors import ClientError, UpstreamError
+from .errors import DETAIL, ClientError, UpstreamError
 from .head import (
     CHUNKED,
     CONNECTION,
@@ -51,6 +51,10 @@ _START_LINE: Final = re.compile(
     rb"(" + recognise.TOKEN + rb"+) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n"
 ).match
 _ANY_VERSION: Final = re.compile(rb"[^\r\n]* HTTP/[0-9.]+\r\n").match
+# b'...' and bytearray(b'...'), to their end or to where the text was cut.
+_QUOTED: Final = re.compile(
+    r"(?:bytearray\()?\bb(['\"])((?:[^\\'\"]|\\.|(?!\1)['\"])*)(?:\1\)?)?"
+).sub
 
 _made: Final[Any] = tuple.__new__  # a named tuple's own is a function of Python
 _CLOSE: Final = len(b"connection: close")
@@ -66,7 +70,7 @@ def _at(kind: int, span: tuple[int, int], begin: int) -> Note:
     return kind, span[0] - begin, span[1] - begin + 2
 
 
-Parser = Callable[[bytes], H | None]  # the head at the beginning; None while it is not whole
+Parser = Callable[[bytes, int], H | None]  # the head at this place; None while it is not whole
 
 
 def request_parser(name: str, limits: Limits, logged: bool = False) -> Parser[RequestHead]:
@@ -80,21 +84,23 @@ def request_parser(name: str, limits: Limits, logged: bool = False) -> Parser[Re
     # Bytes of a head that cannot have too many fields.
     few = min(limits.fields * len(b"a: \r\n"), most)
 
-    def parse(data: bytes) -> RequestHead | None:
+    def parse(data: bytes, at: int = 0) -> RequestHead | None:
         if fast:
-            match = recognised(data)
+            match = recognised(data, at)
             if match is not None:
-                groups, size = match.groups(), match.end()
+                groups, stop = match.groups(), match.end()
+                size = stop - at
                 if len(groups[0]) + len(groups[1]) + 1 < longest and (
-                    size < few or (size <= most and data.count(b"\n", 0, size) - 2 <= limits.fields)
+                    size < few
+                    or (size <= most and data.count(b"\n", at, stop) - 2 <= limits.fields)
                 ):
-                    head = recognised_request(data, match, groups, size)
+                    head = recognised_request(data, match, groups, at)
                     if head is not None:
                         return _told(head) if logged and head.told is None else head
-        stop = find_request(data, limits)
+        stop = find_request(data, limits, at)
         if not stop:
             return None
-        head = reference_request(data[:stop])
+        head = reference_request(data[at:stop])
         return _told(head) if logged else head
 
     return parse
@@ -109,45 +115,45 @@ def response_parser(name: str, limits: Limits) -> Parser[ResponseHead]:
     fast = name != "h11"
     most = limits.response_head
 
-    def parse(data: bytes) -> ResponseHead | None:
+    def parse(data: bytes, at: int = 0) -> ResponseHead | None:
         if fast:
-            match = recognise.RESPONSE(data)
-            if match is not None:
-                size = match.end()
-                if size <= most:
-                    head = recognised_response(data, match, size)
-                    if head is not None:
-                        return head
-        stop = find_response(data, limits)
-        return reference_response(data[:stop]) if stop else None
+            match = recognise.RESPONSE(data, at)
+            if match is not None and match.end() - at <= most:
+                head = recognised_response(data, match, at)
+                if head is not None:
+                    return head
+        stop = find_response(data, limits, at)
+        return reference_response(data[at:stop]) if stop else None
 
     return parse
 
 
 def parse_request(raw: bytes) -> RequestHead:
     """A whole head by either lane, whatever its size. Raises `ClientError`."""
-    match = recognise.REQUEST(raw)
+    match = recognise.REQUEST(raw, 0)
     head = None
     if match is not None:
-        head = recognised_request(raw, match, match.groups(), match.end())
+        head = recognised_request(raw, match, match.groups(), 0)
     return reference_request(raw) if head is None else head
 
 
 def parse_response(raw: bytes) -> ResponseHead:
     """A whole head by either lane, whatever its size. Raises `UpstreamError`."""
-    match = recognise.RESPONSE(raw)
-    head = recognised_response(raw, match, match.end()) if match is not None else None
+    match = recognise.RESPONSE(raw, 0)
+    head = recognised_response(raw, match, 0) if match is not None else None
     return reference_response(raw) if head is None else head
 
 
 def recognised_request(
-    data: bytes, match: engine.Found, groups: tuple[Any, ...], size: int
+    data: bytes, match: engine.Found, groups: tuple[Any, ...], at: int
 ) -> RequestHead | None:
-    """The head that the recogniser found. None where only the reference lane may judge."""
+    """The head that the recogniser found at `at`. None where only the reference lane may judge."""
     method, target, host, connection = groups[0], groups[1], groups[2], groups[3]
     length, chunked, told = groups[4], groups[5], groups[6:-1] or None
-    begin = len(method) + len(target) + _REST_OF_LINE
-    block = data[begin : size - 2]
+    begin = at + len(method) + len(target) + _REST_OF_LINE
+    stop = match.end()
+    block = data[begin : stop - 2]
+    size = stop - at
     if groups[-1] is not None or host is None or (chunked is not None and length is not None):
         return request_facts(method, target, 1, block, size)
     notes = []
@@ -167,12 +173,14 @@ def recognised_request(
     return head
 
 
-def recognised_response(data: bytes, match: engine.Found, size: int) -> ResponseHead | None:
-    """The head that the recogniser found. None where only the reference lane may judge."""
+def recognised_response(data: bytes, match: engine.Found, at: int) -> ResponseHead | None:
+    """The head that the recogniser found at `at`. None where only the reference lane may judge."""
     code, reason, length, connection, chunked, date, other = match.groups()
-    begin = len(reason) + _BEFORE_REASON + 2
-    block = data[begin : size - 2]
-    line = data[:begin]
+    begin = at + len(reason) + _BEFORE_REASON + 2
+    stop = match.end()
+    block = data[begin : stop - 2]
+    line = data[at:begin]
+    size = stop - at
     status = int(code)
     if other is not None or (
         chunked is not None and (length is not None or status in _NO_TRANSFER_CODING)
@@ -210,7 +218,7 @@ def reference_request(raw: bytes) -> RequestHead:
         law.receive_data(raw)
         event = law.next_event()
     except h11.RemoteProtocolError as error:
-        raise ClientError(str(error), error.error_status_hint) from None
+        raise ClientError(_plain(error), error.error_status_hint) from None
     assert isinstance(event, h11.Request), event
     target, host = origin_form(event.method, event.target)
     block = b"".join([b"%b: %b\r\n" % pair for pair in event.headers.raw_items()])
@@ -233,7 +241,7 @@ def reference_response(raw: bytes) -> ResponseHead:
         law.receive_data(raw)
         event = law.next_event()
     except h11.RemoteProtocolError as error:
-        raise UpstreamError(f"the response head is malformed: {error}") from None
+        raise UpstreamError(f"the response head is malformed: {_plain(error)}") from None
     assert isinstance(event, h11.Response | h11.InformationalResponse), event
     if event.http_version not in (b"1.0", b"1.1"):
         raise UpstreamError(f"the response is HTTP/{event.http_version.decode()}")
@@ -244,6 +252,11 @@ def reference_response(raw: bytes) -> ResponseHead:
     if head is None:
         raise UpstreamError("a field that frames the response is not in its plain form")
     return head
+
+
+def _plain(error: Exception) -> str:
+    """h11's words, with what it quotes of the peer's bytes as text: it gives Python's notation."""
+    return _QUOTED(r'"\2"', str(error)[:DETAIL])
 
 
 def _with_host(head: RequestHead, host: bytes) -> RequestHead:

@@ -1,7 +1,8 @@
 """The responses rawproxy makes itself: short pages in HTML, JSON or plain text.
 
 They say what happened and a request id; the log line of that id names the cause. It never shows
-where an upstream is. Invariant: whatever is shown of a request is escaped for its format.
+where an upstream is. Invariants: whatever is shown of a request is escaped for its format; what a
+page costs does not depend on the request that it answers.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ import html
 import json
 import re
 from http import HTTPStatus
+from typing import Final
 
+# RFC 9110 15 renamed some; which names the standard library has depends on its version.
 REASONS: dict[int, bytes] = {
     **{status.value: status.phrase.encode() for status in HTTPStatus},
-    413: b"Content Too Large",  # RFC 9110 15.5.14 renamed it
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    416: b"Range Not Satisfiable",
     421: b"Misdirected Request",
+    422: b"Unprocessable Content",
 }
 _SENTENCES = {
     400: "The request could not be understood.",
@@ -44,8 +50,12 @@ small{{opacity:.7}}code{{font-size:.9em}}</style>
 <p><small>Request id <code>{request_id}</code></small></p>
 </html>
 """
-_RANGE = re.compile(r"\s*([\w*.+-]+)/([\w*.+-]+)\s*(?:;(.*))?", re.DOTALL).fullmatch
-_QUALITY = re.compile(r";?\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)").search
+# What is looked at of an Accept field: no client needs more to say that it wants HTML, and an error
+# must cost no more than the request that it ends. Browsers send 140 bytes, eight ranges.
+ACCEPT: Final = 1024  # bytes
+RANGES: Final = 32
+_RANGE: Final = re.compile(r"([0-9A-Za-z_*.+-]+)/([0-9A-Za-z_*.+-]+)").fullmatch
+_WEIGHT: Final = re.compile(r"[01](?:\.[0-9]{0,3})?").fullmatch  # RFC 9110 12.4.2
 HTML, JSON, TEXT = "text/html", "application/json", "text/plain"
 _OFFERS = (TEXT, HTML, JSON)  # in the order of our preference, for curl and `Accept: */*`
 
@@ -75,7 +85,8 @@ def render(status: int, accept: bytes, request_id: str, hint: str = "") -> tuple
 
 def negotiate(accept: bytes) -> str:
     """The media type to answer with (RFC 9110 12.5.1); plain text where nothing fits."""
-    ranges = [match for part in accept.decode("latin-1").split(",") if (match := _RANGE(part))]
+    parts = accept[:ACCEPT].decode("latin-1").lower().split(",", RANGES)[:RANGES]
+    ranges = [found for part in parts if (found := _range(part)) is not None]
     best, best_quality = TEXT, 0.0
     for offer in _OFFERS:
         quality = _quality(offer, ranges)
@@ -84,17 +95,29 @@ def negotiate(accept: bytes) -> str:
     return best
 
 
-def _quality(offer: str, ranges: list[re.Match[str]]) -> float:
+def _range(text: str) -> tuple[str, str, float] | None:
+    """Type, subtype and weight of one element of an Accept field; None where it is none."""
+    kind, *parameters = text.split(";")
+    match = _RANGE(kind.strip())
+    if match is None:
+        return None
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q" and _WEIGHT(value.strip()):
+            return match[1], match[2], float(value)
+    return match[1], match[2], 1.0
+
+
+def _quality(offer: str, ranges: list[tuple[str, str, float]]) -> float:
     """How much of the Accept field likes `offer`: the most specific range that covers it."""
     specific, quality = -1, 0.0
     kind, _, sub = offer.partition("/")
-    for match in ranges:
-        if match[1].lower() not in (kind, "*") or match[2].lower() not in (sub, "*"):
+    for range_kind, range_sub, weight in ranges:
+        if range_kind not in (kind, "*") or range_sub not in (sub, "*"):
             continue
-        rank = (match[1] != "*") + (match[2] != "*")
+        rank = (range_kind != "*") + (range_sub != "*")
         if rank > specific:
-            weight = _QUALITY(match[3] or "")
-            specific, quality = rank, float(weight[1]) if weight else 1.0
+            specific, quality = rank, weight
     return quality
 
 

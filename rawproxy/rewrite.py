@@ -249,11 +249,12 @@ def _said(head: RequestHead) -> tuple[bytes, dict[bytes, bytes]]:
     """What the peer's own fields say: the X-Forwarded-For chain, and -Proto and -Host."""
     chain: list[bytes] = []
     lines: dict[bytes, bytes] = {}
+    nominated = frozenset(head.nominated)  # there may be thousands
     for kind, start, stop in head.notes:
         if kind in (FORWARDED_FOR, FORWARDED_KEPT):
             name, _, value = head.block[start:stop].partition(b":")
             name, value = name.lower(), value.strip()
-            if name in head.nominated or not value:
+            if name in nominated or not value:
                 continue
             if kind == FORWARDED_FOR:
                 chain.append(value)

@@ -168,36 +168,37 @@ class UpstreamConnection(asyncio.Protocol):
         return body.trailers if body is not None else b""
 
     def _read_head(self, holder: Holder, data: bytes) -> None:
+        at = 0  # heads are read where they stand: to cut one off would copy what follows it
         while True:
             known = self.known_head
-            if known is not None and data.startswith(self.known_raw):
-                head, stop = known, len(self.known_raw)
+            if known is not None and data.startswith(self.known_raw, at):
+                head, stop = known, at + len(self.known_raw)
                 self.unlike = 0
             else:
-                found = self.parse(data)
+                found = self.parse(data, at)
                 if found is None:
-                    self.buffer = data
+                    self.buffer = data[at:]
                     return
-                head, stop = found, found.size
+                head, stop = found, at + found.size
                 if head.status >= 200:
-                    self._remember(data, head)
+                    self._remember(data[at:stop], head)
             self.buffer = b""
             if head.status >= 200:
                 break
-            data = data[stop:]
+            at = stop
             if head.status == 101:
-                holder.on_switch(head, data)
+                holder.on_switch(head, data[at:])
                 return
             holder.on_interim(head)
-            if not data or self.holder is not holder:
+            if at == len(data) or self.holder is not holder:
                 return
         self._read_body(holder, head, data, stop)
 
-    def _remember(self, data: bytes, head: ResponseHead) -> None:
+    def _remember(self, raw: bytes, head: ResponseHead) -> None:
         """The next head may be the same, unless the last ones never were."""
         self.unlike = (self.unlike + 1) % AGAIN
         if self.unlike < TRIES:
-            self.known_raw, self.known_head = data[: head.size], head
+            self.known_raw, self.known_head = raw, head
         elif self.unlike == TRIES:
             self.known_raw, self.known_head = b"", None
 

@@ -34,7 +34,7 @@ GRANTED = b"Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+
         (
             ASKED,
             GRANTED.replace(b"websocket", b"h2c"),
-            "a 101 to 'h2c' where websocket was asked for",
+            'a 101 to "h2c" where websocket was asked for',
         ),
         (
             ASKED,

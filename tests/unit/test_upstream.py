@@ -16,9 +16,9 @@ class Endpoint(Home):
         self.parsed = 0
         self._parse = response_parser("auto", self.limits)
 
-    def parse(self, data):
+    def parse(self, data, at):
         self.parsed += 1
-        return self._parse(data)
+        return self._parse(data, at)
 
     def remember(self, connection):
         pass
