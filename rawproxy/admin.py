@@ -225,7 +225,10 @@ def unready(gauges: Tree) -> str:
     """Why no request should be sent here; empty: all is well."""
     if gauges.get("workers", 0) <= gauges.get("draining", 0):
         return "draining"
-    if not any(state["up"] for state in gauges.get("upstreams", {}).values()):
+    states = gauges.get("upstreams", {}).values()
+    if states and all(state.get("refused", 0) == state["views"] for state in states):
+        return "the certificate of every upstream is refused"
+    if not any(state["up"] for state in states):
         return "no upstream is healthy"
     return ""
 

@@ -32,6 +32,7 @@ DEFAULT = "default"  # the group that --upstream fills, and that a route without
 POLICIES = ("round-robin", "least-connections", "two-choices", "client-hash", "cookie")
 REDIRECTS = (301, 302, 307, 308)
 CLIENT_VERIFY = ("off", "optional", "require")
+UPSTREAM_TLS = ("modern", "intermediate", "legacy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,8 @@ class Group:
     max_upstream: int = 1024
     keepalive_idle: float = 60.0
     queue: int = 1024  # requests that wait for a connection to one upstream -> 503
-    verify: str = "auto"  # --upstream-verify: auto | system | off | path of a PEM bundle
+    verify: str = "auto"  # --upstream-verify: auto | pin | system | off | path of a PEM bundle
+    tls: str = "intermediate"  # --upstream-tls: one of `UPSTREAM_TLS`
     pins: frozenset[str] = frozenset()  # --upstream-pin: SHA-256 of leaf certificates, hex
     server_name: str | None = None  # --upstream-name
     client_cert: Certificate | None = None  # --upstream-cert and --upstream-key
@@ -210,6 +212,7 @@ class Config:
     redirect: bool = True
     self_signed: bool = False
     tls: str = "modern"  # modern | intermediate
+    strict_sni: bool = False
     http2: bool = True
     forwarded: str = "replace"  # replace | append
     trusted_proxies: tuple[Network, ...] = ()
@@ -246,6 +249,7 @@ _OF_GROUP = {
     "max_upstream": "max_upstream",
     "keepalive_idle": "keepalive_idle",
     "upstream_verify": "verify",
+    "upstream_tls": "tls",
     "upstream_pins": "pins",
     "upstream_name": "server_name",
     "upstream_cert": "client_cert",
@@ -331,6 +335,7 @@ def _group_problems(group: Group) -> Iterator[tuple[Key, str]]:
     if group.upstreams and not any(upstream.tls for upstream in group.upstreams):
         for option, given in (
             ("upstream-verify", group.verify != "auto"),
+            ("upstream-tls", group.tls != "intermediate"),
             ("upstream-pin", bool(group.pins)),
             ("upstream-name", group.server_name is not None),
             ("upstream-cert", group.client_cert is not None),

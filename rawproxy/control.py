@@ -5,7 +5,7 @@
     worker ──► master   {"is": "ready"}, "serving", "draining"                where it has got to
                         {"failed": ["--cert f: …"], "code": 2}            why it cannot start
                         {"stats": {"counters": {…}, "gauges": {…}, …},    asked for, and at the end;
-                         "pins": {…}}                     at once when a certificate is pinned
+                         "pins": {…}}            at once where one accepts a certificate
                         {"ask": "sums"}                                   for a metrics page, say
 
 A snapshot's `counters` only ever grow, and outlive their worker in the sums; whatever else is in

@@ -12,6 +12,7 @@ import gc
 import resource
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,7 @@ def open_doors(
 ) -> Doors:  # fmt: skip
     """Everything but the sockets. Raises `ConfigError` and `OSError`."""
     asyncio.get_running_loop().set_exception_handler(_on_loop_error)
+    sys.unraisablehook = _on_unraisable
     context = server_context(config, throwaway) if config.https else None
     for text in () if quiet else certificate_warnings(config):
         log.warning("%s", text)
@@ -217,6 +219,17 @@ def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
         log.debug("%s: %s", context.get("message"), error)
     else:
         log.error("internal error: %s", context.get("message"), exc_info=error)
+
+
+def _on_unraisable(found: sys.UnraisableHookArgs) -> None:
+    """What Python could raise nowhere. A server name that is not ASCII is a peer's doing.
+
+    `ssl` decodes it before it calls `sni_callback`, and has refused the handshake by then.
+    """
+    if isinstance(found.exc_value, UnicodeDecodeError) and isinstance(found.object, bytes):
+        log.debug("handshake refused: a server name that is not ASCII")
+    else:
+        log.error("internal error: %s", found.err_msg, exc_info=found.exc_value)
 
 
 def _descriptors() -> int:

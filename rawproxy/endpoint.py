@@ -25,7 +25,7 @@ from .meter import Tally
 from .pool import Pool
 from .proxy_protocol import Route
 from .resolver import AddrInfo, Server, is_numeric, sockaddrs
-from .trust import UpstreamTrust
+from .trust import Trial, UpstreamTrust
 from .upstream import Home, UpstreamConnection
 from .watch import Watch
 
@@ -47,7 +47,12 @@ class Endpoint(Home):
     """One server: its pool, how a connection to it is made, and what its group knows of it."""
 
     def __init__(
-        self, config: Config, group: Group, upstream: Upstream, warn: Callable[[str], None]
+        self,
+        config: Config,
+        group: Group,
+        upstream: Upstream,
+        warn: Callable[[str], None],
+        trust: UpstreamTrust | None,
     ) -> None:
         self.upstream = upstream
         self.limits = config.limits
@@ -58,11 +63,9 @@ class Endpoint(Home):
             group.max_upstream, group.keepalive, group.keepalive_idle, group.queue
         )
         self.server_name = group.server_name or identity(upstream)
-        self.trust: UpstreamTrust | None = None
-        if upstream.tls:
-            self.trust = UpstreamTrust(
-                group.verify, group.pins, self.server_name, upstream.url, group.client_cert
-            )
+        self.trust = trust  # shared by all addresses of a name; None: plain
+        self.refused = False  # the certificate that it showed last
+        self.looks = 0.0  # when it is looked at again, if it is
         self.authority = authority(upstream)
         self.tally = Tally()  # shared by all addresses of a name, as they come and go
         self.on_room: Callable[[Any], None] = lambda ticket: None  # set by the group
@@ -166,6 +169,14 @@ class Endpoint(Home):
                 self.watch.ask_again()
         raise error
 
+    async def look_again(self) -> None:
+        """See whether a certificate that was refused is still there: no request may come to."""
+        try:
+            connection = await self.connect()
+        except DialError:
+            return
+        connection.transport.abort()
+
     async def connect(self, route: Route | None = None) -> UpstreamConnection:
         """A new connection, its TLS handshake done. Raises `DialError` (502 or 504).
 
@@ -178,13 +189,20 @@ class Endpoint(Home):
         except TimeoutError:
             raise DialError(f"no connection within {self.deadline:g} s", 504) from None
         except (OSError, ssl.SSLError) as error:
+            if isinstance(error, ssl.SSLCertVerificationError):
+                self.refused = True
             raise DialError(self.explain(error)) from None
 
     def remember(self, connection: UpstreamConnection) -> None:
         """A response came to its end: its TLS session is worth resuming."""
         if self.trust is not None:
             tls = connection.transport.get_extra_info("ssl_object")
-            self.trust.remember(tls.context, tls)
+            if tls is not None:
+                self.trust.remember(tls)
+
+    def complaint(self, error: Exception | None) -> str:
+        """What an alert of its TLS means; empty where `error` is none."""
+        return self.trust.complaint(error) if self.trust is not None else ""
 
     def explain(self, error: BaseException) -> str:
         """Why a dial failed, in the admin's words."""
@@ -196,35 +214,36 @@ class Endpoint(Home):
     async def _dial(self, preamble: bytes) -> UpstreamConnection:
         if self.trust is None:
             return await self._connect(None, preamble)
-        context: ssl.SSLContext | None = self.trust.first()
-        while context is not None:
+        trial = self.trust.trial()
+        while True:
             try:
-                connection = await self._connect(context, preamble)
+                connection = await self._connect(trial, preamble)
             except (OSError, ssl.SSLError) as error:
-                context = self.trust.after(error, context)
-                if context is None:
+                if not trial.failed(error):
                     raise
                 continue
             tls = connection.transport.get_extra_info("ssl_object")
             try:
-                warning = self.trust.judge(tls.getpeercert(binary_form=True) or b"", context)
-            except DialError as error:
+                passes = trial.passes(tls.getpeercert(binary_form=True) or b"")
+            except DialError:
                 connection.transport.abort()
-                context = self.trust.after(error, context)
-                if context is None:
-                    raise
-                continue
-            if warning is not None:
-                self.warn(warning)
-            return connection
-        raise DialError("the upstream's certificate was not accepted")
+                self.refused = True
+                raise
+            if passes:
+                break
+            connection.transport.abort()
+        self.refused = False
+        if trial.warning:
+            self.warn(trial.warning)
+        self.tally.changes += trial.changed
+        return connection
 
     async def _look_up(self) -> list[AddrInfo]:
         """The addresses of a name that was not resolved when this began. Raises `DialError`."""
         assert self.watch is not None
         return sockaddrs((await self.watch.known())[0])
 
-    async def _connect(self, context: ssl.SSLContext | None, preamble: bytes) -> UpstreamConnection:
+    async def _connect(self, trial: Trial | None, preamble: bytes) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         if self.upstream.path is not None:
             transport, connection = await loop.create_unix_connection(
@@ -241,13 +260,16 @@ class Endpoint(Home):
         try:
             if preamble:
                 await loop.sock_sendall(sock, preamble)
-            if context is None:
+            if trial is None:
                 _, connection = await loop.create_connection(
                     lambda: UpstreamConnection(self), sock=sock
                 )
             else:
                 connection = UpstreamConnection(self)
-                await shake.connect(sock, context, self.server_name, connection, SHUTDOWN)
+                session = trial.session(sock.getpeername())
+                await shake.connect(
+                    sock, trial.context, self.server_name, connection, SHUTDOWN, session
+                )
         except BaseException:
             sock.close()
             raise

@@ -34,6 +34,11 @@ _OF_UPSTREAM = (
     ("retries", "retries", "Requests sent again after a reused connection had died."),
     ("dials", "upstream_dials", "Connections to an upstream that were begun."),
     ("dial_failures", "upstream_dial_failures", "Connections to an upstream that failed."),
+    (
+        "changes",
+        "upstream_certificate_changes",
+        "Other certificates accepted without an authority.",
+    ),
     ("failures", "upstream_failures", "Dials and requests that failed by an upstream's doing."),
     ("ejections", "upstream_ejections", "Times that an address of an upstream was found ill."),
 )

@@ -37,6 +37,7 @@ from .resolver import Resolver
 log = logging.getLogger("rawproxy")
 # RFC 9110 9.2.1: what goes out on trial is better not a payment.
 _SAFE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+LOOK_AGAIN: Final = 5.0  # seconds between two looks at a certificate that was refused
 # Unknown to outsiders, the same for every worker, and (the first) after a restart of the machine.
 _SEEDS: Final = ("/etc/machine-id", "/proc/sys/kernel/random/boot_id")
 
@@ -128,6 +129,11 @@ class UpstreamGroup:
     def tick(self, now: float) -> None:
         """About once a second: pools, ejections that are over, slow starts."""
         self.members.tick(now)
+        for one in self.endpoints:
+            # Who reads /readyz may send no request any more that would find out.
+            if one.refused and now >= one.looks:
+                one.looks = now + LOOK_AGAIN
+                self.around.spawn(one.look_again())
         if self.only is not None:
             return
         self.overdue = bool(self.due)

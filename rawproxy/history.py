@@ -125,6 +125,6 @@ def _upstream(name: str, state: Tree, counters: Tree, rates: _Rates) -> dict[str
         **{label: quantile(q, cells) for label, q in QUANTILES.items()},
         **{
             kind: counters.get(kind, 0)
-            for kind in ("retries", "dials", "dial_failures", "ejections")
+            for kind in ("retries", "dials", "dial_failures", "ejections", "changes")
         },
     }

@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from .config import CLIENT_VERIFY, POLICIES, REDIRECTS
+from .config import CLIENT_VERIFY, POLICIES, REDIRECTS, UPSTREAM_TLS
 from .options import limit_names, timeout_names
 
 Attributes = dict[str, Any]
@@ -45,13 +45,17 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         }),
         (("--upstream-verify",), {
             "metavar": "MODE", "default": "auto",
-            "help": "auto (the system's, or the first seen is pinned), system, off, a PEM file.",
+            "help": "auto, pin, system, off or a file.",
         }),
         (("--upstream-pin",), {
             "multiple": True, "metavar": "SHA256", "help": "Accept exactly this certificate.",
         }),
         (("--upstream-name",), {
-            "metavar": "NAME", "help": "SNI and certificate name.  [default: the URL's host]",
+            "metavar": "NAME", "help": "SNI, certificate name.  [default: the URL's host]",
+        }),
+        (("--upstream-tls",), {
+            "type": click.Choice(UPSTREAM_TLS), "default": "intermediate", "metavar": "PROFILE",
+            "help": "Or modern, or legacy.",
         }),
         (("--upstream-cert",), {"metavar": "FILE", "help": "Our own certificate towards it."}),
         (("--upstream-key",), {"metavar": "FILE", "help": "And its key."}),
@@ -65,10 +69,10 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         }),
         (("--keepalive-idle",), {
             "type": click.FloatRange(min=0, min_open=True), "default": 60, "metavar": "SECONDS",
-            "help": "How long an idle connection is kept.",
+            "help": "How long one is kept.",
         }),
         (("--resolver",), {
-            "metavar": "ADDR", "help": "DNS server to ask for its name.  [default: the system's]",
+            "metavar": "ADDR", "help": "DNS server to ask.  [default: the system's]",
         }),
     ],
     "Listeners": [
@@ -103,9 +107,12 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
             "type": click.Choice(["modern", "intermediate"]), "default": "modern",
             "help": "Mozilla's profiles: TLS 1.3 only, or 1.2 too.",
         }),
+        (("--strict-sni",), {
+            "is_flag": True, "help": "Refuse TLS for names without a certificate.",
+        }),
         (("--hsts",), {
             "metavar": "VALUE", "default": "max-age=63072000",
-            "help": "Strict-Transport-Security, on https.",
+            "help": "HSTS, on https.",
         }),
         (("--no-hsts",), {"is_flag": True, "help": "Leave that header to the upstream."}),
         (("--client-ca",), {
@@ -230,7 +237,8 @@ ACTIVE: Keys = {
 GROUP: Keys = {
     "upstream": {**_FLAT["upstream"], "or": UPSTREAM},
     **_shared(
-        "upstream-verify", "upstream-pin", "upstream-name", "upstream-cert", "upstream-key",
+        "upstream-verify", "upstream-tls", "upstream-pin", "upstream-name", "upstream-cert",
+        "upstream-key",
         "keepalive", "max-upstream", "keepalive-idle", "send-proxy",
     ),
     "policy": {"type": click.Choice(POLICIES), "help": "Which upstream is chosen."},

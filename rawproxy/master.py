@@ -31,6 +31,7 @@ from . import journal, systemd
 from .children import Backoff, Child, SignalPipe, how_it_ended
 from .config import Config
 from .control import Ledger, Message
+from .fingerprints import Fingerprints, Told
 from .handover import STALE, Order, order, unpacked
 from .journal import log
 from .sockets import Plan, Stock
@@ -76,7 +77,7 @@ class Master:
         self.notifier = systemd.Notifier(environment.get("NOTIFY_SOCKET", ""))
         self.watchdog = systemd.watchdog(environment, pid)
         self.ledger = Ledger()
-        self.pins: dict[str, str] = {}  # by upstream: certificates pinned when first seen
+        self.pins: dict[str, Fingerprints] = {}  # by upstream: the certificates it may show
         self.serving: dict[int, Child] = {}  # by slot
         self.fresh: dict[int, Child] = {}  # by slot, of the generation that is to serve
         self.leaving: set[Child] = set()
@@ -205,7 +206,8 @@ class Master:
         if "stats" in message:
             child.heard = time.monotonic()
             self.ledger.note(child.pid, message["stats"])
-            self._pinned(message["pins"])
+            if message["pins"]:
+                self._pinned(message["pins"])
         elif "ask" in message:
             self._say(child, {"sums": self.ledger.sums()})
         elif "failed" in message:
@@ -220,22 +222,23 @@ class Master:
             self._retire(child)
             self.serving[child.slot] = self._worker(child.slot, self.order, self.stock.plan)
 
-    def _pinned(self, pins: dict[str, str]) -> None:
-        """Certificates that a worker trusts since it saw them first: all are to, and no other."""
-        new = {url: pin for url, pin in pins.items() if url not in self.pins}
-        if new:
-            self.pins |= new
-            log.info("pinned for all workers: %s", ", ".join(new))
-            for child in self._children():
-                if child.ready:
-                    self._say(child, {"pins": new})
+    def _pinned(self, pins: dict[str, Told]) -> None:
+        """What a worker has accepted is to hold for all; where another was first, for none."""
+        for key, told in pins.items():
+            known = self.pins.setdefault(key, Fingerprints(told["strict"]))
+            known.merge(told)
+        # Whoever said it too: it hears whether it was the first one.
+        said = {key: self.pins[key].told() for key in pins}
+        for child in self._children():
+            if child.ready:
+                self._say(child, {"pins": said})
 
     def _ready(self, child: Child, lines: list[str]) -> None:
         child.ready = True
         child.heard = time.monotonic()
         if child.slot == 0:
             self.lines = lines
-        self._say(child, {"pins": self.pins})
+        self._say(child, {"pins": {key: known.told() for key, known in self.pins.items()}})
         if self.serving.get(child.slot) is child:
             self._say(child, {"do": "serve"})
         elif self.fresh.get(child.slot) is child and all(c.ready for c in self.fresh.values()):

@@ -16,10 +16,12 @@ import logging
 from collections.abc import Callable, Sequence
 
 from .config import Config, Group, Upstream
-from .endpoint import Clock, Endpoint
+from .contexts import Contexts
+from .endpoint import Clock, Endpoint, identity
 from .errors import ProxyError
 from .health import Health
 from .resolver import Resolver, Server, is_numeric
+from .trust import UpstreamTrust
 from .watch import Watch
 
 log = logging.getLogger("rawproxy")
@@ -43,6 +45,8 @@ class Members:
             for upstream in dict.fromkeys(group.upstreams)
             if upstream.path is None and not is_numeric(upstream.host)
         }
+        contexts = Contexts.of(group)
+        self.trusts = {one: trust_of(contexts, group, one) for one in group.upstreams if one.tls}
         self.endpoints = [self._make(one, None, 0.0) for one in group.upstreams]
 
     def prepare_all(self, prepare: Callable[[Endpoint], None]) -> None:
@@ -75,7 +79,8 @@ class Members:
             endpoint.close_idle()
 
     def _make(self, upstream: Upstream, server: Server | None, since: float) -> Endpoint:
-        endpoint = Endpoint(self.config, self.group, upstream, log.warning)
+        trust = self.trusts.get(upstream)
+        endpoint = Endpoint(self.config, self.group, upstream, log.warning, trust)
         endpoint.clock = self.clock
         endpoint.health = Health(
             self.group.passive, self.group.active, self.group.slow_start, since
@@ -103,7 +108,7 @@ class Members:
             elif endpoint is None:
                 endpoint = self._make(upstream, server, since)
                 # What the name was first seen with holds for all of its addresses.
-                endpoint.trust, endpoint.tally = mine[0].trust, mine[0].tally
+                endpoint.tally = mine[0].tally
                 self.prepare(endpoint)
             else:
                 endpoint.settle_on(server)
@@ -125,9 +130,16 @@ class Members:
         self.changed()
 
 
+def trust_of(contexts: Contexts, group: Group, upstream: Upstream) -> UpstreamTrust:
+    """What holds for all addresses of an https upstream. Raises `ConfigError`."""
+    name = group.server_name or identity(upstream)
+    return UpstreamTrust(contexts, group.pins, name, upstream.url)
+
+
 async def reach(config: Config, group: Group, upstream: Upstream) -> list[str]:
     """Connect to every server that `upstream` stands for; a line for each. Raises `ProxyError`."""
-    endpoint = Endpoint(config, group, upstream, log.warning)
+    trust = trust_of(Contexts.of(group), group, upstream) if upstream.tls else None
+    endpoint = Endpoint(config, group, upstream, log.warning, trust)
     lines = []
     try:
         servers: Sequence[Server | None] = (None,)

@@ -28,8 +28,8 @@ class Tally:
     """The cells of one upstream. Counting is an addition to a cell, and nothing else."""
 
     __slots__ = (
-        "cells", "classes", "dial_failures", "dials", "ejections", "failures", "first_cells",
-        "first_seconds", "received", "retries", "seconds", "sent",
+        "cells", "changes", "classes", "dial_failures", "dials", "ejections", "failures",
+        "first_cells", "first_seconds", "received", "retries", "seconds", "sent",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -43,6 +43,7 @@ class Tally:
         self.retries = 0  # requests sent again
         self.dials = 0  # connections begun
         self.dial_failures = 0
+        self.changes = 0  # other certificates than before that were accepted, unverified
         self.failures = 0  # dials and requests that came to nothing by the upstream's doing
         self.ejections = 0  # times that it was found ill, and got no more requests
 
@@ -69,6 +70,7 @@ class Tally:
             "retries": self.retries,
             "dials": self.dials,
             "dial_failures": self.dial_failures,
+            "changes": self.changes,
             "failures": self.failures,
             "ejections": self.ejections,
         }

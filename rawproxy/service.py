@@ -35,6 +35,7 @@ from .notes import Notes, resident
 from .resolver import Resolver
 from .routing import Sites
 from .site import Goal, Goals
+from .trust import UpstreamTrust
 
 log = logging.getLogger("rawproxy")
 CLIENTS: Final = 4096  # whose facts are remembered, some 500 bytes each
@@ -142,22 +143,29 @@ class Service:
         """Whether any client is still here, be it one that has said nothing yet."""
         return bool(self.clients or self.admission.open)
 
-    def pins(self) -> dict[str, str]:
-        """The certificates that were pinned when first seen, by upstream."""
-        known = ((one.upstream.url, one.trust and one.trust.pinned) for one in self.endpoints)
-        return {url: pin for url, pin in known if pin}
+    def judged(self) -> list[UpstreamTrust]:
+        """What all upstreams over TLS are trusted by."""
+        groups = self.groups.values()
+        return [trust for group in groups for trust in group.members.trusts.values()]
+
+    def pins(self) -> dict[str, Any]:
+        """The certificates of upstreams that were accepted since this was last asked."""
+        told = ((trust.key, trust.news()) for trust in self.judged())
+        return {key: news for key, news in told if news is not None}
 
     def tell_pins(self, tell: Callable[[], object]) -> None:
-        """Call `tell` whenever a certificate has been pinned."""
-        for one in self.endpoints:
-            if one.trust is not None:
-                one.trust.on_pin = tell
+        """Call `tell` whenever a certificate has been accepted."""
+        for trust in self.judged():
+            trust.on_news = tell
 
-    def learn(self, pins: dict[str, str]) -> None:
-        """What other workers have pinned is pinned here too: there is one first time for all."""
-        for one in self.endpoints:
-            if one.trust is not None and one.trust.pinned is None:
-                one.trust.pinned = pins.get(one.upstream.url)
+    def learn(self, pins: dict[str, Any]) -> None:
+        """What the master knows of the workers' pins: there is one first time for all."""
+        for trust in self.judged():
+            if trust.key in pins and trust.obey(pins[trust.key]):
+                # Another worker was first with another certificate: ours is let go.
+                for one in self.endpoints:
+                    if one.trust is trust:
+                        one.close_idle()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a dial, say, beside the connections' own calls; the reference keeps it alive."""
@@ -266,7 +274,8 @@ class Service:
                 counters = add(counters, {"upstreams": {name: endpoint.tally.counters()}})
             state = {
                 "busy": pool.busy, "idle": len(pool.idle), "waiting": len(pool.waiting),
-                "limit": pool.limit, "views": 1, "up": int(endpoint.health.state is UP),
+                "limit": pool.limit, "views": 1, "refused": int(endpoint.refused),
+                "up": int(endpoint.health.state is UP and not endpoint.refused),
             }  # fmt: skip
             gauges = add(gauges, {"upstreams": {name: state}})
         worker = {

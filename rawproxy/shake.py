@@ -121,10 +121,12 @@ async def connect(
     name: str,
     protocol: asyncio.BaseProtocol,
     grace: float,
+    session: ssl.SSLSession | None = None,
 ) -> TlsTransport:
     """The client's side, done; `sock` belongs to the transport now.
 
-    Raises `OSError`, of which `ssl.SSLError` is one. `grace` is the transport's.
+    Raises `OSError`, of which `ssl.SSLError` is one. `grace` is the transport's; `session` is
+    one of `context`, to be resumed if the peer still knows it.
     """
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     made: list[TlsTransport] = []
@@ -142,7 +144,11 @@ async def connect(
 
     sock.getpeername()
     tls = context.wrap_socket(
-        sock, server_hostname=name, do_handshake_on_connect=False, suppress_ragged_eofs=False
+        sock,
+        server_hostname=name,
+        do_handshake_on_connect=False,
+        suppress_ragged_eofs=False,
+        session=session,
     )
     handshake = Handshake(tls, core(tls), ended)
     handshake.step()

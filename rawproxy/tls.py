@@ -43,7 +43,7 @@ _KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----").search
 # How OpenSSL says that a key is of another certificate: other numbers, or (two names) another kind.
 _MISMATCH = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 
-Choose = Callable[[ssl.SSLSocket | ssl.SSLObject, str | None, ssl.SSLContext], None]
+Choose = Callable[[ssl.SSLSocket | ssl.SSLObject, str | None, ssl.SSLContext], int | None]
 
 
 class ServerContext(ssl.SSLContext):
@@ -77,7 +77,7 @@ def _realm_context(
     contexts: list[tuple[ServerContext, Sequence[str]]] = []
     pairs = dict.fromkeys(pair for site in sites for pair in site.certificates)
     own = tuple(pairs) or (() if config.self_signed else config.certificates())
-    several = len(own) + config.self_signed > 1
+    several = len(own) + config.self_signed > 1 or config.strict_sni
     for pair in own:
         context = _fresh(config, realm)
         load(context, pair)
@@ -91,7 +91,7 @@ def _realm_context(
         raise ConfigError("no certificate: type --cert FILE --key FILE, or --self-signed")
     default = contexts[0][0]
     if several:
-        default.sni_callback = _by_sni(contexts)
+        default.sni_callback = _by_sni(contexts, config.strict_sni)
     return default
 
 
@@ -168,6 +168,9 @@ def certificate_warnings(config: Config) -> list[str]:
             warnings.append(f"--cert {pair.cert}: not valid before {begin:%Y-%m-%d %H:%M} UTC")
         elif end - now < EXPIRY_WARNING:
             warnings.append(f"--cert {pair.cert}: expires on {end:%Y-%m-%d}; renew it soon")
+    for site in config.sites:
+        found = [] if site.client_ca is None else not_authorities(site.client_ca)
+        warnings += [f"--client-ca {site.client_ca}: {text}" for text in found]
     if config.self_signed:
         warnings.append(
             "--self-signed: browsers will warn of this throw-away certificate;"
@@ -263,6 +266,34 @@ def _why(pair: Certificate, cert: str, key: str, error: OSError) -> str:
     return f"{cert} {key}: OpenSSL refuses them: {reason}"
 
 
+def not_authorities(path: str) -> list[str]:
+    """Certificates of a PEM bundle that are their own issuer and yet can sign no other, in words.
+
+    What signs others has to say so (RFC 5280 4.2.1.9); OpenSSL makes an exception for version 1.
+    """
+    try:
+        found = x509.load_pem_x509_certificates(_read(path, path))
+    except (ConfigError, ValueError):
+        return []  # whoever loads it says why
+    return [
+        f"{one.subject.rfc4514_string()} is no authority: it lacks basicConstraints with CA:TRUE,"
+        " so what it signed does not verify; make it anew, as in"
+        " openssl req -x509 -addext basicConstraints=critical,CA:TRUE"
+        for one in found
+        if one.subject == one.issuer and one.version is not x509.Version.v1 and not _may_sign(one)
+    ]
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except x509.ExtensionNotFound:
+        return False
+    except ValueError:  # odd extensions: it is for OpenSSL to judge
+        return True
+    return found.value.ca
+
+
 def _read(option: str, path: str) -> bytes:
     try:
         with open(path, "rb") as file:
@@ -290,21 +321,25 @@ def _names(path: str) -> list[str]:
     return [name.lower() for name in extension.value.get_values_for_type(x509.DNSName)]
 
 
-def _by_sni(contexts: Sequence[tuple[ServerContext, Sequence[str]]]) -> Choose:
-    """What gives a connection the certificate of the name it asks for."""
+def _by_sni(contexts: Sequence[tuple[ServerContext, Sequence[str]]], strict: bool) -> Choose:
+    """What gives a connection the certificate of the name it asks for.
+
+    `strict`: a name that none of them has, or no name at all, ends the handshake (RFC 6066 3).
+    """
     # Reversed: where two certificates have a name, the one given first is to stay.
     chosen = {name: context for context, names in reversed(contexts) for name in names}
 
     def choose(
         connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext
-    ) -> None:
-        if name is None:
-            return
-        name = name.lower()
+    ) -> int | None:
+        name = (name or "").lower()
         # The exact name first, then the wildcard that covers it (RFC 6125 6.4.3).
         context = chosen.get(name) or chosen.get("*." + name.partition(".")[2])
         if context is not None:
             connection.context = context
+        elif strict:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        return None
 
     return choose
 

@@ -3,38 +3,50 @@
     system, FILE   by the system's store, or by that bundle alone
     off            not at all
     pins           the leaf's SHA-256 must be one of --upstream-pin
-    auto           by the system's store; where that fails, the first certificate seen is pinned
-                   for the life of the process; another is refused unless the store passes it
+    auto           by the system's store; where that fails, by what the upstream has shown before
+                   and where it is (`fingerprints` has the rule)
+    pin            the same, but another certificate than the first is refused wherever it is
 
-Decisions only: it never dials. The dialer asks `first` for a context, tells `after` of a failure
-(which may give a context for another try), and lets `judge` look at the certificate before a byte
-is sent. In auto mode which context it was says how far a dial has come; several are under way at
-once, so nothing else may:
+Decisions only: it never dials. The dialer asks for a `Trial`, dials with its context, tells it of a
+failure (which may be worth another try), and lets it look at the certificate before a byte is sent.
+Where the store's word is not the last one, a trial goes
 
-    strict   --verification fails--> lenient        (passes: the leaf is known as verified)
-    lenient  --judge refuses-------> recheck        (passes: pinned, or the pinned one)
-    recheck  --verification fails--> DialError      (passes: as strict)
+    KNOWN    --another certificate--> STRICT        (passes: it is one accepted before)
+    STRICT   --verification fails---> ANY           (passes: the leaf is known as verified)
+    ANY      --refused--------------> DialError     (passes: accepted, and a warning if it is new)
 
 Invariant: in no mode but `off` does a connection carry a request whose certificate was neither
-verified nor pinned. A session is offered again only to the name and by the context it came from.
+verified nor accepted by `fingerprints`. A session is offered again only to the address and name it
+came from, in the context it came from, and what resumes it is judged by the certificate it has.
 """
 
 from __future__ import annotations
 
 import enum
-import functools
 import hashlib
 import os
-import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
-from .config import Certificate
+from .contexts import WORDS, Contexts
 from .errors import ConfigError, DialError
-from .tls import load, tell_ends_apart
+from .fingerprints import (
+    ADDRESSES,
+    CHANGED,
+    EXPIRED,
+    KNOWN,
+    REFUSED,
+    Fingerprints,
+    Verdict,
+    is_local,
+    place,
+)
 
-ALPN = ("http/1.1",)
 _NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_INVALID_CA = 24  # X509_V_ERR_INVALID_CA
+# X509_V_ERR_EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK: of OpenSSL's security level.
+_TOO_WEAK = (66, 67, 68)
 # What OpenSSL's reasons mean to an admin; the names differ from version to version.
 _MEANINGS = (
     (
@@ -56,8 +68,21 @@ _MEANINGS = (
         "the upstream does not know the name {name}; use --upstream-name NAME",
     ),
     (
-        ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL"),
-        "the upstream speaks neither TLS 1.2 nor 1.3",
+        ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"),
+        "the upstream does not speak {versions}{older}",
+    ),
+    (
+        (
+            "UNSAFE_LEGACY_RENEGOTIATION",
+            "DH_KEY_TOO_SMALL",
+            "EE_KEY_TOO_SMALL",
+            "CA_MD_TOO_WEAK",
+            "CA_KEY_TOO_SMALL",
+            "WRONG_SIGNATURE_TYPE",
+            "UNKNOWN_CIPHER_RETURNED",
+            "WRONG_CIPHER_RETURNED",
+        ),
+        "the upstream's TLS is too old ({reason}){older}",
     ),
     (
         ("NO_APPLICATION_PROTOCOL",),
@@ -66,7 +91,7 @@ _MEANINGS = (
     (
         ("HANDSHAKE_FAILURE",),
         "the upstream refuses the TLS handshake: no cipher suite or key exchange group in common,"
-        " or it asks for a client certificate (--upstream-cert)",
+        " or it asks for a client certificate (--upstream-cert){older}",
     ),
     (
         ("UNEXPECTED_EOF", "EOF_OCCURRED"),
@@ -74,209 +99,304 @@ _MEANINGS = (
         " if it speaks plain HTTP on that port, use --upstream {plain}",
     ),
 )
+_VERSIONS = {"modern": "TLS 1.3", "intermediate": "TLS 1.2 or 1.3", "legacy": "TLS"}
+_OLDER = {
+    "modern": "; use --upstream-tls intermediate",
+    "intermediate": "; if it is an old device, use --upstream-tls legacy",
+    "legacy": "",
+}
 
 
 class _Mode(enum.Enum):
     STORE = "system or FILE"
     OFF = "off"
     PINS = "pins"
-    AUTO = "auto"
+    FIRST = "auto or pin"
 
 
-class SessionContext(ssl.SSLContext):
-    """A client context that offers the last good session again: one round trip, no signature.
+class Attempt(enum.Enum):
+    """The states above."""
 
-    Only where it wraps a socket: the loops' own transports know nothing of sessions.
-    """
-
-    session: ssl.SSLSession | None = None
-    session_name: str | None = None
-
-    def wrap_socket(
-        self,
-        sock: socket.socket,
-        server_side: bool = False,
-        do_handshake_on_connect: bool = True,
-        suppress_ragged_eofs: bool = True,
-        server_hostname: str | bytes | None = None,
-        session: ssl.SSLSession | None = None,
-    ) -> ssl.SSLSocket:
-        """TLS over `sock`, its session resumed if there is one."""
-        # The name is not checked again on a resumed connection, so it must be the same.
-        if session is None and server_hostname == self.session_name:
-            session = self.session
-        return super().wrap_socket(
-            sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname,
-            session,
-        )  # fmt: skip
-
-    def remember(self, connection: ssl.SSLSocket) -> None:
-        """Keep the session of `connection`, on which data has come, for the next one."""
-        # A resumed connection's own tickets are let go: by them a certificate, looked at once,
-        # would be good for ever. As it is, for as long as one ticket lives (RFC 8446: 7 days).
-        if connection.session_reused:
-            return
-        session = connection.session
-        if session is not None and session.has_ticket:
-            self.session, self.session_name = session, connection.server_hostname
+    KNOWN = "known"
+    STRICT = "strict"
+    ANY = "any"
 
 
 class UpstreamTrust:
-    """What one upstream's certificate must be: one for each upstream and process.
+    """What one upstream's certificate must be: one for each upstream, name and process.
 
     Raises `ConfigError` for an unusable bundle or name.
     """
 
     def __init__(
-        self,
-        verify: str,
-        pins: frozenset[str],
-        server_name: str,
-        url: str,
-        certificate: Certificate | None = None,
+        self, contexts: Contexts, pins: frozenset[str], server_name: str, url: str
     ) -> None:
+        self.contexts = contexts
         self.url = url
         self.server_name = server_name
         self.pins = pins
-        self.verify = verify
-        self.mode = _mode(verify, pins)
-        self.pinned: str | None = None  # auto: the unverifiable certificate seen first
-        self._verified: str | None = None  # auto: the last one that the store passed
-        self._refused = ""
-        self.on_pin: Callable[[], object] = int  # the first time must be one for all workers
-        self.certificate = certificate  # our own
-        self.lenient = _lenient(certificate)
-        self._usual = self.strict if self.mode in (_Mode.STORE, _Mode.AUTO) else self.lenient
+        self.mode = _mode(contexts.verify, pins)
+        self.known = Fingerprints(strict=contexts.verify == "pin")
+        self.key = f"{contexts.verify} {url} {server_name}"  # of `known`, for other workers
+        self.on_news: Callable[[], object] = int  # what is accepted must be the same for all
+        # By address, the oldest first: the last good session, for one round trip less.
+        self._sessions: dict[str, tuple[ssl.SSLContext, ssl.SSLSession]] = {}
+        usual = contexts.lenient if self.mode in (_Mode.OFF, _Mode.PINS) else contexts.strict
         try:
-            self._usual.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=server_name)
+            usual.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=server_name)
         except ValueError:  # UnicodeError is one
             raise ConfigError(
                 f"--upstream-name {server_name}: not a name that a certificate can have"
             ) from None
 
-    @functools.cached_property
-    def strict(self) -> SessionContext:
-        """Verifies chain and name."""
-        return _strict(self.verify, self.certificate)
+    def for_name(self, server_name: str) -> UpstreamTrust:
+        """The same for another name, with sessions of its own. Raises `ConfigError`."""
+        return UpstreamTrust(self.contexts, self.pins, server_name, self.url)
 
-    @functools.cached_property
-    def recheck(self) -> SessionContext:
-        """As `strict`, for a certificate that `judge` refused; loading a store takes 50 ms."""
-        return _strict(self.verify, self.certificate)
+    def trial(self) -> Trial:
+        """To be asked for at the beginning of a dial."""
+        return Trial(self)
 
-    def first(self) -> ssl.SSLContext:
-        """The context to dial with: in auto mode the one that did last."""
-        return self._usual
+    # ── sessions ────────────────────────────────────────────────────────────────────────────────
 
-    def after(self, error: BaseException, context: ssl.SSLContext) -> ssl.SSLContext | None:
-        """A dial with `context` ended in `error`: with what to try once more, if at all.
+    def session(self, address: str, context: ssl.SSLContext) -> ssl.SSLSession | None:
+        """What may be offered there; with another context's every dial would fail."""
+        kept = self._sessions.get(address)
+        return kept[1] if kept is not None and kept[0] is context else None
 
-        `error` is that of the handshake, or the `DialError` of `judge`. Raises `DialError` (502)
-        where another certificate than the one known does not verify either.
+    def forget(self, address: str) -> None:
+        """Should the session be to blame for a failure, it is so but once."""
+        self._sessions.pop(address, None)
+
+    def remember(self, tls: ssl.SSLSocket) -> None:
+        """Keep the session of a connection that was judged, and on which data has come.
+
+        TLS 1.3 sends its tickets after the handshake.
         """
-        if isinstance(context, SessionContext):
-            context.session = None  # should it be to blame, it is so but once
-        if self.mode is not _Mode.AUTO:
-            return None
-        if context is self.lenient:
-            return self.recheck if isinstance(error, DialError) else None
-        if not isinstance(error, ssl.SSLCertVerificationError):
-            return None
-        if context is self.strict:
-            return self.lenient
-        raise DialError(self._changed(f"cannot be verified ({_unverified(error)})"))
+        # A resumed connection's own tickets are let go: by them a certificate, looked at once,
+        # would be good for ever. As it is, for as long as one ticket lives (RFC 8446: 7 days).
+        if tls.session_reused or tls.server_hostname != self.server_name:
+            return
+        session = tls.session
+        if session is not None and session.has_ticket:
+            try:
+                address = place(tls.getpeername())
+            except OSError:  # the upstream has gone already
+                return
+            self._sessions.pop(address, None)
+            self._sessions[address] = tls.context, session
+            if len(self._sessions) > ADDRESSES:
+                del self._sessions[next(iter(self._sessions))]
 
-    def judge(self, leaf: bytes, context: ssl.SSLContext) -> str | None:
-        """Look at the leaf (DER) after a handshake with `context`.
+    # ── what other workers know ─────────────────────────────────────────────────────────────────
 
-        Gives the warning to print when a certificate is pinned. Raises `DialError` (502).
-        """
-        if self.mode in (_Mode.STORE, _Mode.OFF):
+    def news(self) -> dict[str, Any] | None:
+        """What is known, if something of it has not been told yet."""
+        if not self.known.news:
             return None
-        if not leaf:
-            raise DialError("the upstream shows no certificate")
-        seen = hashlib.sha256(leaf).hexdigest()
-        if self.mode is _Mode.PINS:
-            if seen not in self.pins:
-                raise DialError(
-                    f"the upstream's certificate (SHA-256 {seen}) is not one of --upstream-pin;"
-                    f" if it is the right one, use --upstream-pin {seen}"
-                )
-            return None
-        if context is not self.lenient:
-            self._verified = seen
-            self._usual = self.strict
-            return None
-        return self._judge_unverified(seen)
+        self.known.news = False
+        return self.known.told()
 
-    def _judge_unverified(self, seen: str) -> str | None:
-        # What the store once passed is known too: else whoever comes between us and an upstream
-        # with a public certificate had but to show any other, and auto would be no protection.
-        # The same certificate, expired since, goes on.
-        known = self.pinned or self._verified
-        if known is not None and seen != known:
-            self._refused = seen
-            raise DialError(self._changed("is not the one known"))
-        self._usual = self.lenient
-        if self.pinned is not None:
-            return None
-        self.pinned = seen
-        self.on_pin()
-        return (
-            f"upstream {self.url}: its certificate cannot be verified; trusting the one seen"
-            f" first, SHA-256 {seen}, until this process ends."
-            f" To make that permanent: --upstream-pin {seen}"
-        )
+    def obey(self, told: dict[str, Any]) -> bool:
+        """What the master knows goes; True: connections may be open that would be refused now."""
+        refused = self.known.obey(told)
+        if refused:
+            self._sessions.clear()
+        return refused
 
-    def remember(self, context: ssl.SSLContext, tls: ssl.SSLSocket | None) -> None:
-        """Keep the session of a connection that `judge` passed for the next dial with `context`.
-
-        To be called once data has come: TLS 1.3 sends its tickets after the handshake.
-        """
-        # A session of another context would make every later dial fail.
-        if tls is not None and isinstance(context, SessionContext) and tls.context is context:
-            context.remember(tls)
-
-    def _changed(self, why: str) -> str:
-        return (
-            f"the upstream's certificate changed from SHA-256 {self.pinned or self._verified} to"
-            f" {self._refused}, which {why}; if that is right, restart"
-            f" rawproxy, or start it with --upstream-pin {self._refused}"
-        )
+    # ── words ───────────────────────────────────────────────────────────────────────────────────
 
     def explain(self, error: BaseException) -> str:
         """Why a handshake failed, and what to type."""
         if isinstance(error, ssl.SSLCertVerificationError):
-            name = ""
-            if getattr(error, "verify_code", None) in _NAME_MISMATCH:
-                name = " --upstream-name NAME with a name it has,"
-            return (
-                f"the upstream's certificate does not verify: {_unverified(error)};"
-                f" use{name} --upstream-verify FILE with its CA, or --upstream-pin SHA256"
-            )
+            return self._unverified(error)
         text = str(error)
         # An asyncio server that fails a handshake hangs up without the alert that would say why;
         # both loops make of it a ConnectionResetError without a number.
         if isinstance(error, ConnectionResetError | BrokenPipeError):
             text = "EOF_OCCURRED"
-        said = text.upper().replace(" ", "_")
-        for signs, meaning in _MEANINGS:
-            if any(sign in said for sign in signs):
-                return meaning.format(plain=_plain(self.url), name=self.server_name)
+        meaning = self._meaning(text)
+        if meaning:
+            return meaning
         if isinstance(error, ssl.SSLError):
             reason = getattr(error, "reason", None) or text
             return f"the TLS handshake with the upstream failed: {reason}"
         number = getattr(error, "errno", None)
         return f"cannot connect: {os.strerror(number) if number else text or type(error).__name__}"
 
+    def complaint(self, error: BaseException | None) -> str:
+        """What the upstream's TLS alert behind the handshake means; empty where there is none.
+
+        In TLS 1.3 a client certificate is judged when the client believes the handshake over.
+        """
+        reason = getattr(error, "reason", None) or ""
+        if not isinstance(error, ssl.SSLError) or "ALERT" not in reason:
+            return ""
+        return self._meaning(reason) or f"the upstream ended TLS: {reason}"
+
+    def _meaning(self, text: str) -> str:
+        said = text.upper().replace(" ", "_")
+        for signs, meaning in _MEANINGS:
+            for sign in signs:
+                if sign in said:
+                    return meaning.format(
+                        plain=_plain(self.url), name=self.server_name, reason=sign,
+                        versions=_VERSIONS[self.contexts.tls], older=_OLDER[self.contexts.tls],
+                    )  # fmt: skip
+        return ""
+
+    def _unverified(self, error: ssl.SSLCertVerificationError) -> str:
+        said = f"the upstream's certificate does not verify: {_reason(error)};"
+        code = getattr(error, "verify_code", None)
+        flaw = self.contexts.flaw() if code == _INVALID_CA else ""
+        if flaw:
+            return f"{said} {flaw}"
+        if code in _TOO_WEAK and _OLDER[self.contexts.tls]:
+            return f"{said} if it is an old device, use --upstream-tls legacy"
+        name = " --upstream-name NAME with a name it has," if code in _NAME_MISMATCH else ""
+        file = "another FILE" if self.contexts.verify not in WORDS else "FILE"
+        return (
+            f"{said} use{name} --upstream-verify {file} with its CA,"
+            " or --upstream-pin SHA256 if it never changes"
+        )
+
+
+class Trial:
+    """One dial: which context is next, and what becomes of the certificate."""
+
+    __slots__ = ("address", "attempt", "changed", "trust", "warning", "why")
+
+    def __init__(self, trust: UpstreamTrust) -> None:
+        self.trust = trust
+        self.attempt = Attempt.ANY
+        if trust.mode is _Mode.STORE:
+            self.attempt = Attempt.STRICT
+        elif trust.mode is _Mode.FIRST:
+            known = trust.known.any_accepted()
+            self.attempt = Attempt.KNOWN if known else Attempt.STRICT
+        self.address = ""
+        self.why = ""  # the store does not pass it
+        self.warning = ""  # to be printed
+        self.changed = False  # another certificate was accepted
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """To dial with."""
+        contexts = self.trust.contexts
+        return contexts.strict if self.attempt is Attempt.STRICT else contexts.lenient
+
+    def session(self, peer: tuple[Any, ...]) -> ssl.SSLSession | None:
+        """A connection to `peer` is made: what to resume there."""
+        self.address = place(peer)
+        return self.trust.session(self.address, self.context)
+
+    def failed(self, error: BaseException) -> bool:
+        """The dial ended in `error`: whether to try once more, with another context."""
+        self.trust.forget(self.address)
+        if self.trust.mode is not _Mode.FIRST or self.attempt is not Attempt.STRICT:
+            return False
+        if not isinstance(error, ssl.SSLCertVerificationError):
+            return False
+        self.why = _reason(error)
+        self.attempt = Attempt.ANY
+        return True
+
+    def passes(self, leaf: bytes) -> bool:
+        """Look at the leaf (DER) after the handshake; False: close, and try once more.
+
+        Raises `DialError` (502).
+        """
+        mode = self.trust.mode
+        if mode is _Mode.STORE or mode is _Mode.OFF:
+            return True
+        if not leaf:
+            raise DialError("the upstream shows no certificate")
+        sha = hashlib.sha256(leaf).hexdigest()
+        if mode is _Mode.PINS:
+            if sha not in self.trust.pins:
+                raise DialError(
+                    f"the upstream's certificate (SHA-256 {sha}) is not one of --upstream-pin;"
+                    f" if it is the right one, use --upstream-pin {sha}"
+                )
+            return True
+        known = self.trust.known
+        if self.attempt is Attempt.STRICT:
+            known.verify(sha)
+        elif self.attempt is Attempt.KNOWN:
+            if known.look(sha, self.address) is not KNOWN:
+                self.attempt = Attempt.STRICT
+                return False
+        else:
+            self._judge(sha, known)
+        if known.news:
+            self.trust.on_news()
+        return True
+
+    def _judge(self, sha: str, known: Fingerprints) -> None:
+        """One that the store did not pass."""
+        before = known.before(self.address)
+        verdict = known.accept(sha, self.address)
+        if verdict is REFUSED:
+            self.trust.forget(self.address)
+            raise DialError(self._refusal(sha, before))
+        if verdict is CHANGED:
+            self.trust.forget(self.address)
+            self.changed = True
+        if verdict is not KNOWN:
+            self.warning = f"upstream {self.trust.url}: {self._notice(sha, before, verdict)}"
+
+    def _refusal(self, sha: str, before: str) -> str:
+        changed = (
+            f"the upstream's certificate changed from SHA-256 {before} to {sha}"
+            f" ({self.address}), which cannot be verified ({self.why})"
+        )
+        if self.trust.known.verified:
+            why = "and the one before could"
+        elif self.trust.known.strict:
+            why = "and --upstream-verify pin lets no other in; if that is right, restart rawproxy"
+            return f"{changed}, {why}"
+        else:
+            why = "and that is no private address, so it may be anybody"
+        return (
+            f"{changed}, {why}; if that is right, use --upstream-verify FILE with its CA,"
+            f" or --upstream-pin {sha} if it stays the same when the upstream restarts"
+        )
+
+    def _notice(self, sha: str, before: str, verdict: Verdict) -> str:
+        """What was accepted that cannot be verified, why, and what to type instead."""
+        if verdict is EXPIRED:
+            return (
+                f"its certificate, SHA-256 {sha}, verified once and does no more ({self.why});"
+                " it goes on with this one alone: renew it"
+            )
+        local = not self.trust.known.strict and is_local(self.address)
+        if verdict is CHANGED:
+            first = f"the certificate of {self.address} changed from SHA-256 {before} to {sha}"
+            first += f" and cannot be verified ({self.why})"
+        else:
+            first = f"the certificate of {self.address}, SHA-256 {sha},"
+            first += f" cannot be verified ({self.why})"
+        if local:
+            return (
+                f"{first}; trusted, as that is a private address, where another one would be too."
+                " For more: --upstream-verify FILE with its CA; or --upstream-verify pin, which"
+                " refuses any other until rawproxy is restarted"
+            )
+        return (
+            f"{first}; trusted as the first one seen, until rawproxy is restarted; any other is"
+            " refused. To make that permanent: --upstream-verify FILE with its CA,"
+            f" or --upstream-pin {sha} if it stays the same when the upstream restarts"
+        )
+
 
 def _mode(verify: str, pins: frozenset[str]) -> _Mode:
     if pins:
         return _Mode.PINS
-    return {"auto": _Mode.AUTO, "off": _Mode.OFF}.get(verify, _Mode.STORE)
+    words = {"auto": _Mode.FIRST, "pin": _Mode.FIRST, "off": _Mode.OFF}
+    return words.get(verify, _Mode.STORE)
 
 
-def _unverified(error: ssl.SSLCertVerificationError) -> str:
+def _reason(error: ssl.SSLCertVerificationError) -> str:
     # OpenSSL's own errors have these attributes, those made in Python do not.
     return str(getattr(error, "verify_message", None) or error).rstrip(".")
 
@@ -286,35 +406,3 @@ def _plain(url: str) -> str:
     place = (url.partition("://")[2] or url).rstrip("/")
     port = "" if ":" in place.rpartition("]")[2] else ":443"
     return f"http://{place}{port}"
-
-
-def _client(certificate: Certificate | None) -> SessionContext:
-    context = SessionContext(ssl.PROTOCOL_TLS_CLIENT)
-    tell_ends_apart(context)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(ALPN)
-    if certificate is not None:
-        load(context, certificate, "--upstream-")
-    return context
-
-
-def _strict(verify: str, certificate: Certificate | None) -> SessionContext:
-    context = _client(certificate)
-    if verify in ("auto", "system"):
-        context.load_default_certs()
-        return context
-    try:
-        context.load_verify_locations(verify)
-    except OSError as error:  # SSLError is one
-        why = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
-        raise ConfigError(f"--upstream-verify {verify}: not a usable PEM bundle: {why}") from None
-    # Whatever the admin put there is trusted as it stands, be it the leaf itself.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return context
-
-
-def _lenient(certificate: Certificate | None) -> SessionContext:
-    context = _client(certificate)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

@@ -71,6 +71,9 @@ class Home:
     def settle(self, connection: UpstreamConnection) -> None: ...
     def evict(self, connection: UpstreamConnection) -> None: ...
     def remember(self, connection: UpstreamConnection) -> None: ...
+    def complaint(self, error: Exception | None) -> str:
+        """What an alert of its TLS means; empty where `error` is none."""
+        return ""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -266,6 +269,9 @@ class UpstreamConnection(asyncio.Protocol):
         # Over TLS an end without close_notify may be anybody's doing, and a reset looks the same.
         cut = "cut the connection" if is_cut(exc) else "reset the connection"
         how = cut if exc is not None else "closed the connection"
+        said = self.endpoint.complaint(exc)
+        if said:
+            how = f"ended the connection, as {said},"
         if self.body is None and not self.buffer:
             holder.on_lost(StaleError(f"the upstream {how} before its response"))
         elif self.body is None:

@@ -153,12 +153,17 @@ function health({ up, views }) {
   const whole = up === views;
   return make("span", `badge ${whole ? "good" : "bad"}`, whole ? "healthy" : up ? `${up} of ${views}` : "down");
 }
+function certificate({ refused, changes }) {
+  if (refused) return make("span", "badge bad", "refused");
+  return changes ? make("span", "badge", `${count(changes)} new`) : "";
+}
 const UPSTREAM = [
   ["Upstream", (u) => u.name], ["Health", health], ["Requests/s", (u) => count(u.requests)],
   ["5xx", (u) => share(u.errors5, u.requests)], ["Median", (u) => seconds(u.p50)],
   ["95 %", (u) => seconds(u.p95)], ["Busy", (u) => count(u.busy)], ["Idle", (u) => count(u.idle)],
   ["Waiting", (u) => count(u.waiting)], ["Retries", (u) => count(u.retries)],
   ["Failed dials", (u) => count(u.dial_failures)], ["Ejected", (u) => count(u.ejections)],
+  ["Certificate", certificate],
 ];
 const WORKER = [
   ["Process", (w) => String(w.pid)], ["State", (w) => (w.draining ? "draining" : "serving")],

@@ -122,12 +122,12 @@ def test_what_the_upstream_sees(nginx, proxy, version):
     assert int(second["requests"]) == int(first["requests"]) + 1
 
 
-def test_the_pin_warning_names_the_way_to_make_it_permanent(nginx, proxy):
+def test_the_warning_of_a_self_signed_certificate_names_it_and_the_way_to_more(nginx, proxy):
     assert code(f"https://localhost:{proxy.https}/") == 200
     pin = hashlib.sha256(
         ssl.PEM_cert_to_DER_cert(SELF.cert_chain_pems[0].bytes().decode())
     ).hexdigest()
-    assert re.search(rf"WARNING .*{pin}.*--upstream-pin {pin}", proxy.err())
+    assert re.search(rf"WARNING .*SHA-256 {pin}.*--upstream-verify pin", proxy.err())
 
 
 def test_statuses_and_headers(proxy, version):
@@ -223,9 +223,21 @@ def test_verification(nginx, tmp_path, options, status, words):
         assert words in proxy.err()
 
 
-def test_a_changed_certificate_is_refused(tmp_path):
+def test_a_changed_certificate_is_accepted_on_loopback(tmp_path):
     server = Nginx(tmp_path)
     with RawProxy("--upstream", f"localhost:{server.tls}") as proxy:
+        url = f"https://localhost:{proxy.https}/"
+        assert code(url) == 200
+        server.stop()
+        server = Nginx(tmp_path, OWN_CA.issue_cert("localhost"), (server.plain, server.tls))
+        assert code(url) == 200
+        assert re.search("WARNING .*certificate of .* changed from", proxy.err())
+    server.stop()
+
+
+def test_a_changed_certificate_is_refused(tmp_path):
+    server = Nginx(tmp_path)
+    with RawProxy("--upstream", f"localhost:{server.tls}", "--upstream-verify", "pin") as proxy:
         url = f"https://localhost:{proxy.https}/"
         assert code(url) == 200
         server.stop()

@@ -12,8 +12,9 @@ import pytest
 import trustme
 
 from rawproxy import shake
+from rawproxy.contexts import Contexts
 from rawproxy.errors import ConfigError, DialError
-from rawproxy.trust import SessionContext, UpstreamTrust
+from rawproxy.trust import Attempt, UpstreamTrust
 
 try:
     import uvloop
@@ -32,6 +33,10 @@ UNVERIFIED = ssl.SSLCertVerificationError(1, "certificate verify failed")
 UNVERIFIED.verify_message = "self-signed certificate"
 UNVERIFIED.verify_code = 18
 
+WEAK = ssl.SSLCertVerificationError(1, "certificate verify failed")
+WEAK.verify_message = "EE certificate key too weak"
+WEAK.verify_code = 66
+
 loops = pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.__module__)
 
 
@@ -44,8 +49,10 @@ def pem(leaf) -> str:
     return leaf.cert_chain_pems[0].bytes().decode()
 
 
-def trust(verify="auto", pins=(), name="up.test", url="https://up.test:9443") -> UpstreamTrust:
-    return UpstreamTrust(verify, frozenset(pins), name, url)
+def trust(
+    verify="auto", pins=(), name="up.test", url="https://up.test:9443", tls="intermediate"
+) -> UpstreamTrust:
+    return UpstreamTrust(Contexts(verify, None, tls), frozenset(pins), name, url)
 
 
 @pytest.fixture
@@ -104,45 +111,52 @@ class Peer:
             writer.close()
 
 
-async def connect(port: int, context: ssl.SSLContext, name: str):
+async def connect(port: int, context: ssl.SSLContext, name: str, session=None):
     """As `asyncio.open_connection`, with the transport that rawproxy uses."""
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
     sock = socket.create_connection(("127.0.0.1", port), WAIT)  # at once, on loopback
     sock.setblocking(False)
-    transport = await shake.connect(sock, context, name, protocol, 1.0)
+    transport = await shake.connect(sock, context, name, protocol, 1.0, session)
     return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
 
 
 class Dialer:
-    """What `upstream.py` does with a trust; the TLS object of the last connection."""
+    """What `endpoint` does with a trust. `at`: the address that it takes the peer for."""
 
-    def __init__(self, judge: UpstreamTrust, name="up.test") -> None:
+    def __init__(self, judge: UpstreamTrust, name="up.test", at=None) -> None:
         self.trust = judge
         self.name = name
+        self.at = at
         self.warnings: list[str] = []
+        self.changes = 0
 
     async def dial(self, peer: Peer) -> ssl.SSLSocket:
-        context = self.trust.first()
+        trial = self.trust.trial()
         while True:
             try:
-                return await self.attempt(peer, context)
-            except (OSError, DialError) as error:
-                context = self.trust.after(error, context)
-                if context is None:
+                tls, reader = await self.attempt(peer, trial)
+            except OSError as error:
+                if not trial.failed(error):
                     raise
+                continue
+            if trial.passes(tls.getpeercert(binary_form=True)):
+                break
+        if trial.warning:
+            self.warnings.append(trial.warning)
+        self.changes += trial.changed
+        assert await reader.read(1) == b"x"
+        self.trust.remember(tls)
+        return tls
 
-    async def attempt(self, peer: Peer, context: ssl.SSLContext) -> ssl.SSLSocket:
-        reader, writer = await connect(peer.port, context, self.name)
+    async def attempt(self, peer: Peer, trial):
+        there = (self.at or "127.0.0.1", peer.port)
+        session = trial.session(there)
+        reader, writer = await connect(peer.port, trial.context, self.name, session)
         peer.clients.append(writer)
         tls = writer.get_extra_info("ssl_object")
-        assert tls.context is context
-        warning = self.trust.judge(tls.getpeercert(binary_form=True), context)
-        if warning is not None:
-            self.warnings.append(warning)
-        assert await reader.read(1) == b"x"
-        self.trust.remember(context, tls)
-        return tls
+        assert tls.context is trial.context
+        return tls, reader
 
 
 def run(loop, story) -> None:
@@ -158,20 +172,14 @@ def run(loop, story) -> None:
 
 # ── auto ────────────────────────────────────────────────────────────────────────────────────────
 
+PUBLIC = "203.0.113.7"
+
 
 def test_an_end_without_close_notify_is_no_clean_one(monkeypatch):
-    class Forgiving(SessionContext):
-        """As some Pythons make every context."""
-
-        def __new__(cls, protocol):
-            context = super().__new__(cls, protocol)
-            context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
-            return context
-
-    monkeypatch.setattr("rawproxy.trust.SessionContext", Forgiving)
-    context = trust().first()
-    assert isinstance(context, Forgiving)
-    assert not context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
+    told: list[ssl.SSLContext] = []
+    monkeypatch.setattr("rawproxy.contexts.tell_ends_apart", told.append)
+    contexts = Contexts()
+    assert [contexts.strict, contexts.lenient] == told
 
 
 @loops
@@ -182,85 +190,104 @@ def test_auto_is_content_with_the_store(loop, store):
             assert (await dialer.dial(peer)).getpeercert()["subjectAltName"]
             await dialer.dial(peer)
             assert len(peer.names) == 2
-        assert (dialer.warnings, dialer.trust.pinned) == ([], None)
+        assert (dialer.warnings, dialer.trust.known.verified) == ([], [sha(LEAF)])
 
     run(loop, story)
 
 
 @loops
-def test_auto_pins_what_the_store_does_not_pass(loop):
+def test_auto_accepts_what_the_store_does_not_pass_at_a_private_address(loop):
     async def story():
         dialer = Dialer(trust())
         async with Peer() as peer:
             await dialer.dial(peer)
             assert len(peer.names) == 2
             await dialer.dial(peer)
-            assert len(peer.names) == 3  # pinned: one dial is enough
+            assert len(peer.names) == 3  # known: one dial is enough
             assert peer.names == ["up.test"] * 3
             (warning,) = dialer.warnings
-            assert "upstream https://up.test:9443: its certificate cannot be veri" in warning
-            assert f"SHA-256 {sha(LEAF)}" in warning
-            assert f"--upstream-pin {sha(LEAF)}" in warning
+            assert warning.startswith("upstream https://up.test:9443: the certificate of 127.0.0.1")
+            assert f"SHA-256 {sha(LEAF)}, cannot be verified (unable to get local issu" in warning
+            assert "--upstream-verify FILE with its CA" in warning
+            assert "--upstream-verify pin" in warning
+            assert "--upstream-pin" not in warning, "the next restart would break it"
 
     run(loop, story)
 
 
 @loops
-def test_auto_pins_once_where_many_dial_at_once(loop):
+def test_auto_warns_once_where_many_dial_at_once(loop):
     async def story():
         dialer = Dialer(trust())
         async with Peer() as peer:
             await asyncio.gather(*(dialer.dial(peer) for _ in range(5)))
         assert len(dialer.warnings) == 1
+        async with Peer(OTHER, port=peer.port) as peer:
+            await asyncio.gather(*(dialer.dial(peer) for _ in range(5)))
+        assert (len(dialer.warnings), dialer.changes) == (2, 1)
 
     run(loop, story)
 
 
-def test_a_dial_that_began_before_another_pinned_goes_on():
-    t = trust()
-    mine, another = t.first(), t.first()
-    assert t.after(UNVERIFIED, another) is t.lenient
-    assert t.judge(b"leaf", t.lenient)
-    assert t.after(UNVERIFIED, mine) is t.lenient
-    assert t.judge(b"leaf", t.lenient) is None
-
-
 @loops
-def test_auto_refuses_another_certificate(loop):
+def test_auto_accepts_another_at_a_private_address_and_says_so(loop):
     async def story():
         dialer = Dialer(trust())
         async with Peer() as peer:
             await dialer.dial(peer)
-        async with Peer(OTHER) as peer:
+        async with Peer(OTHER, port=peer.port) as peer:
+            await dialer.dial(peer)
+            assert f"changed from SHA-256 {sha(LEAF)} to {sha(OTHER)}" in dialer.warnings[1]
+            assert f"the certificate of 127.0.0.1:{peer.port}" in dialer.warnings[1]
+            before = len(peer.names)
+            await dialer.dial(peer)
+            assert len(peer.names) == before + 1
+        async with Peer(port=peer.port) as peer:
+            await dialer.dial(peer)  # the first one again, as of two behind one address
+        assert (len(dialer.warnings), dialer.changes) == (2, 1)
+
+    run(loop, story)
+
+
+@loops
+@pytest.mark.parametrize(("verify", "at"), [("auto", PUBLIC), ("pin", None)])
+def test_elsewhere_and_with_pin_another_is_refused(loop, verify, at):
+    async def story():
+        dialer = Dialer(trust(verify), at=at)
+        async with Peer() as peer:
+            await dialer.dial(peer)
+        async with Peer(OTHER, port=peer.port) as peer:
             with pytest.raises(DialError) as caught:
                 await dialer.dial(peer)
         assert caught.value.status == 502
         assert f"changed from SHA-256 {sha(LEAF)} to {sha(OTHER)}" in caught.value.detail
         assert "unable to get local issuer certificate" in caught.value.detail
-        assert f"restart rawproxy, or start it with --upstream-pin {sha(OTHER)}" in str(
-            caught.value
-        )
-        async with Peer() as peer:
+        if verify == "pin":
+            assert caught.value.detail.endswith("if that is right, restart rawproxy")
+        else:
+            assert "no private address" in caught.value.detail
+            assert f"--upstream-pin {sha(OTHER)} if it stays the same" in caught.value.detail
+        async with Peer(port=peer.port) as peer:
             await dialer.dial(peer)
-        assert len(dialer.warnings) == 1
+        (warning,) = dialer.warnings
+        assert f"--upstream-pin {sha(LEAF)} if it stays" in warning
+        assert "trusted as the first one seen" in warning
 
     run(loop, story)
 
 
 @loops
-def test_auto_lets_the_store_replace_the_pinned_one(loop, store):
+def test_auto_lets_the_store_replace_any(loop, store):
     async def story():
-        dialer = Dialer(trust())
+        dialer = Dialer(trust(), at=PUBLIC)
         async with Peer(OTHER) as old, Peer() as new:
             await dialer.dial(old)
             await dialer.dial(new)
-            assert len(new.names) == 2  # by the pin, then by the store
+            assert len(new.names) == 2  # as known, then by the store
             await dialer.dial(new)
             assert len(new.names) == 3  # by the store at once
-            await dialer.dial(old)  # and the pin still holds
-            async with Peer(THIRD) as third:
-                with pytest.raises(DialError, match=f"from SHA-256 {sha(OTHER)} to {sha(THIRD)}"):
-                    await dialer.dial(third)
+            with pytest.raises(DialError, match=f"from SHA-256 {sha(LEAF)} to {sha(OTHER)}"):
+                await dialer.dial(old)  # what was accepted without the store is good no more
         assert len(dialer.warnings) == 1
 
     run(loop, story)
@@ -273,25 +300,75 @@ def test_auto_does_not_fall_from_a_verified_certificate_to_any(loop, store):
         async with Peer() as peer:
             await dialer.dial(peer)
         async with Peer(OTHER) as peer:
-            with pytest.raises(DialError, match=f"from SHA-256 {sha(LEAF)} to {sha(OTHER)}"):
+            with pytest.raises(DialError, match=f"from SHA-256 {sha(LEAF)} to {sha(OTHER)}") as e:
                 await dialer.dial(peer)
-        assert dialer.trust.pinned is None
+        assert "and the one before could" in e.value.detail
+        assert dialer.trust.known.seen == {}
 
     run(loop, story)
 
 
+def judged(t, leaf: bytes, attempt: Attempt, why="expired"):
+    """A trial that has come to `attempt`, and looks at `leaf`."""
+    trial = t.trial()
+    trial.session(("127.0.0.1", 9443))
+    trial.attempt, trial.why = attempt, why
+    return trial, trial.passes(leaf)
+
+
 def test_auto_goes_on_with_a_certificate_that_verified_once_and_has_expired():
     t = trust()
-    assert t.judge(b"leaf", t.strict) is None
-    assert t.after(UNVERIFIED, t.first()) is t.lenient
-    assert f"--upstream-pin {sha(b'leaf')}" in t.judge(b"leaf", t.lenient)
-    assert t.first() is t.lenient
+    assert judged(t, b"leaf", Attempt.STRICT)[1]
+    trial = t.trial()
+    assert trial.failed(UNVERIFIED)
+    assert trial.passes(b"leaf")
+    assert "verified once and does no more" in trial.warning
+    assert t.trial().attempt is Attempt.KNOWN
+    trial, passes = judged(t, b"leaf", Attempt.KNOWN)
+    assert passes and not trial.warning
 
 
 def test_auto_excuses_no_other_failure():
-    t = trust()
-    for context in (t.strict, t.lenient, t.recheck):
-        assert t.after(ConnectionRefusedError(), context) is None
+    for attempt in Attempt:
+        trial = trust().trial()
+        trial.attempt = attempt
+        assert not trial.failed(ConnectionRefusedError())
+    trial = trust().trial()
+    trial.attempt = Attempt.ANY
+    assert not trial.failed(UNVERIFIED)
+
+
+def test_workers_hear_of_what_was_accepted_and_the_master_has_the_last_word():
+    one, two, master = trust("pin"), trust("pin"), trust("pin").known
+    told: list[str] = []
+    one.on_news = lambda: told.append("one")
+    assert judged(one, b"a", Attempt.ANY)[0].warning
+    assert told == ["one"]
+    assert judged(two, b"b", Attempt.ANY)[0].warning
+    for worker in (one, two):
+        master.merge(worker.news())
+        assert worker.news() is None
+    assert not one.obey(master.told())
+    assert two.obey(master.told()), "whoever was second lets its connections go"
+    assert one.key == two.key == "pin https://up.test:9443 up.test"
+    with pytest.raises(DialError, match="changed from"):
+        judged(two, b"b", Attempt.ANY)
+    assert judged(two, b"a", Attempt.ANY)[1]
+
+
+def test_contexts_are_loaded_once_for_all_names_and_addresses(monkeypatch):
+    loaded: list[ssl.SSLContext] = []
+    real = ssl.SSLContext.load_default_certs
+    monkeypatch.setattr(
+        ssl.SSLContext, "load_default_certs", lambda *a: (loaded.append(a[0]), real(*a))
+    )
+    contexts = Contexts()
+    first = UpstreamTrust(contexts, frozenset(), "up.test", "https://up.test")
+    for number in range(50):
+        t = UpstreamTrust(contexts, frozenset(), f"{number}.test", "https://up.test")
+        assert t.trial().context is first.trial().context
+        assert first.for_name(f"n{number}.test").trial().context is first.trial().context
+    assert len(loaded) == 1
 
 
 # ── the other ways ──────────────────────────────────────────────────────────────────────────────
@@ -358,16 +435,16 @@ def test_off_and_pins(loop):
 
 @pytest.mark.parametrize("verify", ["system", "off"])
 def test_no_second_try(verify):
-    t = trust(verify)
-    assert t.after(UNVERIFIED, t.first()) is None
-    assert t.judge(b"any", t.first()) is None
+    trial = trust(verify).trial()
+    assert not trial.failed(UNVERIFIED)
+    assert trial.passes(b"any")
 
 
-def test_no_certificate_is_none_to_pin():
+def test_no_certificate_is_none_to_accept():
     t = trust()
     with pytest.raises(DialError, match="shows no certificate"):
-        t.judge(b"", t.lenient)
-    assert t.pinned is None
+        judged(t, b"", Attempt.ANY)
+    assert not t.known.any_accepted()
 
 
 @pytest.mark.parametrize(
@@ -416,15 +493,47 @@ def test_sessions_are_resumed(loop, version, verify, bundle):
 
 
 @loops
-def test_a_resumed_connection_is_judged_too(loop):
+@pytest.mark.parametrize(("verify", "at"), [("auto", PUBLIC), ("pin", None)])
+def test_a_resumed_connection_is_judged_too(loop, verify, at):
     async def story():
-        dialer = Dialer(trust())
+        dialer = Dialer(trust(verify), at=at)
         async with Peer() as peer:
             made = [await dialer.dial(peer) for _ in range(2)]
-            assert [tls.session_reused for tls in made] == [False, True]
+            # Kept for the real address, so it is not offered at the one that is pretended.
+            assert [tls.session_reused for tls in made] == [False, at is None]
         async with Peer(OTHER, port=peer.port) as peer:
             with pytest.raises(DialError, match="changed from"):
                 await dialer.dial(peer)
+
+    run(loop, story)
+
+
+@loops
+def test_who_resumes_is_judged_by_the_certificate_of_its_session(loop):
+    """A server with the same ticket keys and another certificate: what it had is what counts."""
+
+    async def story():
+        dialer = Dialer(trust("pin"))
+        async with Peer(version=TLS12) as peer:
+            await dialer.dial(peer)
+            OTHER.configure_cert(peer.context)  # the context, and so its ticket keys, stay
+            tls = await dialer.dial(peer)
+            assert tls.session_reused
+            assert sha(tls.getpeercert(binary_form=True)) == sha(LEAF)
+            dialer.trust.forget(f"127.0.0.1:{peer.port}")
+            with pytest.raises(DialError, match="changed from"):
+                await dialer.dial(peer)
+
+    run(loop, story)
+
+
+@loops
+def test_the_session_of_one_address_is_not_offered_to_another(loop):
+    async def story():
+        dialer = Dialer(trust())
+        async with Peer() as one, Peer() as two:
+            for peer, reused in ((one, False), (two, False), (one, True), (two, True)):
+                assert (await dialer.dial(peer)).session_reused is reused
 
     run(loop, story)
 
@@ -437,9 +546,12 @@ def test_the_session_of_one_name_is_not_offered_to_another(loop, bundle):
         dialer = Dialer(trust(bundle))
         async with Peer() as peer:
             await dialer.dial(peer)
-            dialer.name = "down.test"
+            other = dialer.trust.for_name("down.test")
             with pytest.raises(ssl.SSLCertVerificationError):
-                await dialer.dial(peer)
+                await Dialer(other, "down.test").dial(peer)
+            tls = await dialer.dial(peer)
+            other.remember(tls)
+            assert other.session(f"127.0.0.1:{peer.port}", tls.context) is None
 
     run(loop, story)
 
@@ -454,15 +566,20 @@ def test_two_trusts_share_no_session(loop):
     run(loop, story)
 
 
+def kept(dialer, peer):
+    """The session that the next dial would offer."""
+    return dialer.trust.session(f"127.0.0.1:{peer.port}", dialer.trust.trial().context)
+
+
 @loops
 def test_the_tickets_of_a_resumed_connection_are_let_go(loop):
     async def story():
         dialer = Dialer(trust("off"))
         async with Peer() as peer:
             await dialer.dial(peer)
-            kept = dialer.trust.first().session
+            first = kept(dialer, peer)
             assert (await dialer.dial(peer)).session_reused
-            assert dialer.trust.first().session is kept
+            assert kept(dialer, peer) is first
 
     run(loop, story)
 
@@ -473,9 +590,10 @@ def test_a_failed_dial_forgets_the_session(loop):
         dialer = Dialer(trust("off"))
         async with Peer() as peer:
             await dialer.dial(peer)
+        assert kept(dialer, peer) is not None
         with pytest.raises(OSError):
             await dialer.dial(peer)
-        assert dialer.trust.first().session is None
+        assert kept(dialer, peer) is None
 
     run(loop, story)
 
@@ -487,33 +605,39 @@ def test_a_session_without_a_ticket_is_not_kept(loop):
         async with Peer() as peer:
             peer.context.num_tickets = 0
             await dialer.dial(peer)
-        assert dialer.trust.first().session is None
+        assert kept(dialer, peer) is None
 
     run(loop, story)
 
 
 @loops
-def test_only_the_session_of_that_context_is_kept(loop):
+def test_the_session_of_another_context_is_not_offered(loop):
     async def story():
         dialer = Dialer(trust("off"))
-        t = dialer.trust
         async with Peer() as peer:
-            tls = await dialer.dial(peer)
-            kept = t.first().session
-            other = trust("off").first()
-            t.remember(other, tls)
-            assert other.session is None  # with it, every dial of that one would fail
-            t.remember(tls.context, None)
-            t.remember(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls)
-            assert t.first().session is kept
-            assert (await dialer.dial(peer)).session_reused
+            await dialer.dial(peer)
+            other = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            assert dialer.trust.session(f"127.0.0.1:{peer.port}", other) is None
 
     run(loop, story)
 
 
-def test_a_foreign_context_has_no_session_to_forget():
-    foreign = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    assert trust("off").after(OSError(), foreign) is None
+@loops
+def test_sessions_are_bounded_and_who_has_gone_leaves_none(loop, monkeypatch):
+    monkeypatch.setattr("rawproxy.trust.ADDRESSES", 1)
+
+    async def story():
+        dialer = Dialer(trust("off"))
+        async with Peer() as one, Peer() as two:
+            await dialer.dial(one)
+            tls = await dialer.dial(two)
+            assert kept(dialer, one) is None and kept(dialer, two) is not None
+            dialer.trust.forget(f"127.0.0.1:{two.port}")
+            two.clients[-1].transport.abort()
+            dialer.trust.remember(tls)
+            assert kept(dialer, two) is None
+
+    run(loop, story)
 
 
 # ── explanations ────────────────────────────────────────────────────────────────────────────────
@@ -596,7 +720,10 @@ HTML = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<html>The pl
         (in_plain(b""), "closed the connection within the TLS handshake; if it speaks plain HTTP"),
         (in_plain(b"HT"), "closed the connection within the TLS handshake"),
         (over(serving(OTHER)), "does not verify: unable to get local issuer certificate; use"),
-        (over(old_fashioned()), "speaks neither TLS 1.2 nor 1.3"),
+        (
+            over(old_fashioned()),
+            "does not speak TLS 1.2 or 1.3; if it is an old device, use --upst",
+        ),
         (over(mutual()), "or it asks for a client certificate"),
         (over(particular()), "does not know the name up.test; use --upstream-name NAME"),
     ],
@@ -606,7 +733,7 @@ def test_what_the_loops_raise_is_explained(loop, speak, words, bundle):
 
     async def story():
         with blocking(speak) as port, pytest.raises(OSError) as caught:
-            await connect(port, t.first(), "up.test")
+            await connect(port, t.trial().context, "up.test")
         text = t.explain(caught.value)
         assert words in text
         assert "\n" not in text
@@ -624,7 +751,7 @@ def test_a_wrong_name_is_explained(loop, name, bundle):
                 await Dialer(t, name).dial(peer)
         text = t.explain(caught.value)
         assert f"not valid for '{name}'; use --upstream-name NAME" in text
-        assert "--upstream-verify FILE" in text
+        assert "--upstream-verify another FILE" in text
         assert "--upstream-pin" in text
 
     run(loop, story)
@@ -634,6 +761,12 @@ def test_a_wrong_name_is_explained(loop, name, bundle):
     ("error", "words"),
     [
         (UNVERIFIED, "self-signed certificate; use --upstream-verify FILE with its CA, or --up"),
+        (WEAK, "EE certificate key too weak; if it is an old device, use --upstream-tls legacy"),
+        (ssl.SSLError(1, "[SSL: DH_KEY_TOO_SMALL] dh key too small"), "use --upstream-tls legacy"),
+        (
+            ssl.SSLError(1, "[SSL: UNSAFE_LEGACY_RENEGOTIATION_DISABLED] unsafe"),
+            "too old (UNSAFE_LEGACY_RENEGOTIATION); if it is an old device, use --upstream-tls leg",
+        ),
         (ssl.SSLCertVerificationError(1, "odd"), "does not verify: odd"),
         # As other versions of OpenSSL word it.
         (ssl.SSLError(1, "[SSL] record layer failure (_ssl.c:1000)"), "speaks plain HTTP"),

@@ -61,7 +61,7 @@ def demo():
     yield port_of(lines, "http"), port_of(lines, "https")
     out, err = stop(process)
     assert '"GET /echo HTTP/1.1" 200' in out
-    assert "--upstream-pin" in err
+    assert "--upstream-verify pin" in err
 
 
 def fetch(demo, path: str, **options):
