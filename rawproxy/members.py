@@ -19,6 +19,7 @@ from .config import Config, Group, Upstream
 from .contexts import Contexts
 from .endpoint import Clock, Endpoint, identity
 from .errors import ProxyError
+from .fingerprints import place
 from .health import Health
 from .resolver import Resolver, Server, is_numeric
 from .trust import UpstreamTrust
@@ -150,7 +151,10 @@ async def reach(config: Config, group: Group, upstream: Upstream) -> list[str]:
                 endpoint.settle_on(server)
             connection = await endpoint.connect()
             tls = connection.transport.get_extra_info("ssl_object")
-            how = f"{tls.version()}, {tls.cipher()[0]}" if tls is not None else "plain"
+            how = "plain"
+            if tls is not None and trust is not None:
+                known = trust.how(place(tls.getpeername()))
+                how = f"{tls.version()}, {tls.cipher()[0]}; its certificate {known}"
             connection.transport.abort()
             lines.append(f"upstream {endpoint.title}: reached ({how})")
     except ProxyError as error:

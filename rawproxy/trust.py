@@ -204,6 +204,18 @@ class UpstreamTrust:
             self._sessions.clear()
         return refused
 
+    def how(self, address: str) -> str:
+        """How the certificate at `address` is known, which was let in: for `rawproxy check`."""
+        if self.mode is _Mode.OFF:
+            return "is not checked"
+        if self.mode is _Mode.PINS:
+            return "is one of --upstream-pin"
+        if not self.known.any_accepted():
+            return "verifies"
+        if not self.known.strict and is_local(address):
+            return "does not verify; at a private address another is accepted too"
+        return "does not verify; another will be refused"
+
     # ── words ───────────────────────────────────────────────────────────────────────────────────
 
     def explain(self, error: BaseException) -> str:

@@ -797,3 +797,20 @@ def test_explanations(error, words):
 def test_the_plain_place(url, plain):
     error = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number")
     assert trust(url=url).explain(error).endswith(f"use --upstream {plain}")
+
+
+def test_how_a_certificate_is_known():
+    here, there = "127.0.0.1:9443", f"{PUBLIC}:443"
+    assert trust("off").how(here) == "is not checked"
+    assert trust(pins={sha(LEAF)}).how(here) == "is one of --upstream-pin"
+    assert trust("system").how(here) == "verifies"
+    for verify, address, words in [
+        ("auto", here, "another is accepted too"),
+        ("auto", there, "another will be refused"),
+        ("pin", here, "another will be refused"),
+    ]:
+        t = trust(verify)
+        t.known.accept("a", address)
+        assert t.how(address).endswith(words)
+        t.known.verify("b")
+        assert t.how(address) == "verifies"
