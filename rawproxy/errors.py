@@ -17,7 +17,7 @@ package is one of these or is documented there; any other is a bug.
 import enum
 from typing import Final
 
-DETAIL: Final = 400  # characters of a cause
+DETAIL: Final = 600  # characters of a cause, which may name three fingerprints
 _PLAIN: Final = frozenset(range(32, 127)) - frozenset(b'"\\')
 
 
