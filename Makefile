@@ -81,7 +81,7 @@ types: $(VENV)/.test
 cover: $(VENV)/.test
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
-	$(BIN)/coverage report --fail-under=100 --include='rawproxy/errors.py,rawproxy/config.py,rawproxy/options.py,rawproxy/engine.py,rawproxy/recognise.py,rawproxy/bounds.py,rawproxy/target.py,rawproxy/head.py,rawproxy/lanes.py,rawproxy/body.py,rawproxy/rewrite.py,rawproxy/client_hello.py,rawproxy/identity.py,rawproxy/site.py,rawproxy/routing.py,rawproxy/positions.py,rawproxy/balancer.py,rawproxy/health.py,rawproxy/pool.py,rawproxy/fingerprints.py,rawproxy/meter.py,rawproxy/history.py,rawproxy/screen.py,rawproxy/trace.py,rawproxy/record.py,rawproxy/admission.py,rawproxy/proxy_protocol.py,rawproxy/pages.py,rawproxy/handshake.py,rawproxy/wsframes.py,rawproxy/frames.py,rawproxy/hpack.py,rawproxy/fields.py,rawproxy/reader_h2.py,rawproxy/outbox.py'
+	$(BIN)/coverage report --fail-under=100 --include='rawproxy/errors.py,rawproxy/config.py,rawproxy/options.py,rawproxy/engine.py,rawproxy/recognise.py,rawproxy/bounds.py,rawproxy/target.py,rawproxy/head.py,rawproxy/lanes.py,rawproxy/body.py,rawproxy/rewrite.py,rawproxy/client_hello.py,rawproxy/identity.py,rawproxy/site.py,rawproxy/routing.py,rawproxy/positions.py,rawproxy/balancer.py,rawproxy/health.py,rawproxy/pool.py,rawproxy/fingerprints.py,rawproxy/meter.py,rawproxy/history.py,rawproxy/screen.py,rawproxy/trace.py,rawproxy/record.py,rawproxy/admission.py,rawproxy/proxy_protocol.py,rawproxy/pages.py,rawproxy/handshake.py,rawproxy/wsframes.py,rawproxy/frames.py,rawproxy/hpack.py,rawproxy/fields.py,rawproxy/reader_h2.py,rawproxy/outbox.py,rawproxy/repeats.py'
 
 # One of three upstreams fails, behind rawproxy, HAProxy and Caddy: who loses how many requests.
 failover: $(VENV)/.test

@@ -110,7 +110,7 @@ class Arrival:
         except (BlockingIOError, InterruptedError):
             return False
         except ClientError as error:
-            log.warning("%s: %s", self.place.peer, error.detail)
+            log.warning("%s: %s", self.place.peer, error.detail, extra={"reason": error.detail})
             self.close()
             return True
         except OSError:

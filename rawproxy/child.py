@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 
+from . import journal
 from .children import GROUP_SIGNALS
 from .control import Message, encode, first
 from .errors import failure
@@ -20,6 +21,7 @@ def main(fd: int) -> int:
     for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
+    journal.set_up()
     sock = socket.socket(fileno=fd)
     try:
         message = first(sock)

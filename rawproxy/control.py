@@ -12,7 +12,8 @@ A snapshot's `counters` only ever grow, and outlive their worker in the sums; wh
 it goes with the worker. The last ones that a killed worker sent count.
 
 Nothing here opens a socket or looks at a clock, and no order is carried out here. Invariants: half
-a line is never acted upon; no more than `LIMIT` bytes wait for a worker that does not read.
+a line is never acted upon; no more than `LIMIT` bytes wait for a worker that does not read, nor
+much more than `UNREAD` for a master that does not.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any, cast
 from .meter import Tree, add
 
 Message = dict[str, Any]
+UNREAD = 1 << 20  # bytes for a master that does not read, until nobody is asked for its sums
 LIMIT = 8 << 20  # bytes of one line, or unsent ones: a big configuration, many workers' counters
 
 
@@ -130,6 +132,11 @@ class Control(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(encode(message))
 
+    def behind(self) -> bool:
+        """Whether the master does not read: then nothing more is said that need not be."""
+        transport = self._transport
+        return transport is not None and transport.get_write_buffer_size() > UNREAD
+
     def report(self) -> None:
         """The counters as they are."""
         self.say({"stats": self.snapshot(), "pins": self.pins()})
@@ -138,6 +145,8 @@ class Control(asyncio.Protocol):
         """All workers' snapshots, ours as fresh as can be. Raises `ConnectionError`."""
         if self._transport is None:
             raise ConnectionResetError("the master has gone")
+        if self.behind():
+            raise ConnectionResetError("the master does not read")
         self.report()
         self.say({"ask": "sums"})
         asking: asyncio.Future[Tree] = asyncio.get_running_loop().create_future()

@@ -52,6 +52,7 @@ _COUNTERS = (
     ("tunnels", "tunnels_opened", "WebSockets that were opened."),
     ("h2_faults", "http2_faults", "HTTP/2 connections closed because of what the client sent."),
     ("log_lost", "access_log_lost_lines", "Lines of the access log that nobody will ever read."),
+    ("errors_lost", "error_log_lost_lines", "The same of the error log, on standard error."),
     ("cpu", "cpu_seconds", "User and system time of all workers."),
 )
 _GAUGES = (

@@ -11,9 +11,9 @@ all of it is ready does it begin to accept and the old one to drain. What waits 
 backlog meanwhile is accepted by whoever comes next. So a configuration that cannot be used, or
 code that does not start, changes nothing.
 
-It has one thread and one `select`, no event loop and no TLS: it stays small, and whatever a client
-sends cannot reach it. Invariants: it holds every socket that is wanted, however workers end; when
-`run` returns no child is left.
+It has one `select`, no event loop, no TLS, and no thread but the error log's: it stays small, and
+whatever a client sends cannot reach it. Invariants: it holds every socket that is wanted, however
+workers end; when `run` returns no child is left.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import heapq
 import os
 import selectors
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -114,6 +113,7 @@ class Master:
                 self._selector.close()
         if self.state is STARTING and self.fatal:
             # As if nothing had been set up yet: whoever sent it sees what it came to.
+            journal.flush()
             signal.signal(self.fatal, signal.SIG_DFL)
             os.kill(os.getpid(), self.fatal)
         return self.exit
@@ -350,7 +350,7 @@ class Master:
         self.state = SERVING
         many = "1 worker" if len(self.serving) == 1 else f"{len(self.serving)} workers"
         if first:
-            print("\n".join([*self.lines, "rawproxy ready"]), file=sys.stderr, flush=True)
+            journal.say("\n".join([*self.lines, "rawproxy ready"]))
         else:
             log.info("reloaded: %s", many)
         self.notifier.send(systemd.ready(many))

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from time import localtime, monotonic, process_time, time
 from typing import Final
 
-from . import trace
+from . import journal, trace
 from .config import Config
 from .head import RequestHead
 from .meter import Tally, Tree
@@ -157,7 +157,7 @@ class Notes:
             "protocols": list(c.protocols), "tunnels": c.tunnels_begun, "tunnel_in": c.tunnel_in,
             "tunnel_out": c.tunnel_out, "handshakes": c.handshakes, "resumed": c.resumed,
             "handshakes_failed": c.handshakes_failed, "h2_faults": c.h2_faults,
-            "log_lost": self.log_lost(), "cpu": process_time(),
+            "log_lost": self.log_lost(), "errors_lost": journal.lost(), "cpu": process_time(),
             "upstreams": {"": self.tally.counters()},
         }  # fmt: skip
 

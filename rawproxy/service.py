@@ -238,8 +238,9 @@ class Service:
         log.warning("%s", text)
 
     def failed(self, request_id: str, status: int, subject: str, cause: str) -> None:
-        """One line with the cause of a generated error response."""
-        log.warning("%s %d %s: %s", request_id, status, subject, cause)
+        """One line with the cause of a generated error response, if it is not one of many."""
+        same = {"kind": status, "reason": cause}
+        log.warning("%s %d %s: %s", request_id, status, subject, cause, extra=same)
 
     def error_page(
         self, error: ProxyError, head: RequestHead | None, hop: rewrite.Hop

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import threading
 import time
 
@@ -97,7 +98,11 @@ class LogSink:
                 os.write(self._fd, b"\n")
                 self._cut = False
             while done < len(data):
-                done += os.write(self._fd, data[done:])
+                try:
+                    done += os.write(self._fd, data[done:])
+                except BlockingIOError:  # a pipe that whoever gave it to us has set so
+                    if not select.select([], [self._fd], [], 1.0)[1] and self._stop.is_set():
+                        raise
         except OSError as error:
             self._cause = error
             lost = lines.count(b"\n", done)

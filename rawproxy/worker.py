@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -91,7 +90,7 @@ async def _serve(config: Config, companion: Companion | None) -> int:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGUSR1, doors.reopen)
         doors.start()
-        print("\n".join([*doors.lines(), "rawproxy ready"]), file=sys.stderr, flush=True)
+        journal.say("\n".join([*doors.lines(), "rawproxy ready"]))
         await stop.wait()
         stop.clear()
         await doors.drain(stop, Leaving.STOPPED)

@@ -42,6 +42,7 @@ FLOORS = [
         "pages",
         "admission",
         "outbox",
+        "repeats",
     ],
     ["journal", "control", "handover", "systemd", "sockets", "children"],
     [

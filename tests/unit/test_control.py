@@ -1,10 +1,12 @@
 """Between the master and its workers: lines, sums, both ends of a socketpair."""
 
 import asyncio
+import contextlib
 import socket
 
 import pytest
 
+from rawproxy import control as module
 from rawproxy.control import Channel, Control, Ledger, Lines, encode, first
 
 
@@ -155,3 +157,25 @@ def test_close_sends_what_was_said():
         ours.close()
 
     asyncio.run(test())
+
+
+def test_a_master_that_does_not_read_is_asked_for_nothing(monkeypatch):
+    monkeypatch.setattr(module, "UNREAD", 1 << 16)
+
+    async def main():
+        ours, theirs = socket.socketpair()
+        control = Control()
+        control.snapshot = lambda: {"x": "y" * 100_000}
+        await asyncio.get_running_loop().create_unix_connection(lambda: control, sock=ours)
+        asked = 0
+        while not control.behind():
+            asked += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(control.sums(), 0.001)
+        with pytest.raises(ConnectionResetError, match="does not read"):
+            await control.sums()
+        assert asked < 100
+        await control.close()
+        theirs.close()
+
+    asyncio.run(main())

@@ -107,3 +107,24 @@ def test_a_rotation_that_fails_loses_nothing(tmp_path):
     assert "stays where it was" in said[0]
     assert (tmp_path / "gone" / "log").read_bytes() == b"one\n"
     assert log.lost == 0
+
+
+def test_a_pipe_that_somebody_made_non_blocking_is_waited_for(monkeypatch, tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = sink.LogSink(str(path))
+    os.set_blocking(log._fd, False)
+    data = b"x" * 99 + b"\n"
+    log.write(data * 2000)  # more than a pipe takes
+    got = b""
+    end = time.monotonic() + 10
+    while len(got) < 200_000:
+        assert time.monotonic() < end
+        with contextlib.suppress(BlockingIOError):
+            got += os.read(reader, 65536)
+    assert log.lost == 0
+    log.write(data * 2000)
+    time.sleep(2 * sink.INTERVAL)
+    log.close()  # and nobody reads
+    os.close(reader)
