@@ -44,7 +44,7 @@ from .fingerprints import (
 )
 
 _NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-_INVALID_CA = 24  # X509_V_ERR_INVALID_CA
+_INVALID_CA = (24, 79)  # X509_V_ERR_INVALID_CA, until OpenSSL 1.1.1 and since 3.0
 # X509_V_ERR_EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK: of OpenSSL's security level.
 _TOO_WEAK = (66, 67, 68)
 # What OpenSSL's reasons mean to an admin; the names differ from version to version.
@@ -62,6 +62,16 @@ _MEANINGS = (
     (
         ("CERTIFICATE_REQUIRED",),
         "the upstream asks for a client certificate; use --upstream-cert FILE --upstream-key FILE",
+    ),
+    (
+        (
+            "ALERT_UNKNOWN_CA",
+            "ALERT_BAD_CERTIFICATE",
+            "ALERT_CERTIFICATE_",
+            "ALERT_UNSUPPORTED_CERT",
+        ),
+        "the upstream refuses our certificate; check --upstream-cert FILE, and that the"
+        " upstream knows its authority",
     ),
     (
         ("UNRECOGNIZED_NAME",),
@@ -260,7 +270,7 @@ class UpstreamTrust:
     def _unverified(self, error: ssl.SSLCertVerificationError) -> str:
         said = f"the upstream's certificate does not verify: {_reason(error)};"
         code = getattr(error, "verify_code", None)
-        flaw = self.contexts.flaw() if code == _INVALID_CA else ""
+        flaw = self.contexts.flaw() if code in _INVALID_CA else ""
         if flaw:
             return f"{said} {flaw}"
         if code in _TOO_WEAK and _OLDER[self.contexts.tls]:

@@ -448,3 +448,42 @@ def test_certificate_warnings(tmp_path, begin, end, words):
 def test_warnings_of_a_missing_file():
     with pytest.raises(ConfigError, match="--cert /nowhere: No such file"):
         tls.certificate_warnings(single((), certificates=(Certificate("/nowhere", ""),)))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_strict_sni_refuses_names_that_no_certificate_has(tmp_path, several):
+    pairs = [files(tmp_path, LEAF), *([files(tmp_path, OTHER, "other")] if several else [])]
+    context = serving(*pairs, strict_sni=True)
+    for name in ("a.test", "Y.b.test", *(["other.test"] if several else [])):
+        assert handshake(context, lax(), name)
+    for name in ("unknown.test", "z.y.b.test", "b.test", "127.0.0.1", None):
+        with pytest.raises(ssl.SSLError, match="CALLBACK_FAILED"):
+            handshake(context, lax(), name)
+
+
+# ── authorities ─────────────────────────────────────────────────────────────────────────────────
+
+
+def basic(ca: bool) -> x509.BasicConstraints:
+    return x509.BasicConstraints(ca=ca, path_length=None)
+
+
+def test_certificates_that_can_sign_nothing_are_named(tmp_path):
+    for extensions in ((), (basic(False),)):
+        (text,) = tls.not_authorities(handmade(tmp_path, EC_KEY, *extensions).cert)
+        assert text.startswith("CN=plain is no authority: it lacks basicConstraints with CA:TRUE")
+    assert tls.not_authorities(handmade(tmp_path, EC_KEY, basic(True)).cert) == []
+    path = tmp_path / "leaf.pem"
+    path.write_bytes(LEAF.cert_chain_pems[0].bytes())
+    assert tls.not_authorities(str(path)) == [], "signed by another: it stands for itself"
+    path.write_text("hello")
+    assert tls.not_authorities(str(path)) == tls.not_authorities(str(tmp_path / "none")) == []
+    odd = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.19"), b"odd")
+    assert tls.not_authorities(handmade(tmp_path, EC_KEY, odd).cert) == []
+
+
+def test_a_client_ca_that_is_none_is_warned_of(tmp_path):
+    ca = handmade(tmp_path, EC_KEY).cert
+    site = Site(certificates=(files(tmp_path, LEAF),), client_ca=ca, client_verify="require")
+    (text,) = tls.certificate_warnings(Config(sites=(site,)))
+    assert text.startswith(f"--client-ca {ca}: CN=plain is no authority")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime
 import hashlib
 import socket
 import ssl
@@ -10,9 +11,14 @@ import warnings
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from rawproxy import shake
-from rawproxy.contexts import Contexts
+from rawproxy.config import UPSTREAM_TLS
+from rawproxy.contexts import UNSAFE_RENEGOTIATION, Contexts
 from rawproxy.errors import ConfigError, DialError
 from rawproxy.trust import Attempt, UpstreamTrust
 
@@ -797,6 +803,100 @@ def test_explanations(error, words):
 def test_the_plain_place(url, plain):
     error = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number")
     assert trust(url=url).explain(error).endswith(f"use --upstream {plain}")
+
+
+def signed_by_no_authority(tmp_path):
+    """A bundle whose one certificate lacks basicConstraints, and a server with a leaf of it."""
+    now = datetime.datetime.now(datetime.UTC)
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    found = []
+    for name, issuer, key in (("root", "root", keys[0]), ("up.test", "root", keys[1])):
+        builder = (
+            x509.CertificateBuilder().serial_number(x509.random_serial_number())
+            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+            .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
+            .public_key(key.public_key()).not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("up.test")]), critical=False)
+        )  # fmt: skip
+        found.append(builder.sign(keys[0], hashes.SHA256()).public_bytes(Encoding.PEM))
+    bundle, leaf = tmp_path / "root.pem", tmp_path / "leaf.pem"
+    bundle.write_bytes(found[0])
+    key = keys[1].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    leaf.write_bytes(found[1] + key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(leaf)
+    return str(bundle), context
+
+
+@loops
+def test_a_bundle_without_basic_constraints_is_said_to_be_wrong(loop, tmp_path):
+    bundle, context = signed_by_no_authority(tmp_path)
+
+    async def story():
+        t = trust(bundle)
+        with blocking(over(context)) as port, pytest.raises(ssl.SSLError) as caught:
+            await connect(port, t.trial().context, "up.test")
+        text = t.explain(caught.value)
+        assert f"in {bundle}, CN=root is no authority: it lacks basicConstraints" in text
+        assert "-addext basicConstraints=critical,CA:TRUE" in text
+        assert "--upstream-verify" not in text, "that is what was just done"
+
+    run(loop, story)
+
+
+@loops
+@pytest.mark.parametrize("verify", ["off", "bundle"])
+def test_legacy_reaches_old_devices(loop, verify, bundle):
+    async def story():
+        t = trust(bundle if verify == "bundle" else verify, tls="legacy")
+        with blocking(over(old_fashioned())) as port:
+            _, writer = await connect(port, t.trial().context, "up.test")
+            assert writer.get_extra_info("ssl_object").version() == "TLSv1.1"
+            writer.close()
+
+    run(loop, story)
+
+
+@loops
+def test_modern_is_tls_1_3_alone(loop):
+    async def story():
+        t = trust("off", tls="modern")
+        with blocking(over(serving(version=TLS12))) as port, pytest.raises(OSError) as caught:
+            await connect(port, t.trial().context, "up.test")
+        assert "does not speak TLS 1.3; use --upstream-tls intermediate" in t.explain(caught.value)
+        async with Peer() as peer:
+            assert (await Dialer(t).dial(peer)).version() == "TLSv1.3"
+
+    run(loop, story)
+
+
+def test_what_the_profiles_allow():
+    contexts = {tls: Contexts("off", None, tls).lenient for tls in UPSTREAM_TLS}
+    assert [bool(one.options & UNSAFE_RENEGOTIATION) for one in contexts.values()] == [
+        False, False, True,
+    ]  # fmt: skip
+    offered = {suite["name"] for suite in contexts["legacy"].get_ciphers()}
+    assert {"AES128-SHA", "AES256-SHA"} <= offered
+    assert not any("NULL" in name or "ADH" in name or "AECDH" in name for name in offered)
+    old = ssl.SSLError(1, "[SSL: UNSUPPORTED_PROTOCOL] unsupported protocol")
+    assert trust("off", tls="legacy").explain(old) == "the upstream does not speak TLS"
+    assert "legacy" not in trust("off", tls="legacy").explain(WEAK)
+
+
+def test_complaints_behind_the_handshake():
+    t = trust()
+    for reason, words in [
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "asks for a client certificate; use --upstream-cert"),
+        ("TLSV1_ALERT_UNKNOWN_CA", "refuses our certificate"),
+        ("SSLV3_ALERT_BAD_CERTIFICATE", "refuses our certificate"),
+        ("TLSV1_ALERT_INTERNAL_ERROR", "ended TLS: TLSV1_ALERT_INTERNAL_ERROR"),
+    ]:
+        error = ssl.SSLError(1, f"[SSL: {reason}] x")
+        error.reason = reason
+        assert words in t.complaint(error)
+    for error in (None, ConnectionResetError(), ssl.SSLError(1, "odd"), ssl.SSLEOFError(8, "x")):
+        assert t.complaint(error) == ""
 
 
 def test_how_a_certificate_is_known():

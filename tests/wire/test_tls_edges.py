@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import threading
 
 import pytest
 
 from rawproxy import frames
+from rawproxy.config import Upstream
+from tests.process import RawProxy, free_port
 
-from .rig import CA, Rig, always, get, read_response, response, run
+from .rig import CA, LEAF, Rig, always, get, read_response, response, run
 
 OK = always(response(b"ok"))
 
@@ -107,3 +111,81 @@ def test_tls_on_the_plain_port_is_400():
             assert rig.connections == 0
 
     run(test())
+
+
+def mutual(version: ssl.TLSVersion):
+    """An upstream that asks for a certificate, for one connection; unlike asyncio's it says why."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    LEAF.configure_cert(context)
+    context.maximum_version = version
+    context.verify_mode = ssl.CERT_REQUIRED
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        connection.settimeout(5)
+        with (
+            context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as tls,
+            contextlib.suppress(OSError),
+        ):
+            with contextlib.suppress(ssl.SSLError):
+                tls.do_handshake()
+            # Unread bytes would make of the close a reset, which may overtake the alert.
+            socket.socket.recv(tls, 65536)
+
+    return listener, threading.Thread(target=serve)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_an_upstream_that_asks_for_a_client_certificate_is_told_apart(version):
+    """In TLS 1.3 it says so only when the handshake is over for us."""
+    listener, thread = mutual(version)
+    thread.start()
+
+    async def test():
+        port = listener.getsockname()[1]
+        upstream = Upstream(f"https://127.0.0.1:{port}", tls=True, host="127.0.0.1", port=port)
+        async with Rig(OK, True, upstreams=[upstream]) as rig:
+            head, _ = await rig.ask(get())
+            assert status(head) == 502
+            assert any("client certificate" in line for line in rig.problems), rig.problems
+
+    run(test())
+    thread.join()
+    listener.close()
+
+
+@pytest.mark.parametrize("name", ["unknown.test", "z.y.example.test", None])
+def test_with_strict_sni_an_unknown_name_ends_the_handshake(name):
+    async def test():
+        async with Rig(OK, True, strict_sni=True) as rig:
+            with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+                await handshake(rig, name)
+            reader, writer, _ = await handshake(rig, "a.example.test")
+            writer.write(get())
+            assert status((await read_response(reader))[0]) == 200
+            assert rig.connections == 1
+
+    run(test())
+
+
+def test_a_server_name_that_is_not_ascii_is_no_news(tmp_path):
+    """CPython would print a traceback, as it fails to decode the name for `sni_callback`."""
+    with contextlib.ExitStack() as stack:
+        pem = stack.enter_context(LEAF.private_key_and_cert_chain_pem.tempfile())
+        port = free_port()
+        options = f"--upstream http://127.0.0.1:9 --https 127.0.0.1:{port} --cert {pem} --key {pem}"
+        proxy = stack.enter_context(RawProxy(*options.split(), "--strict-sni", https=False))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing, server_hostname="name.test")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        hello = outgoing.read().replace(b"name.test", b"n\xe4me.test")
+        with socket.create_connection(("127.0.0.1", port), 10) as sock:
+            sock.sendall(hello)
+            answer = sock.recv(65536)
+        assert answer[:1] == b"\x15", "a TLS alert"
+        err = proxy.err()
+    assert "Traceback" not in err and "UnicodeDecodeError" not in err, err
