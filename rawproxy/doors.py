@@ -143,7 +143,7 @@ class Doors:
         except OSError:
             self._close()
             raise
-        self.admin = Admin(address, source)
+        self.admin = Admin(address, source, self.service.config.server_names())
         await self.admin.start(socks)
         stack.push_async_callback(self.admin.close)
         if self.admin.exposed():

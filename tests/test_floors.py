@@ -43,6 +43,7 @@ FLOORS = [
         "admission",
         "outbox",
         "repeats",
+        "admin_names",
     ],
     ["journal", "control", "handover", "systemd", "sockets", "children"],
     [

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import json
+import socket
 
 import pytest
 
@@ -15,11 +17,11 @@ HOST = b"Host: localhost\r\n"
 
 
 @contextlib.asynccontextmanager
-async def serving(source=None, address=Address("127.0.0.1", 0)):  # noqa: B008
+async def serving(source=None, address=Address("127.0.0.1", 0), known=()):  # noqa: B008
     async def nothing() -> dict:
         return {"workers": [], "retired": {}}
 
-    server = Admin(address, source or nothing)
+    server = Admin(address, source or nothing, known)
     await server.start()
     try:
         yield server
@@ -34,8 +36,10 @@ def of(rig: Rig):
     return source
 
 
-async def ask(port: int, path: bytes, *lines: bytes, method: bytes = b"GET", host: bytes = HOST):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def ask(
+    port: int, path: bytes, *lines: bytes, method=b"GET", host: bytes = HOST, where="127.0.0.1"
+):
+    reader, writer = await asyncio.open_connection(where, port)
     writer.write(method + b" " + path + b" HTTP/1.1\r\n" + host + b"".join(lines) + b"\r\n")
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
@@ -146,31 +150,43 @@ def test_other_paths_and_methods():
     run(main())
 
 
+LOOPBACK = ["127.0.0.1", "127.0.0.9", "::1"]
+ELSEWHERE = ["0.0.0.0", "::"]
+
+
+@pytest.mark.parametrize("where", [*LOOPBACK, *ELSEWHERE])
 @pytest.mark.parametrize(
-    ("host", "status"),
+    ("host", "on_loopback", "elsewhere"),
     [
-        (b"Host: localhost:9900\r\n", 200),
-        (b"Host: 127.0.0.1\r\n", 200),
-        (b"Host: [::1]:9900\r\n", 200),
-        (b"Host: rebound.example\r\n", 421),
-        (b"Host: 127.0.0.1.example:9900\r\n", 421),
+        (b"localhost:9900", 200, 200),
+        (b"127.0.0.1", 200, 200),
+        (b"127.9.9.9:80", 200, 200),
+        (b"[::1]:9900", 200, 200),
+        (b"192.0.2.1:9900", 200, 200),
+        (b"metrics:9900", 421, 200),
+        (b"rawproxy.monitoring.svc.cluster.local", 421, 200),
+        (b"site.example.org", 421, 200),
+        (b"evil.example", 421, 421),
+        (b"127.0.0.1.evil.example:9900", 421, 421),
+        (b"localhost.evil.example", 421, 421),
     ],
 )
-def test_on_loopback_only_a_loopback_name_is_served(host, status):
+def test_no_page_reads_it_under_a_name_of_its_own(where, host, on_loopback, elsewhere):
     async def main():
-        async with serving() as admin:
-            assert (await ask(admin.port, b"/metrics", host=host))[0] == status
+        async with serving(address=Address(where, 0), known=["site.example.org"]) as admin:
+            assert admin.exposed() == (where in ELSEWHERE)
+            line = b"Host: " + host + b"\r\n"
+            status, _, body = await ask(admin.port, b"/metrics", host=line, where=where)
+            assert status == (elsewhere if where in ELSEWHERE else on_loopback)
+            if status == 421:
+                assert b"localhost" in body or b"--server-name" in body
 
-    run(main())
-
-
-def test_elsewhere_any_name_is_served_and_it_says_that_it_is_exposed():
-    async def main():
-        async with serving(address=Address("0.0.0.0", 0)) as admin:
-            assert admin.exposed()
-            assert (await ask(admin.port, b"/metrics", host=b"Host: metrics\r\n"))[0] == 200
-
-    run(main())
+    try:
+        run(main())
+    except OSError as error:
+        if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            raise
+        pytest.skip("no IPv6 here")
 
 
 def test_one_connection_serves_many_requests_and_a_socket_file_serves_too(tmp_path):
@@ -216,20 +232,94 @@ def test_what_is_no_http_is_cut():
     run(main())
 
 
-def test_patience_and_connections_are_bounded(monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
-    monkeypatch.setattr(module, "CONNECTIONS", 1)
+def test_patience_is_bounded(monkeypatch):
+    monkeypatch.setattr(module, "HURRY", 0.05)
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
 
     async def main():
         async with serving() as admin:
-            reader, writer = await asyncio.open_connection("127.0.0.1", admin.port)
-            while not admin._open:
+            for opening in b"", b"GET / HT", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n":
+                reader, writer = await asyncio.open_connection("127.0.0.1", admin.port)
+                writer.write(opening)
+                with contextlib.suppress(ConnectionResetError):
+                    await reader.read()
+                writer.close()
+            assert not admin._open
+
+    run(main())
+
+
+@pytest.mark.parametrize("opening", [b"", b"GET /metrics HTTP/1.1\r\nHost: loc"])
+def test_silent_connections_lock_nobody_out(opening):
+    async def main():
+        async with serving() as admin:
+            prometheus = await asyncio.open_connection("127.0.0.1", admin.port)
+
+            async def scrape():
+                prometheus[1].write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert (await prometheus[0].readuntil(b"alive\n")).startswith(b"HTTP/1.1 200")
+
+            await scrape()
+            silent = []
+            for _ in range(3 * module.CONNECTIONS):
+                silent.append(await asyncio.open_connection("127.0.0.1", admin.port))
+                silent[-1][1].write(opening)
+            for _ in range(3):
+                assert (await ask(admin.port, b"/healthz"))[0] == 200
+            await scrape()  # who asks now and then is not the one who makes room
+            assert len(admin._open) <= module.CONNECTIONS
+            gone = sum(reader.at_eof() or reader.exception() is not None for reader, _ in silent)
+            assert gone >= 2 * module.CONNECTIONS
+            for _, writer in [*silent, prometheus]:
+                writer.close()
+
+    run(main())
+
+
+def test_those_that_are_being_answered_make_no_room(monkeypatch):
+    monkeypatch.setattr(module, "CONNECTIONS", 2)
+
+    async def main():
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        async def source() -> dict:
+            asked.set()
+            await go.wait()
+            return {"workers": [], "retired": {}}
+
+        async with serving(source) as admin:
+            busy = [asyncio.create_task(ask(admin.port, b"/readyz")) for _ in range(2)]
+            while sum(not guest.waits for guest in admin._open) < 2:
                 await asyncio.sleep(0.001)
-            second, other = await asyncio.open_connection("127.0.0.1", admin.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", admin.port)
             with contextlib.suppress(ConnectionResetError):
-                assert await second.read() == b""
-            assert await reader.read() == b"", "it said nothing"
+                assert await reader.read() == b""
             writer.close()
-            other.close()
+            go.set()
+            assert [(await one)[0] for one in busy] == [503, 503]
+
+    run(main())
+
+
+def read_all(sock):
+    while sock.recv(1 << 20):
+        pass
+
+
+def test_who_does_not_read_keeps_nothing(monkeypatch):
+    monkeypatch.setattr(module, "HURRY", 0.3)
+
+    async def main():
+        async with serving() as admin:
+            admin._page = b"x" * (16 << 20)
+            sock = socket.create_connection(("127.0.0.1", admin.port))
+            sock.sendall(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+            while not admin._open:
+                await asyncio.sleep(0.01)
+            while admin._open:
+                await asyncio.sleep(0.01)
+            with pytest.raises(ConnectionResetError):
+                await asyncio.to_thread(read_all, sock)
+            sock.close()
 
     run(main())
