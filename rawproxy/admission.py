@@ -35,13 +35,16 @@ class Admission:
 class Place:
     """One client connection: what is counted of it, and who is at its other end."""
 
-    __slots__ = ("_admission", "_counted", "identity", "peer", "realm", "route", "sites", "tls")
+    __slots__ = (
+        "_admission", "_counted", "identity", "peer", "realm", "route", "sites", "tls", "unknown",
+    )  # fmt: skip
 
     def __init__(self, admission: Admission) -> None:
         self._admission: Admission | None = admission
         self._counted = False
         self.peer: str | None = None  # None: a unix socket
         self.route: Route | None = None
+        self.unknown = False  # `peer` speaks for somebody, and did not say for whom
         self.tls = ""  # its version, once the handshake is done
         self.sites: Sites[Goal] | None = None  # what its listener serves; None: one for all
         self.realm: Realm | None = None  # whose client certificates it was asked for

@@ -151,6 +151,10 @@ class Arrival:
         if header.route is not None:
             self.place.peer = header.route.source
             self.place.route = header.route
+        else:
+            # Who is trusted to tell the client did not. What the bytes behind say of forwarding is
+            # then anybody's word (LOCAL too: it is the sender's own, and needs no other name).
+            self.place.unknown = True
         return True
 
     async def _serve(self) -> None:

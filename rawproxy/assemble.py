@@ -55,6 +55,7 @@ def _top(settings: Settings) -> Config:
     limits = settings.named(
         ("limits",), data.get("limits", {}), values["limit"], options.parse_limits, Limits()
     )
+    trusted = top.several("trusted-proxy", options.parse_network)
     return Config(
         http=top.several("http", lambda text: options.parse_address("--http", text)),
         https=top.several("https", lambda text: options.parse_address("--https", text)),
@@ -64,10 +65,13 @@ def _top(settings: Settings) -> Config:
         strict_sni=values["strict-sni"],
         http2=not values["no-http2"],
         forwarded=values["forwarded"],
-        trusted_proxies=top.several("trusted-proxy", options.parse_network),
+        trusted_proxies=tuple(one for one in trusted if one is not None),
+        trust_unix=None in trusted,
         send_forwarded=values["send-forwarded"],
         send_real_ip=values["send-real-ip"],
         accept_proxy=values["accept-proxy"],
+        send_via=values["send-via"],
+        underscores=values["underscores"],
         resolver=top.take("resolver", options.parse_resolver, None)
         if values["resolver"] is not None
         else None,
@@ -254,6 +258,9 @@ def _route(scope: Scope, config: Config) -> Route:
         redirect=redirect,
         request_headers=_edits(scope, "request-headers"),
         response_headers=_edits(scope, "response-headers"),
+        request_trailers=scope.several("request-trailers", options.parse_trailer)
+        if "request-trailers" in table
+        else (),
         limits=limits
         and settings.named((*path, "limits"), limits, (), options.parse_limits, config.limits),
         deadlines=timeouts

@@ -18,6 +18,7 @@ import re
 from typing import Final
 
 from .errors import escaped
+from .names import may_trail
 
 EXTENSIONS: Final = 64 * 1024  # bytes of them in one body: they carry nothing we pass on
 SIZE_DIGITS: Final = 15  # hex digits of a chunk size: under 2**60, so nobody's arithmetic overflows
@@ -34,17 +35,6 @@ _TRAILER: Final = re.compile(
     rb"[ \t]*+\r\n"
 ).match
 _LINES_SO_FAR: Final = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n)*\r?").fullmatch
-
-# Fields a trailer must not bring (RFC 9110 6.5.1): a recipient that merges trailers into headers
-# would let them frame, route, authenticate or control a message that was already judged.
-_DANGEROUS: Final = frozenset(
-    b"transfer-encoding content-length content-encoding content-type content-range trailer host "
-    b"connection keep-alive proxy-connection te upgrade expect via forwarded x-real-ip "
-    b"authorization proxy-authorization proxy-authenticate www-authenticate cookie set-cookie "
-    b"cache-control expires date age vary pragma range max-forwards if-match if-none-match "
-    b"if-modified-since if-unmodified-since if-range location retry-after warning "
-    b"strict-transport-security".split()
-)
 
 
 class BodyError(Exception):
@@ -97,7 +87,9 @@ class CloseBody:
 class ChunkedBody:
     """A body in chunks (RFC 9112 7.1); `feed` gives the bytes inside them."""
 
-    __slots__ = ("extensions", "left", "line_limit", "partial", "trailer_limit", "trailers")
+    __slots__ = (
+        "extensions", "left", "line_limit", "nominated", "partial", "trailer_limit", "trailers",
+    )  # fmt: skip
 
     def __init__(self, line_limit: int, trailer_limit: int) -> None:
         self.line_limit = line_limit
@@ -106,6 +98,7 @@ class ChunkedBody:
         self.partial = b""  # of a line that is not whole, or of the trailer section
         self.extensions = 0
         self.trailers = b""  # a canonical block, once the body has ended
+        self.nominated: frozenset[bytes] = frozenset()  # by the head's Connection: for this hop only
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Payload, and what follows the body once it has ended."""
@@ -203,7 +196,7 @@ class ChunkedBody:
             name, value = match.groups()
             at = match.end()
             low = name.lower()
-            if may_trail(low):
+            if may_trail(low) and low not in self.nominated:
                 kept.append(b"%b: %b\r\n" % (name, value))
             elif low == b"content-length":
                 if not value.isdigit() or value != (length or value):
@@ -215,11 +208,6 @@ class ChunkedBody:
                 self.trailers = b"".join(kept)
                 return data[at + 2 :]
         raise BodyError("a trailer field is malformed")
-
-
-def may_trail(name: bytes) -> bool:
-    """Whether the field `name` (lower case) is passed on as a trailer (RFC 9110 6.5.1)."""
-    return name not in _DANGEROUS and not name.startswith((b"x-forwarded", b"x_forwarded"))
 
 
 def encode_chunk(payload: bytes) -> bytes:

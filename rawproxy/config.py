@@ -184,6 +184,7 @@ class Route:
     redirect: Redirect | None = None
     request_headers: Edits = field(default_factory=Edits)
     response_headers: Edits = field(default_factory=Edits)
+    request_trailers: tuple[str, ...] = ()  # those that pass, lower case
     limits: Limits | None = None  # None: those of the process
     deadlines: Deadlines | None = None
 
@@ -219,6 +220,9 @@ class Config:
     send_forwarded: bool = False
     send_real_ip: bool = False
     accept_proxy: bool = False
+    trust_unix: bool = False  # --trusted-proxy unix:
+    send_via: bool = False
+    underscores: str = "drop"  # drop | pass
     resolver: Address | None = None  # of a DNS server; None: as the system is set up
     access_log: str = "-"  # path | - | off
     log_format: str = "combined"  # combined | extended | json
@@ -298,7 +302,7 @@ def problems(config: Config) -> Iterator[tuple[Key, str]]:
         )
     if not config.http and not config.https:
         yield ("http",), " is missing, so there is nothing to listen on: type --http :8080, say"
-    if config.accept_proxy and not config.trusted_proxies:
+    if config.accept_proxy and not (config.trusted_proxies or config.trust_unix):
         yield (
             ("accept-proxy",),
             " believes trusted peers only: type --trusted-proxy 10.0.0.0/8, say",

@@ -269,6 +269,8 @@ class Exchange(Holder):
                 return
             framed = encode_chunk(payload) if payload else b""
             if ended:
+                if trailers:
+                    trailers = self._allowed(trailers)
                 framed += last_chunk(trailers)
         self.request_ended = ended
         if self.state is DONE:
@@ -291,6 +293,12 @@ class Exchange(Holder):
                     self.front.throttle(NO_UPSTREAM, True)
             elif not self._may_replay(connection):
                 self.held = None
+
+    def _allowed(self, trailers: bytes) -> bytes:
+        """Of a request's trailers those that the route lists."""
+        front = self.front
+        allowed = front.goal.trailers
+        return rewrite.request_trailers(trailers, allowed, self.head, front.hop) if allowed else b""
 
     def on_upstream_writable(self, writable: bool) -> None:
         """Backpressure from the upstream on the request's body."""
@@ -335,6 +343,8 @@ class Exchange(Holder):
             self.state = DONE
             if payload:
                 self.front.send_payload(payload)
+            if trailers:
+                trailers = rewrite.response_trailers(trailers, self.front.hop)
             self.front.send_end(trailers)
             self.front.exchange_done()
             return

@@ -17,12 +17,12 @@ from typing import Final
 
 from wsproto.utilities import generate_nonce
 
-from .body import may_trail
 from .config import Limits
 from .errors import ClientError, escaped
 from .frames import Code, StreamFault
 from .head import CHUNKED, HTTP2, RequestHead, request_facts
 from .hpack import static_entries
+from .names import may_trail
 from .rewrite import without
 
 # How a field is to be taken.
@@ -31,6 +31,7 @@ PSEUDO: Final = 1
 COOKIE: Final = 2
 HOST: Final = 3
 MALFORMED: Final = 4
+UNDERSCORED: Final = 5  # its name has one: what it means is looked at twice
 
 Field = tuple[int, bytes, bytes, bytes]  # kind, name, value, line
 
@@ -56,7 +57,7 @@ def field(name: bytes, value: bytes) -> Field:
     line = b"%b: %b\r\n" % (name, value)
     if not _LINE(line) or line.find(b":") != len(name):
         return MALFORMED, name, value, b""
-    kind = _KINDS.get(name, REGULAR)
+    kind = UNDERSCORED if b"_" in name else _KINDS.get(name, REGULAR)
     if name == b"te" and value.lower() != b"trailers":
         kind = MALFORMED  # 8.2.2
     return kind, name, value, line
@@ -71,6 +72,7 @@ def request(fields: list[Field], ended: bool, limits: Limits) -> RequestHead:
     lines: list[bytes] = []
     crumbs: list[bytes] = []
     hosts: list[bytes] = []
+    underscored = False
     for kind, name, value, line in fields:
         if not kind:
             lines.append(line)
@@ -82,6 +84,9 @@ def request(fields: list[Field], ended: bool, limits: Limits) -> RequestHead:
             crumbs.append(value)
         elif kind == HOST:
             hosts.append(value)
+        elif kind == UNDERSCORED:
+            lines.append(line)
+            underscored = True
         else:
             raise _malformed(f"the field {escaped(name[:40])} (8.2)")
     method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
@@ -94,7 +99,7 @@ def request(fields: list[Field], ended: bool, limits: Limits) -> RequestHead:
         method = b"GET"
         lines = [without(b"".join(lines), (b"sec-websocket-key",))]
         lines.append(b"Sec-WebSocket-Key: " + generate_nonce() + b"\r\n")
-    head = request_facts(method, path, HTTP2, b"".join(lines))
+    head = request_facts(method, path, HTTP2, b"".join(lines), underscored=underscored)
     if head is None or (ended and head.framing):
         raise _malformed("a Content-Length that is none, or of a body that does not come (8.1.1)")
     if socket:

@@ -18,6 +18,8 @@ from typing import Final, NamedTuple
 
 from . import recognise
 from .errors import ClientError, ProxyError, UpstreamError
+from .names import IDENTITY as _IDENTITY_NAMES
+from .names import identifies, plain, speaks
 from .target import is_host
 
 # Framing of a body: a Content-Length, or one of these (RFC 9112 6.3).
@@ -38,8 +40,11 @@ HOP_BY_HOP: Final = 8
 FORWARDED_FOR: Final = 9
 FORWARDED_KEPT: Final = 10
 FORWARDED_REST: Final = 11
-TWIN: Final = 12
+TWIN: Final = 12  # a name with `_` for `-` of which the other spelling means something
 HSTS: Final = 13  # responses only
+IDENTITY: Final = 14
+UNDERSCORED: Final = 15  # a name with an underscore that means nothing
+AUTHORIZATION: Final = 0  # of a connection, not of a request: NTLM, Negotiate (RFC 4559 6)
 
 LENGTH_DIGITS: Final = 18  # of a Content-Length: under 2**63, and no time is lost on longer ones
 
@@ -49,8 +54,10 @@ Note = tuple[int, int, int]  # kind, and where the field's line starts and stops
 # One group, so that the engine tells most names apart by their first letters.
 _NOTED_IN_REQUEST: Final = re.compile(
     rb"\n(host|connection|content-length|transfer-encoding|upgrade|expect|keep-alive|te"
-    rb"|proxy(?:-[^:\r\n]*)?|forwarded|x[-_]forwarded[-_][^:\r\n]*|x[-_]real[-_]ip):"
+    rb"|proxy(?:-[^:_\r\n]*)?|forwarded|x-forwarded-[^:_\r\n]*|x-real-ip"
+    rb"|authorization(?=: (?:ntlm|negotiate)[ \r])|" + _IDENTITY_NAMES + rb"):"
 ).finditer
+_UNDERSCORED: Final = re.compile(rb"\n([^:_\n]*+_[^:\n]*+):").finditer
 _NOTED_IN_RESPONSE: Final = re.compile(
     rb"\n(connection|content-length|transfer-encoding|upgrade|keep-alive|te|proxy-[^:\r\n]*"
     rb"|strict-transport-security|date):"
@@ -60,8 +67,8 @@ _KIND: Final[dict[bytes, int]] = {
     b"transfer-encoding": TRANSFER_ENCODING, b"upgrade": UPGRADE, b"expect": EXPECT,
     b"keep-alive": HOP_BY_HOP, b"te": HOP_BY_HOP, b"x-forwarded-for": FORWARDED_FOR,
     b"x-forwarded-proto": FORWARDED_KEPT, b"x-forwarded-host": FORWARDED_KEPT,
-    b"forwarded": FORWARDED_REST, b"x-real-ip": FORWARDED_REST,
-    b"strict-transport-security": HSTS, b"date": DATE,
+    b"forwarded": FORWARDED_KEPT, b"x-real-ip": FORWARDED_REST,
+    b"strict-transport-security": HSTS, b"date": DATE, b"authorization": AUTHORIZATION,
 }  # fmt: skip
 
 # Connection options that say nothing about other fields, or whose fields are always cut anyway.
@@ -88,6 +95,7 @@ class RequestHead(NamedTuple):
     nominated: tuple[bytes, ...]  # lower-case names that Connection lists
     size: int  # bytes of the head as it came; 0 in HTTP/2
     told: recognise.Told | None = None  # for the access log; None: not looked for yet
+    personal: bool = False  # it proves who the client is to the connection (`AUTHORIZATION`)
 
     def value(self, name: bytes) -> bytes:
         """The first value of the field `name` (lower case), or empty."""
@@ -158,11 +166,25 @@ def _note(block: bytes, noted: _Noted) -> tuple[list[Note], dict[int, bytes]] | 
     return notes, values
 
 
+def _start(note: Note) -> int:
+    return note[1]
+
+
 def _kind(name: bytes) -> int:
     """What a noted field is whose name only begins like one of those we know."""
     if name.startswith(b"proxy"):  # `Proxy` alone: CGI would call it HTTP_PROXY (CVE-2016-5385)
         return HOP_BY_HOP
-    return TWIN if b"_" in name else FORWARDED_REST
+    return IDENTITY if identifies(name) else FORWARDED_REST
+
+
+def _twins(low: bytes) -> list[Note]:
+    """The fields with an underscore in their name; `low` as in `_note`."""
+    notes: list[Note] = []
+    for match in _UNDERSCORED(low):
+        start, after = match.span()
+        kind = TWIN if speaks(plain(match[1])) else UNDERSCORED
+        notes.append((kind, start, low.find(b"\n", after)))
+    return notes
 
 
 def _framing(values: dict[int, bytes], minor: int, failure: type[ProxyError]) -> int | None:
@@ -186,13 +208,24 @@ def _framing(values: dict[int, bytes], minor: int, failure: type[ProxyError]) ->
 
 
 def request_facts(
-    method: bytes, target: bytes, minor: int, block: bytes, size: int = 0
+    method: bytes,
+    target: bytes,
+    minor: int,
+    block: bytes,
+    size: int = 0,
+    *,
+    underscored: bool = True,
 ) -> RequestHead | None:
-    """The policy: what is stricter than h11. None where only the reference lane may judge."""
+    """The policy: what is stricter than h11. None where only the reference lane may judge.
+
+    `underscored`: whether a name may have an underscore.
+    """
     noted = _note(block, _NOTED_IN_REQUEST)
     if noted is None:
         return None
     notes, values = noted
+    if underscored and (twins := _twins(b"\n" + block.lower())):
+        notes = sorted(notes + twins, key=_start)
     framing = 0
     if CONTENT_LENGTH in values or TRANSFER_ENCODING in values:
         judged = _framing(values, minor, ClientError)
@@ -231,6 +264,8 @@ def request_facts(
         host,
         nominated,
         size,
+        None,
+        AUTHORIZATION in values,
     )
 
 

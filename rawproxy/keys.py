@@ -40,8 +40,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
     "Upstream": [
         (("--upstream",), {
             "multiple": True, "metavar": "URL",
-            "help": "host:port or https://host[:port] (TLS), http://host[:port], unix:/path."
-            " Several take turns.",
+            "help": "host:port or https://host[:port] (TLS), http://host[:port], unix:/path.",
         }),
         (("--upstream-verify",), {
             "metavar": "MODE", "default": "auto",
@@ -88,7 +87,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         }),
         (("--workers",), {
             "type": Workers(1, 1024), "default": 1, "metavar": "N|auto",
-            "help": "Processes; auto: one for each CPU.",
+            "help": "Processes.",
         }),
         (("--drain-timeout",), {
             "type": click.FloatRange(min=0, min_open=True), "metavar": "SECONDS",
@@ -131,8 +130,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         }),
         (("--http2-budget",), {
             "type": click.IntRange(min=1000), "default": 10_000, "metavar": "N",
-            "help": "Frames in a burst that serve no request (a reset counts as 50); a twentieth"
-            " comes back each second.",
+            "help": "Frames in a burst that serve no request; a reset is 50.",
         }),
     ],
     "Forwarding": [
@@ -141,13 +139,19 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
             "help": "X-Forwarded-For of an untrusted client: drop it, or append to it.",
         }),
         (("--trusted-proxy",), {
-            "multiple": True, "metavar": "CIDR", "help": "Peers whose forwarding headers count.",
+            "multiple": True, "metavar": "CIDR",
+            "help": "Whose forwarding headers count; unix: too.",
         }),
         (("--send-forwarded",), {"is_flag": True, "help": "Add Forwarded (RFC 7239) too."}),
         (("--send-real-ip",), {"is_flag": True, "help": "Add X-Real-IP too."}),
         (("--send-request-id",), {"is_flag": True, "help": "Add X-Request-ID too, as logged."}),
+        (("--send-via",), {"is_flag": True, "help": "Add Via too."}),
         (("--send-traceparent",), {
             "is_flag": True, "help": "Begin a W3C trace where the client has none.",
+        }),
+        (("--underscores",), {
+            "type": click.Choice(["drop", "pass"]), "default": "drop",
+            "help": "Names with an underscore.",
         }),
         (("--accept-proxy",), {
             "is_flag": True, "help": "Trusted peers begin by a PROXY header.",
@@ -264,6 +268,7 @@ ROUTE: Keys = {
     },
     "request-headers": {"table": _HEADERS, "help": "Changes on the way to the upstream."},
     "response-headers": {"table": _HEADERS, "help": "Changes on the way to the client."},
+    "request-trailers": {"multiple": True, "help": "Names of trailers that pass.  [default: none]"},
     "limits": {"table": dict.fromkeys(ROUTE_LIMITS, _SIZE), "help": "Of this route."},
     "timeouts": {"table": dict.fromkeys(ROUTE_TIMEOUTS, _SECONDS), "help": "Of this route."},
 }

@@ -168,7 +168,7 @@ def recognised_request(
         notes.sort(key=_position)
     head: RequestHead = _made(
         RequestHead,
-        (method, target, 1, block, notes, framing, close, b"", False, host, (), size, told),
+        (method, target, 1, block, notes, framing, close, b"", False, host, (), size, told, False),
     )
     return head
 

@@ -16,6 +16,7 @@ from dataclasses import fields, replace
 
 from .config import Address, Deadlines, Limits, Network, Upstream
 from .errors import ConfigError
+from .names import may_trail
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?").fullmatch
 # One directive, RFC 6797 6.1. ASCII by name: \d and \s would let other digits and line ends in.
@@ -88,13 +89,15 @@ def parse_address(option: str, text: str) -> Address:
     return Address(host or None, port)
 
 
-def parse_network(text: str) -> Network:
-    """One `--trusted-proxy`. Raises `ConfigError`."""
+def parse_network(text: str) -> Network | None:
+    """One `--trusted-proxy`; None: whoever connects to a unix socket. Raises `ConfigError`."""
+    if text == "unix:":
+        return None
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ConfigError(
-            f"--trusted-proxy {text}: not an address or network; type 10.0.0.0/8, say"
+            f"--trusted-proxy {text}: not an address or network; type 10.0.0.0/8, say, or unix:"
         ) from None
 
 
@@ -220,6 +223,17 @@ def parse_header(option: str, name: str, value: str = "") -> tuple[str, str]:
     if not _FIELD_VALUE(value):
         raise ConfigError(f"{option} {value!r}: type printable ASCII, no blanks around it")
     return name, value
+
+
+def parse_trailer(text: str) -> str:
+    """One of a route's `request-trailers`, lower case. Raises `ConfigError`."""
+    name = text.lower()
+    if not _TOKEN(name):
+        raise ConfigError(f"--request-trailers: {text!r} is not the name of a field")
+    if not may_trail(name.encode()):
+        why = "frames, forwards, identifies or controls, and may stand in heads alone"
+        raise ConfigError(f"--request-trailers: {text} {why} (RFC 9110 6.5.1); leave it out")
+    return name
 
 
 def parse_path(text: str) -> str:

@@ -29,15 +29,25 @@ _VALUE = rb": (?:[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ])|)"
 _LINE = TOKEN + rb"++" + _VALUE
 _REQUEST_LINE = rb"(?!CONNECT )([A-Z]{1,20}+) (/[!-\"$-~]*+) HTTP/1\.1"
 _STATUS_LINE = rb"HTTP/1\.1 ([1-9][0-9][0-9]) ([!-~\x80-\xff]*+(?: [!-~\x80-\xff]++)*)"
-# Initials that no name has which means something here, then the names that do.
-_OTHER_REQUEST_INITIALS = rb"[!#$%&'*+.^_`|~0-9ABDGIJL-OQ-SVWYZabdgijl-oq-svwyz-]"
+# A name with an underscore always means something: another name, to CGI (RFC 3875 4.1.18).
+_PLAIN = rb"[!#$%&'*+.^`|~0-9A-Za-z-]"
+# Two letters that no name begins with which means something here, then the names that do. Most
+# names of a browser are told by them: those with S and A are many (Sec-…, Accept-…), and of these
+# two only SSL-Client-… and Authorization count, which the second letter tells.
+_SECOND = rb"[!#$%&'*+.^`|~0-9A-RTV-Za-rtv-z-]"
+_OTHER_REQUEST_INITIALS = rb"[!#$%&'*+.^`|~0-9ABDGIJL-OQ-SVWYZabdgijl-oq-svwyz-]" + _SECOND
+_UNDERSCORED = _PLAIN + rb"*+_" + TOKEN + rb"*+"
+# `names.IDENTITY` stands here again, so that each name is tried only behind its first letter.
 _NOTED_REQUEST_NAMES = (
-    rb"[cC](?i:onnection|ontent-length)|[hH](?i:ost)|[tT](?i:ransfer-encoding|e)|[uU](?i:pgrade)"
+    rb"[cC](?i:onnection|ontent-length|lient-cert)|[cC](?i:lient-cert-)[^:\r\n]*+|[hH](?i:ost)"
+    rb"|[tT](?i:ransfer-encoding|e)|[tT](?i:ls-client-)[^:\r\n]*+|[uU](?i:pgrade)"
     rb"|[eE](?i:xpect)|[kK](?i:eep-alive)|[pP](?i:roxy)(?:-[^:\r\n]*+)?|[fF](?i:orwarded)"
-    rb"|[xX][-_](?i:forwarded[-_][^:\r\n]*+|real[-_]ip)"
+    rb"|[sS](?i:sl-client-)[^:\r\n]*+|[aA](?i:uthorization)(?=: [nN])"
+    rb"|[xX]-(?i:real-ip|arr-clientcert)"
+    rb"|[xX]-(?i:forwarded-|ssl-|tls-client-|client-cert|amzn-mtls-)[^:\r\n]*+"
 )
 # The same where a log is kept.
-_UNLOGGED_REQUEST_INITIALS = rb"[!#$%&'*+.^_`|~0-9BDGIJL-OQSVWYZbdgijl-oqsvwyz-]"
+_UNLOGGED_REQUEST_INITIALS = rb"[!#$%&'*+.^`|~0-9ABDGIJL-OQSVWYZabdgijl-oqsvwyz-]" + _SECOND
 _LOGGED_NAMES = rb"[uU](?i:ser-agent)|[rR](?i:eferer)|[aA](?i:uthorization)"
 _OTHER_RESPONSE_INITIALS = rb"[!#$%&'*+.^_`|~0-9ABE-JL-OQRV-Zabe-jl-oqrv-z-]"
 _NOTED_RESPONSE_NAMES = (
@@ -53,8 +63,10 @@ _USUAL_IN_REQUEST: _Usual = (
     (6, rb"([Tt]ransfer-[Ee]ncoding: chunked)"),
 )
 _USUAL_IN_LOG: _Usual = tuple(
-    (group, name + rb": ([!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ])|)")
-    for group, name in enumerate((rb"[Uu]ser-[Aa]gent", rb"[Rr]eferer", rb"[Aa]uthorization"), 7)
+    (group, name + rb"([!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ])|)")
+    for group, name in enumerate(
+        (rb"[Uu]ser-[Aa]gent: ", rb"[Rr]eferer: ", rb"[Aa]uthorization: (?![nN])"), 7
+    )
 )
 _USUAL_IN_RESPONSE: _Usual = (
     (3, rb"[Cc]ontent-[Ll]ength: ([0-9]{1,18}+)"),
@@ -64,30 +76,42 @@ _USUAL_IN_RESPONSE: _Usual = (
 )
 
 
-def _recogniser(line: bytes, initials: bytes, noted: bytes, usual: _Usual) -> engine.Match:
+def _recogniser(
+    line: bytes, initials: bytes, noted: bytes, usual: _Usual, odd: bytes = b""
+) -> engine.Match:
     """A whole head that is worth no second look.
+
+    `odd`: names that are noted too, and which no name of plain signs can be.
 
     A line begins with the CRLF of the one before: that is a quarter faster than lines that end in
     theirs. What most lines are is tried first: those that mean nothing here, most of them told by
     their first letter; then the usual fields; the rest is noted by the last group.
     """
     end = rb"(?=\r\n)"
-    quick = initials + TOKEN + rb"*+" + _VALUE
+    token = _PLAIN if odd else TOKEN
+    quick = initials + token + rb"*+" + _VALUE
     once = rb"|".join(rb"(?(%d)(?!))%b%b" % (group, form, end) for group, form in usual)
     forms = rb"|".join(form.replace(b"(", b"(?:").replace(b"(?:?", b"(?") for _, form in usual)
-    other = rb"(?=(?:%b):)(?!(?:%b)%b)()%b" % (noted, forms, end, _LINE)
-    one = rb"%b|(?!%b|(?:%b):)%b|%b|%b" % (quick, initials, noted, _LINE, once, other)
+    seldom = noted + b"|" + odd if odd else noted
+    other = rb"(?=(?:%b):)(?!(?:%b)%b)()%b" % (seldom, forms, end, _LINE)
+    unnoted = token + rb"++" + _VALUE
+    one = rb"%b|(?!%b|(?:%b):)%b|%b|%b" % (quick, initials, noted, unnoted, once, other)
     return engine.compiled(rb"%b(?:\r\n(?:%b))%b\r\n\r\n" % (line, one, engine.MANY))
 
 
 REQUEST = _recogniser(
-    _REQUEST_LINE, _OTHER_REQUEST_INITIALS, _NOTED_REQUEST_NAMES, _USUAL_IN_REQUEST
+    _REQUEST_LINE,
+    _OTHER_REQUEST_INITIALS,
+    _NOTED_REQUEST_NAMES,
+    _USUAL_IN_REQUEST,
+    _UNDERSCORED,
 )
 LOGGED_REQUEST = _recogniser(
     _REQUEST_LINE,
     _UNLOGGED_REQUEST_INITIALS,
     _NOTED_REQUEST_NAMES + b"|" + _LOGGED_NAMES,
     _USUAL_IN_REQUEST + _USUAL_IN_LOG,
+    _UNDERSCORED,
 )
 RESPONSE = _recogniser(
     _STATUS_LINE, _OTHER_RESPONSE_INITIALS, _NOTED_RESPONSE_NAMES, _USUAL_IN_RESPONSE

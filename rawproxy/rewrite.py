@@ -11,27 +11,29 @@ only the forwarded chain; nothing raises.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from . import forwarded
 from .config import Network
+from .forwarded import address_of, is_trusted
 from .head import (
     CHUNKED,
     EXPECT,
     FORWARDED_FOR,
-    FORWARDED_KEPT,
     FORWARDED_REST,
     HSTS,
+    IDENTITY,
+    TWIN,
+    UNDERSCORED,
     RequestHead,
     ResponseHead,
 )
+from .names import plain
 from .proxy_protocol import Route
 
 CRLF: Final = b"\r\n"
-# What says who a client is (as nginx's $ssl_client_*), by any spelling an application may take.
-_IDENTITY: Final = re.compile(rb"(?i)(?<=\n)(?:x[-_])?ssl[-_]client[-_][^:\n]*:[^\n]*\n").sub
+UNIX: Final = b"unix:"  # stands where the address of a peer would that has none
 _CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
 _UPGRADE_LINES: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 # RFC 9110 7.6.3: the version as received; by `RequestHead.minor`.
@@ -43,10 +45,11 @@ _VIA: Final[tuple[bytes, ...]] = tuple(
 class HeadEdits(NamedTuple):
     """What a route changes: names (lower case) to cut, then lines to append."""
 
-    request_cut: tuple[bytes, ...]
+    request_cut: frozenset[bytes]  # plain: a twin of what is set or removed goes too
     request_lines: bytes
-    response_cut: tuple[bytes, ...]
+    response_cut: frozenset[bytes]
     response_lines: bytes
+    cookies: frozenset[bytes] = frozenset()  # of our own, which are no upstream's business
 
 
 class Hop(NamedTuple):
@@ -64,7 +67,9 @@ class Hop(NamedTuple):
     route: Route | None = None  # for a PROXY protocol header towards the upstream
     tls: bytes = b""  # the version towards the client; empty: plain
     edits: HeadEdits | None = None  # of the route under way
-    identity: bytes | None = None  # SSL-Client-* of the client; None: they are nobody's business
+    identity: bytes | None = None  # SSL-Client-* of the client; None: no site asks for them
+    underscores: bool = False  # names with an underscore pass, if they mean nothing
+    via: bool = False  # --send-via
 
 
 def hop(peer: bytes, scheme: bytes, trusted: bool, append: bool, hsts: bytes | None) -> Hop:
@@ -80,11 +85,8 @@ def hop(peer: bytes, scheme: bytes, trusted: bool, append: bool, hsts: bytes | N
 
 
 def with_forwarded(hop: Hop) -> Hop:
-    """The same, and RFC 7239 6: an IPv6 address is bracketed and quoted, a socket file unknown."""
-    if hop.peer == b"unix:":
-        node = b"unknown"
-    else:
-        node = b'"[%b]"' % hop.peer if b":" in hop.peer else hop.peer
+    """The same, and Forwarded (RFC 7239)."""
+    node = forwarded.UNKNOWN if hop.peer == UNIX else forwarded.node(hop.peer)
     return hop._replace(forwarded=b'Forwarded: for=%b;proto=%b;host="' % (node, hop.scheme))
 
 
@@ -103,12 +105,12 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
     at = 0
     told = False  # did the peer say something about forwarding that may have to stay?
     for kind, start, stop in head.notes:
-        if kind == EXPECT and head.expect:
-            continue
         if kind >= FORWARDED_FOR:
-            told = True
-            if kind == FORWARDED_REST and hop.trusted and not _overwritten(block, start, hop):
+            told |= kind < TWIN
+            if kind != FORWARDED_FOR and _stays(kind, hop, block, start):
                 continue
+        elif kind == EXPECT and head.expect:
+            continue
         if at < start:
             kept.append(block[at:start])
         at = stop
@@ -121,26 +123,86 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
         kept.append(_chain(head, hop, authority))
     else:
         kept += (hop.lines, head.host or authority, CRLF)
-    if hop.forwarded:
-        kept += (hop.forwarded, head.host or authority, b'"\r\n')
-    kept.append(_VIA[head.minor])
+        if hop.forwarded:
+            kept += (hop.forwarded, head.host or authority, b'"\r\n')
     if head.framing == CHUNKED:
         kept.append(_CHUNKED_LINE)
     elif head.upgrade:
         kept.append(_UPGRADE_LINES)
-    if hop.identity is not None or hop.edits is not None:
-        kept[4:] = [_amended(b"".join(kept[4:]), hop)]
+    if hop.via or hop.identity is not None or hop.edits is not None:
+        kept[4:] = [_amended(b"".join(kept[4:]), head, hop)]
     kept.append(CRLF)
     return b"".join(kept)
 
 
-def _amended(block: bytes, hop: Hop) -> bytes:
-    """Who the client is, where that is known here alone; then what the route changes."""
+def _stays(kind: int, hop: Hop, block: bytes, start: int) -> bool:
+    """Whether a field that is noted for what it says stays as it is."""
+    if kind == FORWARDED_REST:  # a trusted peer's, unless we set it ourselves
+        ours = hop.real_ip and block[start : start + 10].lower() == b"x-real-ip:"
+        return hop.trusted and not ours
+    if kind == IDENTITY:  # a trusted peer's, where it has seen the client's certificate and not we
+        return hop.trusted and hop.identity is None
+    return kind == UNDERSCORED and hop.underscores
+
+
+def _amended(block: bytes, head: RequestHead, hop: Hop) -> bytes:
+    """What only some have: Via, who the client is by its certificate, the route's changes."""
+    if hop.via:
+        block += _VIA[head.minor]
     if hop.identity is not None:
-        block = _IDENTITY(b"", b"\n" + block)[1:] + hop.identity
-    if hop.edits is not None:
-        block = without(block, hop.edits.request_cut) + hop.edits.request_lines
-    return block
+        block += hop.identity
+    return block if hop.edits is None else _edited(block, hop.edits)
+
+
+def _edited(block: bytes, edits: HeadEdits) -> bytes:
+    """What the route changes. Twins go with what they are twins of, where they got so far."""
+    kept = []
+    for line in block.split(CRLF):
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if plain(name) in edits.request_cut:
+            continue
+        if edits.cookies and name == b"cookie":
+            line = _without_cookies(line[: -len(value)], value, edits.cookies)
+            if not line:
+                continue
+        kept.append(line)
+    return CRLF.join(kept) + edits.request_lines
+
+
+def _without_cookies(name: bytes, value: bytes, ours: frozenset[bytes]) -> bytes:
+    """A Cookie line without those called `ours` (RFC 6265 4.2.1); empty where none is left."""
+    pairs = value.split(b";")
+    theirs = [pair for pair in pairs if pair.partition(b"=")[0].strip() not in ours]
+    if len(theirs) == len(pairs):
+        return name + value
+    return name + b" " + b";".join(theirs).strip() if any(map(bytes.strip, theirs)) else b""
+
+
+def request_trailers(block: bytes, allowed: frozenset[bytes], head: RequestHead, hop: Hop) -> bytes:
+    """The trailers of a request that the upstream gets: those that the route lists.
+
+    They obey the rules of heads: `allowed` has no name that speaks, a name with an underscore
+    passes where such names do, and neither Connection nor an edit is got round by a trailer.
+    """
+    edits = hop.edits
+    nominated = frozenset(head.nominated)  # there may be thousands
+    kept = []
+    for line in block.split(CRLF)[:-1]:
+        name = line.partition(b":")[0].lower()
+        if (
+            name in allowed
+            and name not in nominated
+            and (hop.underscores or b"_" not in name)
+            and (edits is None or plain(name) not in edits.request_cut)
+        ):
+            kept.append(line + CRLF)
+    return b"".join(kept)
+
+
+def response_trailers(block: bytes, hop: Hop) -> bytes:
+    """The trailers of a response that the client gets: without what the route cuts of heads."""
+    return block if hop.edits is None else without(block, hop.edits.response_cut)
 
 
 def response(head: ResponseHead, hop: Hop) -> bytes:
@@ -185,11 +247,12 @@ def without(block: bytes, names: Iterable[bytes]) -> bytes:
 
 
 def client_of(head: RequestHead, hop: Hop) -> bytes:
-    """The client's address: the rightmost hop of X-Forwarded-For that is not a trusted proxy."""
+    """The client's address: the rightmost hop of the chain that is not a trusted proxy."""
     if not hop.trusted:
         return hop.peer
     client = hop.peer
-    for entry in reversed(_said(head)[0].split(b",")):
+    hops = forwarded.said(head, True, hop.networks).hops
+    for entry in reversed(hops.split(b",")):
         address = address_of(entry)
         if address is None:
             break
@@ -197,28 +260,6 @@ def client_of(head: RequestHead, hop: Hop) -> bytes:
         if not is_trusted(address, hop.networks):
             break
     return client
-
-
-def address_of(entry: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address in one element of X-Forwarded-For: bare, `v4:port`, `[v6]` or `[v6]:port`."""
-    text = entry.strip().strip(b'"').decode("latin-1")
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped if mapped is not None else address
-
-
-def is_trusted(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: tuple[Network, ...]
-) -> bool:
-    """Whether `address` lies in one of the `--trusted-proxy` networks."""
-    return any(address in network for network in networks)
 
 
 def redirect_target(host: bytes, target: bytes, https_port: int) -> bytes:
@@ -240,43 +281,21 @@ def split_host(host: bytes) -> tuple[bytes, bytes]:
     return (name, port) if colon else (host, b"")
 
 
-def _overwritten(block: bytes, start: int, hop: Hop) -> bool:
-    """Whether a trusted peer's field is one that we set ourselves."""
-    return hop.real_ip and block[start : start + 10].lower() == b"x-real-ip:"
-
-
-def _said(head: RequestHead) -> tuple[bytes, dict[bytes, bytes]]:
-    """What the peer's own fields say: the X-Forwarded-For chain, and -Proto and -Host."""
-    chain: list[bytes] = []
-    lines: dict[bytes, bytes] = {}
-    nominated = frozenset(head.nominated)  # there may be thousands
-    for kind, start, stop in head.notes:
-        if kind in (FORWARDED_FOR, FORWARDED_KEPT):
-            name, _, value = head.block[start:stop].partition(b":")
-            name, value = name.lower(), value.strip()
-            if name in nominated or not value:
-                continue
-            if kind == FORWARDED_FOR:
-                chain.append(value)
-            else:
-                lines.setdefault(name, value)
-    return b", ".join(chain), lines
-
-
 def _chain(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
-    """X-Forwarded-* where what the peer said counts: one line each, the peer appended."""
-    chain, lines = _said(head)
-    if not hop.trusted:
-        lines = {}
+    """The forwarding fields where what the peer said counts: one line each, the peer appended."""
+    told = forwarded.said(head, hop.trusted, hop.networks)
+    hops = told.hops
+    if not hops:
+        hops = hop.peer
+    elif not (hop.trusted and hop.peer == UNIX):  # a socket file is no hop that anybody could name
+        hops += b", " + hop.peer
+    proto, host = told.proto or hop.scheme, told.host or head.host or authority
     return b"".join(
         (
             b"X-Real-IP: %b\r\n" % client_of(head, hop) if hop.real_ip else b"",
-            b"X-Forwarded-For: ",
-            chain + b", " + hop.peer if chain else hop.peer,
-            b"\r\nX-Forwarded-Proto: ",
-            lines.get(b"x-forwarded-proto", hop.scheme),
-            b"\r\nX-Forwarded-Host: ",
-            lines.get(b"x-forwarded-host", head.host or authority),
-            CRLF,
+            b"X-Forwarded-For: %b\r\n" % hops,
+            b"X-Forwarded-Proto: %b\r\n" % proto,
+            b"X-Forwarded-Host: %b\r\n" % host,
+            forwarded.line(hops, proto, host) if hop.forwarded or told.forwarded else b"",
         )
     )

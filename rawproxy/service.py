@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from typing import Any, Final, Protocol
 
-from . import pages, rewrite
+from . import forwarded, pages, rewrite
 from .admission import Admission, Place
 from .config import Config
 from .endpoint import Clock, Endpoint
@@ -196,12 +196,14 @@ class Service:
         return hop._replace(hsts=hsts, edits=goal.edits)
 
     def trusts(self, peer: str | None) -> bool:
-        """Whether `peer` is one of `--trusted-proxy`; a unix socket (None) is not."""
+        """Whether `peer` is one of `--trusted-proxy`; None is any of a unix socket."""
         networks = self.config.trusted_proxies
-        if not networks or peer is None:
+        if peer is None:
+            return self.config.trust_unix
+        if not networks:
             return False
-        address = rewrite.address_of(peer.partition("%")[0].encode())
-        return address is not None and rewrite.is_trusted(address, networks)
+        address = forwarded.address_of(peer.partition("%")[0].encode())
+        return address is not None and forwarded.is_trusted(address, networks)
 
     def announced(self, peer: str | None) -> bool:
         """Whether a connection from `peer` begins by a PROXY protocol header."""
@@ -209,18 +211,18 @@ class Service:
 
     def hop(self, place: Place, secure: bool) -> rewrite.Hop:
         """The facts of a client connection."""
-        hop = self._hops(place.peer, secure, place.tls)
+        hop = self._hops(place.peer, secure, place.tls, place.unknown)
         if place.route is None and not self.goals.guarded:
             return hop
         identity = (place.identity or NOBODY) if self.goals.guarded else None
         return hop._replace(route=place.route, identity=identity)
 
-    def _hop(self, peer: str | None, secure: bool, tls: str) -> rewrite.Hop:
+    def _hop(self, peer: str | None, secure: bool, tls: str, unknown: bool) -> rewrite.Hop:
         """What holds for all connections of one client."""
         config = self.config
-        address = rewrite.address_of(peer.partition("%")[0].encode()) if peer else None
-        shown = b"unix:" if address is None else str(address).encode()
-        trusted = self.trusts(peer)
+        address = forwarded.address_of(peer.partition("%")[0].encode()) if peer else None
+        shown = rewrite.UNIX if address is None else str(address).encode()
+        trusted = self.trusts(peer) and not unknown
         # RFC 6797 7.2: no HSTS over plain http, unless a trusted proxy in front speaks TLS.
         hsts = self.goal.hsts if secure else None if trusted else b""
         scheme = b"https" if secure else b"http"
@@ -230,7 +232,11 @@ class Service:
         if config.send_real_ip:
             hop = rewrite.with_real_ip(hop)
         return hop._replace(
-            networks=config.trusted_proxies, tls=tls.encode(), edits=self.goal.edits
+            networks=config.trusted_proxies,
+            tls=tls.encode(),
+            edits=self.goal.edits,
+            underscores=config.underscores == "pass",
+            via=config.send_via,
         )
 
     def warn(self, text: str) -> None:

@@ -11,6 +11,7 @@ import re
 
 from .config import Address, Config, Deadlines, Edits, Limits, Redirect, Route, Site
 from .head import RequestHead
+from .names import plain
 from .rewrite import HeadEdits, split_host
 from .routing import Entry, Routes, Sites
 
@@ -21,7 +22,10 @@ Realm = tuple[str, str]  # --client-ca and --client-verify: who may come in
 class Goal:
     """One route, ready for use."""
 
-    __slots__ = ("deadlines", "edits", "group", "hsts", "limits", "optional", "realm", "redirect")
+    __slots__ = (
+        "deadlines", "edits", "group", "hsts", "limits", "optional", "realm", "redirect",
+        "trailers",
+    )  # fmt: skip
 
     def __init__(self, config: Config, site: Site, route: Route) -> None:
         self.group = route.group or ""  # its name; none where `redirect` answers
@@ -32,7 +36,10 @@ class Goal:
         self.optional = site.client_verify == "optional"
         hsts = site.hsts
         self.hsts = None if hsts is None else f"Strict-Transport-Security: {hsts}\r\n".encode()
-        self.edits = edits(route.request_headers, route.response_headers)
+        self.edits = edits(
+            route.request_headers, route.response_headers, _own_cookies(config, site)
+        )
+        self.trailers = frozenset(name.encode() for name in route.request_trailers)
 
 
 def realm(site: Site) -> Realm | None:
@@ -42,16 +49,29 @@ def realm(site: Site) -> Realm | None:
     return site.client_ca, site.client_verify
 
 
-def edits(request: Edits, response: Edits) -> HeadEdits | None:
+def _own_cookies(config: Config, site: Site) -> frozenset[bytes]:
+    """The cookies by which groups of this site know their clients: every path of it gets them."""
+    used = {route.group for route in site.routes}
+    return frozenset(
+        group.cookie.encode()
+        for group in config.groups
+        if group.policy == "cookie" and group.name in used
+    )
+
+
+def edits(
+    request: Edits, response: Edits, cookies: frozenset[bytes] = frozenset()
+) -> HeadEdits | None:
     """Both directions of a route's edits; None where nothing changes."""
-    if request == response == Edits():
+    if request == response == Edits() and not cookies:
         return None
-    return HeadEdits(_cut(request), _lines(request), _cut(response), _lines(response))
+    cut = frozenset(map(plain, _cut(request)))
+    return HeadEdits(cut, _lines(request), _cut(response), _lines(response), cookies)
 
 
-def _cut(edits: Edits) -> tuple[bytes, ...]:
+def _cut(edits: Edits) -> frozenset[bytes]:
     names = (*edits.remove, *(name for name, _ in edits.set))
-    return tuple(dict.fromkeys(name.lower().encode() for name in names))
+    return frozenset(name.lower().encode() for name in names)
 
 
 def _lines(edits: Edits) -> bytes:

@@ -219,7 +219,9 @@ class UpstreamConnection(asyncio.Protocol):
             holder.on_response(head, framing, data[stop:], False)
             return
         if framing == CHUNKED:
-            self.body = ChunkedBody(self.limits.chunk_line, self.limits.trailers)
+            body = self.body = ChunkedBody(self.limits.chunk_line, self.limits.trailers)
+            if head.nominated:
+                body.nominated = frozenset(head.nominated)
         else:
             self.body = CloseBody()
             self.reusable = False

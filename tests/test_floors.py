@@ -9,7 +9,7 @@ import rawproxy
 
 PACKAGE = pathlib.Path(rawproxy.__file__).parent
 FLOORS = [
-    ["errors", "config", "options", "positions"],
+    ["errors", "config", "names", "options", "positions"],
     [
         "engine",
         "recognise",
@@ -19,6 +19,7 @@ FLOORS = [
         "lanes",
         "body",
         "proxy_protocol",
+        "forwarded",
         "rewrite",
         "routing",
         "site",

@@ -314,8 +314,7 @@ def rewriting(data: bytes) -> str:
             assert not forged or (hop.trusted and b"_" not in name), name
         if not hop.append and not hop.trusted:
             twice = rewrite.request(once, hop, AUTHORITY)
-            more = sorted([*raw.split(b"\r\n"), b"Via: 1.1 rawproxy"])
-            assert sorted(twice.split(b"\r\n")) == more
+            assert sorted(twice.split(b"\r\n")) == sorted(raw.split(b"\r\n"))
     return "rewritten"
 
 

@@ -8,12 +8,8 @@ from typing import NamedTuple
 
 from rawproxy import frames
 
-OURS = (
-    b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: %b\r\n"
-    b"Via: 1.1 rawproxy\r\n"
-)
-OURS_1_0 = OURS.replace(b"1.1", b"1.0")
-OURS_2 = OURS.replace(b"1.1", b"2.0").replace(b": http\r", b": https\r")
+OURS = b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: %b\r\n"
+OURS_2 = OURS.replace(b": http\r", b": https\r")
 UPSTREAM = b"upstream.invalid"  # stands where the upstream's own host and port must be seen
 
 H1, H2 = "h1", "h2"
@@ -84,7 +80,7 @@ def seen(
     last: tuple[bytes, ...] = (),
     ours: bytes = OURS,
 ) -> bytes:
-    """A request as the upstream must see it. `last`: lines of ours behind Via."""
+    """A request as the upstream must see it. `last`: lines of ours behind those."""
     head = b"\r\n".join([start, b"Host: " + host, *lines]) + b"\r\n"
     return head + ours % host + b"".join(line + b"\r\n" for line in last) + b"\r\n" + body
 

@@ -71,7 +71,7 @@ def test_a_plain_request():
     assert (head.method, head.target, head.minor, head.framing) == (b"GET", b"/", 2, 0)
     assert head.block == b"Host: h\r\naccept: */*\r\ncookie: a=1; b=2\r\n"
     assert head.host == b"h"
-    hop = rewrite.hop(b"::1", b"https", False, False, None)
+    hop = rewrite.hop(b"::1", b"https", False, False, None)._replace(via=True)
     assert b"\r\nVia: 2.0 rawproxy\r\n" in rewrite.request(head, hop, b"")
 
 

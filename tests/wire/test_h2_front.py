@@ -77,7 +77,7 @@ def test_a_request_and_its_response(loop):
     assert heads == [
         b"GET /p?q HTTP/1.1\r\nHost: localhost\r\ncookie: a=1; b=2\r\n"
         b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n"
-        b"X-Forwarded-Host: localhost\r\nVia: 2.0 rawproxy\r\n\r\n"
+        b"X-Forwarded-Host: localhost\r\n\r\n"
     ]
     assert b'"GET /p?q HTTP/2.0" 200 5 ' in rig.log[0]
 
