@@ -44,7 +44,7 @@ TWIN: Final = 12  # a name with `_` for `-` of which the other spelling means so
 HSTS: Final = 13  # responses only
 IDENTITY: Final = 14
 UNDERSCORED: Final = 15  # a name with an underscore that means nothing
-AUTHORIZATION: Final = 0  # of a connection, not of a request: NTLM, Negotiate (RFC 4559 6)
+AUTHORIZATION: Final = -1  # of a connection, not of a request: NTLM, Negotiate (RFC 4559 6)
 
 LENGTH_DIGITS: Final = 18  # of a Content-Length: under 2**63, and no time is lost on longer ones
 

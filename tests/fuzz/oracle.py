@@ -21,6 +21,23 @@ _NO_ANSWER = (h11.NEED_DATA, h11.PAUSED)
 HOP_BY_HOP = frozenset(
     b"keep-alive proxy-connection te proxy-authorization proxy-authenticate".split()
 )
+# Names by which an upstream is told who sent a request, over what, or how it is framed, as an
+# application may spell them. No client may use one, in a head or in a trailer.
+_TELLING = re.compile(
+    rb"content-length|transfer-encoding|host|connection|upgrade|expect|te|keep-alive|trailer"
+    rb"|proxy|proxy-.*|forwarded|x-forwarded-.*|x-real-ip|x-request-id"
+    rb"|(x-)?ssl-client-.*|x-ssl-.*|(x-)?tls-client-.*|(x-)?client-cert(-.*)?|x-arr-clientcert"
+    rb"|x-amzn-mtls-.*"
+).fullmatch
+_FIRST_HAND = frozenset(b"content-length host expect x-request-id trailer".split())
+
+
+def tells(name: bytes) -> bool:
+    """Whether a field (lower case) that a client sent may not reach the upstream, in any spelling.
+
+    Its Content-Length and Host do, under these very names.
+    """
+    return name not in _FIRST_HAND and _TELLING(name.replace(b"_", b"-")) is not None
 
 
 class Message(NamedTuple):

@@ -16,10 +16,11 @@ NAMES = (
     "Host|Connection|Content-Length|Transfer-Encoding|Upgrade|Expect|TE|Keep-Alive|Cookie|Via|Date"
     "|Proxy-Authorization|X-Forwarded-For|X-Forwarded-Proto|x_forwarded_for|X-Real-IP|HOST"
     "|Strict-Transport-Security|cONTENT-lENGTH|User-Agent|user-agent|Referer|Authorization|REFERER"
+    "|SSL-Client-Verify|Sec-Fetch-Mode|Client-Cert|X_Real_IP|Content_Length|X-Client-Cert|_"
 ).split("|")
 VALUES = (
     "h|a.b:80|5|0|5, 5|+5|chunked|Chunked|gzip, chunked|close||keep-alive|Upgrade, X-A|websocket"
-    "|h2c|100-continue|[::1]:8| x|y |\tz"
+    "|h2c|100-continue|[::1]:8| x|y |\tz|NTLM x|negotiate|Negotiates|nTLM"
 ).split("|")
 names = st.one_of(
     st.sampled_from(NAMES),

@@ -30,6 +30,19 @@ PATH = (
     "RFC 9110 7.7: a path is forwarded as it came; it is no file of ours, so the upstream judges it"
 )
 
+# Who a client is by its certificate, as those say it who speak TLS in front of applications.
+IDENTITY = (
+    b"SSL-Client-Verify: SUCCESS", b"ssl-client-cert: x", b"X-SSL-Client-S-DN: CN=root",
+    b"X-SSL-Cert: x", b"TLS-Client-Subject: x", b"Client-Cert: :x:", b"CLIENT-CERT-CHAIN: :x:",
+    b"X-Client-Cert: x", b"X-Client-Cert-DN: x", b"X-ARR-ClientCert: x", b"X-Forwarded-Client-Cert: x",
+    b"X-Forwarded-TLS-Client-Cert: x", b"X-Amzn-Mtls-Clientcert: x",
+)  # fmt: skip
+# Names that are others to whoever takes `_` for `-`, and one that means nothing.
+TWINS = (
+    b"Transfer_Encoding", b"Content_Length", b"X_Forwarded_For", b"x-forwarded_proto", b"SSL_Client_Verify",
+    b"SSL-Client_Verify", b"X_Request_ID", b"Client_Cert", b"Proxy_Authorization", b"X_Anything", b"_", b"a_",
+)  # fmt: skip
+
 LENGTHS = [
     refused(1, "CL then TE", req(FIVE, CHUNKED, body=END)),
     refused(1, "TE then CL", req(CHUNKED, FIVE, body=END)),
@@ -53,8 +66,7 @@ LENGTHS = [
     refused(3, "TE chunked, then identity", req(CHUNKED, b"Transfer-Encoding: identity", body=END), 501),
     refused(3, "TE identity, then chunked", req(b"Transfer-Encoding: identity", CHUNKED, body=END), 501),
     passed(3, "Transfer_Encoding is not Transfer-Encoding",
-           req(FIVE, b"Transfer_Encoding: chunked", body=b"hello"),
-           seen(FIVE, b"Transfer_Encoding: chunked", body=b"hello")),
+           req(FIVE, b"Transfer_Encoding: chunked", body=b"hello"), seen(FIVE, body=b"hello")),
     passed(3, "TE Chunked", req(b"Transfer-Encoding: Chunked", body=END), seen_chunks(END)),
     passed(3, "TE with a tab", req(b"Transfer-Encoding:\tchunked", body=END), seen_chunks(END),
            defence=BLANKS),
@@ -285,12 +297,15 @@ BODIES = [
     passed(20, "chunks, then another request", chunks(END) + get(start=b"GET /next HTTP/1.1"),
            seen_chunks(END), saw(start=b"GET /next HTTP/1.1")),
     refused(20, "a length that is never met", req(b"Content-Length: 50", body=b"hello"), eof=True),
-    passed(26, "a trailer passes", chunks(b"0\r\nX-Sum: 1\r\n\r\n"),
-           seen_chunks(b"0\r\nX-Sum: 1\r\n\r\n")),
+    passed(26, "a trailer that no route lists is dropped", chunks(b"0\r\nX-Sum: 1\r\n\r\n"),
+           seen_chunks(END)),
     passed(26, "trailers that frame or route are dropped",
            chunks(b"0\r\nContent-Length: 5\r\nHost: evil\r\n"
                   b"X-Forwarded-For: 6.6.6.6\r\nAuthorization: x\r\nX-Sum: 1\r\n\r\n"),
-           seen_chunks(b"0\r\nX-Sum: 1\r\n\r\n"), defence=TRAILERS),
+           seen_chunks(END), defence=TRAILERS),
+    passed(26, "trailers that identify are dropped",
+           chunks(b"0\r\nSSL-Client-Verify: SUCCESS\r\nProxy: evil\r\nX_Real_IP: 6.6.6.6\r\n\r\n"),
+           seen_chunks(END)),
     refused(26, "a trailer that is a Transfer-Encoding",
             chunks(b"0\r\nTransfer-Encoding: x\r\n\r\n")),
     passed(27, "chunks are framed anew", chunks(b"1\r\na\r\n1;x=y\r\nb\r\n" + END),
@@ -327,6 +342,22 @@ FORWARDING = [
             b"Forwarded: for=6.6.6.6", b"x-forwarded-FOR: 6.6.6.6",
         )
     ),
+    *(
+        passed(22, f"{line.partition(b':')[0].decode()} (identity)", get(line, b"X: y"), saw(b"X: y"))
+        for line in IDENTITY
+    ),
+    passed(22, "names that begin like those",
+           get(b"SSL-Client: 1", b"Sslx: 2", b"Client-Certs: 3", b"X-Client: 4", b"Auth: 5"),
+           saw(b"SSL-Client: 1", b"Sslx: 2", b"Client-Certs: 3", b"X-Client: 4", b"Auth: 5")),
+    *(
+        passed(41, name.decode(), get(name + b": 6", b"X: y"), saw(b"X: y"))
+        for name in TWINS
+    ),
+    passed(41, "Content_Length beside a length", req(b"Content_Length: 50", FIVE, body=b"hello"),
+           seen(FIVE, body=b"hello")),
+    passed(41, "Content_Length beside chunks", req(b"Content_Length: 5", CHUNKED, body=END),
+           seen_chunks(END)),
+    passed(49, "Via passes as it came, and none is added", get(b"Via: 1.0 x"), saw(b"Via: 1.0 x")),
     *(
         passed(23, f"target {target!r}", get(start=b"GET " + target + b" HTTP/1.1"),
                saw(start=b"GET " + target + b" HTTP/1.1"),

@@ -15,7 +15,7 @@ from .cases import (
     saw_h2,
     stream,
 )
-from .requests_h1 import PATH, TRAILERS
+from .requests_h1 import IDENTITY, PATH, TRAILERS, TWINS
 
 POST = pseudo(b"POST")
 SOCKET = (*pseudo(b"CONNECT"), (b":protocol", b"websocket"))
@@ -105,6 +105,15 @@ FIELDS = [
             b"x_forwarded_for", b"x-forwarded_proto", b"x-real-ip", b"x_real_ip", b"forwarded",
         )
     ),
+    *(
+        passed_h2(22, f"{name.decode()} (identity)", one(name, value), saw_h2())
+        for name, _, value in (line.lower().partition(b": ") for line in IDENTITY)
+    ),
+    *(passed_h2(41, name.decode(), one(name.lower(), b"6"), saw_h2()) for name in TWINS),
+    passed_h2(41, "content_length beside a length",
+              stream((b"content_length", b"50"), (b"content-length", b"5"), start=POST, data=(b"hello",)),
+              saw_h2(b"content-length: 5", start=POSTED, body=b"hello")),
+    passed_h2(49, "via passes as it came, and none is added", one(b"via", b"1.0 x"), saw_h2(b"via: 1.0 x")),
     passed_h2(21, "proxy-authorization", one(b"proxy-authorization", b"x"), saw_h2()),
     passed_h2(21, "proxy (httpoxy)", one(b"proxy", b"evil"), saw_h2()),
     passed_h2(25, "expect", stream((b"expect", b"100-continue"), (b"content-length", b"5"), start=POST,
@@ -180,14 +189,20 @@ TARGETS = [
                   defence=PATH)
         for text in (b"//x//y", b"/../a", b"/a/../../b", b"/%2e%2e/", b"/%00", b"/a?b?c", b"/\\..\\", b"/%0d%0aX:y")
     ),
-    passed_h2(26, "a trailer passes", stream(start=POST, data=(b"hello",), trailers=((b"x-sum", b"1"),)),
-              saw_h2(start=POSTED, last=(CHUNKED,), body=b"5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n"),
-              defence="RFC 9113 8.1: a request may have trailers"),
+    passed_h2(26, "a trailer that no route lists is dropped",
+              stream(start=POST, data=(b"hello",), trailers=((b"x-sum", b"1"),)),
+              saw_h2(start=POSTED, last=(CHUNKED,), body=b"5\r\nhello\r\n" + END),
+              defence=TRAILERS),
+    passed_h2(26, "trailers that identify are dropped",
+              stream(start=POST, data=(b"hello",), trailers=(
+                  (b"ssl-client-verify", b"SUCCESS"), (b"proxy", b"evil"), (b"x_real_ip", b"6.6.6.6"))),
+              saw_h2(start=POSTED, last=(CHUNKED,), body=b"5\r\nhello\r\n" + END),
+              defence=TRAILERS),
     passed_h2(26, "trailers that frame or route are dropped",
               stream(start=POST, data=(b"hello",), trailers=(
                   (b"content-length", b"9"), (b"host", b"evil"), (b"x-forwarded-for", b"6"),
                   (b"authorization", b"x"), (b"cookie", b"x"), (b"x-sum", b"1"))),
-              saw_h2(start=POSTED, last=(CHUNKED,), body=b"5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n"),
+              saw_h2(start=POSTED, last=(CHUNKED,), body=b"5\r\nhello\r\n" + END),
               defence=TRAILERS),
     refused_h2(26, "a line end in a trailer",
                stream(start=POST, data=(b"hello",), trailers=((b"x", b"a\r\n\r\n" + EVIL),))),

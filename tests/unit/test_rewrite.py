@@ -231,18 +231,93 @@ def test_forwarded_of_rfc_7239(peer, node):
     ]
 
 
-def test_a_trusted_peers_forwarded_stays_before_ours():
+def test_a_trusted_peers_real_ip_is_replaced_by_ours():
     lines = forwarded_request(
         b"X-Forwarded-For: 1.1.1.1, 10.1.1.1",
-        b"Forwarded: for=1.1.1.1",
         b"X-Real-Ip: 6.6.6.6",
         b"X-Forwarded-Port: 1",
         peer=b"10.0.0.9",
         trusted=True,
     )
-    assert [line for line in lines if line.lower().startswith((b"forwarded", b"x-real"))] == [
-        b"Forwarded: for=1.1.1.1",
-        b"X-Real-IP: 1.1.1.1",
-        b'Forwarded: for=10.0.0.9;proto=https;host="a.b"',
-    ]
+    assert [line for line in lines if line.lower().startswith(b"x-real")] == [b"X-Real-IP: 1.1.1.1"]
     assert b"X-Forwarded-Port: 1" in lines
+
+
+IDENTITY = [b"SSL-Client-Verify: SUCCESS", b"Client-Cert: :x:", b"X-Forwarded-Client-Cert: x"]
+
+
+@pytest.mark.parametrize("line", IDENTITY)
+def test_who_a_client_is_only_a_trusted_peer_may_say(line):
+    assert line not in request(line)
+    assert line in request(line, trusted=True)
+    raw = b"GET / HTTP/1.1\r\nHost: h\r\n" + line + b"\r\n\r\n"
+    ours = b"SSL-Client-Verify: NONE\r\n"
+    out = rewrite.request(parse_request(raw), hop(trusted=True)._replace(identity=ours), b"up")
+    assert line not in out and out.count(ours) == 1
+
+
+def passing(*lines: bytes, edits=None) -> list[bytes]:
+    """What passes of these where names with underscores do."""
+    raw = b"\r\n".join([b"GET / HTTP/1.1", b"Host: a.b:8443", *lines]) + b"\r\n\r\n"
+    facts = hop()._replace(underscores=True, edits=edits)
+    out = rewrite.request(parse_request(raw), facts, b"up")[:-4].split(b"\r\n")
+    return [line for line in out[2:] if line not in OURS]
+
+
+def test_rule_41_underscores():
+    mine = b"X_Mine: 1"
+    assert request(mine, b"Y: 2")[2:] == [b"Y: 2", *OURS]
+    assert request(mine, trusted=True)[2:] == OURS
+    assert passing(mine, b"Y: 2", b"_: 3") == [mine, b"Y: 2", b"_: 3"]
+    for name in (b"Content_Length", b"Transfer_Encoding", b"X_Forwarded-For", b"SSL_Client_Cert",
+                 b"x_real_ip", b"X-Request_ID", b"Proxy_Connection", b"Client_Cert_Chain"):  # fmt: skip
+        assert passing(name + b": 6", mine) == [mine]
+
+
+def test_rule_41_twins_of_what_a_route_changes():
+    edits = rewrite.HeadEdits(
+        frozenset((b"x-user", b"x-groups")), b"X-User: alice\r\n", frozenset(), b""
+    )
+    lines = [b"X_User: root", b"x-user: root", b"X_Groups: admins", b"X-Users: 1", b"X_Users: 2"]
+    assert passing(*lines, edits=edits) == [b"X-Users: 1", b"X_Users: 2", b"X-User: alice"]
+
+
+@pytest.mark.parametrize(
+    ("cookie", "left"),
+    [
+        (b"Cookie: a=b; rawproxy=1; c=d", b"Cookie: a=b; c=d"),
+        (b"Cookie: rawproxy=1; a=b", b"Cookie: a=b"),
+        (b"Cookie: rawproxy=1;rawproxy=2", None),
+        (b"Cookie: rawproxy", None),
+        (b"Cookie: a=rawproxy=1; xrawproxy=2", b"Cookie: a=rawproxy=1; xrawproxy=2"),
+        (b"cookie: ", b"cookie: "),
+    ],
+)
+def test_our_own_cookies_are_no_upstreams_business(cookie, left):
+    edits = rewrite.HeadEdits(frozenset(), b"", frozenset(), b"", frozenset((b"rawproxy",)))
+    assert passing(cookie, b"Y: 1", edits=edits) == [*([left] if left else []), b"Y: 1"]
+
+
+def test_rule_49_via():
+    raw = b"GET / HTTP/1.1\r\nHost: h\r\nVia: 1.0 x\r\n\r\n"
+    head = parse_request(raw)
+    assert rewrite.request(head, hop(), b"").lower().count(b"\r\nvia: ") == 1
+    out = rewrite.request(head, hop()._replace(via=True), b"")
+    assert out.index(b"\r\nVia: 1.0 x\r\n") < out.index(b"\r\nVia: 1.1 rawproxy\r\n")
+
+
+def test_trailers_obey_the_rules_of_heads():
+    head = parse_request(
+        b"POST / HTTP/1.1\r\nHost: h\r\nConnection: x-hop\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    block = b"X-Sum: 1\r\nX-Hop: 2\r\nx-sum: 3\r\nX_Sum: 4\r\nX-Set: 5\r\nOther: 6\r\n"
+    allowed = frozenset((b"x-sum", b"x-hop", b"x_sum", b"x-set"))
+    edits = rewrite.HeadEdits(frozenset((b"x-set",)), b"", frozenset((b"x-sum",)), b"")
+    facts = hop()._replace(edits=edits)
+    assert rewrite.request_trailers(block, allowed, head, facts) == b"X-Sum: 1\r\nx-sum: 3\r\n"
+    facts = hop()._replace(underscores=True)
+    left = b"X-Sum: 1\r\nx-sum: 3\r\nX_Sum: 4\r\nX-Set: 5\r\n"
+    assert rewrite.request_trailers(block, allowed, head, facts) == left
+    assert rewrite.response_trailers(block, facts) == block
+    left = b"X-Hop: 2\r\nX_Sum: 4\r\nX-Set: 5\r\nOther: 6\r\n"
+    assert rewrite.response_trailers(block, facts._replace(edits=edits)) == left

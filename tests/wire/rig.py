@@ -86,6 +86,7 @@ class Rig:
         self.upstreams = options.pop("upstreams", None)
         self.group = options.pop("group", {})  # facts of the one group
         self.sites = options.pop("sites", None)
+        self.listen = options.pop("listen", "")  # a unix socket instead of a port
         self.options = {"limits": limits, "deadlines": deadlines, **options}
         self.upstream_context: ssl.SSLContext | None = None
         self.connections = 0
@@ -129,8 +130,8 @@ class Rig:
         self.service = Service(self.config, self._logged.append, self.every)
         self.service.start()
         context = server_context(self.config) if self.tls else None
-        (sock,) = bind(Address("127.0.0.1", 0))
-        self.port = sock.getsockname()[1]
+        (sock,) = bind(Address(path=self.listen) if self.listen else Address("127.0.0.1", 0))
+        self.port = 0 if self.listen else sock.getsockname()[1]
         self.listener = Listener(self.service, sock, context, self.redirect)
         self.listener.start()
         self.handler = logging.Handler()

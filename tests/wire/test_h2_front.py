@@ -122,7 +122,7 @@ def test_an_upload_at_length_and_without(length):
         else:
             while size := int(await reader.readline(), 16):
                 digest.update((await reader.readexactly(size + 2))[:-2])
-            assert await reader.readuntil(b"\r\n\r\n") == b"x-sum: 7\r\n\r\n"
+            assert await reader.readexactly(2) == b"\r\n"  # no route lists the trailer
         writer.write(response(digest.hexdigest().encode()))
 
     def client(h2, rig):

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from rawproxy.config import Route, Site
+
 from .rig import LOOPS, Rig, always, get, read_head, read_response, response, run
 
 pytestmark = pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
@@ -108,7 +110,8 @@ def test_uploads(tls, loop, framing):
             writer.write(response(b"thanks"))
             await reader.read()
 
-        async with Rig(upstream, tls) as rig:
+        sites = (Site(routes=(Route(request_trailers=("x-sum",)),)),)
+        async with Rig(upstream, tls, sites=sites) as rig:
             reader, writer = await rig.client()
             if framing == "length":
                 writer.write(get(b"/", b"Content-Length: %d" % len(body), method=b"POST") + body)

@@ -24,7 +24,7 @@ async def mirror(reader, writer):
         writer.write(response(await read_head(reader)))
 
 
-async def told(rig, header: bytes, pause: int = 0) -> bytes:
+async def told(rig, header: bytes, pause: int = 0, request: bytes = b"") -> bytes:
     """What the upstream saw of a request behind `header`; the client speaks TLS if the rig does."""
     loop = asyncio.get_running_loop()
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
@@ -42,7 +42,7 @@ async def told(rig, header: bytes, pause: int = 0) -> bytes:
         CA.configure_trust(context)
         await writer.start_tls(context, server_hostname="localhost")
     assert loop.is_running()
-    writer.write(get())
+    writer.write(request or get())
     return (await read_response(reader))[1]
 
 
