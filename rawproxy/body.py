@@ -98,7 +98,9 @@ class ChunkedBody:
         self.partial = b""  # of a line that is not whole, or of the trailer section
         self.extensions = 0
         self.trailers = b""  # a canonical block, once the body has ended
-        self.nominated: frozenset[bytes] = frozenset()  # by the head's Connection: for this hop only
+        self.nominated: frozenset[bytes] = (
+            frozenset()
+        )  # by the head's Connection: for this hop only
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Payload, and what follows the body once it has ended."""

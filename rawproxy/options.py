@@ -89,10 +89,10 @@ def parse_address(option: str, text: str) -> Address:
     return Address(host or None, port)
 
 
-def parse_network(text: str) -> Network | None:
-    """One `--trusted-proxy`; None: whoever connects to a unix socket. Raises `ConfigError`."""
+def parse_network(text: str) -> Network | str:
+    """One `--trusted-proxy`; `unix:` is whoever comes by a unix socket. Raises `ConfigError`."""
     if text == "unix:":
-        return None
+        return text
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:

@@ -33,6 +33,7 @@ from rawproxy import (
     identity,
     journal,
     lanes,
+    names,
     pages,
     proxy_protocol,
     reader_h2,
@@ -43,6 +44,7 @@ from rawproxy import (
     target,
     trace,
 )
+from rawproxy import forwarded as _forwarded
 from rawproxy.body import ChunkedBody
 from rawproxy.bounds import find_request, find_response, waits
 from rawproxy.config import Limits
@@ -106,14 +108,20 @@ SEEN: dict[str, tuple[Work, bytes]] = {
     "fields._LINE": (fields._LINE, b"a: b c\r\n"),
     "fields._METHOD": (fields._METHOD, b"GET"),
     "fields._PATH": (fields._PATH, b"/a?b"),
+    "forwarded._PAIR": (_forwarded._PAIR, b' for="a\\b";'),
+    "forwarded._QUOTABLE": (cut(_forwarded._QUOTABLE), b'a"b'),
+    "forwarded._SCHEME": (_forwarded._SCHEME, b"https"),
+    "forwarded._UNQUOTED": (cut(_forwarded._UNQUOTED), b"a\\b"),
     "head._NOTED_IN_REQUEST": (lambda data: list(head._NOTED_IN_REQUEST(data)), REQUEST.lower()),
     "head._NOTED_IN_RESPONSE": (lambda data: list(head._NOTED_IN_RESPONSE(data)), RESPONSE.lower()),
+    "head._UNDERSCORED": (lambda data: list(head._UNDERSCORED(data)), b"\na_b-c: d\r\n"),
     "identity._ODD": (cut(identity._ODD), b"CN=a"),
     "journal._CONTROL": (text(lambda said: journal._CONTROL.sub("", said)), b"a\x1b[31m"),
     "lanes._ANY_VERSION": (lanes._ANY_VERSION, b"GET / HTTP/1.1\r\n"),
     "lanes._CLEAN": (lanes._CLEAN, REQUEST),
     "lanes._QUOTED": (text(lambda said: lanes._QUOTED("", said)), b"line: bytearray(b'a\\xff\"b')"),
     "lanes._START_LINE": (lanes._START_LINE, b"GET /a HTTP/1.1\r\n"),
+    "names._IDENTIFIES": (names._IDENTIFIES, b"x-client-cert-a"),
     "pages._RANGE": (text(pages._RANGE), b"text/html"),
     "pages._WEIGHT": (text(pages._WEIGHT), b"0.5"),
     "reader_h2._PATH": (reader_h2._PATH, b"/a?b"),
@@ -123,7 +131,6 @@ SEEN: dict[str, tuple[Work, bytes]] = {
     "recognise._LOGGED": (recognise._LOGGED, b"\nUser-Agent: b\r\nReferer: c\r\n"),
     "record._CONTROL": (record._CONTROL, b"user"),
     "record._UNSAFE": (cut(record._UNSAFE.sub), b'a"b'),
-    "rewrite._IDENTITY": (cut(rewrite._IDENTITY), b"\nX_SSL-Client_S-DN: a\r\n"),
     "routing.Routes": (ROUTES._begins, b"/app/x"),
     "routing._DOTS": (routing._DOTS, b"/a/../b/.;"),
     "routing._ODD": (routing._ODD, b"/a//b;c%2f"),

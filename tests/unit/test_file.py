@@ -337,6 +337,34 @@ def test_no_toml(refused, tmp_path):
             cli.read(str(tmp_path / path))
 
 
+def test_trailers_and_underscores(load, refused):
+    config = load("""
+        upstream = "http://u:1"
+        underscores = "pass"
+        send-via = true
+        trusted-proxy = ["unix:", "10.0.0.0/8"]
+        accept-proxy = true
+        [[site]]
+        [[site.route]]
+        request-trailers = ["X-Checksum", "grpc-x"]
+    """)
+    assert (config.underscores, config.send_via, config.trust_unix) == ("pass", True, True)
+    assert [str(one) for one in config.trusted_proxies] == ["10.0.0.0/8"]
+    assert config.sites[0].routes[0].request_trailers == ("x-checksum", "grpc-x")
+    assert not load('upstream = "http://u:1"').trust_unix
+    assert load('upstream = "http://u:1"\naccept-proxy = true\ntrusted-proxy = "unix:"').trust_unix
+    for name, why in (
+        ("X_Real_IP", "frames, forwards"),
+        ("Content-Length", "frames, forwards"),
+        ("SSL-Client-Cert", "identifies"),
+        ("a b", "is not the name of a field"),
+    ):
+        said = refused(
+            f'upstream = "http://u:1"\n[[site]]\n[[site.route]]\nrequest-trailers = "{name}"'
+        )
+        assert why in str(said) and ":4: " in str(said)
+
+
 # ── the schema ──────────────────────────────────────────────────────────────────────────────────
 
 
