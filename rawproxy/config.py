@@ -27,6 +27,7 @@ from .errors import ConfigError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ANY = {None, "0.0.0.0", "::"}  # hosts that stand for every address
+HOST = "$host"  # as --upstream-name: the name that each request asks for
 DEFAULT = "default"  # the group that --upstream fills, and that a route without a group means
 
 POLICIES = ("round-robin", "least-connections", "two-choices", "client-hash", "cookie")
@@ -336,6 +337,12 @@ def _group_problems(group: Group) -> Iterator[tuple[Key, str]]:
     if group.pins and group.verify != "auto":
         text = " is a verification of its own: leave --upstream-verify out"
         yield (*here, "upstream-pin"), text
+    if group.server_name == HOST and group.verify in ("auto", "pin") and not group.pins:
+        text = (
+            f" {HOST}: visitors choose what is asked for, and must not choose what is trusted:"
+            " type --upstream-verify system, a FILE or off beside it"
+        )
+        yield (*here, "upstream-name"), text
     if group.upstreams and not any(upstream.tls for upstream in group.upstreams):
         for option, given in (
             ("upstream-verify", group.verify != "auto"),

@@ -16,7 +16,7 @@ from typing import Any, Final
 import aiohappyeyeballs
 
 from . import proxy_protocol, rewrite, shake
-from .config import Config, Group, Upstream
+from .config import HOST, Config, Group, Upstream
 from .errors import DialError
 from .head import RequestHead, ResponseHead
 from .health import Health
@@ -62,7 +62,8 @@ class Endpoint(Home):
         self.pool: Pool[UpstreamConnection, Any] = Pool(
             group.max_upstream, group.keepalive, group.keepalive_idle, group.queue
         )
-        self.server_name = group.server_name or identity(upstream)
+        self.server_name = trust.server_name if trust is not None else ""
+        self.by_host = group.server_name == HOST  # visitors choose the name
         self.trust = trust  # shared by all addresses of a name; None: plain
         self.refused = False  # the certificate that it showed last
         self.looks = 0.0  # when it is looked at again, if it is
@@ -160,6 +161,8 @@ class Endpoint(Home):
         except DialError as caught:
             error = caught
         # Not within the `except`: an `await` in there never ends where mypyc compiles this.
+        if self.by_host and error.there:
+            raise error  # by choosing a name anybody could make a healthy upstream look ill
         self.failed()
         if self.watch is not None:
             # The name may stand for another address by now. Where others can serve, they do.
@@ -188,9 +191,7 @@ class Endpoint(Home):
                 return await self._dial(preamble)
         except TimeoutError:
             raise DialError(f"no connection within {self.deadline:g} s", 504) from None
-        except (OSError, ssl.SSLError) as error:
-            if isinstance(error, ssl.SSLCertVerificationError):
-                self.refused = True
+        except OSError as error:
             raise DialError(self.explain(error)) from None
 
     def remember(self, connection: UpstreamConnection) -> None:
@@ -218,16 +219,20 @@ class Endpoint(Home):
         while True:
             try:
                 connection = await self._connect(trial, preamble)
-            except (OSError, ssl.SSLError) as error:
-                if not trial.failed(error):
-                    raise
-                continue
+            except OSError as error:  # SSLError is one
+                if trial.failed(error):
+                    continue
+                if isinstance(error, ssl.SSLCertVerificationError):
+                    self.refused = True
+                failure = DialError(self.explain(error))
+                failure.there = trial.there
+                raise failure from None
             tls = connection.transport.get_extra_info("ssl_object")
             try:
                 passes = trial.passes(tls.getpeercert(binary_form=True) or b"")
-            except DialError:
+            except DialError as failure:
                 connection.transport.abort()
-                self.refused = True
+                failure.there = self.refused = True
                 raise
             if passes:
                 break

@@ -92,6 +92,7 @@ class DialError(UpstreamError):
     """No connection to the upstream: nothing was sent, so any method may be retried."""
 
     retry = Retry.YES
+    there = False  # it was reached, and then TLS failed
 
 
 class StaleError(UpstreamError):

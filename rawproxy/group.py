@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from . import rewrite
 from .balancer import POLICIES, Table, choose, cookie_value, prefer, tag
-from .config import Config, Group
+from .config import HOST, Config, Group
 from .endpoint import Clock, Endpoint
 from .head import RequestHead, ResponseHead
 from .health import DOWN, DUE, EJECTED, UP
@@ -73,6 +73,8 @@ class UpstreamGroup:
         self.started = False
         self.table: Table[Endpoint] = Table(())
         self.only: list[Endpoint] | None = None
+        self.by_host = group.server_name == HOST
+        self.at_once: list[Endpoint] | None = None  # the answer to every request, if there is one
         self.members = Members(config, group, around.resolver, around.clock)
         self.members.prepare_all(self._prepare)
         self.members.changed = self._rebuild
@@ -91,8 +93,13 @@ class UpstreamGroup:
 
     def candidates(self, head: RequestHead, hop: rewrite.Hop) -> list[Endpoint]:
         """Every endpoint that may serve, in the order in which to try them."""
-        if self.only is not None:
-            return self.only
+        found = self.only or self._order(head, hop)
+        if not self.by_host:
+            return found
+        return [self.members.named(one, head.host) for one in found]
+
+    def _order(self, head: RequestHead, hop: rewrite.Hop) -> list[Endpoint]:
+        """The same, before each has the name that is asked for."""
         key = rewrite.client_of(head, hop) if self.by_client else b""
         order = choose(self.table, self.policy, key)
         wanted = self._wanted(head) if self.cookie else None
@@ -171,6 +178,7 @@ class UpstreamGroup:
         now = self.around.clock.now
         endpoints = self.endpoints
         self.only = endpoints[:] if len(endpoints) == 1 else None
+        self.at_once = None if self.by_host else self.only
         for one in endpoints:
             part = one.health.share(now)
             one.share = one.weight * (part or 1.0)

@@ -50,7 +50,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
             "multiple": True, "metavar": "SHA256", "help": "Accept exactly this certificate.",
         }),
         (("--upstream-name",), {
-            "metavar": "NAME", "help": "SNI, certificate name.  [default: the URL's host]",
+            "metavar": "NAME", "help": "SNI, or $host.  [default: the URL's host]",
         }),
         (("--upstream-tls",), {
             "type": click.Choice(UPSTREAM_TLS), "default": "intermediate", "metavar": "PROFILE",

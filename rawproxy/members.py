@@ -14,14 +14,18 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from .config import Config, Group, Upstream
+from .config import HOST, Config, Group, Upstream
 from .contexts import Contexts
 from .endpoint import Clock, Endpoint, identity
 from .errors import ProxyError
 from .fingerprints import place
 from .health import Health
+from .namesakes import Namesakes
+from .pool import Pool
 from .resolver import Resolver, Server, is_numeric
+from .rewrite import split_host
 from .trust import UpstreamTrust
 from .watch import Watch
 
@@ -39,6 +43,7 @@ class Members:
         self.prepare: Callable[[Endpoint], None] = lambda endpoint: None
         self.retired: list[Endpoint] = []
         self.draining = False
+        self.namesakes: dict[Endpoint, Namesakes] = {}
         self.watches = {
             upstream: Watch(
                 upstream, resolver, functools.partial(self._resolved, upstream), log.warning
@@ -57,8 +62,39 @@ class Members:
             prepare(endpoint)
 
     def everybody(self) -> list[Endpoint]:
-        """The retired ones too."""
-        return [*self.endpoints, *self.retired]
+        """The retired ones too, and each under all of its names."""
+        others = [one for known in self.namesakes.values() for one in known.everybody()]
+        return [*self.endpoints, *self.retired, *others]
+
+    def named(self, endpoint: Endpoint, host: bytes) -> Endpoint:
+        """The same server under the name that a request asks for; plain ones need none."""
+        trust = endpoint.trust
+        if trust is None:
+            return endpoint
+        known = self.namesakes.get(endpoint)
+        if known is None:
+
+            def make(name: str) -> Endpoint:
+                same = trust.for_name(name)
+                return Endpoint(self.config, self.group, endpoint.upstream, log.warning, same)
+
+            known = self.namesakes[endpoint] = Namesakes(endpoint, make)
+        return known.of(host)
+
+    def pools(self, endpoint: Endpoint) -> list[Pool[Any, Any]]:
+        """Of all names of a server."""
+        known = self.namesakes.get(endpoint)
+        return [endpoint.pool, *(known.pools() if known is not None else ())]
+
+    def _retire(self, endpoint: Endpoint) -> None:
+        known = self.namesakes.get(endpoint)
+        for one in (endpoint, *(known.everybody() if known is not None else ())):
+            one.draining = True
+            one.close_idle()
+        self.retired.append(endpoint)
+
+    def _occupied(self, endpoint: Endpoint) -> bool:
+        return any(pool.busy or pool.waiting for pool in self.pools(endpoint))
 
     def tick(self, now: float) -> None:
         """About once a second: idle connections, and whom nobody needs any more."""
@@ -66,7 +102,12 @@ class Members:
             for connection in endpoint.pool.expire(now):
                 connection.transport.close()
         if self.retired:
-            self.retired = [one for one in self.retired if one.pool.busy or one.pool.waiting]
+            self.retired = [one for one in self.retired if self._occupied(one)]
+        if self.namesakes:
+            here = {*self.endpoints, *self.retired}
+            self.namesakes = {k: names for k, names in self.namesakes.items() if k in here}
+            for names in self.namesakes.values():
+                names.tick()
 
     def drain(self) -> None:
         """No connection is kept from now on."""
@@ -125,15 +166,16 @@ class Members:
         self.retired = [one for one in self.retired if one not in current]
         for one in mine:
             if one not in current:
-                one.draining = True
-                one.close_idle()
-                self.retired.append(one)
+                self._retire(one)
         self.changed()
 
 
 def trust_of(contexts: Contexts, group: Group, upstream: Upstream) -> UpstreamTrust:
     """What holds for all addresses of an https upstream. Raises `ConfigError`."""
     name = group.server_name or identity(upstream)
+    if name == HOST:  # where no request asks: probes, and `rawproxy check`
+        host = group.active.host if group.active is not None else None
+        name = split_host(host.encode())[0].decode().strip("[]") if host else identity(upstream)
     return UpstreamTrust(contexts, group.pins, name, upstream.url)
 
 

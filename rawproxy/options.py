@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import fields, replace
 
-from .config import Address, Deadlines, Limits, Network, Upstream
+from .config import HOST, Address, Deadlines, Limits, Network, Upstream
 from .errors import ConfigError
 from .names import may_trail
 
@@ -123,7 +123,9 @@ def parse_server_name(text: str) -> str:
 
 
 def parse_upstream_name(text: str) -> str:
-    """`--upstream-name`: a host name or an address, no port. Raises `ConfigError`."""
+    """`--upstream-name`: a host name or an address, no port; or `HOST`. Raises `ConfigError`."""
+    if text == HOST:
+        return text
     option = f"--upstream-name {text}"
     try:
         return str(ipaddress.ip_address(text))

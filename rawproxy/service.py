@@ -180,7 +180,7 @@ class Service:
     def candidates(self, goal: Goal, head: RequestHead, hop: rewrite.Hop) -> list[Endpoint]:
         """The upstreams of the route's group, in the order in which to try them."""
         group = self.groups[goal.group]
-        return group.only or group.candidates(head, hop)
+        return group.at_once or group.candidates(head, hop)
 
     def find(self, sites: Sites[Goal], place: Place, head: RequestHead) -> Goal:
         """The route of a request. Raises `ClientError` 400, 404 or 421."""
@@ -273,15 +273,18 @@ class Service:
             "workers": 1, "draining": int(self.draining), "connections": self.admission.open,
             "tunnels": self.counters.tunnels, "upstreams": {},
         }  # fmt: skip
+        groups = self.groups.values()
         tallies = set()  # the addresses of a name share theirs, as it must outlive them
-        for endpoint in (one for group in self.groups.values() for one in group.endpoints):
-            name, pool = endpoint.upstream.url, endpoint.pool
+        for members, endpoint in ((one.members, each) for one in groups for each in one.endpoints):
+            name, pools = endpoint.upstream.url, members.pools(endpoint)
             if endpoint.tally not in tallies:
                 tallies.add(endpoint.tally)
                 counters = add(counters, {"upstreams": {name: endpoint.tally.counters()}})
             state = {
-                "busy": pool.busy, "idle": len(pool.idle), "waiting": len(pool.waiting),
-                "limit": pool.limit, "views": 1, "refused": int(endpoint.refused),
+                "busy": sum(pool.busy for pool in pools),
+                "idle": sum(len(pool.idle) for pool in pools),
+                "waiting": sum(len(pool.waiting) for pool in pools),
+                "limit": endpoint.pool.limit, "views": 1, "refused": int(endpoint.refused),
                 "up": int(endpoint.health.state is UP and not endpoint.refused),
             }  # fmt: skip
             gauges = add(gauges, {"upstreams": {name: state}})

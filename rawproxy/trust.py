@@ -286,7 +286,7 @@ class UpstreamTrust:
 class Trial:
     """One dial: which context is next, and what becomes of the certificate."""
 
-    __slots__ = ("address", "attempt", "changed", "trust", "warning", "why")
+    __slots__ = ("address", "attempt", "changed", "there", "trust", "warning", "why")
 
     def __init__(self, trust: UpstreamTrust) -> None:
         self.trust = trust
@@ -297,6 +297,7 @@ class Trial:
             known = trust.known.any_accepted()
             self.attempt = Attempt.KNOWN if known else Attempt.STRICT
         self.address = ""
+        self.there = False  # the upstream is reached; what fails now is TLS
         self.why = ""  # the store does not pass it
         self.warning = ""  # to be printed
         self.changed = False  # another certificate was accepted
@@ -310,6 +311,7 @@ class Trial:
     def session(self, peer: tuple[Any, ...]) -> ssl.SSLSession | None:
         """A connection to `peer` is made: what to resume there."""
         self.address = place(peer)
+        self.there = True
         return self.trust.session(self.address, self.context)
 
     def failed(self, error: BaseException) -> bool:
@@ -320,6 +322,7 @@ class Trial:
         if not isinstance(error, ssl.SSLCertVerificationError):
             return False
         self.why = _reason(error)
+        self.there = False
         self.attempt = Attempt.ANY
         return True
 
@@ -347,6 +350,7 @@ class Trial:
         elif self.attempt is Attempt.KNOWN:
             if known.look(sha, self.address) is not KNOWN:
                 self.attempt = Attempt.STRICT
+                self.there = False
                 return False
         else:
             self._judge(sha, known)

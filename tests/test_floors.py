@@ -62,6 +62,7 @@ FLOORS = [
         "upstream",
         "endpoint",
         "prober",
+        "namesakes",
         "members",
         "group",
     ],

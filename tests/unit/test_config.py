@@ -65,6 +65,11 @@ def test_check_accepts():
             "--upstream-verify is for https upstreams",
         ),
         (single(upstreams=(PLAIN,), http=GOOD.http, upstream_name="x"), "--upstream-name is for"),
+        (single(upstreams=(PLAIN,), http=GOOD.http, upstream_tls="legacy"), "--upstream-tls is fo"),
+        (
+            single(upstreams=(TLS,), http=GOOD.http, upstream_name="$host"),
+            r"--upstream-name \$host: .* type --upstream-verify system",
+        ),
         (
             single(upstreams=(PLAIN,), http=GOOD.http, upstream_pins=frozenset("a")),
             "--upstream-pin is for https",

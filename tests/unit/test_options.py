@@ -198,6 +198,7 @@ def test_server_names():
 def test_upstream_names():
     assert c.parse_upstream_name("SSO.Domain.tld.") == "sso.domain.tld"
     assert c.parse_upstream_name("10.0.0.1") == "10.0.0.1"
+    assert c.parse_upstream_name("$host") == "$host"
     assert c.parse_upstream_name("::1") == "::1"
     for bad, hint in (
         ("", "no name"),
