@@ -21,7 +21,8 @@ from .pool import Pool
 from .rewrite import split_host
 
 NAMES: Final = 64  # of one address: each may keep idle connections, and visitors make names up
-_NAME: Final = re.compile(rb"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*").fullmatch
+LONGEST: Final = 253  # characters of a host name in text (RFC 1035 2.3.4)
+_NAME: Final = re.compile(rb"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*").fullmatch
 
 
 class Namesakes:
@@ -36,7 +37,7 @@ class Namesakes:
     def of(self, host: bytes) -> Endpoint:
         """The endpoint for requests with this Host."""
         text = split_host(host)[0].lower().removesuffix(b".")
-        name = text.decode() if _NAME(text) else self.first.server_name
+        name = text.decode() if len(text) <= LONGEST and _NAME(text) else self.first.server_name
         found = self.known.pop(name, None)
         if found is None:
             try:
