@@ -23,12 +23,20 @@ from .names import may_trail
 EXTENSIONS: Final = 64 * 1024  # bytes of them in one body: they carry nothing we pass on
 SIZE_DIGITS: Final = 15  # hex digits of a chunk size: under 2**60, so nobody's arithmetic overflows
 
-# chunk-size, then extensions, of which no byte may be a control character but TAB.
+# chunk-size, then extensions, of which no byte may be a control character but TAB. Small devices
+# pad the size of their responses' chunks with blanks: these tell nobody anything else. In a request
+# they are how two parsers come to differ.
 _CHUNK_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,%d}+)(;[\t -~\x80-\xff]*+)?\r\n" % SIZE_DIGITS
 ).match
 _CHUNK_LINE_SO_FAR: Final = re.compile(
     rb"[0-9A-Fa-f]{1,%d}+(?:;[\t -~\x80-\xff]*+)?\r?" % SIZE_DIGITS
+).fullmatch
+_PADDED_LINE: Final = re.compile(
+    rb"([0-9A-Fa-f]{1,%d}+)[\t ]*+(;[\t -~\x80-\xff]*+)?\r\n" % SIZE_DIGITS
+).match
+_PADDED_LINE_SO_FAR: Final = re.compile(
+    rb"[0-9A-Fa-f]{1,%d}+[\t ]*+(?:;[\t -~\x80-\xff]*+)?\r?" % SIZE_DIGITS
 ).fullmatch
 _TRAILER: Final = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+((?:[!-~\x80-\xff]++(?:[ \t]++[!-~\x80-\xff]++)*)?)"
@@ -88,10 +96,14 @@ class ChunkedBody:
     """A body in chunks (RFC 9112 7.1); `feed` gives the bytes inside them."""
 
     __slots__ = (
-        "extensions", "left", "line_limit", "nominated", "partial", "trailer_limit", "trailers",
+        "extensions", "left", "line", "line_limit", "nominated", "partial", "so_far",
+        "trailer_limit", "trailers",
     )  # fmt: skip
 
-    def __init__(self, line_limit: int, trailer_limit: int) -> None:
+    def __init__(self, line_limit: int, trailer_limit: int, *, padded: bool = False) -> None:
+        """`padded`: blanks behind a chunk's size are tolerated."""
+        self.line = _PADDED_LINE if padded else _CHUNK_LINE
+        self.so_far = _PADDED_LINE_SO_FAR if padded else _CHUNK_LINE_SO_FAR
         self.line_limit = line_limit
         self.trailer_limit = trailer_limit
         self.left = 0  # bytes of this chunk still to come, its CRLF included; -1: in the trailers
@@ -125,7 +137,7 @@ class ChunkedBody:
             if at == size:
                 self.left = 0
                 return b"".join(pieces), None
-            line = _CHUNK_LINE(data, at)
+            line = self.line(data, at)
             if line is None:
                 self.left = 0
                 self._wait_for_line(data[at:])
@@ -133,7 +145,9 @@ class ChunkedBody:
             digits, extension = line.groups()
             if extension is not None:
                 self._bound(extension)
-            at = line.end()
+            begin, at = at, line.end()
+            if at - begin > self.line_limit + SIZE_DIGITS + 2:
+                raise BodyError(f"a chunk-size line is over {self.line_limit} bytes")
             left = self.left = int(digits, 16) + 2
             if left == 2:
                 left = self.left = -1
@@ -172,7 +186,7 @@ class ChunkedBody:
     def _wait_for_line(self, rest: bytes) -> None:
         if len(rest) > self.line_limit:
             raise BodyError(f"a chunk-size line is over {self.line_limit} bytes")
-        if not _CHUNK_LINE_SO_FAR(rest):
+        if not self.so_far(rest):
             raise BodyError(f"not a chunk size: {escaped(rest[:16])}")
         self.partial = rest
 

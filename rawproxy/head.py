@@ -133,9 +133,34 @@ def _value(block: bytes, name: bytes) -> bytes:
 
 def response_framing(head: ResponseHead, method: bytes) -> int:
     """How the body that answers `method` is framed: RFC 9112 6.3, rules 1 and 2 first."""
-    if method == b"HEAD" or head.status == 304 or head.status == 204 or head.status < 200:
+    if method == b"HEAD" or has_no_body(head.status):
         return 0
     return head.framing
+
+
+def has_no_body(status: int) -> bool:
+    """Whether such a response ends with its head, whatever it says (RFC 9112 6.3, rule 1)."""
+    return status < 200 or status == 204 or status == 304
+
+
+def unframed(lines: bytes) -> tuple[bytes, bool]:
+    """The same without what would frame a body, and whether that says that there is one.
+
+    Who says so and sends none is not alone: such a response is passed on without those fields. But
+    a connection that may bring a body which nobody expects is not used again.
+    """
+    kept: list[bytes] = []
+    says_body = False
+    for line in lines.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name == b"transfer-encoding":
+            says_body = True
+        elif name == b"content-length":
+            says_body = says_body or value.strip(b" \t").strip(b"0") != b"" or b"0" not in value
+        else:
+            kept.append(line)
+    return b"\r\n".join(kept), says_body
 
 
 def _note(block: bytes, noted: _Noted) -> tuple[list[Note], dict[int, bytes]] | None:
@@ -195,10 +220,10 @@ def _framing(values: dict[int, bytes], minor: int, failure: type[ProxyError]) ->
     length = values.get(CONTENT_LENGTH)
     coding = values.get(TRANSFER_ENCODING)
     if coding is not None:
-        if coding != b"chunked":
-            return None
         if length is not None:
             raise failure("Content-Length with Transfer-Encoding (RFC 9112 6.3)")
+        if coding != b"chunked":
+            return None
         if minor == 0:
             raise failure("Transfer-Encoding in HTTP/1.0 (RFC 9112 6.1)")
         return CHUNKED
@@ -273,6 +298,9 @@ def response_facts(
     status: int, line: bytes, minor: int, block: bytes, size: int
 ) -> ResponseHead | None:
     """The policy for responses. None where only the reference lane may judge."""
+    says_body = False
+    if has_no_body(status):
+        block, says_body = unframed(block)
     noted = _note(block, _NOTED_IN_RESPONSE)
     if noted is None:
         return None
@@ -280,13 +308,12 @@ def response_facts(
     framing = _framing(values, minor, UpstreamError)
     if framing is None:
         return None
-    if framing == CHUNKED and (status < 200 or status == 204):
-        raise UpstreamError(f"Transfer-Encoding in a {status} (RFC 9112 6.1)")
     close = minor == 0
     nominated: tuple[bytes, ...] = ()
     options = values.get(CONNECTION)
     if options is not None:
         close, nominated, _ = _options(options, minor)
+    close = close or says_body
     upgrade = values.get(UPGRADE, b"").lower()
     dated = DATE in values
     return ResponseHead(

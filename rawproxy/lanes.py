@@ -33,8 +33,10 @@ from .head import (
     Note,
     RequestHead,
     ResponseHead,
+    has_no_body,
     request_facts,
     response_facts,
+    unframed,
 )
 from .target import origin_form
 
@@ -50,7 +52,10 @@ _CLEAN: Final = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n(?![\t ]))*").fullmatch
 _START_LINE: Final = re.compile(
     rb"(" + recognise.TOKEN + rb"+) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n"
 ).match
-_ANY_VERSION: Final = re.compile(rb"[^\r\n]* HTTP/[0-9.]+\r\n").match
+# A version is two digits (RFC 9112 2.3): whoever types but one of them means what we do not speak,
+# unless it is 1.
+_OTHER_VERSION: Final = re.compile(rb"[^\r\n]* HTTP/[02-9](?:\.[0-9])?\r\n").match
+_WITHOUT_BODY: Final = re.compile(rb"HTTP/1\.[01] (?:1[0-9][0-9]|[23]04)[ \r]").match
 # b'...' and bytearray(b'...'), to their end or to where the text was cut.
 _QUOTED: Final = re.compile(
     r"(?:bytearray\()?\bb(['\"])((?:[^\\'\"]|\\.|(?!\1)['\"])*)(?:\1\)?)?"
@@ -58,7 +63,6 @@ _QUOTED: Final = re.compile(
 
 _made: Final[Any] = tuple.__new__  # a named tuple's own is a function of Python
 _CLOSE: Final = len(b"connection: close")
-_NO_TRANSFER_CODING: Final = (*range(100, 200), 204)
 
 
 def _position(note: Note) -> int:
@@ -182,8 +186,9 @@ def recognised_response(data: bytes, match: engine.Found, at: int) -> ResponseHe
     line = data[at:begin]
     size = stop - at
     status = int(code)
+    framed = length is not None or chunked is not None
     if other is not None or (
-        chunked is not None and (length is not None or status in _NO_TRANSFER_CODING)
+        framed and (has_no_body(status) or (length is not None and chunked is not None))
     ):
         return response_facts(status, line, 1, block, size)
     notes = []
@@ -211,14 +216,14 @@ def reference_request(raw: bytes) -> RequestHead:
     if line is not None and line[3] + line[4] not in (b"10", b"11"):
         raise ClientError("only HTTP/1.0 and HTTP/1.1 are spoken here", 505)
     if line is None:
-        status = 505 if _ANY_VERSION(raw) and b" HTTP/1." not in raw.split(b"\r\n", 1)[0] else 400
-        raise ClientError("not an HTTP request line", status)
+        raise ClientError("not an HTTP request line", 505 if _OTHER_VERSION(raw) else 400)
     law = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 1)
     try:
         law.receive_data(raw)
         event = law.next_event()
     except h11.RemoteProtocolError as error:
-        raise ClientError(_plain(error), error.error_status_hint) from None
+        detail, status = _plain(error), error.error_status_hint
+        raise (_coding(raw) or ClientError(detail, status)) from None
     assert isinstance(event, h11.Request), event
     target, host = origin_form(event.method, event.target)
     block = b"".join([b"%b: %b\r\n" % pair for pair in event.headers.raw_items()])
@@ -232,7 +237,10 @@ def reference_response(raw: bytes) -> ResponseHead:
     """h11's reading of a response head. Raises `UpstreamError`."""
     if not _CLEAN(raw):
         raise UpstreamError("a control character, bare line end or folded line in the response")
-    law = h11.Connection(h11.CLIENT, max_incomplete_event_size=len(raw) + 1)
+    size, says_body = len(raw), False
+    if _WITHOUT_BODY(raw):  # h11 judges what frames nothing here
+        raw, says_body = unframed(raw)
+    law = h11.Connection(h11.CLIENT, max_incomplete_event_size=size + 1)
     # h11 reads a response only to a request; this one makes every status legal, 101 included.
     offer = [("host", "h"), ("connection", "upgrade"), ("upgrade", "websocket")]
     law.send(h11.Request(method="GET", target="/", headers=offer))
@@ -248,10 +256,27 @@ def reference_response(raw: bytes) -> ResponseHead:
     block = b"".join([b"%b: %b\r\n" % pair for pair in event.headers.raw_items()])
     minor = int(event.http_version[2:])
     line = b"HTTP/1.1 %d %b\r\n" % (event.status_code, event.reason)
-    head = response_facts(event.status_code, line, minor, block, len(raw))
+    head = response_facts(event.status_code, line, minor, block, size)
     if head is None:
         raise UpstreamError("a field that frames the response is not in its plain form")
-    return head
+    return head._replace(close=True) if says_body else head
+
+
+def _coding(raw: bytes) -> ClientError | None:
+    """What is worse about a Transfer-Encoding than that nobody here knows it, if anything is.
+
+    Beside a length it is how requests are smuggled, and where another coding stands behind
+    `chunked` nobody knows where the body ends (RFC 9112 6.1, 6.3).
+    """
+    fields = [line.partition(b":") for line in raw.lower().split(b"\r\n")[1:]]
+    values = [value for name, _, value in fields if name == b"transfer-encoding"]
+    codings = [coding.strip(b" \t") for coding in b",".join(values).split(b",")]
+    if values and any(name == b"content-length" for name, _, _ in fields):
+        return ClientError("Content-Length with Transfer-Encoding (RFC 9112 6.3)")
+    codings = [coding for coding in codings if coding]
+    if b"chunked" in codings and codings[-1] != b"chunked":
+        return ClientError("chunked is not the last Transfer-Encoding (RFC 9112 6.3)")
+    return None
 
 
 def _plain(error: Exception) -> str:

@@ -57,7 +57,8 @@ _NOTED_RESPONSE_NAMES = (
 # The usual forms of the usual fields, each once: the group that may not be set yet, and the line.
 _Usual = tuple[tuple[int, bytes], ...]
 _USUAL_IN_REQUEST: _Usual = (
-    (3, rb"[Hh]ost: ([0-9A-Za-z._~-]{1,255}+(?::[0-9]{1,5}+)?)"),
+    # Of ports those that no further look need be taken at.
+    (3, rb"[Hh]ost: ([0-9A-Za-z._~-]{1,255}+(?::(?:[1-5][0-9]{0,4}+|[6-9][0-9]{0,3}+))?)"),
     (4, rb"([Cc]onnection: (?:[Kk]eep-[Aa]live|[Cc]lose))"),
     (5, rb"[Cc]ontent-[Ll]ength: ([0-9]{1,18}+)"),
     (6, rb"([Tt]ransfer-[Ee]ncoding: chunked)"),

@@ -222,8 +222,6 @@ def response(head: ResponseHead, hop: Hop) -> bytes:
         block = b"".join(kept)
     if head.nominated:
         block = without(block, head.nominated)
-    if head.status < 200 or head.status == 204:
-        block = without(block, (b"content-length",))  # RFC 9110 8.6
     if hsts:
         block += hsts
     if hop.edits is not None:

@@ -30,9 +30,13 @@ _IPV6: Final = rb"|".join(
     ]
 )
 _NAME: Final = rb"[0-9A-Za-z._~!$&'()*+;=-]{0,255}+"
+# 1 to 65535, leading zeros or not (some servers would take a larger one modulo 65536), or empty.
+_PORT: Final = (
+    rb"(?!0+\Z)(?:[0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])?"
+)
 # uri-host [":" port]: a reg-name that is not empty, or an IP literal in brackets.
 is_host = re.compile(
-    rb"(?:(?!:)%b(?:%%[0-9A-Fa-f]{2}%b)*(?<=.)|\[(?:%b)\])(?::[0-9]{0,5})?" % (_NAME, _NAME, _IPV6)
+    rb"(?:(?!:)%b(?:%%[0-9A-Fa-f]{2}%b)*(?<=.)|\[(?:%b)\])(?::%b)?" % (_NAME, _NAME, _IPV6, _PORT)
 ).fullmatch
 
 

@@ -81,7 +81,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "body", "buffer", "endpoint", "holder", "idle_since", "known_head", "known_raw",
-        "limits", "lost", "parse", "reusable", "served", "transport", "unlike", "valve",
+        "limits", "lost", "parse", "reusable", "served", "transport", "unfit", "unlike", "valve",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -95,6 +95,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.served = 0  # responses read to their end
         self.lost = False
+        self.unfit = False  # a 1xx said something that forbids to use it again
         self.known_raw = b""  # the last head, and what it was read as: heads tend to repeat
         self.known_head: ResponseHead | None = None
         self.unlike = 0  # heads since one was
@@ -192,6 +193,7 @@ class UpstreamConnection(asyncio.Protocol):
             if head.status == 101:
                 holder.on_switch(head, data[at:])
                 return
+            self.unfit |= head.close
             holder.on_interim(head)
             if at == len(data) or self.holder is not holder:
                 return
@@ -207,7 +209,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read_body(self, holder: Holder, head: ResponseHead, data: bytes, stop: int) -> None:
         framing = response_framing(head, holder.method)
-        self.reusable = not head.close
+        self.reusable = not (head.close or self.unfit)
         if framing >= 0:
             whole = stop + framing
             size = len(data)
@@ -219,7 +221,9 @@ class UpstreamConnection(asyncio.Protocol):
             holder.on_response(head, framing, data[stop:], False)
             return
         if framing == CHUNKED:
-            body = self.body = ChunkedBody(self.limits.chunk_line, self.limits.trailers)
+            body = self.body = ChunkedBody(
+                self.limits.chunk_line, self.limits.trailers, padded=True
+            )
             if head.nominated:
                 body.nominated = frozenset(head.nominated)
         else:

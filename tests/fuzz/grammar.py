@@ -20,11 +20,12 @@ TARGETS = (
 )
 VERSIONS = (
     (b"HTTP/1.1",) * 9 + (b"HTTP/1.0",),
-    (b"HTTP/1.1",) * 4 + (b"HTTP/1.0", b"HTTP/1.2", b"HTTP/2.0", b"http/1.1", b"HTTP/1.1 "),
+    (b"HTTP/1.1",) * 4
+    + (b"HTTP/1.0", b"HTTP/1.2", b"HTTP/2.0", b"http/1.1", b"HTTP/1.1 ", b"HTTP/1", b"HTTP/01.01"),
 )
 HOSTS = (
-    (b"h", b"h", b"h", b"a.b:80", b"[::1]:8", b"h:"),
-    (b"h", b"h", b"", b"h h", b"a,b", b"u@h", b"h:x", b"h/x"),
+    (b"h", b"h", b"h", b"a.b:80", b"[::1]:8", b"h:", b"h:65535", b"h:061000"),
+    (b"h", b"h", b"", b"h h", b"a,b", b"u@h", b"h:x", b"h/x", b"h:0", b"h:65536", b"[::1]:99999"),
 )
 # Fields and some of their values; doubled ones are likelier.
 FIELDS: Sequence[tuple[bytes, Sequence[bytes]]] = (
@@ -67,7 +68,7 @@ FIELDS: Sequence[tuple[bytes, Sequence[bytes]]] = (
 LENGTHS = (b"0", b"5", b"05", b"5, 5", b"5,6", b"+5", b"-5", b"0x5", b"5_0", b"", b"5 5", b"5\t",
            b"99999999999999999999", b"9" * 40, b"\xb2")  # fmt: skip
 CODINGS = (b"chunked", b"chunked", b"Chunked", b"CHUNKED", b"xchunked", b"identity", b"chunked,",
-           b"gzip, chunked", b"chunked, chunked", b"\tchunked", b"chunked\x0b", b"", b"chunk")  # fmt: skip
+           b"gzip, chunked", b"chunked, chunked", b"chunked, gzip", b"\tchunked", b"chunked\x0b", b"", b"chunk")  # fmt: skip
 COLONS = ((b": ",) * 20 + (b":", b":  "), (b": ",) * 20 + (b":", b":\t", b" : ", b""))
 ENDS = (
     (b"\r\n",) * 20 + (b" \r\n",),

@@ -86,6 +86,8 @@ def one_request(forwarded: bytes) -> Message:
     fields = block(lines)
     names = [name for name, _ in fields]
     assert names.count(b"host") == 1, "not one Host"
+    port = re.search(rb":([0-9]+)\Z", fields[names.index(b"host")][1])
+    assert not port or 1 <= int(port[1]) <= 65535, "not a port"
     framing = [pair for pair in fields if pair[0] in (b"content-length", b"transfer-encoding")]
     assert len(framing) <= 1, "framed twice"
     body, rest = b"", forwarded[match.end() :]

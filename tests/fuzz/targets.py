@@ -85,6 +85,8 @@ def heads(data: bytes) -> str:
     """Requests: both lanes, at every byte."""
     fast = judged(data)
     size = fast.size if isinstance(fast, RequestHead) else len(data)
+    behind = b"GET / HTTP/1.1\r\n\r\n" + data  # where it stands in a buffer changes nothing
+    assert outcome(lambda raw: FAST(raw, 18), behind) == fast
     for cut in cuts(data[:size]):
         early = outcome(FAST, data[:cut])
         assert early == outcome(LAW, data[:cut]), cut
@@ -100,6 +102,7 @@ def responses(data: bytes) -> str:
     """Responses: both lanes, every split, and what the client is given."""
     fast, law = outcome(FAST_RESPONSE, data), outcome(LAW_RESPONSE, data)
     assert fast == law, (fast, law)
+    assert outcome(lambda raw: FAST_RESPONSE(raw, 4), b"\r\n\r\n" + data) == fast
     size = fast.size if isinstance(fast, ResponseHead) else len(data)
     for cut in cuts(data[:size]):
         early = outcome(FAST_RESPONSE, data[:cut])
@@ -121,11 +124,13 @@ def _answered(head: ResponseHead, method: bytes, data: bytes) -> None:
         assert name not in HOP_BY_HOP and name not in (b"connection", b"upgrade"), name
         assert not name.startswith(b"proxy-"), name
     assert b"transfer-encoding" not in names
+    if head.status < 200 or head.status in (204, 304):  # RFC 9112 6.3, rule 1
+        assert b"content-length" not in names
     assert names.count(b"strict-transport-security") == 1
     if head.status < 200:
         return
     framing = response_framing(head, method)
-    got = _payload(framing, data)
+    got = _payload(framing, data, padded=True)
     if got is None or got[1] is None:
         return
     if framing < 0:
@@ -148,13 +153,15 @@ def _answered(head: ResponseHead, method: bytes, data: bytes) -> None:
 # ── bodies ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _payload(framing: int, data: bytes) -> tuple[list[bytes], bytes | None, bytes] | None:
+def _payload(
+    framing: int, data: bytes, padded: bool = False
+) -> tuple[list[bytes], bytes | None, bytes] | None:
     """Pieces of payload, rest and trailers, the body being fed in two parts; None: refused."""
     if not framing:
         return [], data, b""
     body: LengthBody | ChunkedBody | CloseBody
     if framing == CHUNKED:
-        body = ChunkedBody(LIMITS.chunk_line, LIMITS.trailers)
+        body = ChunkedBody(LIMITS.chunk_line, LIMITS.trailers, padded=padded)
     else:
         body = LengthBody(framing) if framing > 0 else CloseBody()
     at = zlib.crc32(data) % (len(data) + 1)
@@ -178,9 +185,9 @@ def _framed(framing: int, pieces: list[bytes], trailers: bytes) -> bytes:
     return b"".join(map(encode_chunk, pieces)) + last_chunk(trailers)
 
 
-def _fed(parts: list[bytes]) -> tuple[bytes, bytes | None, bytes] | None:
+def _fed(parts: list[bytes], padded: bool = False) -> tuple[bytes, bytes | None, bytes] | None:
     """Payload, rest and trailers of a chunked body; None: refused."""
-    body = ChunkedBody(LIMITS.chunk_line, LIMITS.trailers)
+    body = ChunkedBody(LIMITS.chunk_line, LIMITS.trailers, padded=padded)
     got = b""
     try:
         for number, part in enumerate(parts):
@@ -198,7 +205,11 @@ def bodies(data: bytes) -> str:
     whole = _fed([data])
     for cut in cuts(data):
         assert _fed([data[:cut], data[cut:]]) == whole, cut
-    assert _fed([data[at : at + 1] for at in range(len(data))] or [b""]) == whole
+    bytewise = [data[at : at + 1] for at in range(len(data))] or [b""]
+    assert _fed(bytewise) == whole
+    padded = _fed([data], True)
+    assert _fed(bytewise, True) == padded
+    assert whole is None or padded == whole  # blanks behind sizes are all that it takes besides
     if whole is None:
         return "refused"
     law = meant(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + data)

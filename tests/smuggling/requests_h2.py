@@ -152,6 +152,12 @@ TARGETS = [
             (b"[::::]", 400), (b"h\r\nx: y", "PROTOCOL_ERROR"), (b"h\0", "PROTOCOL_ERROR"), (b"", 400),
         )
     ),
+    *(
+        refused_h2(47, f":authority {host.decode()}", stream(start=pseudo(authority=host)), 400)
+        for host in (b"h:0", b"h:65536", b"h:99999", b"[::1]:99999")
+    ),
+    refused_h2(47, "host h:99999", stream((b"host", b"h:99999"), start=pseudo(authority=None)), 400),
+    passed_h2(47, ":authority h:65535", stream(start=pseudo(authority=b"h:65535")), saw_h2(host=b"h:65535")),
     refused_h2(12, "no :authority and no host", stream(start=pseudo(authority=None)), 400),
     passed_h2(12, ":authority with a port", stream(start=pseudo(authority=b"h:8443")), saw_h2(host=b"h:8443")),
     passed_h2(37, "host alone", stream((b"host", b"h"), start=pseudo(authority=None)), saw_h2()),

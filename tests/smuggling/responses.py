@@ -11,6 +11,15 @@ from .requests_h1 import EQUAL
 TWO = res(FIVE, body=b"other")  # a response nobody asked for
 HELLO = b"5\r\nhello\r\n"
 LENGTH = b"Content-Length: "
+NO_CONTENT, NOT_MODIFIED = b"HTTP/1.1 204 No Content", b"HTTP/1.1 304 Not Modified"
+HINTS = b"HTTP/1.1 103 Early Hints"
+BARE = (
+    "RFC 9112 6.3: such a response ends with its head; what says otherwise is not sent on, and the"
+    " connection is not used again"
+)
+PADDED = (
+    "RFC 9112 7.1: small devices pad sizes; the response is framed anew, so nobody else sees blanks"
+)
 LARGE = "RFC 9110 5.4: how large is too large is everybody's own limit; ours is 256 KiB"
 
 
@@ -90,11 +99,25 @@ LENGTHS = [
          defence=EQUAL),
     good(29, "CL in a list, equal", res(LENGTH + b"5, 5", body=b"hello"), got(FIVE, body=b"hello"),
          defence=EQUAL),
-    bad(29, "TE in a 204", res(CHUNKED, start=b"HTTP/1.1 204 No Content", body=END)),
-    bad(29, "TE in a 103", res(CHUNKED, start=b"HTTP/1.1 103 Early Hints") + res(FIVE, body=b"hello")),
-    good(29, "CL in a 204", res(LENGTH + b"0", start=b"HTTP/1.1 204 No Content"),
-         got(start=b"HTTP/1.1 204 No Content")),
-    same(29, "CL in a 304", FIVE, start=b"HTTP/1.1 304 Not Modified"),
+    good(29, "CL in a 204", res(LENGTH + b"0", start=NO_CONTENT), got(start=NO_CONTENT)),
+    *(
+        good(42, f"{name} in a {start[9:12].decode()}", res(*lines, start=start) + more,
+             got(start=start) + more, defence=BARE)
+        for start, more in ((NO_CONTENT, b""), (NOT_MODIFIED, b""), (HINTS, TWO))
+        for name, lines in (
+            ("TE", [CHUNKED]), ("TE nobody knows", [b"Transfer-Encoding: gzip"]), ("CL", [FIVE]),
+            ("CL of nonsense", [LENGTH + b"5_0"]), ("CL with TE", [FIVE, CHUNKED]),
+            ("CL twice, different", [FIVE, LENGTH + b"6"]),
+        )
+    ),
+    *(
+        good(42, f"TE and {name} in a {start[9:12].decode()}", res(CHUNKED, start=start, body=body),
+             got(start=start), defence=BARE)
+        for start in (NO_CONTENT, NOT_MODIFIED)
+        for name, body in (("a chunk", HELLO), ("the last chunk", END))
+    ),
+    bad(34, "a framed 101 nobody asked for",
+        res(b"Connection: Upgrade", b"Upgrade: websocket", CHUNKED, start=b"HTTP/1.1 101 S", body=TWO)),
     good(29, "CL to a HEAD", res(FIVE), got(FIVE), method=b"HEAD"),
     framed(29, "until the connection closes", res(body=b"hello"), closes=True),
     framed(29, "until a 1.0 connection closes", res(start=b"HTTP/1.0 200 OK", body=b"hello"), closes=True),
@@ -107,8 +130,17 @@ LENGTHS = [
 BODIES = [
     *(
         broken(5, f"chunk size {size!r}", size + b"\r\nhello\r\n" + END)
-        for size in (b"0x5", b"5_", b"+5", b"-5", b" 5", b"5 ", b"", b"g", b"ffffffffffffffff5", b"5,")
+        for size in (b"0x5", b"5_", b"+5", b"-5", b" 5", b"5 5", b"\t5", b"5 h", b"5 \0", b"5 \x0b", b"", b"g", b"ffffffffffffffff5", b"5,")
     ),
+    *(
+        framed(43, f"chunk size {size!r}", chunked(size + b"\r\nhello\r\n0 \r\n\r\n"), defence=PADDED)
+        for size in (b"5 ", b"5\t", b"5  \t  ", b"5 ;a=b", b"0005 ")
+    ),
+    framed(43, "chunk size '5', 300 blanks", chunked(b"5" + b" " * 300 + b"\r\nhello\r\n" + END),
+           defence=PADDED),
+    broken(43, "chunk size '5', 5000 blanks", b"5" + b" " * 5000 + b"\r\nhello\r\n" + END),
+    broken(43, "chunk size '5', a blank, a bare LF", b"5 \nhello\r\n" + END),
+    broken(43, "chunk size '5', a blank, CR CR LF", b"5 \r\r\nhello\r\n" + END),
     broken(6, "bare LF in an extension", b"5;a\nhello\r\n" + END),
     broken(6, "NUL in an extension", b"5;a\0\r\nhello\r\n" + END),
     broken(7, "no CRLF behind the data", b"5\r\nhello0\r\n\r\n"),
@@ -133,8 +165,8 @@ BODIES = [
 SURPLUS = [
     good(30, "bytes behind a length", res(FIVE, body=b"hello" + TWO), got(FIVE, body=b"hello")),
     framed(30, "bytes behind the last chunk", chunked(HELLO + END + TWO)),
-    good(30, "a body behind a 304", res(FIVE, start=b"HTTP/1.1 304 Not Modified", body=b"hello" + TWO),
-         got(FIVE, start=b"HTTP/1.1 304 Not Modified")),
+    good(30, "a body behind a 304", res(FIVE, start=NOT_MODIFIED, body=b"hello" + TWO),
+         got(start=NOT_MODIFIED)),
     good(30, "a body behind a 204", res(start=b"HTTP/1.1 204 No Content", body=TWO),
          got(start=b"HTTP/1.1 204 No Content")),
     good(30, "a body to a HEAD", res(FIVE, body=b"hello" + TWO), got(FIVE), method=b"HEAD"),

@@ -1,4 +1,4 @@
-"""The forty rules: what each says, where it is from, and the tests outside the corpus that show it.
+"""The rules: what each says, where it is from, and the tests outside the corpus that show it.
 
 Numbers in brackets are sections: 9110 semantics, 9112 HTTP/1.1, 9113 HTTP/2, 6455 WebSocket, 8441
 WebSocket over HTTP/2. The corpus (`requests_h1`, `requests_h2`, `responses`) has cases for most;
@@ -87,7 +87,8 @@ RULES = (
     Rule(31, "a truncated response never ends cleanly (9112 8)",
          f"{HTTP}test_rule_31_a_truncated_body_never_ends_cleanly wire/test_h2_front.py::test_a_broken_response_is_a_reset"),
     Rule(32, "response heads up to 64 KiB pass", f"{HEAD}test_rule_32_large_response_heads_pass peers/test_nginx.py::test_large_heads"),
-    Rule(33, "an upgrade needs Connection, HTTP/1.1, GET and no body; only to websocket, never to h2c (9110 7.8)",
+    Rule(33, "an upgrade needs Connection, HTTP/1.1, GET and no body; only to websocket, never to h2c; one with a"
+         " body goes on, on purpose, as the plain request that it is without Upgrade (9110 7.8)",
          f"{HEAD}test_rule_33_upgrade {REWRITE}test_rule_33_upgrade {TUNNEL}test_rule_33_426_keeps_its_upgrade"),
     Rule(34, "raw bytes flow only behind the upstream's own, matching 101 (9110 7.8, 6455 4.1)",
          f"{TUNNEL}test_leftovers_first_then_everything {TUNNEL}test_rule_34_a_refusal_is_an_ordinary_response"
@@ -107,6 +108,15 @@ RULES = (
          f" wire/test_h2_front.py::test_resets_of_a_websocket_travel_both_ways {FIELDS}test_a_websocket"),
     Rule(41, "names with an underscore are dropped; where they pass, twins of what frames, forwards or identifies are not",
          f"{REWRITE}test_rule_41_underscores wire/test_identity.py::test_rule_41_underscores"),
+    Rule(42, "1xx, 204 and 304 end with their head, whatever framing fields they carry: these are dropped, and the"
+         " connection is not used again; a 101 with them becomes a tunnel all the same (9112 6.3)",
+         f"{HEAD}test_rule_42_what_has_no_body_ends_with_its_head"
+         f" {HTTP}test_rule_42_what_has_no_body_is_relayed_and_its_connection_left"
+         f" {TUNNEL}test_rule_42_a_101_that_is_framed_becomes_a_tunnel"),
+    Rule(43, "blanks behind a chunk's size are tolerated in a response, and nowhere else (9112 7.1)",
+         f"{BODY}test_rule_43_blanks_behind_a_size_where_they_are_tolerated {BODY}test_rule_43_no_others"
+         f" {HTTP}test_rule_43_padded_chunk_sizes_of_a_response"),
+    Rule(47, "the port of a Host is 1 to 65535, or absent (9110 4.2.1, 9112 3.2)", f"{HEAD}test_rule_47_ports"),
     Rule(49, "Via is off unless asked for", f"{REWRITE}test_rule_49_via"),
     Rule(51, "Forwarded and X-Forwarded-* never contradict each other, whoever is trusted",
          "unit/test_forwarded.py::test_never_a_contradiction"),

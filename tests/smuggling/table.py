@@ -20,7 +20,7 @@ NAMES = ("rawproxy", "nginx", "HAProxy", "Caddy")
 PEERS = NAMES[1:]
 
 HEAD = """\
-# Forty rules, their tests, and what others do with the same bytes
+# Rules, their tests, and what others do with the same bytes
 
 Written by `make rules`; do not edit. Each case of the corpus beside this file is sent to rawproxy
 and to {versions}, each in front of an upstream that writes down byte by byte

@@ -103,3 +103,45 @@ def test_encoding():
     assert encode_chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
     assert last_chunk(b"") == b"0\r\n\r\n"
     assert last_chunk(b"A: b\r\n") == b"0\r\nA: b\r\n\r\n"
+
+
+PADDED = b"5  \r\nhello\r\n1\t;a=b\r\n!\r\n0 \r\nA: b\r\n\r\nGET"
+
+
+def test_rule_43_blanks_behind_a_size_where_they_are_tolerated():
+    for cut in range(len(PADDED)):
+        body = ChunkedBody(4096, 4096, padded=True)
+        payload, rest = body.feed(PADDED[:cut])
+        more, rest = body.feed(PADDED[cut:]) if rest is None else (b"", rest + PADDED[cut:])
+        assert (payload + more, rest, body.trailers) == (b"hello!", b"GET", b"A: b\r\n")
+        if cut > 3:
+            with pytest.raises(BodyError):
+                ChunkedBody(4096, 4096).feed(PADDED[:cut])
+
+
+def broken(parts: list[bytes]) -> bool:
+    body = ChunkedBody(4096, 4096, padded=True)
+    try:
+        for part in parts:
+            body.feed(part)
+    except BodyError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "line", [b" 5", b"5 5", b"\t5", b"5 h", b"5 \x0b", b"5 \n", b"5 \r", b"5 \0", b"0x5 ", b"+5 "]
+)
+def test_rule_43_no_others(line):
+    for cut in range(len(line)):
+        assert broken([line[:cut], line[cut:] + b"\r\nhello\r\n0\r\n\r\n"])
+
+
+def test_rule_43_blanks_are_bounded_in_a_line_and_not_in_total():
+    """A camera may pad every size for days."""
+    body = ChunkedBody(100, 100, padded=True)
+    for _ in range(2000):
+        assert body.feed(b"1%b\r\nx\r\n" % (b" " * 60)) == (b"x", None)
+    for blanks in (b" " * 200, b" " * 200 + b"\r\nx\r\n"):
+        with pytest.raises(BodyError, match="100 bytes"):
+            ChunkedBody(100, 100, padded=True).feed(b"1" + blanks)

@@ -103,6 +103,8 @@ SEEN: dict[str, tuple[Work, bytes]] = {
     "body._CHUNK_LINE": (body._CHUNK_LINE, b"5;a=b \r\n"),
     "body._CHUNK_LINE_SO_FAR": (body._CHUNK_LINE_SO_FAR, b"5;a=b\r"),
     "body._LINES_SO_FAR": (body._LINES_SO_FAR, b"A: b c\r\nD:\r\n"),
+    "body._PADDED_LINE": (body._PADDED_LINE, b"5 ;a=b \r\n"),
+    "body._PADDED_LINE_SO_FAR": (body._PADDED_LINE_SO_FAR, b"5 ;a=b\r"),
     "body._TRAILER": (body._TRAILER, b"A: b c \r\n"),
     "bounds.clean_so_far": (bounds.clean_so_far, REQUEST),
     "fields._CLEAN": (fields._CLEAN, b"a b"),
@@ -118,7 +120,8 @@ SEEN: dict[str, tuple[Work, bytes]] = {
     "head._UNDERSCORED": (lambda data: list(head._UNDERSCORED(data)), b"\na_b-c: d\r\n"),
     "identity._ODD": (cut(identity._ODD), b"CN=a"),
     "journal._CONTROL": (text(lambda said: journal._CONTROL.sub("", said)), b"a\x1b[31m"),
-    "lanes._ANY_VERSION": (lanes._ANY_VERSION, b"GET / HTTP/1.1\r\n"),
+    "lanes._OTHER_VERSION": (lanes._OTHER_VERSION, b"GET / HTTP/2.0\r\n"),
+    "lanes._WITHOUT_BODY": (lanes._WITHOUT_BODY, b"HTTP/1.1 204 No\r\n"),
     "lanes._CLEAN": (lanes._CLEAN, REQUEST),
     "lanes._QUOTED": (text(lambda said: lanes._QUOTED("", said)), b"line: bytearray(b'a\\xff\"b')"),
     "lanes._START_LINE": (lanes._START_LINE, b"GET /a HTTP/1.1\r\n"),
@@ -217,7 +220,9 @@ def answered(data: bytes) -> None:
 
 
 def chunked(data: bytes) -> None:
-    ChunkedBody(1 << 20, 1 << 20).feed(data)
+    for padded in (False, True):
+        with contextlib.suppress(body.BodyError):
+            ChunkedBody(1 << 20, 1 << 20, padded=padded).feed(data)
 
 
 def tracked(data: bytes) -> None:

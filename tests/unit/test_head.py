@@ -6,7 +6,7 @@ from rawproxy import lanes
 from rawproxy.bounds import find_request, find_response, waits
 from rawproxy.config import Limits
 from rawproxy.errors import ClientError, ProxyError, UpstreamError
-from rawproxy.head import CHUNKED, UNTIL_CLOSE, response_framing
+from rawproxy.head import CHUNKED, CONNECTION, UNTIL_CLOSE, response_framing
 
 LIMITS = Limits()
 LANES = [
@@ -78,6 +78,24 @@ REFUSED = [
     ("16 0.9", req(start=b"GET / HTTP/0.9"), 505),
     ("16 1.2", req(start=b"GET / HTTP/1.2"), 505),
     ("16 2", req(start=b"GET / HTTP/2"), 505),
+    ("16 one digit", req(start=b"GET / HTTP/1"), 400),
+    ("16 two and two digits", req(start=b"GET / HTTP/01.01"), 400),
+    ("16 three digits", req(start=b"GET / HTTP/1.10"), 400),
+    ("47 port 0", req(host=b"Host: h:0"), 400),
+    ("47 port 65536", req(host=b"Host: h:65536"), 400),
+    ("47 port 99999", req(host=b"Host: h:99999"), 400),
+    ("47 port 99999, IPv6", req(host=b"Host: [::1]:99999"), 400),
+    ("47 port of the absolute form", req(start=b"GET http://h:99999/ HTTP/1.1"), 400),
+    ("1 with a coding nobody knows", req(b"Content-Length: 5", b"Transfer-Encoding: x"), 400),
+    ("1 with no coding", req(b"Transfer-Encoding: ", b"Content-Length: 5"), 400),
+    ("1 with codings", req(b"Content-Length: 5", b"Transfer-Encoding: gzip, chunked"), 400),
+    ("1 twice", req(b"Transfer-Encoding: a", b"Transfer-Encoding: b", b"Content-Length: 5"), 400),
+    ("3 chunked is not last", req(b"Transfer-Encoding: chunked, gzip"), 400),
+    (
+        "3 chunked is not last, in two",
+        req(b"Transfer-Encoding: chunked", b"Transfer-Encoding: x"),
+        400,
+    ),
     ("16 no version", req(start=b"GET /"), 400),
     ("method", req(start=b"G(T / HTTP/1.1"), 400),
     ("two blanks", req(start=b"GET  / HTTP/1.1"), 400),
@@ -311,6 +329,56 @@ def test_rule_32_large_response_heads_pass():
 # ── responses ───────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("port", [b"1", b"80", b"080", b"59999", b"60000", b"65535", b""])
+def test_rule_47_ports(lane, port):
+    assert lane(req(host=b"Host: h:" + port)).host == b"h:" + port
+    assert lane(req(start=b"GET http://h:%b/ HTTP/1.1" % port)).host == b"h:" + port
+
+
+@pytest.mark.parametrize("lane", RESPONSE_LANES)
+@pytest.mark.parametrize(
+    "status", [b"100 C", b"103 Early Hints", b"101 S", b"204 No Content", b"304 N", b"304"]
+)
+@pytest.mark.parametrize(
+    ("lines", "close"),
+    [
+        ([b"Transfer-Encoding: chunked"], True),
+        ([b"Transfer-Encoding: gzip, chunked"], True),
+        ([b"Transfer-Encoding: identity"], True),
+        ([b"Transfer-Encoding:"], True),
+        ([b"Content-Length: 5"], True),
+        ([b"content-length: nonsense"], True),
+        ([b"Content-Length:"], True),
+        ([b"Content-Length: 5", b"Content-Length: 6"], True),
+        ([b"Transfer-Encoding: chunked", b"Content-Length: 5"], True),
+        ([b"Transfer-Encoding: a", b"Transfer-Encoding: b"], True),
+        ([b"Connection: close", b"Content-Length: 0"], True),
+        ([b"Content-Length: 0"], False),  # no body either way, and many say it of a 204
+        ([b"Content-Length: 00", b"Content-Length: 0"], False),
+        ([b"Content-Length-X: 5"], False),
+        ([], False),
+    ],
+)  # fmt: skip
+def test_rule_42_what_has_no_body_ends_with_its_head(lane, status, lines, close):
+    head = lane(res(b"X: y", *lines, b"Z: 1", start=b"HTTP/1.1 " + status))
+    assert head.close is close
+    assert response_framing(head, b"GET") == 0
+    names = [line.partition(b":")[0].lower() for line in head.block.split(b"\r\n")[:-1]]
+    assert names[0] == b"x" and names[-1] == b"z"
+    assert not {b"transfer-encoding", b"content-length"} & set(names)
+    for kind, start, stop in head.notes:
+        assert kind == CONNECTION and head.block[start:stop] == b"Connection: close\r\n"
+
+
+@pytest.mark.parametrize("lane", RESPONSE_LANES)
+def test_rule_42_is_for_those_alone(lane):
+    head = lane(res(b"Content-Length: 5", start=b"HTTP/1.1 205 Reset Content"))
+    assert (head.framing, head.block) == (5, b"Content-Length: 5\r\n")
+    with pytest.raises(UpstreamError):
+        lane(res(b"Transfer-Encoding: gzip", start=b"HTTP/1.1 2040 X"))
+
+
 @pytest.mark.parametrize("lane", RESPONSE_LANES)
 @pytest.mark.parametrize(
     "raw",
@@ -322,8 +390,6 @@ def test_rule_32_large_response_heads_pass():
         res(b"Transfer-Encoding: gzip"),
         res(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
         res(b"Transfer-Encoding: chunked", start=b"HTTP/1.0 200 OK"),
-        res(b"Transfer-Encoding: chunked", start=b"HTTP/1.1 204 No Content"),
-        res(b"Transfer-Encoding: chunked", start=b"HTTP/1.1 103 Early"),
         res(b"X: a", b" folded"),
         res(b"X: a\x00"),
         res(b"X : a"),

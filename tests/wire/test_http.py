@@ -208,7 +208,7 @@ def test_responses_without_a_body(tls, loop, status):
                 writer.write(get(method=method))
                 head = await read_head(reader)
                 assert head.startswith(b"HTTP/1.1 " + status)
-                assert (b"Content-Length: 5" in head) is (status[:3] != b"204")
+                assert (b"Content-Length: 5" in head) is (status[:3] == b"200")
 
     run(test(), loop)
 
@@ -227,6 +227,54 @@ def test_rule_24_interim_responses_pass_but_not_to_http_1_0(tls, loop):
             assert head.startswith(b"HTTP/1.1 200 OK")
             assert b"Connection: close" in head
             assert await reader.read() == b""
+
+    run(test(), loop)
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        (b"Transfer-Encoding: chunked", False),
+        (b"Transfer-Encoding: identity", False),
+        (b"Content-Length: 5", False),
+        (b"Content-Length: 5\r\nTransfer-Encoding: chunked", False),
+        (b"Content-Length: 0", True),
+        (b"X: y", True),
+    ],
+)
+@pytest.mark.parametrize("status", [b"103 Early Hints", b"204 No Content", b"304 Not Modified"])
+def test_rule_42_what_has_no_body_is_relayed_and_its_connection_left(tls, status, lines, kept):
+    async def test():
+        answer = b"HTTP/1.1 %b\r\nLink: x\r\n%b\r\n\r\n" % (status, lines)
+        answer += response(b"ok") if status[:1] == b"1" else b""
+        async with Rig(always(answer), tls) as rig:
+            reader, writer = await rig.client()
+            for number in (1, 2):
+                writer.write(get())
+                head = await read_head(reader)
+                assert head.startswith(b"HTTP/1.1 %b\r\nLink: x\r\n" % status)
+                assert b"Content-Length" not in head and b"Transfer-Encoding" not in head
+                if status[:1] == b"1":
+                    assert (await read_response(reader))[1] == b"ok"
+                assert rig.connections == (1 if kept else number)
+
+    run(test())
+
+
+def test_rule_43_padded_chunk_sizes_of_a_response(tls, loop):
+    async def test():
+        body = b"5  \r\nhello\r\n6\t\r\n world\r\n0 \r\n\r\n"
+        answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+        async with Rig(always(answer), tls) as rig:
+            reader, writer = await rig.client()
+            for _ in range(2):
+                writer.write(get())
+                assert b"\r\nTransfer-Encoding: chunked\r\n" in await read_head(reader)
+                assert await reader.readexactly(21) == b"b\r\nhello world\r\n0\r\n\r\n"
+            assert rig.connections == 1
+            raw = get(b"/", b"Transfer-Encoding: chunked", method=b"POST")
+            writer.write(raw + b"5 \r\nhello\r\n0\r\n\r\n")
+            assert (await read_response(reader))[0].startswith(b"HTTP/1.1 400 ")
 
     run(test(), loop)
 

@@ -134,6 +134,29 @@ def test_rule_34_a_101_that_is_not_ours_is_502(tls, grant):
     run(test())
 
 
+@pytest.mark.parametrize(
+    "line", [b"Transfer-Encoding: chunked", b"Content-Length: 0", b"Content-Length: 9"]
+)
+def test_rule_42_a_101_that_is_framed_becomes_a_tunnel(tls, line):
+    async def test():
+        async def upstream(reader, writer):
+            await read_head(reader)
+            writer.write(GRANT[:-2] + line + b"\r\n\r\nhi")
+            writer.write(await reader.readexactly(5))
+            await reader.read()
+
+        async with Rig(upstream, tls) as rig:
+            reader, writer = await rig.client()
+            writer.write(ASK)
+            head = await read_head(reader)
+            assert head.startswith(b"HTTP/1.1 101 ") and line.partition(b":")[0] not in head
+            assert b"\r\nSec-WebSocket-Protocol: chat\r\n" in head
+            writer.write(b"bytes")
+            assert await reader.readexactly(7) == b"hibytes"
+
+    run(test())
+
+
 def test_rule_33_426_keeps_its_upgrade(tls):
     async def test():
         async def upstream(reader, writer):
