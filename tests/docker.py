@@ -29,6 +29,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
+import trustme
+
 ROOT = pathlib.Path(__file__).parents[1]
 PATIENCE = 60  # seconds for the daemon, or for the container, to do what is waited for
 PACKAGES = "python3,python3-venv,python3-dev,ca-certificates"
@@ -42,7 +44,7 @@ plain = http.client.HTTPConnection("127.0.0.1", 8080, timeout=10)
 plain.request("GET", "/", headers={"Host": "sso.example.com"})
 moved = plain.getresponse()
 secure = http.client.HTTPSConnection("127.0.0.1", 8443, timeout=10,
-    context=ssl._create_unverified_context())
+    context=ssl.create_default_context(cafile="/certs/ca.pem"))
 secure.request("GET", "/opt/")
 got = secure.getresponse()
 print(moved.status, moved.getheader("Location"), got.status,
@@ -154,14 +156,27 @@ def check(what: str, seen: str, good: bool) -> None:
         sys.exit(1)
 
 
-def trial(docker: Daemon, *, plain: bool) -> None:
+def certificates(folder: str) -> None:
+    """A pair for the proxy, and the authority that the client believes."""
+    authority = trustme.CA()
+    leaf = authority.issue_cert("sso.example.com", "127.0.0.1")
+    authority.cert_pem.write_to_path(f"{folder}/ca.pem")
+    leaf.private_key_pem.write_to_path(f"{folder}/privkey.pem")
+    for blob in leaf.cert_chain_pems:
+        blob.write_to_path(f"{folder}/fullchain.pem", append=True)
+    os.chmod(folder, 0o755)
+
+
+def trial(docker: Daemon, folder: str, *, plain: bool) -> None:
     """All that the image promises."""
+    certificates(folder)
     files = docker.run("run", "--rm", "--network=none", "--entrypoint=python", "i", "-c", COMPILED)
     check("compiled modules", files, (int(files) == 0) == plain)
     docker.run(
         *["run", "--detach", "--name", NAME, "--network=none", "--read-only", "--cap-drop=ALL"],
-        *["--security-opt=no-new-privileges", "i"],
-        *["--upstream", "http://127.0.0.1:8000", "--self-signed"],
+        *["--security-opt=no-new-privileges", f"--volume={folder}:/certs:ro", "i"],
+        *["--upstream", "http://127.0.0.1:8000"],
+        *["--cert", "/certs/fullchain.pem", "--key", "/certs/privkey.pem"],
     )
     docker.run("exec", "--detach", NAME, "python3", "-m", "http.server", "8000", "--directory=/")
 
@@ -225,7 +240,8 @@ def main() -> None:
             f"in {time.monotonic() - began:.0f} s, {(size - before) / 1e6:.0f} MB more than its base",
             True,
         )
-        trial(docker, plain=options.plain)
+        with tempfile.TemporaryDirectory() as folder:
+            trial(docker, folder, plain=options.plain)
 
 
 if __name__ == "__main__":
