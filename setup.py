@@ -22,7 +22,7 @@ HOT = (
     "engine recognise names bounds target head lanes body forwarded rewrite pool record meter notes"
     " frames hpack fields reader_h2 outbox wsframes flow poller transport tunnel front exchange"
     " responder front_h1 writer_h2 stream_transport stream_h2 front_h2 upstream endpoint admission"
-    " health balancer routing site prober group service shake arrival listener"
+    " health balancer asked routing site prober group service shake arrival listener"
 ).split()
 STEP = os.environ.get("RAWPROXY_COMPILE", "")
 

@@ -36,13 +36,16 @@ class Place:
     """One client connection: what is counted of it, and who is at its other end."""
 
     __slots__ = (
-        "_admission", "_counted", "identity", "peer", "realm", "route", "sites", "tls", "unknown",
+        "_admission", "_counted", "identity", "peer", "port", "realm", "route", "server_port",
+        "sites", "tls", "unknown",
     )  # fmt: skip
 
     def __init__(self, admission: Admission) -> None:
         self._admission: Admission | None = admission
         self._counted = False
         self.peer: str | None = None  # None: a unix socket
+        self.port = 0  # of the client
+        self.server_port = 0  # of the listener
         self.route: Route | None = None
         self.unknown = False  # `peer` speaks for somebody, and did not say for whom
         self.tls = ""  # its version, once the handshake is done

@@ -150,6 +150,7 @@ class Arrival:
         self.header = None
         if header.route is not None:
             self.place.peer = header.route.source
+            self.place.port = header.route.source_port
             self.place.route = header.route
         else:
             # Who is trusted to tell the client did not. What the bytes behind say of forwarding is

@@ -182,7 +182,7 @@ class ClientConnection(Responder, asyncio.Protocol):
                     self._start_with_body(head, data[at:])
                     return
                 self._start(head, b"")
-                if at == size and self.exchange is not None:
+                if at == size and self.exchange is not None and self.goal.plan is None:
                     self.known_raw, self.known_head = data[begin:], head
                     self.known_opening = self.exchange.opening
         except ClientError as error:
@@ -242,10 +242,21 @@ class ClientConnection(Responder, asyncio.Protocol):
         if goal is not self.goal:
             self.goal = goal
             self.hop = self.service.follow(self.hop, goal)
-        if goal.redirect is not None:
-            self.send_location(goal.redirect.status, location(goal.redirect, head))
-            return False
+        if goal.plan is not None or goal.where is not None:
+            return self._amend(goal, head)
         return True
+
+    def _amend(self, goal: Goal, head: RequestHead) -> bool:
+        """The route's values for this request; the answer is out where it redirects."""
+        asked = self.service.asked(head, self.hop, self.place, goal)
+        edits = goal.edits
+        if goal.plan is not None and edits is not None:
+            edits = goal.plan.of(edits, asked)
+        self.hop = asked.hop._replace(edits=edits)
+        if goal.redirect is None or goal.where is None:
+            return True
+        self.send_location(goal.redirect.status, location(goal.where, asked))
+        return False
 
     def _start(self, head: RequestHead, opening: bytes) -> None:
         """A request without a body."""

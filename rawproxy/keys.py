@@ -213,8 +213,8 @@ _SIZE = {"type": "size", "help": "A number of bytes; k, m and g are known."}
 _SECONDS = {"type": click.FloatRange(min=0, min_open=True)}
 _HEADERS: Keys = {
     "remove": {"multiple": True, "help": "Names of fields to cut."},
-    "set": {"names": True, "help": "Fields to put in the place of those that have their names."},
-    "add": {"names": True, "help": "Fields to put beside those that are there."},
+    "set": {"names": True, "help": "Fields in the place of those of their names; variables."},
+    "add": {"names": True, "help": "Fields beside those that are there; variables."},
 }
 UPSTREAM: Keys = {
     "url": {"help": "As in upstream."},
@@ -261,7 +261,7 @@ ROUTE: Keys = {
     "path": {"help": "This path and what is below it."},
     "exact": {"is_flag": True, "help": "This path alone."},
     "group": {"help": "Where requests go: the NAME of a [group.NAME]."},
-    "redirect": {"help": "A URL to send clients to; $host, $path, $query and $request_uri."},
+    "redirect": {"help": "A URL to send clients to, with variables: $host, $path."},
     "status": {
         "type": click.Choice([str(status) for status in REDIRECTS]),
         "help": "Of the redirect.  [default: 302]",

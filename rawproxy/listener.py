@@ -49,6 +49,8 @@ class Listener:
         self._poller = poller()
         self._retry: asyncio.TimerHandle | None = None
         self._family, self._kind = int(sock.family), int(sock.type)
+        here = sock.getsockname()
+        self._port: int = here[1] if isinstance(here, tuple) else 0
         self._made = socket.socket if context is None else BareSocket
         with contextlib.suppress(OSError):  # a socket file
             # Accepted ones inherit it. Else the last record of a response waits for the client's
@@ -105,7 +107,7 @@ class Listener:
         self.service.counters.accepted += 1
         place.sites = self.sites
         if isinstance(peer, tuple):
-            place.peer = peer[0]
+            place.peer, place.port, place.server_port = peer[0], peer[1], self._port
         if self.service.announces:
             place.route = route_of(sock, peer)
         Arrival(

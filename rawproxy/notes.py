@@ -23,6 +23,7 @@ from .head import RequestHead
 from .meter import Tally, Tree
 from .record import FORMATS, Counters, Ended, Facts, lines
 from .rewrite import Hop
+from .site import names_ids
 
 BATCH: Final = 128  # exchanges: some 100 µs of work, as long as others may have to wait for it
 WAIT: Final = 0.1  # seconds after which fewer are enough, for whoever watches the log
@@ -44,7 +45,7 @@ class Notes:
         self._send_trace = config.send_traceparent
         full = write_log is not None and config.log_format != "combined"
         self.metered = config.admin is not None
-        self.named = self._send_id or full  # every exchange has an id
+        self.named = self._send_id or full or names_ids(config)  # every exchange has an id
         self.timed = self.metered or full
         self.on = self.timed or self.named or self._send_trace
         self.marks = self._send_id or self._send_trace
@@ -74,8 +75,12 @@ class Notes:
         facts.dialled = facts.first = facts.ended = 0.0
         facts.id = b""
         if self.named:
-            peers = trace.peers_id(head.value(b"x-request-id")) if hop.trusted else b""
-            facts.id = peers or self.ids.next()
+            facts.id = hop.id or self.new_id(head, hop)
+
+    def new_id(self, head: RequestHead, hop: Hop) -> bytes:
+        """An id for a request: a trusted proxy's own, or a new one."""
+        peers = trace.peers_id(head.value(b"x-request-id")) if hop.trusted else b""
+        return peers or self.ids.next()
 
     def marked(self, facts: Facts, opening: bytes) -> bytes:
         """The head for the upstream, with what tells this request from all others."""
@@ -93,7 +98,7 @@ class Notes:
         if not self._kept:
             return
         if facts is None:
-            facts = self._bare()
+            facts = self._bare(hop)
         facts.status, facts.sent = status, sent
         if self.timed and not facts.ended:
             facts.ended = monotonic()
@@ -137,12 +142,12 @@ class Notes:
                 first = facts.first
                 tally.time(facts.ended - began, first - began if first else 0.0)
 
-    def _bare(self) -> Facts:
+    def _bare(self, hop: Hop) -> Facts:
         """The facts of an answer without an exchange: a redirect, a 421."""
         self.counters.begun += 1
         facts = Facts()
         facts.endpoint = self
-        facts.id = self.ids.next() if self.named else b""
+        facts.id = (hop.id or self.ids.next()) if self.named else b""
         facts.began = facts.dialled = facts.first = facts.ended = 0.0
         facts.received = facts.attempts = 0
         facts.retried = False

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import fields, replace
 
+from . import variables
 from .config import HOST, Address, Deadlines, Limits, Network, Upstream
 from .errors import ConfigError
 from .names import may_trail
@@ -200,13 +201,14 @@ _OURS = frozenset(
     "connection content-length expect keep-alive proxy-connection te trailer transfer-encoding"
     " upgrade".split()
 )
-_PLACEHOLDERS = ("$host", "$path", "$query", "$request_uri")
 _SEGMENT = r"[A-Za-z0-9._~!$&'()*+,=:@-]"  # RFC 3986 3.3, less what could be read in two ways
 _PATH = re.compile(rf"/(?:{_SEGMENT}+/)*{_SEGMENT}*").fullmatch
 # What a client says stands behind a whole host, so that it can never name another.
+_HOST_NAMED = r"\$(?:http_host|host|server_name|\{(?:http_host|host|server_name)\})"
+_PATH_NAMED = r"\$(?:path|request_uri|uri|\{(?:path|request_uri|uri)\})(?![A-Za-z0-9_])"
 _REDIRECT = re.compile(
-    r"(?:https?://(?:\$host|[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
-    r"(?=[/?]|\$path|\$request_uri|\Z)|/)[!-~]*"
+    rf"(?:https?://(?:{_HOST_NAMED}|[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?"
+    rf"(?=[/?]|{_PATH_NAMED}|\Z)|/)[!-~]*"
 ).fullmatch
 _STATUS = re.compile(r"([1-5][0-9][0-9])(?:-([1-5][0-9][0-9]))?").fullmatch
 
@@ -224,6 +226,10 @@ def parse_header(option: str, name: str, value: str = "") -> tuple[str, str]:
         raise ConfigError(f"{option}: {name} is written by rawproxy itself; leave it out")
     if not _FIELD_VALUE(value):
         raise ConfigError(f"{option} {value!r}: type printable ASCII, no blanks around it")
+    try:
+        variables.parse(value)
+    except ConfigError as error:
+        raise ConfigError(f"{option} {value!r}: {error}") from None
     return name, value
 
 
@@ -249,15 +255,13 @@ def parse_path(text: str) -> str:
 
 
 def parse_redirect(text: str) -> str:
-    """The `redirect` of a route: an URL or path in ASCII, with placeholders."""
+    """The `redirect` of a route: an URL or path in ASCII, with variables."""
     if not _REDIRECT(text):
         raise ConfigError(f"--redirect {text}: type https://host/path, or /path")
-    for name in re.findall(r"\$\w*", text):
-        if name not in _PLACEHOLDERS:
-            near = difflib.get_close_matches(name, _PLACEHOLDERS, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            known = ", ".join(_PLACEHOLDERS)
-            raise ConfigError(f"--redirect {text}: {name} is not known; {hint}known are {known}")
+    try:
+        variables.parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"--redirect {text}: {error}") from None
     return text
 
 

@@ -67,6 +67,7 @@ class Hop(NamedTuple):
     route: Route | None = None  # for a PROXY protocol header towards the upstream
     tls: bytes = b""  # the version towards the client; empty: plain
     edits: HeadEdits | None = None  # of the route under way
+    id: bytes = b""  # of the request under way, where the route's values name it
     identity: bytes | None = None  # SSL-Client-* of the client; None: no site asks for them
     underscores: bool = False  # names with an underscore pass, if they mean nothing
     via: bool = False  # --send-via

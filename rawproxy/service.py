@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol
 
 from . import forwarded, pages, rewrite
 from .admission import Admission, Place
+from .asked import Asked
 from .config import Config
 from .endpoint import Clock, Endpoint
 from .errors import ClientError, ProxyError, Source
@@ -193,7 +194,12 @@ class Service:
     def follow(self, hop: rewrite.Hop, goal: Goal) -> rewrite.Hop:
         """The facts of a connection for a request that goes to `goal`."""
         hsts = goal.hsts if hop.scheme == b"https" else hop.hsts
-        return hop._replace(hsts=hsts, edits=goal.edits)
+        return hop._replace(hsts=hsts, edits=goal.edits, id=b"")
+
+    def asked(self, head: RequestHead, hop: rewrite.Hop, place: Place, goal: Goal) -> Asked:
+        """What the values of a route may say of a request."""
+        hop = hop._replace(id=self.notes.new_id(head, hop))
+        return Asked(head, hop, goal.name, place.server_port, place.port)
 
     def trusts(self, peer: str | None) -> bool:
         """Whether `peer` is one of `--trusted-proxy`; None is any of a unix socket."""

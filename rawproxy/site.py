@@ -7,15 +7,16 @@ and a request is not looked at.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 
+from .asked import Asked, Value
 from .config import Address, Config, Deadlines, Edits, Limits, Redirect, Route, Site
-from .head import RequestHead
 from .names import plain
-from .rewrite import HeadEdits, split_host
+from .rewrite import HeadEdits
 from .routing import Entry, Routes, Sites
+from .target import is_host
+from .variables import named
 
-_PLACEHOLDER = re.compile(rb"\$(?:request_uri|host|path|query)").sub
 Realm = tuple[str, str]  # --client-ca and --client-verify: who may come in
 
 
@@ -23,8 +24,8 @@ class Goal:
     """One route, ready for use."""
 
     __slots__ = (
-        "deadlines", "edits", "group", "hsts", "limits", "optional", "realm", "redirect",
-        "trailers",
+        "deadlines", "edits", "group", "hsts", "limits", "name", "optional", "plan", "realm",
+        "redirect", "trailers", "where",
     )  # fmt: skip
 
     def __init__(self, config: Config, site: Site, route: Route) -> None:
@@ -36,9 +37,13 @@ class Goal:
         self.optional = site.client_verify == "optional"
         hsts = site.hsts
         self.hsts = None if hsts is None else f"Strict-Transport-Security: {hsts}\r\n".encode()
+        self.name = site.names[0].encode() if site.names else b""
+        self.where = None if route.redirect is None else Value(route.redirect.target)
         self.edits = edits(
             route.request_headers, route.response_headers, _own_cookies(config, site)
         )
+        # Where values differ from request to request; None: `edits` are all there is.
+        self.plan = plan(route.request_headers, route.response_headers)
         self.trailers = frozenset(name.encode() for name in route.request_trailers)
 
 
@@ -62,11 +67,22 @@ def _own_cookies(config: Config, site: Site) -> frozenset[bytes]:
 def edits(
     request: Edits, response: Edits, cookies: frozenset[bytes] = frozenset()
 ) -> HeadEdits | None:
-    """Both directions of a route's edits; None where nothing changes."""
+    """Both directions of a route's edits; None where nothing changes.
+
+    Lines with variables in them are left out: the `plan` makes them.
+    """
     if request == response == Edits() and not cookies:
         return None
     cut = frozenset(map(plain, _cut(request)))
     return HeadEdits(cut, _lines(request), _cut(response), _lines(response), cookies)
+
+
+def plan(request: Edits, response: Edits) -> Plan | None:
+    """The edits of a route whose values have variables in them; None where none has."""
+    pairs = (*request.set, *request.add, *response.set, *response.add)
+    if all(Value(value).fixed is not None for _, value in pairs):
+        return None
+    return Plan(request, response)
 
 
 def _cut(edits: Edits) -> frozenset[bytes]:
@@ -75,7 +91,48 @@ def _cut(edits: Edits) -> frozenset[bytes]:
 
 
 def _lines(edits: Edits) -> bytes:
-    return b"".join(f"{name}: {value}\r\n".encode() for name, value in (*edits.set, *edits.add))
+    pairs = [(name.encode(), Value(value).fixed) for name, value in (*edits.set, *edits.add)]
+    return b"".join([b"%b: %b\r\n" % (name, value) for name, value in pairs if value is not None])
+
+
+class Plan:
+    """Edits whose values are made for each request."""
+
+    __slots__ = ("_request", "_response")
+
+    def __init__(self, request: Edits, response: Edits) -> None:
+        self._request = [(n.encode(), Value(v)) for n, v in (*request.set, *request.add)]
+        self._response = [(n.encode(), Value(v)) for n, v in (*response.set, *response.add)]
+
+    def of(self, edits: HeadEdits, asked: Asked) -> HeadEdits:
+        """The `edits` of the route, whole, for one request."""
+        lines, no_host = _made(self._request, asked)
+        return edits._replace(
+            request_cut=edits.request_cut - {b"host"} if no_host else edits.request_cut,
+            request_lines=lines,
+            response_lines=_made(self._response, asked)[0],
+        )
+
+
+def _made(fields: list[tuple[bytes, Value]], asked: Asked) -> tuple[bytes, bool]:
+    """The lines, and whether Host is to stay as it came.
+
+    As in nginx, an empty value is no line. A Host that is none would frame another request.
+    """
+    lines: list[bytes] = []
+    no_host = False
+    for name, value in fields:
+        made = value.fixed
+        if made is None:
+            made = value.of(asked)
+            if not made:
+                no_host = no_host or name.lower() == b"host"
+                continue
+            if name.lower() == b"host" and not is_host(made):
+                no_host = True
+                continue
+        lines.append(b"%b: %b\r\n" % (name, made))
+    return b"".join(lines), no_host
 
 
 class Goals:
@@ -109,18 +166,24 @@ def _everything(site: Site) -> bool:
     """Whether a site serves all names, all paths and all clients alike."""
     (first, *others) = site.routes
     plain = first.path == "/" and not first.exact and first.redirect is None
+    plain = plain and plan(first.request_headers, first.response_headers) is None
     return plain and not others and not site.names and realm(site) is None
 
 
-def location(redirect: Redirect, head: RequestHead) -> bytes:
+def names_ids(config: Config) -> bool:
+    """Whether any value says $request_id, so that every request needs one."""
+    return any(named(value, "request_id") for site in config.sites for value in _values(site))
+
+
+def _values(site: Site) -> Iterator[str]:
+    for route in site.routes:
+        for edits in (route.request_headers, route.response_headers):
+            yield from (value for _, value in (*edits.set, *edits.add))
+        if route.redirect is not None:
+            yield route.redirect.target
+
+
+def location(value: Value, asked: Asked) -> bytes:
     """Where a redirect sends this request. What the client said cannot name another host."""
-    target = b"/" if head.target == b"*" else head.target
-    path, _, query = target.partition(b"?")
-    values = {
-        b"$request_uri": target,
-        b"$host": split_host(head.host)[0],
-        b"$path": path,
-        b"$query": query,
-    }
-    where = _PLACEHOLDER(lambda match: values[match[0]], redirect.target.encode())
+    where = value.url_of(asked)
     return b"/" + where.lstrip(b"/\\") if where.startswith(b"/") else where

@@ -108,11 +108,22 @@ class Stream(Front):
             self.refuse(error)
             return False
         self.hop = service.follow(self.hop, goal)
-        if goal.redirect is not None:
-            self._reply(goal.redirect.status, *pages.redirect(location(goal.redirect, head)))
-            self.exchange_done()
-            return False
+        if goal.plan is not None or goal.where is not None:
+            return self._amend(goal, head)
         return True
+
+    def _amend(self, goal: Goal, head: RequestHead) -> bool:
+        """The route's values for this request; the answer is out where it redirects."""
+        asked = self.connection.service.asked(head, self.hop, self.connection.place, goal)
+        edits = goal.edits
+        if goal.plan is not None and edits is not None:
+            edits = goal.plan.of(edits, asked)
+        self.hop = asked.hop._replace(edits=edits)
+        if goal.redirect is None or goal.where is None:
+            return True
+        self._reply(goal.redirect.status, *pages.redirect(location(goal.where, asked)))
+        self.exchange_done()
+        return False
 
     def _expect_body(self) -> None:
         """From now on the client has to keep the pace, `Limits.rate`."""

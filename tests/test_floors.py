@@ -9,7 +9,7 @@ import rawproxy
 
 PACKAGE = pathlib.Path(rawproxy.__file__).parent
 FLOORS = [
-    ["errors", "config", "names", "options", "positions"],
+    ["errors", "config", "names", "variables", "options", "positions"],
     [
         "engine",
         "recognise",
@@ -21,6 +21,7 @@ FLOORS = [
         "proxy_protocol",
         "forwarded",
         "rewrite",
+        "asked",
         "routing",
         "site",
         "identity",

@@ -22,6 +22,7 @@ import pytest
 
 import rawproxy
 from rawproxy import (
+    asked,
     balancer,
     body,
     bounds,
@@ -100,6 +101,10 @@ ROUTES = Routes([Entry(b"/app", False, 1), Entry(b"/app/", False, 2), Entry(b"/x
 
 # What sees a peer's bytes: how it is asked, and what it is there for.
 SEEN: dict[str, tuple[Work, bytes]] = {
+    "asked._CONTROL": (cut(asked._CONTROL), b"a\n"),
+    "asked._ESCAPED": (cut(asked._ESCAPED), b"/%61%2f"),
+    "asked._NOT_OF_URLS": (cut(asked._NOT_OF_URLS), b"a \xff"),
+    "asked._SLASHES": (cut(asked._SLASHES), b"/a//b"),
     "body._CHUNK_LINE": (body._CHUNK_LINE, b"5;a=b \r\n"),
     "body._CHUNK_LINE_SO_FAR": (body._CHUNK_LINE_SO_FAR, b"5;a=b\r"),
     "body._LINES_SO_FAR": (body._LINES_SO_FAR, b"A: b c\r\nD:\r\n"),
@@ -151,10 +156,9 @@ SEEN: dict[str, tuple[Work, bytes]] = {
 OURS = {
     "document._AT_LINE", "options._DIRECTIVE", "options._FIELD_VALUE", "options._LABEL",
     "options._MAX_AGE", "options._PATH", "options._REDIRECT", "options._SERVICE", "options._SIZE",
-    "options._STATUS", "options._TOKEN", "options.parse_group", "options.parse_redirect",
+    "options._STATUS", "options._TOKEN", "options.parse_group",
     "options.parse_target", "positions._BLANK", "positions._PART", "positions._SCALAR",
-    "positions._STRING", "positions._Scan", "screen._ANSI", "settings._OPTION", "site._PLACEHOLDER",
-    "tls._CERTIFICATE", "tls._KEY",
+    "positions._STRING", "positions._Scan", "screen._ANSI", "settings._OPTION", "tls._CERTIFICATE", "tls._KEY", "variables._DOLLAR",
 }  # fmt: skip
 # Where an expression is made of what the places above are called by.
 MAKERS = {"engine._compile", "recognise._recogniser"}

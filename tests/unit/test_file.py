@@ -299,6 +299,9 @@ def test_a_certificate_of_a_site_opens_8443(load):
         ("[[site]]\n[[site.route]]\nrequest-headers.set = 1", "3: [site.route.request-headers] set: type a table"),
         ("[[site]]\n[[site.route]]\nrequest-headers.set.X = 1", "3: [site.route.request-headers.set] X 1: type text in quotes"),
         ("[[site]]\n[[site.route]]\nrequest-headers.set.TE = 'x'", "3: [site.route.request-headers.set] TE: TE is written by rawproxy itself"),
+        ("[[site]]\n[[site.route]]\nrequest-headers.set.X = '$hots'", "3: [site.route.request-headers.set] X '$hots': $hots is not known; did you mean $host?"),
+        ("[[site]]\n[[site.route]]\nresponse-headers.add.X = '5$'", "3: [site.route.response-headers.add] X '5$': a $ that names nothing; for a dollar itself type $$"),
+        ("[[site]]\n[[site.route]]\nredirect = '/$1'", "3: [[site.route]] redirect /$1: $1 is what the path-regex"),
         ("[[site]]\n[[site.route]]\nrequest-headers.remove = 'a b'", "3: [site.route.request-headers] remove: 'a b' is not the name"),
     ],
 )  # fmt: skip

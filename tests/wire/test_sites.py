@@ -300,3 +300,50 @@ def test_an_idle_tunnel_has_its_routes_patience():
                 assert await reader.read() == b""
 
     run(test())
+
+
+@both
+def test_variables_in_values(version):
+    """One connection, several requests: each has values of its own."""
+
+    async def client(connection, rig):
+        ids = set()
+        for target, uri in (("/a%2fb?x=1", b"/a/b"), ("/a%0d%0aX-Evil:1", b"/a%0D%0AX-Evil:1")) * 2:
+            status, fields, seen = await connection.ask("h.test:8443", target)
+            assert status == 200
+            assert b"X-Uri: %b\r\n" % uri in seen
+            assert b"X-Original: https://h.test%b\r\n" % target.encode() in seen
+            assert b"X-Fixed: $1\r\n" in seen and b"X-Nothing" not in seen
+            assert seen.count(b"\nX-Evil") == 0
+            assert b"X-Peer: 127.0.0.1:" in seen
+            assert b"X-Port: %d\r\n" % rig.port in seen
+            assert fields["x-was"] == "GET " + target.partition("?")[0]
+            ids.add(seen.partition(b"X-Id: ")[2].partition(b"\r")[0])
+        assert len(ids) == 4 and all(len(one) == 32 for one in ids)
+        status, fields, _ = await connection.ask("h.test", "/go/x?y=%0d%0aX:1")
+        assert (status, fields["location"]) == (302, "https://h.test/new?at=y=%0d%0aX:1")
+        _, fields, seen = await connection.ask("h.test", "/plain")
+        assert b"X-Uri" not in seen and "x-was" not in fields
+
+    route = Route(
+        request_headers=Edits(
+            set=(
+                ("X-Uri", "$uri"), ("X-Original", "$scheme://$host$request_uri"),
+                ("X-Fixed", "$$1"), ("X-Nothing", "$http_x_nothing"), ("X-Id", "$request_id"),
+                ("X-Peer", "$remote_addr:$remote_port"), ("X-Port", "$server_port"),
+            )
+        ),
+        response_headers=Edits(set=(("X-Was", "$method $path"),)),
+    )  # fmt: skip
+    go = Route("/go", group=None, redirect=Redirect(302, "https://$host/new?at=$args"))
+    talk(version, client, Site(routes=(route, go, Route("/plain"))))
+
+
+@both
+def test_variables_on_the_only_route(version):
+    async def client(connection, rig):
+        for target in "/a", "/b", "/b":
+            seen = (await connection.ask("h", target))[2]
+            assert b"X-Uri: %b\r\n" % target.encode() in seen
+
+    talk(version, client, Site(routes=(Route(request_headers=Edits(add=(("X-Uri", "$uri"),))),)))
