@@ -6,9 +6,27 @@ however often `leave` is called; an address that has no connection is not rememb
 
 from __future__ import annotations
 
+import ipaddress
+
 from .proxy_protocol import Route
 from .routing import Sites
 from .site import Goal, Realm
+
+
+def one_client(address: bytes) -> bytes:
+    """What counts as one client: an IPv4 address, or an IPv6 network of 64 bits.
+
+    Whoever has one IPv6 address has 2^64 of them (RFC 6177), and may use another for each request.
+    """
+    if b":" not in address:
+        return address
+    try:
+        whole = ipaddress.IPv6Address(address.partition(b"%")[0].decode("latin-1"))
+    except ValueError:  # a socket file
+        return address
+    if whole.ipv4_mapped is not None:
+        return str(whole.ipv4_mapped).encode()
+    return str(ipaddress.IPv6Network((int(whole) >> 64 << 64, 64))).encode()
 
 
 class Admission:

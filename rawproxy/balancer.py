@@ -114,12 +114,12 @@ def round_robin(table: Table[M], key: bytes) -> list[M]:
 
 def _after_one_more(member: Member) -> float:
     # With the request to come, or all weights would be alike while nothing is going on.
-    pool = member.pool
-    return (pool.busy + len(pool.waiting) + 1) / member.share
+    return (_load(member) + 1) / member.share
 
 
 def _load(member: Member) -> int:
-    return member.pool.busy + len(member.pool.waiting)
+    pool = member.pool
+    return pool.busy + pool.apart + pool.waiting.size
 
 
 def least_connections(table: Table[M], key: bytes) -> list[M]:
@@ -183,7 +183,7 @@ def pressure(member: Member) -> int:
     pool = member.pool
     if pool.busy < pool.limit:
         return 0
-    return 1 if len(pool.waiting) < pool.queue else 2
+    return 1 if pool.waiting.size < pool.waiting.limit else 2
 
 
 def choose(table: Table[M], policy: Policy, key: bytes) -> list[M]:

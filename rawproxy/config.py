@@ -88,7 +88,9 @@ class Limits:
     connections: int = 0  # of clients, in total; 0: half of the file descriptors
     per_client: int = 0  # of one address that is no trusted proxy; 0: any, offices share one
     requests: int = 100_000  # on one connection: then it is renewed, and with it what it gathered
-    tunnels: int = 0  # at once -> 503; 0: as many as there are connections
+    # WebSockets and streams of events at once, beside `max_upstream` -> 503; 0: a quarter of the
+    # file descriptors, as each needs one on either side and requests want some too
+    tunnels: int = 0
     h2_streams: int = 128  # at once on one connection, as nginx; browsers are content with 100
     h2_budget: int = 10_000  # frames that serve no request, in a burst; a twentieth each second
 
@@ -102,6 +104,7 @@ class Deadlines:
     request_body: float = 60.0  # the stretch over which `Limits.rate` must be kept -> 408
     connect: float = 10.0  # dial and TLS handshake, all addresses together -> 504
     queue: float = 10.0  # waiting for a connection -> 503
+    wait: float = 0.0  # for upstreams that refuse connections -> 502; 0: not at all
     response_head: float = 60.0  # nginx proxy_read_timeout -> 504
     response_body: float = 60.0  # between two reads of it; of the client as in `request_body`
     client_idle: float = 75.0  # keep-alive, as nginx

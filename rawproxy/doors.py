@@ -55,6 +55,8 @@ def open_doors(
     if not config.limits.connections:
         # As HAProxy: a connection needs a descriptor on either side.
         service.admission.total = max((_descriptors() - RESERVE) // 2, 1)
+    if not config.limits.tunnels:
+        service.most_tunnels = max((_descriptors() - RESERVE) // 4, 1)
     doors = Doors(service, context, sink)
     if context is not None:
         stack.callback(doors.watch(Renewal(config, throwaway, doors.use, quiet=quiet)))

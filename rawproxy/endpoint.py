@@ -18,6 +18,7 @@ import aiohappyeyeballs
 from . import proxy_protocol, rewrite, shake
 from .config import HOST, Config, Group, Upstream
 from .errors import DialError
+from .fair_queue import FairQueue
 from .head import RequestHead, ResponseHead
 from .health import Health
 from .lanes import response_parser
@@ -25,12 +26,16 @@ from .meter import Tally
 from .pool import Pool
 from .proxy_protocol import Route
 from .resolver import AddrInfo, Server, is_numeric, sockaddrs
+from .transport import is_cut
 from .trust import Trial, UpstreamTrust
 from .upstream import Home, UpstreamConnection
 from .watch import Watch
 
 Judge = Callable[[RequestHead, rewrite.Hop, ResponseHead], ResponseHead]
 SHUTDOWN: Final = 5.0  # seconds for the upstream's close_notify before the connection is cut
+# Connections to one upstream that are made at the same time, at half a millisecond of TLS each:
+# what a burst of requests takes from all others in one turn of the loop is bounded by it.
+DIALS: Final = 64
 FIRST_ATTEMPT_DELAY: Final = 0.25  # seconds before the next address is tried too (RFC 8305 5)
 
 
@@ -70,6 +75,10 @@ class Endpoint(Home):
         self.authority = authority(upstream)
         self.tally = Tally()  # shared by all addresses of a name, as they come and go
         self.on_room: Callable[[Any], None] = lambda ticket: None  # set by the group
+        self.room: Any = None  # the group's `WaitingRoom`
+        self.dialling = 0
+        # Those that wait for their turn to dial, each with a place in the pool.
+        self.turns: FairQueue[asyncio.Future[None]] = FairQueue(group.max_upstream)
         self.clock = Clock()  # replaced by the worker's
         self.draining = False  # the worker ends, or the address is no longer its name's
         self.send_proxy = group.send_proxy
@@ -130,8 +139,26 @@ class Endpoint(Home):
         for connection in self.pool.clear():
             connection.transport.close()
 
+    def set_apart(self, connection: UpstreamConnection | None) -> None:
+        """A busy connection becomes a tunnel or a stream of events: the pool goes on without it."""
+        if connection is not None and not connection.apart:
+            connection.apart = True
+            ticket = self.pool.part()
+            if ticket is not None:
+                self.on_room(ticket)
+
+    def welcome(self, connection: UpstreamConnection) -> None:
+        """A connection that was made for nobody: idle, if it may be anybody's."""
+        if self.draining or self.send_proxy or not self.pool.adopt(connection, self.clock.now):
+            connection.transport.close()
+
     def settle(self, connection: UpstreamConnection) -> None:
         """A connection that was busy is free: to the next ticket, to the pool, or closed."""
+        if connection.apart:
+            connection.apart = False
+            connection.transport.close()
+            self.pool.rejoin()
+            return
         if connection.reusable and not (connection.lost or self.draining or self.send_proxy):
             ticket = self.pool.release(connection, self.clock.now)
             if ticket is not None:
@@ -141,6 +168,10 @@ class Endpoint(Home):
         ticket = self.pool.discard()
         if ticket is not None:
             self.on_room(ticket)
+
+    def tunnel_over(self) -> None:
+        """Both sides of a tunnel have gone."""
+        self.pool.rejoin()
 
     def give_up_dial(self) -> None:
         """A dial that counted as busy came to nothing."""
@@ -153,13 +184,19 @@ class Endpoint(Home):
         self.pool.evict(connection)
         connection.transport.close()
 
-    async def dial(self, route: Route | None = None) -> UpstreamConnection:
-        """A connection for an exchange, as `connect`; a failure counts."""
+    async def dial(self, client: bytes, route: Route | None = None) -> UpstreamConnection:
+        """A connection for an exchange of `client`'s, as `connect`; a failure counts."""
         began = asyncio.get_running_loop().time()
+        if self.dialling < DIALS:
+            self.dialling += 1
+        else:
+            await self._turn(client)
         try:
             return await self.connect(route)
         except DialError as caught:
             error = caught
+        finally:
+            self._dialled()
         # Not within the `except`: an `await` in there never ends where mypyc compiles this.
         if self.by_host and error.there:
             raise error  # by choosing a name anybody could make a healthy upstream look ill
@@ -180,6 +217,27 @@ class Endpoint(Home):
             return
         connection.transport.abort()
 
+    async def _turn(self, client: bytes) -> None:
+        """Until `client` may dial; its place is that of one who has done so."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.turns.put(future, client)
+        try:
+            async with asyncio.timeout(self.deadline):
+                await future
+        except TimeoutError:
+            if not self.turns.remove(future):  # its turn came in this very moment
+                self._dialled()
+            raise DialError(f"no connection within {self.deadline:g} s", 504) from None
+
+    def _dialled(self) -> None:
+        """One dial is over, whatever came of it: the next may begin."""
+        while self.turns.size:
+            future = self.turns.take()
+            if future is not None and not future.done():
+                future.set_result(None)
+                return
+        self.dialling -= 1
+
     async def connect(self, route: Route | None = None) -> UpstreamConnection:
         """A new connection, its TLS handshake done. Raises `DialError` (502 or 504).
 
@@ -192,7 +250,7 @@ class Endpoint(Home):
         except TimeoutError:
             raise DialError(f"no connection within {self.deadline:g} s", 504) from None
         except OSError as error:
-            raise DialError(self.explain(error)) from None
+            raise self._failure(error) from None
 
     def remember(self, connection: UpstreamConnection) -> None:
         """A response came to its end: its TLS session is worth resuming."""
@@ -212,6 +270,13 @@ class Endpoint(Home):
         number = getattr(error, "errno", None)
         return f"cannot connect: {os.strerror(number) if number else error}"
 
+    def _failure(self, error: OSError) -> DialError:
+        failure = DialError(self.explain(error))
+        # What TLS complains about stays wrong, unless it is that the other side hung up.
+        wrong = isinstance(error, ssl.SSLError | PermissionError)
+        failure.passing = is_cut(error) or not wrong
+        return failure
+
     async def _dial(self, preamble: bytes) -> UpstreamConnection:
         if self.trust is None:
             return await self._connect(None, preamble)
@@ -224,7 +289,7 @@ class Endpoint(Home):
                     continue
                 if isinstance(error, ssl.SSLCertVerificationError):
                     self.refused = True
-                failure = DialError(self.explain(error))
+                failure = self._failure(error)
                 failure.there = trial.there
                 raise failure from None
             tls = connection.transport.get_extra_info("ssl_object")
@@ -246,7 +311,12 @@ class Endpoint(Home):
     async def _look_up(self) -> list[AddrInfo]:
         """The addresses of a name that was not resolved when this began. Raises `DialError`."""
         assert self.watch is not None
-        return sockaddrs((await self.watch.known())[0])
+        try:
+            servers = await self.watch.known()
+        except DialError as error:
+            error.passing = True
+            raise
+        return sockaddrs(servers[0])
 
     async def _connect(self, trial: Trial | None, preamble: bytes) -> UpstreamConnection:
         loop = asyncio.get_running_loop()

@@ -89,8 +89,13 @@ class MalformedError(UpstreamError):
 
 
 class DialError(UpstreamError):
-    """No connection to the upstream: nothing was sent, so any method may be retried."""
+    """No connection to the upstream: nothing was sent, so any method may be retried.
 
+    `passing`: it may be otherwise in a moment, as the upstream restarts, say: it refused the
+    connection, is not to be reached or has no address. A certificate that is wrong stays so.
+    """
+
+    passing = False
     retry = Retry.YES
     there = False  # it was reached, and then TLS failed
 

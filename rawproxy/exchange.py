@@ -4,9 +4,13 @@
     ─────────  ────────────────────────────  ─────────────────────────────────────────────────────
     REWRITE    nothing, or the body while    CHECKOUT
                connections are scarce
-    CHECKOUT   nothing                       SEND (idle connection) │ DIAL │ QUEUE │ DONE (503)
+    CHECKOUT   nothing                       SEND (idle connection) │ DIAL │ QUEUE │ WAIT │
+                                             DONE (503)
     QUEUE      room in the pool              SEND │ DIAL │ DONE (503)
-    DIAL       a new connection              SEND │ CHECKOUT (next candidate) │ DONE (502, 504)
+    DIAL       a new connection              SEND │ CHECKOUT (next candidate) │ WAIT │
+                                             DONE (502, 504)
+    WAIT       an upstream that takes        CHECKOUT │ DONE (502, 503)
+               connections again
     SEND       the response head             RELAY │ TUNNEL │ CHECKOUT (retry) │ DONE (502, 504)
     RELAY      the end of the response       DONE
     TUNNEL     nothing: both sockets spliced DONE
@@ -21,19 +25,20 @@ Requests and responses stream: a body's bytes are written to the other side as t
 writer that is full closes the valve of its reader. Only bytes that have no connection yet, and
 those that a retry may need, are held, up to `Limits.replay`.
 
-It never parses and never touches a client's socket: the front does, for HTTP/1 and HTTP/2 alike.
+CHECKOUT to WAIT are told in `checkout`. It never parses and never touches a client's socket: the
+front does, for HTTP/1 and HTTP/2 alike.
 Invariant: every exchange reaches DONE exactly once, tells its front exactly once how it ended, and
 then holds no connection, no place in a queue and no deadline.
 """
 
 from __future__ import annotations
 
-import enum
 from time import monotonic
 from typing import Final
 
 from . import rewrite
 from .body import encode_chunk, last_chunk
+from .checkout import DONE, IDEMPOTENT, QUEUE, RELAY, REWRITE, SEND, TUNNEL, WAIT, Checkout
 from .endpoint import Endpoint
 from .errors import (
     CapacityError,
@@ -49,40 +54,20 @@ from .flow import NO_UPSTREAM, WRITER_FULL, unsent
 from .front import Front
 from .handshake import check_switch
 from .head import CHUNKED, RequestHead, ResponseHead
-from .pool import DIAL as POOL_DIAL
-from .pool import FULL as POOL_FULL
+from .pool import SLOW
 from .service import Service
-from .upstream import Holder, UpstreamConnection
+from .upstream import UpstreamConnection
 
 # Seconds over which a slow reader is judged while connections are scarce, and while requests wait
 # for one: well under the ten for which they do.
 PRESSED: Final = 5.0
 WAITED_FOR: Final = 3.0
-# RFC 9110 9.2.2
-IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
-
-
-class State(enum.Enum):
-    """The nodes of the diagram in the README's Life of a request."""
-
-    REWRITE = "rewrite"
-    CHECKOUT = "checkout"
-    QUEUE = "queue"
-    DIAL = "dial"
-    SEND = "send"
-    RELAY = "relay"
-    TUNNEL = "tunnel"
-    DONE = "done"
-
-
-REWRITE: Final[State] = State.REWRITE
-CHECKOUT: Final[State] = State.CHECKOUT
-QUEUE: Final[State] = State.QUEUE
-DIAL: Final[State] = State.DIAL
-SEND: Final[State] = State.SEND
-RELAY: Final[State] = State.RELAY
-TUNNEL: Final[State] = State.TUNNEL
-DONE: Final[State] = State.DONE
+# RFC 9110 15.2.1, where we answer in the upstream's stead.
+CONTINUE: Final = ResponseHead(
+    100, b"HTTP/1.1 100 Continue\r\n", 1, b"", [], 0, False, b"", True, (), 0
+)
+# What lasts as long as somebody looks at a page (HTML Standard 9.2).
+EVENTS: Final = b"text/event-stream"
 
 
 def too_large(limit: int) -> ClientError:
@@ -90,38 +75,28 @@ def too_large(limit: int) -> ClientError:
     return ClientError(f"the request body is larger than {limit} bytes", 413)
 
 
-class Exchange(Holder):
+class Exchange(Checkout):
     """One request and its response."""
 
     __slots__ = (
-        "backlog", "blocked", "candidates", "chunked", "connection", "deadline", "deadlines",
-        "front", "head", "held", "held_size", "limits", "opening", "renewed",
-        "request_ended", "service", "started", "state", "throttled",
+        "backlog", "blocked", "chunked", "connection", "held", "held_size", "limits", "opening",
+        "request_ended", "started", "throttled",
     )  # fmt: skip
 
     def __init__(self, service: Service, front: Front, head: RequestHead) -> None:
-        self.service = service
-        self.front = front
-        self.head = head
-        self.method = head.method
-        goal = front.goal
-        self.limits = goal.limits
-        self.deadlines = goal.deadlines
-        self.state = REWRITE
+        super().__init__(service, front, head)
+        self.limits = front.goal.limits
         self.chunked = head.framing == CHUNKED
         self.request_ended = head.framing == 0
         self.connection: UpstreamConnection | None = None
         # Body bytes for a connection to come or for a retry; None: no body, or no longer held.
         self.held: list[bytes] | None = None if self.request_ended else []
         self.held_size = 0
-        self.retried = False
-        self.renewed = False  # the candidates were asked for again
         self.started = False  # something of the response has reached the client
         self.throttled = False  # the upstream does not take the body as fast as it comes
         self.blocked = 0.0  # since when the client does not take all we have; 0: it does
         self.backlog = 0  # unsent bytes at the last look
         self.received = 0  # bytes of the request's body
-        self.deadline = 0.0
 
     def __repr__(self) -> str:
         target = self.head.target.decode("latin-1")
@@ -144,97 +119,24 @@ class Exchange(Holder):
         limits = self.limits
         if limits.body and head.framing > limits.body:
             self.fail(too_large(limits.body))
-        elif limits.tunnels and head.upgrade and self._tunnels_full():
+        elif head.upgrade and self.service.tunnels_full():
             self.fail(CapacityError("as many tunnels as --limit tunnels allows"))
         elif self.request_ended or not (coming or self._hold_back()):
-            self._checkout()
+            self.checkout()
+        elif head.expect and not coming:
+            # As nginx and HAProxy do it always, we do while connections are scarce: who is told
+            # to go on by us holds none until its body is here.
+            self.opening = rewrite.without(self.opening, (b"expect",))
+            self.front.send_interim(CONTINUE)
 
     def _hold_back(self) -> bool:
         """Whether the body must come first: a slow one holds no connection that others need."""
-        return (
-            not self.head.expect
-            and self.held_size < self.service.limits.replay
-            and self.endpoint.pool.pressed()
-        )
-
-    def _tunnels_full(self) -> bool:
-        return self.service.counters.tunnels >= self.service.limits.tunnels
-
-    # ── checkout ────────────────────────────────────────────────────────────────────────────────
-
-    def _checkout(self) -> None:
-        self.state = CHECKOUT
-        endpoint: Endpoint = self.endpoint  # of a known type: compiled code calls it directly
-        pool = endpoint.pool
-        while True:
-            got = pool.fresh() if self.retried else pool.checkout()
-            if isinstance(got, UpstreamConnection):
-                if got.transport.is_closing() or (self.method not in IDEMPOTENT and got.stale()):
-                    got.drop()
-                    continue
-                self._send(got)
-                return
-            break
-        if got is POOL_DIAL:
-            self.on_room()
-        elif pool.wait(self):
-            assert got is POOL_FULL
-            self.state = QUEUE
-            self.deadline = self.service.now + self.deadlines.queue
-        else:
-            self.fail(
-                CapacityError(f"{len(pool.waiting)} requests wait for {self._name()} already")
-            )
-
-    def on_room(self) -> None:
-        """The pool has counted a connection for us: dial it."""
-        self.state = DIAL
-        self.deadline = 0.0  # the dial has its own
-        self.service.spawn(self._dial(self.endpoint))
-
-    async def _dial(self, endpoint: Endpoint) -> None:
-        began = monotonic()
-        endpoint.tally.dials += 1
-        try:
-            connection = await endpoint.dial(self.front.hop.route)
-        except DialError as error:
-            endpoint.tally.dial_failures += 1
-            endpoint.give_up_dial()
-            if self.state is DIAL:
-                self._dial_failed(error)
-        except BaseException:
-            endpoint.give_up_dial()
-            raise
-        else:
-            if self.state is DIAL:
-                self.dialled = monotonic() - began
-                self._send(connection)
-            else:  # the client went meanwhile: the next one will be glad of it
-                connection.reusable = True
-                endpoint.settle(connection)
-
-    def _dial_failed(self, error: DialError) -> None:
-        self.attempts += 1
-        if self.attempts == len(self.candidates) and not self.renewed:
-            # All have failed, and some name may stand for other addresses by now.
-            self.renewed = True
-            known = self.candidates
-            now = self.service.candidates(self.front.goal, self.head, self.front.hop)
-            self.candidates = [*known, *(one for one in now if one not in known)]
-        if self.attempts < len(self.candidates):
-            self.service.failed("-", 0, self._name(), f"{error.detail}; trying the next upstream")
-            self.endpoint = self.candidates[self.attempts]
-            self._checkout()
-        else:
-            self.fail(error)
-
-    def on_connection(self, connection: UpstreamConnection) -> None:
-        """A connection that another exchange released is ours: we waited longest."""
-        self._send(connection)
+        return self.held_size < self.limits.replay and self.endpoint.pool.pressed()
 
     # ── send ────────────────────────────────────────────────────────────────────────────────────
 
-    def _send(self, connection: UpstreamConnection) -> None:
+    def send(self, connection: UpstreamConnection) -> None:
+        """The request goes out over `connection`."""
         self.state = SEND
         self.connection = connection
         connection.holder = self
@@ -255,7 +157,7 @@ class Exchange(Holder):
         return (
             connection.served > 0
             and self.method in IDEMPOTENT
-            and self.held_size <= self.service.limits.replay
+            and self.held_size <= self.limits.replay
         )
 
     def on_request_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
@@ -286,7 +188,7 @@ class Exchange(Holder):
             if self.state is REWRITE:
                 if not ended and self._hold_back():
                     return
-                self._checkout()
+                self.checkout()
                 connection = self.connection
             if connection is None:
                 if self.state is not DONE:
@@ -322,6 +224,8 @@ class Exchange(Holder):
             head = judge(self.head, self.front.hop, head)
         self.started = True
         self.held = None
+        if framing < 0 and not ended and EVENTS in head.block and not self.service.tunnels_full():
+            endpoint.set_apart(self.connection)
         if self.service.notes.timed:
             self.first = monotonic()
             if ended:
@@ -376,6 +280,7 @@ class Exchange(Holder):
         self.state = TUNNEL
         self.connection = None
         connection.holder = None
+        self.endpoint.set_apart(connection)
         self.front.switch(head, connection, rest)
 
     def _release(self) -> None:
@@ -409,7 +314,7 @@ class Exchange(Holder):
             self.retried = True
             self.service.counters.retries += 1
             self.endpoint.tally.retries += 1
-            self._checkout()
+            self.checkout()
         else:
             self.fail(error)
 
@@ -417,8 +322,7 @@ class Exchange(Holder):
         """The client has gone: nobody waits for the rest."""
         if self.state is DONE:
             return
-        if self.state is QUEUE:
-            self.endpoint.pool.forget(self)
+        self.leave_queue()
         self.state = DONE
         self._drop_connection()
         self.front.exchange_done()
@@ -427,8 +331,7 @@ class Exchange(Holder):
         """End with an error response, or visibly cut what has begun (RFC 9112 8)."""
         if self.state is DONE:
             return
-        if self.state is QUEUE:
-            self.endpoint.pool.forget(self)
+        self.leave_queue()
         self.state = DONE
         self._drop_connection()
         if isinstance(error, MalformedError):
@@ -439,7 +342,7 @@ class Exchange(Holder):
             self.endpoint.failed(judged=not self.started)
         if self.started:
             name = self.id.decode() if self.service.notes.named else "-"
-            self.service.failed(name, 0, self._name(), error.detail)
+            self.service.failed(name, 0, self.name(), error.detail)
             self.front.abort()
         else:
             if self.service.notes.named:
@@ -454,16 +357,27 @@ class Exchange(Holder):
         if connection is not None:
             connection.drop()
 
+    def on_cut(self) -> None:
+        """Others wait for a connection, and ours waits for a client that is slow."""
+        waiting = self.endpoint.pool.waiting.size
+        wait = f"slower than {SLOW // 1024} KiB/s while {waiting} requests wait for {self.name()}"
+        self.fail(
+            ClientError(f"{wait}, and slow clients may hold a quarter of --max-upstream", 408)
+        )
+
     def sweep(self, now: float) -> None:
         """Called about once a second: end a wait that is over."""
+        connection = self.connection
+        if connection is not None and not connection.apart and self.endpoint.pool.scarce():
+            self._note_slowness()
         if self.blocked and self.state is RELAY:
             self._watch_reader(now)
             return
         if not self.deadline or now < self.deadline:
             return
         deadlines = self.deadlines
-        if self.state is QUEUE:
-            self.fail(CapacityError(f"no connection to {self._name()} for {deadlines.queue:g} s"))
+        if self.state is QUEUE or self.state is WAIT:
+            self.sweep_wait()
         elif self.state is SEND and self.throttled and self._upstream_reads():
             self.deadline = now + deadlines.response_head
         elif self.state is SEND:
@@ -475,6 +389,14 @@ class Exchange(Holder):
             wait = f"no byte of the body for {deadlines.response_body:g} s"
             self.fail(UpstreamError(wait, 504))
 
+    def _note_slowness(self) -> None:
+        """Tell the pool where the connection waits for our client, and how far that has come."""
+        if self.blocked and self.state is RELAY:
+            self.endpoint.pool.note(self, self.front.client_has())
+        elif not (self.request_ended or self.throttled):
+            moved = self.front.client_has() if self.state is RELAY else 0
+            self.endpoint.pool.note(self, self.received + moved)
+
     def _watch_reader(self, now: float) -> None:
         """A client that does not read as fast as it could has to keep the pace, `Limits.rate`."""
         patience = self.deadlines.response_body
@@ -485,7 +407,7 @@ class Exchange(Holder):
             patience = min(patience, PRESSED)
         if now - self.blocked < patience:
             return
-        if self.front.client_took() >= self.service.pace(patience):
+        if self.front.client_took() >= self.service.pace(self.front.goal, patience):
             self.blocked = now
         else:
             wait = f"the client has read next to nothing for {patience:g} s"
@@ -496,7 +418,3 @@ class Exchange(Holder):
         connection = self.connection
         before, self.backlog = self.backlog, unsent(connection.transport) if connection else 0
         return not before or self.backlog < before
-
-    def _name(self) -> str:
-        title: str = self.endpoint.title
-        return title

@@ -8,7 +8,8 @@
     switch            instead of all these: a tunnel
     abort             something has gone out and the rest will not come: cut, for all to see
     throttle          the request's body comes too fast, or may go on
-    client_took       how fast the client reads
+    client_has        how much of the response the client has taken
+    client_took       the same since it was last asked
     exchange_done     the last call, after whichever of these
 
 `front_h1` implements it for a connection, `stream_h2` for a stream. It decides nothing. Invariant:
@@ -46,6 +47,10 @@ class Front:
     def abort(self) -> None: ...
     def throttle(self, reason: int, full: bool) -> None: ...
     def exchange_done(self) -> None: ...
+    def client_has(self) -> int:
+        """Bytes of the response that the client has taken."""
+        raise NotImplementedError
+
     def client_took(self) -> int:
         """Bytes of the response that the client took since it was last asked."""
         raise NotImplementedError

@@ -309,7 +309,7 @@ class ClientConnection(Responder, asyncio.Protocol):
     def _expect_body(self) -> None:
         """From now on the client has to keep the pace, `Limits.rate`."""
         self.received = 0
-        self.deadline = self.service.now + self.service.deadlines.request_body
+        self.deadline = self.service.now + self.goal.deadlines.request_body
 
     def _client_failed(self, error: ClientError) -> None:
         """The request broke off within its body: the upstream must not take it for whole."""
@@ -359,9 +359,13 @@ class ClientConnection(Responder, asyncio.Protocol):
             if self.phase is BODY:
                 self._expect_body()
 
+    def client_has(self) -> int:
+        """Bytes of the response that the client has taken."""
+        return self.sent - unsent(self.transport)
+
     def client_took(self) -> int:
         """Bytes of the response that the client took since it was last asked."""
-        before, self.taken = self.taken, self.sent - unsent(self.transport)
+        before, self.taken = self.taken, self.client_has()
         return self.taken - before
 
     def exchange_done(self) -> None:
@@ -461,7 +465,8 @@ class ClientConnection(Responder, asyncio.Protocol):
             self.transport.abort()
 
     def _keeps_pace(self) -> bool:
-        return self.received >= self.service.pace(self.service.deadlines.request_body)
+        goal = self.goal
+        return self.received >= self.service.pace(goal, goal.deadlines.request_body)
 
     def drain(self) -> None:
         """The worker stops: the next response that begins is the last (RFC 9112 9.6).

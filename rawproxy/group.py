@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from . import rewrite
+from .admission import one_client
 from .balancer import POLICIES, Table, choose, cookie_value, prefer, tag
 from .config import HOST, Config, Group
 from .endpoint import Clock, Endpoint
@@ -33,6 +34,7 @@ from .health import DOWN, DUE, EJECTED, UP
 from .members import Members
 from .prober import probe_for_ever
 from .resolver import Resolver
+from .waiting_room import WaitingRoom
 
 log = logging.getLogger("rawproxy")
 # RFC 9110 9.2.1: what goes out on trial is better not a payment.
@@ -75,6 +77,7 @@ class UpstreamGroup:
         self.only: list[Endpoint] | None = None
         self.by_host = group.server_name == HOST
         self.at_once: list[Endpoint] | None = None  # the answer to every request, if there is one
+        self.room = WaitingRoom(group.queue, self.present, around.spawn)
         self.members = Members(config, group, around.resolver, around.clock)
         self.members.prepare_all(self._prepare)
         self.members.changed = self._rebuild
@@ -89,6 +92,10 @@ class UpstreamGroup:
         """Those of now, ill ones too; without the retired."""
         return self.members.endpoints
 
+    def present(self) -> list[Endpoint]:
+        """The same, for those who ask later."""
+        return self.members.endpoints
+
     # ── choosing ────────────────────────────────────────────────────────────────────────────────
 
     def candidates(self, head: RequestHead, hop: rewrite.Hop) -> list[Endpoint]:
@@ -100,7 +107,7 @@ class UpstreamGroup:
 
     def _order(self, head: RequestHead, hop: rewrite.Hop) -> list[Endpoint]:
         """The same, before each has the name that is asked for."""
-        key = rewrite.client_of(head, hop) if self.by_client else b""
+        key = one_client(rewrite.client_of(head, hop)) if self.by_client else b""
         order = choose(self.table, self.policy, key)
         wanted = self._wanted(head) if self.cookie else None
         # Who has a cookie leaves its upstream for a trial only if nobody else comes along.
@@ -211,6 +218,7 @@ class UpstreamGroup:
     def _prepare(self, endpoint: Endpoint) -> None:
         """An endpoint is new, or knows its address now."""
         endpoint.on_room = self.around.on_room
+        endpoint.room = self.room
         endpoint.on_failure = self._failed
         endpoint.on_life = self._alive
         if self.cookie:

@@ -16,7 +16,7 @@ It never looks at a value's meaning. Invariant: the schema and the parser know t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -211,6 +211,14 @@ def _shared(*names: str) -> Keys:
 
 _SIZE = {"type": "size", "help": "A number of bytes; k, m and g are known."}
 _SECONDS = {"type": click.FloatRange(min=0, min_open=True)}
+
+
+def _timeouts(names: Iterable[str]) -> Keys:
+    return {
+        name: {"type": click.FloatRange(min=0)} if name == "wait" else _SECONDS for name in names
+    }
+
+
 _HEADERS: Keys = {
     "remove": {"multiple": True, "help": "Names of fields to cut."},
     "set": {"names": True, "help": "Fields in the place of those of their names; variables."},
@@ -255,8 +263,12 @@ GROUP: Keys = {
     "passive": {"table": PASSIVE, "help": "Health as the requests show it."},
     "active": {"table": ACTIVE, "help": "Health as asked for."},
 }  # fmt: skip
-ROUTE_LIMITS = ("body",)
-ROUTE_TIMEOUTS = ("response-head", "response-body", "queue", "tunnel-idle")
+# What is one route's and no other's business: not what is settled before its path is known, nor
+# what belongs to a connection that serves several.
+ROUTE_LIMITS = ("body", "rate", "replay")
+ROUTE_TIMEOUTS = (
+    "request-body", "response-head", "response-body", "queue", "wait", "tunnel-idle",
+)  # fmt: skip
 ROUTE: Keys = {
     "path": {"help": "This path and what is below it."},
     "exact": {"is_flag": True, "help": "This path alone."},
@@ -270,7 +282,7 @@ ROUTE: Keys = {
     "response-headers": {"table": _HEADERS, "help": "Changes on the way to the client."},
     "request-trailers": {"multiple": True, "help": "Names of trailers that pass.  [default: none]"},
     "limits": {"table": dict.fromkeys(ROUTE_LIMITS, _SIZE), "help": "Of this route."},
-    "timeouts": {"table": dict.fromkeys(ROUTE_TIMEOUTS, _SECONDS), "help": "Of this route."},
+    "timeouts": {"table": _timeouts(ROUTE_TIMEOUTS), "help": "Of this route."},
 }
 SITE: Keys = {
     **_shared("server-name", "cert", "key", "hsts", "no-hsts", "client-ca", "client-verify"),
@@ -283,7 +295,7 @@ SITE: Keys = {
 TOP: Keys = {
     **_FLAT,
     "limits": {"table": dict.fromkeys(limit_names(), _SIZE), "help": "As --limit."},
-    "timeouts": {"table": dict.fromkeys(timeout_names(), _SECONDS), "help": "As --timeout."},
+    "timeouts": {"table": _timeouts(timeout_names()), "help": "As --timeout."},
     "group": {"each": GROUP, "help": "Upstreams that can stand in for each other, by name."},
     "site": {"tables": SITE, "help": "What is served under some names."},
 }

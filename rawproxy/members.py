@@ -94,13 +94,15 @@ class Members:
         self.retired.append(endpoint)
 
     def _occupied(self, endpoint: Endpoint) -> bool:
-        return any(pool.busy or pool.waiting for pool in self.pools(endpoint))
+        return any(pool.in_use() for pool in self.pools(endpoint))
 
     def tick(self, now: float) -> None:
         """About once a second: idle connections, and whom nobody needs any more."""
         for endpoint in self.everybody():
             for connection in endpoint.pool.expire(now):
                 connection.transport.close()
+            for holder in endpoint.pool.judge(now):
+                holder.on_cut()
         if self.retired:
             self.retired = [one for one in self.retired if self._occupied(one)]
         if self.namesakes:

@@ -61,7 +61,7 @@ class Namesakes:
     def tick(self) -> None:
         """About once a second."""
         if self.leaving:
-            self.leaving = [one for one in self.leaving if one.pool.busy or one.pool.waiting]
+            self.leaving = [one for one in self.leaving if one.pool.in_use()]
 
     def _leave(self, name: str) -> None:
         gone = self.known.pop(name)
@@ -77,3 +77,4 @@ class Namesakes:
         one.weight, one.share, one.backup = first.weight, first.share, first.backup
         one.health, one.tally, one.tag = first.health, first.tally, first.tag
         one.judge, one.on_room, one.on_failure = first.judge, first.on_room, first.on_failure
+        one.on_life, one.room = first.on_life, first.room

@@ -141,6 +141,7 @@ def parse_upstream_name(text: str) -> str:
 
 _LEAST = {"start-line": 64, "head": 1024, "response-head": 1024, "fields": 8, "requests": 1}
 _OR_NONE = ("body", "rate", "connections", "per-client", "tunnels", "queue")
+_OR_NEVER = ("wait",)
 _SIZE = re.compile(r"([0-9]{1,15})([kmg]?)").fullmatch
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -179,7 +180,7 @@ def parse_timeouts(texts: Iterable[str], base: Deadlines | None = None) -> Deadl
             seconds = float(value)
         except ValueError:
             seconds = math.nan
-        if not 0 < seconds < math.inf:  # false for nan too
+        if not 0 < seconds < math.inf and (seconds or name not in _OR_NEVER):  # true for nan too
             raise ConfigError(f"--timeout {text}: type {name}=SECONDS, more than 0")
         found[name.replace("-", "_")] = seconds
     return replace(base or Deadlines(), **found)

@@ -75,6 +75,7 @@ class Service:
         self._hops = functools.lru_cache(CLIENTS)(self._hop)
         self.lag = 0.0  # seconds by which the last sweep was late: how busy the loop is
         self.admission = Admission(self.limits.connections, self.limits.per_client)
+        self.most_tunnels = self.limits.tunnels
         self.clients: set[Sweepable] = set()
         self.draining = False
         self.leaving = Leaving.STOPPED
@@ -174,9 +175,14 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def pace(self, seconds: float) -> float:
-        """Bytes that a body has to make within `seconds`; one at least."""
-        return max(self.limits.rate * seconds, 1)
+    def tunnels_full(self) -> bool:
+        """Whether no more connections may be apart from their pools: a limit of their own."""
+        most = self.most_tunnels
+        return 0 < most <= sum(one.pool.apart for one in self.endpoints)
+
+    def pace(self, goal: Goal, seconds: float) -> float:
+        """Bytes that a body has to make within `seconds`, on this route; one at least."""
+        return max(goal.limits.rate * seconds, 1)
 
     def candidates(self, goal: Goal, head: RequestHead, hop: rewrite.Hop) -> list[Endpoint]:
         """The upstreams of the route's group, in the order in which to try them."""

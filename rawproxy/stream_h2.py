@@ -127,9 +127,8 @@ class Stream(Front):
 
     def _expect_body(self) -> None:
         """From now on the client has to keep the pace, `Limits.rate`."""
-        service = self.connection.service
         self.seen = self.received
-        self.deadline = service.now + service.deadlines.request_body
+        self.deadline = self.connection.service.now + self.goal.deadlines.request_body
 
     def refuse(self, error: ProxyError) -> None:
         """Answer without an upstream."""
@@ -326,9 +325,13 @@ class Stream(Front):
             self.connection.reset(self.id, code)
         self.cancel()
 
+    def client_has(self) -> int:
+        """Bytes of the response that the client has taken."""
+        return self.sent - self.queued
+
     def client_took(self) -> int:
         """Bytes of the response that the client took since it was last asked."""
-        before, self.taken = self.taken, self.sent - self.queued
+        before, self.taken = self.taken, self.client_has()
         return self.taken - before
 
     def exchange_done(self) -> None:
@@ -339,7 +342,7 @@ class Stream(Front):
         if self.queued:
             service = self.connection.service
             self.taken = self.sent - self.queued
-            self.deadline = service.now + service.deadlines.response_body
+            self.deadline = service.now + self.goal.deadlines.response_body
         if self.head is not None:
             self.connection.service.notes.record(
                 self.head, self.hop, self.status, self.sent, exchange
@@ -438,11 +441,12 @@ class Stream(Front):
             exchange.sweep(now)
         if not self.deadline or now < self.deadline:
             return
-        deadlines = self.connection.service.deadlines
+        deadlines = self.goal.deadlines
         if self.local_ended:
             self.end()
         elif self.exchange is None:
-            if self.client_took() >= self.connection.service.pace(deadlines.response_body):
+            least = self.connection.service.pace(self.goal, deadlines.response_body)
+            if self.client_took() >= least:
                 self.deadline = now + deadlines.response_body
             else:
                 self.reset(Code.CANCEL)
@@ -453,5 +457,5 @@ class Stream(Front):
             self.exchange.fail(ClientError("the request body stopped coming, or nearly", 408))
 
     def _keeps_pace(self) -> bool:
-        service = self.connection.service
-        return self.received - self.seen >= service.pace(service.deadlines.request_body)
+        pace = self.connection.service.pace(self.goal, self.goal.deadlines.request_body)
+        return self.received - self.seen >= pace

@@ -7,7 +7,7 @@ TLS cannot, so there the tunnel closes once what is under way has been written.
 It never looks into payloads: masking and compression are the peers' business. Of the framing it
 knows where frames end (`wsframes`), so that `farewell` can end a tunnel well.
 Invariants: bytes keep their order and none is lost; the connection is never pooled again; the
-pool's place is given back exactly once; an idle tunnel ends after `Deadlines.tunnel_idle`.
+pool hears of its end exactly once; an idle tunnel ends after `Deadlines.tunnel_idle`.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class Tunnel:
             return
         self.service.clients.discard(self)
         self.service.counters.tunnels -= 1
-        self.endpoint.give_up_dial()
+        self.endpoint.tunnel_over()
         self._count()
         self.facts.received = self.client.received
         sent = self.upstream.received

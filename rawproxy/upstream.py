@@ -80,7 +80,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream."""
 
     __slots__ = (
-        "body", "buffer", "endpoint", "holder", "idle_since", "known_head", "known_raw",
+        "apart", "body", "buffer", "endpoint", "holder", "idle_since", "known_head", "known_raw",
         "limits", "lost", "parse", "reusable", "served", "transport", "unfit", "unlike", "valve",
     )  # fmt: skip
 
@@ -96,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.served = 0  # responses read to their end
         self.lost = False
         self.unfit = False  # a 1xx said something that forbids to use it again
+        self.apart = False  # in use, but not counted by the pool
         self.known_raw = b""  # the last head, and what it was read as: heads tend to repeat
         self.known_head: ResponseHead | None = None
         self.unlike = 0  # heads since one was

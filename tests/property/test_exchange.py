@@ -64,7 +64,7 @@ class Scripted(Endpoint):
 
     machine: "ExchangeMachine"
 
-    async def dial(self, route: object = None) -> UpstreamConnection:
+    async def dial(self, client: bytes, route: object = None) -> UpstreamConnection:
         future = asyncio.get_running_loop().create_future()
         self.machine.dials.append(future)
         await future
@@ -116,6 +116,9 @@ class Client:
 
     def throttle(self, reason: int, full: bool) -> None:
         assert not (full and self.done), "who is done with it would wait for ever"
+
+    def client_has(self) -> int:
+        return 0
 
     def client_took(self) -> int:
         return 0

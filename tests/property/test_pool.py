@@ -23,12 +23,13 @@ class PoolMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.busy: list[Connection] = []
         self.dialling = 0
-        self.waiting: list[int] = []
+        self.waiting: dict[bytes, list[int]] = {}  # by client, in the order of turns
         self.idle: list[Connection] = []
         self.tickets = 0
+        self.apart: list[Connection] = []
 
-    @rule(fresh=st.booleans())
-    def checkout(self, fresh):
+    @rule(fresh=st.booleans(), client=st.sampled_from([b"a", b"b", b"c"]))
+    def checkout(self, fresh, client):
         got = self.pool.fresh() if fresh else self.pool.checkout()
         if got is DIAL:
             assert fresh or not self.idle
@@ -36,22 +37,35 @@ class PoolMachine(RuleBasedStateMachine):
         elif got is FULL:
             assert len(self.busy) + self.dialling + len(self.idle) == self.pool.limit
             if not self.idle:  # whoever wants a fresh one does not wait beside idle ones
-                self.wait()
+                self.wait(client)
         else:
             assert got is self.idle.pop()  # last in, first out
             self.busy.append(got)
 
-    def wait(self):
+    def wait(self, client):
         self.tickets += 1
-        if self.pool.wait(self.tickets):
-            self.waiting.append(self.tickets)
-        else:
-            assert len(self.waiting) >= self.pool.queue
+        full = len(self.pool.waiting) >= self.pool.waiting.limit
+        gone = self.pool.wait(self.tickets, client)
+        assert full == (gone is not None)
+        if gone is not None and gone != self.tickets:  # the newest of who had more than anybody
+            lines = self.waiting.values()
+            line = next(line for line in lines if line[-1] == gone)
+            assert len(line) == max(map(len, lines)) > len(self.waiting.get(client, ())) + 1
+            line.pop()
+        if gone != self.tickets:
+            self.waiting.setdefault(client, []).append(self.tickets)
 
     def passed_on(self, ticket):
-        """Who waits longest is next."""
-        assert ticket == (self.waiting.pop(0) if self.waiting else None)
-        return ticket is not None
+        """Whose turn it is: clients in turn, the tickets of each as they came."""
+        client = next(iter(self.waiting), None)
+        if client is None:
+            assert ticket is None
+            return False
+        line = self.waiting.pop(client)
+        assert ticket == line.pop(0)
+        if line:
+            self.waiting[client] = line
+        return True
 
     @precondition(lambda self: self.dialling)
     @rule(succeeds=st.booleans())
@@ -74,13 +88,38 @@ class PoolMachine(RuleBasedStateMachine):
         else:
             self.idle.append(connection)
 
+    @precondition(lambda self: self.busy)
+    @rule(data=st.data())
+    def part(self, data):
+        self.apart.append(self.busy.pop(data.draw(st.integers(0, len(self.busy) - 1))))
+        if self.passed_on(self.pool.part()):
+            self.dialling += 1
+
+    @precondition(lambda self: self.apart)
+    @rule()
+    def rejoin(self):
+        self.apart.pop()
+        self.pool.rejoin()
+
+    @rule()
+    def adopt(self):
+        connection = Connection()
+        free = len(self.busy) + self.dialling + len(self.idle) < self.pool.limit
+        adopted = self.pool.adopt(connection, self.now)
+        assert adopted == (free and not self.waiting)
+        if adopted:
+            self.idle.append(connection)
+
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def give_up(self, data):
-        ticket = data.draw(st.sampled_from(self.waiting))
+        client = data.draw(st.sampled_from(list(self.waiting)))
+        ticket = data.draw(st.sampled_from(self.waiting[client]))
         assert self.pool.forget(ticket)
         assert not self.pool.forget(ticket)
-        self.waiting.remove(ticket)
+        self.waiting[client].remove(ticket)
+        if not self.waiting[client]:
+            del self.waiting[client]
 
     @precondition(lambda self: self.idle)
     @rule(data=st.data())
@@ -112,9 +151,11 @@ class PoolMachine(RuleBasedStateMachine):
         pool = self.pool
         assert pool.busy == len(self.busy) + self.dialling
         assert pool.idle == self.idle
-        assert list(pool.waiting) == self.waiting
+        assert sorted(pool.waiting) == sorted(one for line in self.waiting.values() for one in line)
+        assert len(pool.waiting) == sum(map(len, self.waiting.values())) <= pool.waiting.limit
+        assert pool.apart == len(self.apart)
         assert pool.busy + len(pool.idle) <= pool.limit
-        assert not (pool.idle and pool.waiting)
+        assert not (pool.idle and pool.waiting.size)
         assert [one.idle_since for one in pool.idle] == sorted(one.idle_since for one in pool.idle)
         assert pool.pressed() == (2 * pool.busy > pool.limit)
 

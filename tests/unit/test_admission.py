@@ -1,6 +1,8 @@
 """Places are counted, and given back once."""
 
-from rawproxy.admission import Admission
+import pytest
+
+from rawproxy.admission import Admission, one_client
 
 
 def entered(admission, peer):
@@ -42,3 +44,19 @@ def test_two_of_one_client():
     places[0].leave()
     assert admission.by_client == {"::1": 1} and admission.open == 1
     assert places[0].claim(False)  # it has left: nothing is counted
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [
+        (b"192.0.2.1", b"192.0.2.1"),
+        (b"2001:db8:1:2:3:4:5:6", b"2001:db8:1:2::/64"),
+        (b"2001:db8:1:2::ffff", b"2001:db8:1:2::/64"),
+        (b"2001:db8:1:3::1", b"2001:db8:1:3::/64"),
+        (b"fe80::1%eth0", b"fe80::/64"),
+        (b"::ffff:192.0.2.1", b"192.0.2.1"),
+        (b"unix:", b"unix:"),
+    ],
+)
+def test_one_client_is_an_ipv4_address_or_an_ipv6_network(address, client):
+    assert one_client(address) == client

@@ -1,0 +1,345 @@
+"""What one kind of client may hold of the upstream's connections, so that others get theirs.
+
+WebSockets and streams of events are beside the pool, with a limit of their own; uploads that do not
+come hold nothing while connections are scarce; slow clients hold a quarter while others wait; and a
+queue goes round by client.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import time
+
+import pytest
+
+from rawproxy.config import Upstream
+from rawproxy.endpoint import DIALS
+from rawproxy.pool import SLOW
+
+from .h2raw import H2Client
+from .rig import Rig, get, read_head, read_response, response, run
+from .test_h2_front import talk
+from .test_limits import status
+from .test_tunnel import ASK, GRANT
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def site(reader, writer):
+    """An upstream with a WebSocket, a stream of events, endless bytes and uploads."""
+    while True:
+        head = await read_head(reader)
+        if b"Upgrade: websocket" in head:
+            writer.write(GRANT)
+            await reader.read()
+            return
+        if head.startswith(b"GET /events "):
+            writer.write(STREAM + b"6\r\ndata:\n\r\n")
+            await reader.read()
+            return
+        if head.startswith(b"GET /endless "):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+            while not reader.at_eof():
+                writer.write(bytes(65536))
+                await writer.drain()
+            return
+        if b"Content-Length: " in head:
+            if b"Expect: 100-continue" in head:
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            length = head.partition(b"Content-Length: ")[2].split(b"\r\n")[0]
+            await reader.readexactly(int(length))
+        writer.write(response(b"ok"))
+
+
+async def served(rig, count: int = 10) -> float:
+    """So many requests are answered, each over a connection of its own; the longest wait."""
+    longest = 0.0
+    for _ in range(count):
+        began = time.monotonic()
+        assert status((await rig.ask(get()))[0]) == 200
+        longest = max(longest, time.monotonic() - began)
+    return longest
+
+
+def test_uploads_that_wait_for_a_100_hold_nothing_while_connections_are_scarce():
+    """Eight connections of HTTP/2 with 128 uploads each, of which no byte comes."""
+
+    def client(h2, rig):
+        (endpoint,) = rig.service.endpoints
+        attackers = [H2Client(rig.port) for _ in range(8)]
+        for one in attackers:
+            fields = (("content-length", "9"), ("expect", "100-continue"))
+            one.send(b"".join(one.headers("/", *fields, ended=False) for _ in range(128)))
+        end = time.monotonic() + 5
+        while len(rig.service.clients) < 9 or endpoint.pool.busy < 500:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        longest = 0.0
+        for _ in range(20):
+            began = time.monotonic()
+            assert h2.get()[0] == 200
+            longest = max(longest, time.monotonic() - began)
+        assert endpoint.pool.busy <= 514 and not endpoint.pool.waiting.size
+        print(f"{endpoint.pool!r}; others waited {1000 * longest:.0f} ms at the most")
+        for one in attackers:
+            one.sock.close()
+
+    talk(site, client)
+
+
+@pytest.mark.parametrize("method", [b"POST", b"PUT"])
+def test_an_honest_upload_that_waits_for_a_100_gets_one_from_us(method):
+    async def test():
+        seen = []
+
+        async def upstream(reader, writer):
+            while True:
+                head = await read_head(reader)
+                seen.append(head)
+                if b"Content-Length: 3" in head:
+                    seen.append(await reader.readexactly(3))
+                if b"/held" in head:
+                    await reader.read()
+                writer.write(response(b"ok"))
+
+        async with Rig(upstream, max_upstream=3) as rig:
+            (endpoint,) = rig.service.endpoints
+            held = [await rig.client() for _ in range(2)]
+            for _, writer in held:
+                writer.write(get(b"/held"))
+            while endpoint.pool.busy < 2:
+                await asyncio.sleep(0.01)
+            reader, writer = await rig.client()
+            writer.write(get(b"/", b"Content-Length: 3", b"Expect: 100-continue", method=method))
+            assert await read_head(reader) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            assert endpoint.pool.busy == 2
+            writer.write(b"abc")
+            assert status((await read_response(reader))[0]) == 200
+            assert b"Expect" not in seen[-2] and seen[-1] == b"abc"
+            for _, writer in held:
+                writer.close()
+
+    run(test())
+
+
+async def open_tabs(rig, count: int, ask: bytes, begin: bytes) -> list:
+    """So many WebSockets, or streams of events."""
+    tabs = []
+    for _ in range(count):
+        reader, writer = await rig.client()
+        writer.write(ask)
+        tabs.append((reader, writer))
+        if len(tabs) % 64 == 0:
+            await asyncio.sleep(0)
+    for reader, _ in tabs:
+        assert (await read_head(reader)).startswith(begin)
+    return tabs
+
+
+@pytest.mark.parametrize(
+    ("ask", "begin", "count", "pool"),
+    [
+        (ASK, b"HTTP/1.1 101 ", 1025, 1024),
+        (ASK, b"HTTP/1.1 101 ", 30, 4),
+        (get(b"/events"), b"HTTP/1.1 200 ", 30, 4),
+    ],
+)
+def test_open_tabs_take_nobodys_connection(ask, begin, count, pool):
+    async def test():
+        async with Rig(site, max_upstream=pool, keepalive=pool, deadlines={"linger": 0.1}) as rig:
+            (endpoint,) = rig.service.endpoints
+            tabs = await open_tabs(rig, count, ask, begin)
+            assert endpoint.pool.busy == 0 and endpoint.pool.apart == count
+            print(f"{count} tabs: {1000 * await served(rig):.0f} ms at the most")
+            for _, writer in tabs:
+                writer.transport.abort()
+            while endpoint.pool.apart:
+                await asyncio.sleep(0.01)
+
+    run(test())
+
+
+def test_tabs_have_a_limit_of_their_own():
+    async def test():
+        async with Rig(site, limits={"tunnels": 3}, deadlines={"linger": 0.1}) as rig:
+            (endpoint,) = rig.service.endpoints
+            tabs = await open_tabs(rig, 2, ASK, b"HTTP/1.1 101 ")
+            tabs += await open_tabs(rig, 2, get(b"/events"), b"HTTP/1.1 200 ")
+            # A stream of events beyond the limit is a request like any other.
+            assert endpoint.pool.apart == 3 and endpoint.pool.busy == 1
+            head, _ = await rig.ask(ASK)
+            assert status(head) == 503
+            assert any("--limit tunnels" in line for line in rig.problems)
+            await served(rig)
+            for _, writer in tabs:
+                writer.transport.abort()
+            while endpoint.pool.apart:
+                await asyncio.sleep(0.01)
+
+    run(test())
+
+
+def test_a_stream_of_events_that_ends_leaves_nothing():
+    async def test():
+        async def upstream(reader, writer):
+            await read_head(reader)
+            writer.write(STREAM + b"6\r\ndata:\n\r\n")
+            await reader.readexactly(0)
+            await asyncio.sleep(0.05)
+            writer.write(b"0\r\n\r\n")
+
+        async with Rig(upstream) as rig:
+            (endpoint,) = rig.service.endpoints
+            reader, writer = await rig.client()
+            writer.write(get(b"/events"))
+            await reader.readuntil(b"0\r\n\r\n")
+            assert (endpoint.pool.apart, endpoint.pool.busy, endpoint.pool.idle) == (0, 0, [])
+            writer.close()
+
+    run(test())
+
+
+async def sip(rig, reader, writer) -> bool:
+    """Read 2 KB a second: more than `--limit rate` wants. Whether it was cut."""
+    try:
+        while True:
+            await asyncio.sleep(0.1)
+            if not await reader.read(200):
+                return True
+    except OSError:
+        return True
+
+
+def narrow(rig) -> socket.socket:
+    """A connection whose window holds next to nothing."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", rig.port))
+    return sock
+
+
+def test_slow_readers_hold_a_quarter_while_others_wait():
+    async def test():
+        async with Rig(site, max_upstream=8, keepalive=8) as rig:
+            (endpoint,) = rig.service.endpoints
+            sippers = []
+            for _ in range(8):
+                reader, writer = await asyncio.open_connection(sock=narrow(rig), limit=1024)
+                writer.write(get(b"/endless"))
+                sippers.append((asyncio.ensure_future(sip(rig, reader, writer)), writer))
+            while endpoint.pool.busy < 8:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(1.2)
+            assert endpoint.pool.busy == 8  # nobody waits: nobody is cut
+            waits = await asyncio.gather(*[served(rig, 1) for _ in range(7)])
+            print(f"others waited {1000 * max(waits):.0f} ms at the most")
+            assert max(waits) < 6
+            assert sum(task.done() for task, _ in sippers) <= 6
+            assert await served(rig) < 2
+            said = [line for line in rig.problems if f"slower than {SLOW // 1024} KiB/s" in line]
+            assert said and "a quarter of --max-upstream" in said[0]
+            for task, writer in sippers:
+                task.cancel()
+                writer.transport.abort()
+
+    run(test())
+
+
+def test_slow_uploads_hold_a_quarter_while_others_wait():
+    async def test():
+        limits = {"replay": 1000}  # what is held before a connection is taken: not for long
+        async with Rig(site, max_upstream=8, keepalive=8, limits=limits) as rig:
+            (endpoint,) = rig.service.endpoints
+            slow = []
+            for _ in range(8):
+                reader, writer = await rig.client()
+                writer.write(get(b"/", b"Content-Length: 9000000", method=b"POST") + bytes(2000))
+                slow.append((reader, writer))
+            while endpoint.pool.busy < 8:
+                await asyncio.sleep(0.01)
+            waits = await asyncio.gather(*[served(rig, 1) for _ in range(4)])
+            print(f"others waited {1000 * max(waits):.0f} ms at the most")
+            answered = [one for one, _ in slow if one._buffer]
+            assert 0 < len(answered) <= 6
+            for reader in answered:
+                assert (await read_head(reader)).startswith(b"HTTP/1.1 408 ")
+            for _, writer in slow:
+                writer.transport.abort()
+
+    run(test())
+
+
+def test_slow_readers_over_http2():
+    def client(h2, rig):
+        (endpoint,) = rig.service.endpoints
+        # Their windows are never opened again.
+        for _ in range(8):
+            h2.send(h2.headers("/endless"))
+        while endpoint.pool.busy < 8:
+            time.sleep(0.01)
+        with H2Client(rig.port) as other:
+            began = time.monotonic()
+            assert other.get()[0] == 200
+            print(f"others waited {1000 * (time.monotonic() - began):.0f} ms")
+        assert any("slower than" in line for line in rig.problems)
+
+    talk(site, client, max_upstream=8, keepalive=8)
+
+
+def test_a_burst_dials_a_few_at_a_time():
+    async def test():
+        async def deaf(reader, writer):
+            await reader.read()  # no handshake ever comes of it
+
+        async with asyncio.timeout(9), Rig(deaf, deadlines={"connect": 0.5}) as rig:
+            upstream = Upstream("https://u", tls=True, host="127.0.0.1", port=rig.upstream_port)
+            async with Rig(deaf, upstreams=[upstream], deadlines={"connect": 0.5}) as front:
+                (endpoint,) = front.service.endpoints
+                asks = [asyncio.ensure_future(front.ask(get())) for _ in range(DIALS + 20)]
+                while endpoint.pool.busy < DIALS + 20:
+                    await asyncio.sleep(0.01)
+                assert endpoint.dialling == DIALS and endpoint.turns.size == 20
+                assert {status(head) for head, _ in await asyncio.gather(*asks)} == {504}
+                assert endpoint.dialling == endpoint.turns.size == 0
+
+    run(test())
+
+
+def test_a_queue_goes_round_by_client_and_a_flood_gives_way():
+    async def test():
+        order = []
+        go_on = asyncio.Event()
+
+        async def upstream(reader, writer):
+            while True:
+                head = await read_head(reader)
+                order.append(head.split(b" ", 2)[1].decode())
+                await go_on.wait()
+                writer.write(response(b"ok"))
+
+        options = {"trusted_proxies": LOOPBACK, "limits": {"queue": 4}}
+        async with Rig(upstream, max_upstream=1, keepalive=1, **options) as rig:
+            (endpoint,) = rig.service.endpoints
+
+            async def ask(path: str, client: str):
+                head, _ = await rig.ask(get(path.encode(), b"X-Forwarded-For: " + client.encode()))
+                return status(head)
+
+            async def queued(*pairs):
+                tasks = []
+                for path, client in pairs:
+                    tasks.append(asyncio.ensure_future(ask(path, client)))
+                    await asyncio.sleep(0.05)
+                return tasks
+
+            flood = await queued(*[(f"/a{n}", f"2001:db8::{n}") for n in range(6)])
+            assert await flood[5] == 503  # one is served, four wait
+            others = await queued(("/b", "192.0.2.1"), ("/c", "192.0.2.2"))
+            assert [await flood[4], await flood[3]] == [503, 503]  # the newest go
+            assert endpoint.pool.waiting.size == 4
+            go_on.set()
+            assert await asyncio.gather(*flood[:3], *others) == [200] * 5
+            assert order == ["/a0", "/a1", "/b", "/c", "/a2"]
+
+    run(test())
