@@ -71,6 +71,7 @@ def _top(settings: Settings) -> Config:
         send_real_ip=values["send-real-ip"],
         accept_proxy=values["accept-proxy"],
         send_via=values["send-via"],
+        allow_trace=values["allow-trace"],
         underscores=values["underscores"],
         resolver=top.take("resolver", options.parse_resolver, None)
         if values["resolver"] is not None
@@ -261,6 +262,7 @@ def _route(scope: Scope, config: Config) -> Route:
         request_trailers=scope.several("request-trailers", options.parse_trailer)
         if "request-trailers" in table
         else (),
+        allow_trace=table.get("allow-trace"),
         limits=limits
         and settings.named((*path, "limits"), limits, (), options.parse_limits, config.limits),
         deadlines=timeouts

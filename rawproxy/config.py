@@ -191,6 +191,7 @@ class Route:
     request_trailers: tuple[str, ...] = ()  # those that pass, lower case
     limits: Limits | None = None  # None: those of the process
     deadlines: Deadlines | None = None
+    allow_trace: bool | None = None  # None: as the process
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,7 @@ class Config:
     accept_proxy: bool = False
     trust_unix: bool = False  # --trusted-proxy unix:
     send_via: bool = False
+    allow_trace: bool = False
     underscores: str = "drop"  # drop | pass
     resolver: Address | None = None  # of a DNS server; None: as the system is set up
     access_log: str = "-"  # path | - | off

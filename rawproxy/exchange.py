@@ -36,7 +36,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Final
 
-from . import rewrite
+from . import lasthop, rewrite
 from .body import encode_chunk, last_chunk
 from .checkout import DONE, IDEMPOTENT, QUEUE, RELAY, REWRITE, SEND, TUNNEL, WAIT, Checkout
 from .endpoint import Endpoint
@@ -116,6 +116,8 @@ class Exchange(Checkout):
         if notes.on:
             notes.begin(self, head, hop)
         self.opening = opening or rewrite.request(head, hop, endpoint.authority)
+        if not opening and self.method in lasthop.ASKED and self._ends_here():
+            return
         limits = self.limits
         if limits.body and head.framing > limits.body:
             self.fail(too_large(limits.body))
@@ -128,6 +130,22 @@ class Exchange(Checkout):
             # to go on by us holds none until its body is here.
             self.opening = rewrite.without(self.opening, (b"expect",))
             self.front.send_interim(CONTINUE)
+
+    def _ends_here(self) -> bool:
+        """Whether an OPTIONS or TRACE is answered here, instead of going on."""
+        head, trace = self.head, self.front.goal.trace
+        try:
+            forwards = lasthop.left(head, trace)
+        except ClientError as error:
+            self.fail(error)
+            return True
+        if forwards > 0:
+            self.opening = lasthop.counted(self.opening, forwards - 1)
+        elif not forwards:
+            self.state = DONE
+            self.front.reply(200, *lasthop.answer(head, trace))
+            self.front.exchange_done()
+        return not forwards
 
     def _hold_back(self) -> bool:
         """Whether the body must come first: a slow one holds no connection that others need."""

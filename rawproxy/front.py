@@ -4,7 +4,8 @@
     send_response     the head, and as much of the body as is there
     send_payload      more of the body, unframed
     send_end          its end, with its trailers
-    send_error        instead of all these: an answer of our own
+    send_error        instead of all these: an error of our own
+    reply             instead of all these: any other answer of our own
     switch            instead of all these: a tunnel
     abort             something has gone out and the rest will not come: cut, for all to see
     throttle          the request's body comes too fast, or may go on
@@ -13,7 +14,7 @@
     exchange_done     the last call, after whichever of these
 
 `front_h1` implements it for a connection, `stream_h2` for a stream. It decides nothing. Invariant:
-at most one of `send_response`, `send_error` and `switch` is called for an exchange.
+at most one of `send_response`, `send_error`, `reply` and `switch` is called for an exchange.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Front:
     def send_payload(self, payload: bytes) -> None: ...
     def send_end(self, trailers: bytes) -> None: ...
     def send_error(self, error: ProxyError) -> None: ...
+    def reply(self, status: int, extra: bytes, page: bytes) -> None: ...
     def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None: ...
     def abort(self) -> None: ...
     def throttle(self, reason: int, full: bool) -> None: ...

@@ -146,6 +146,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         (("--send-real-ip",), {"is_flag": True, "help": "Add X-Real-IP too."}),
         (("--send-request-id",), {"is_flag": True, "help": "Add X-Request-ID too, as logged."}),
         (("--send-via",), {"is_flag": True, "help": "Add Via too."}),
+        (("--allow-trace",), {"is_flag": True, "help": "Forward TRACE, which is 405 otherwise."}),
         (("--send-traceparent",), {
             "is_flag": True, "help": "Begin a W3C trace where the client has none.",
         }),
@@ -281,6 +282,7 @@ ROUTE: Keys = {
     "request-headers": {"table": _HEADERS, "help": "Changes on the way to the upstream."},
     "response-headers": {"table": _HEADERS, "help": "Changes on the way to the client."},
     "request-trailers": {"multiple": True, "help": "Names of trailers that pass.  [default: none]"},
+    "allow-trace": {"is_flag": True, "help": "Forward TRACE, or not."},
     "limits": {"table": dict.fromkeys(ROUTE_LIMITS, _SIZE), "help": "Of this route."},
     "timeouts": {"table": _timeouts(ROUTE_TIMEOUTS), "help": "Of this route."},
 }

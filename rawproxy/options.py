@@ -248,9 +248,10 @@ def parse_trailer(text: str) -> str:
 def parse_path(text: str) -> str:
     """The `path` of a route, in the one form that a request is compared by."""
     segments = text.split("/")
-    if not _PATH(text) or "." in segments or ".." in segments:
+    if not _PATH(text) or any(segment.endswith(".") for segment in segments):
         raise ConfigError(
-            f"--path {text}: type a plain path, as /app; without %, ?, #, // and dots as segments"
+            f"--path {text}: type a plain path, as /app; without %, ?, #, //, and dots at the end"
+            " of segments"
         )
     return text
 

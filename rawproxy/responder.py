@@ -96,7 +96,7 @@ class Responder(Front):
     def send_error(self, error: ProxyError) -> None:
         """A response of our own; its request id is also that of the log line with the cause."""
         extra, page = self.service.error_page(error, self.head, self.hop)
-        self._reply(error.status, extra, page)
+        self.reply(error.status, extra, page)
 
     def send_redirect(self, head: RequestHead, port: int) -> None:
         """A 301 to https on `port`, for whatever was asked."""
@@ -107,9 +107,9 @@ class Responder(Front):
 
     def send_location(self, status: int, location: bytes) -> None:
         """A redirect to `location`."""
-        self._reply(status, *pages.redirect(location))
+        self.reply(status, *pages.redirect(location))
 
-    def _reply(self, status: int, extra: bytes, page: bytes) -> None:
+    def reply(self, status: int, extra: bytes, page: bytes) -> None:
         """A response of our own."""
         head = self.head
         self.status = status

@@ -31,6 +31,7 @@ from .head import RequestHead
 from .health import UP
 from .identity import NOBODY
 from .lanes import request_parser
+from .lasthop import METHODS
 from .meter import Tree, add
 from .notes import Notes, resident
 from .resolver import Resolver
@@ -276,6 +277,8 @@ class Service:
             self.notes.tally.classes[error.status // 100] += 1
         self.failed(request_id, error.status, subject.decode("latin-1"), error.detail)
         lines = b"Cache-Control: no-store\r\nX-Request-Id: %b\r\nContent-Type: %b\r\n"
+        if error.status == 405:  # RFC 9110 15.5.6
+            lines = b"Allow: %b\r\n" % METHODS + lines
         return lines % (request_id.encode(), kind), page
 
     def snapshot(self) -> Tree:

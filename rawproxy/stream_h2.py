@@ -121,7 +121,7 @@ class Stream(Front):
         self.hop = asked.hop._replace(edits=edits)
         if goal.redirect is None or goal.where is None:
             return True
-        self._reply(goal.redirect.status, *pages.redirect(location(goal.where, asked)))
+        self.reply(goal.redirect.status, *pages.redirect(location(goal.where, asked)))
         self.exchange_done()
         return False
 
@@ -278,9 +278,10 @@ class Stream(Front):
     def send_error(self, error: ProxyError) -> None:
         """A response of our own."""
         extra, page = self.connection.service.error_page(error, self.head, self.hop)
-        self._reply(error.status, extra, page)
+        self.reply(error.status, extra, page)
 
-    def _reply(self, status: int, extra: bytes, page: bytes) -> None:
+    def reply(self, status: int, extra: bytes, page: bytes) -> None:
+        """A response of our own."""
         head = self.head
         self.status = status
         lines = (

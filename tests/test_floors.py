@@ -21,6 +21,7 @@ FLOORS = [
         "proxy_protocol",
         "forwarded",
         "rewrite",
+        "lasthop",
         "asked",
         "routing",
         "site",

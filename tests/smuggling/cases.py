@@ -26,6 +26,7 @@ class Case(NamedTuple):
     front: str = H1
     defence: str = ""  # why forwarding is right although one of the others refuses these bytes
     eof: bool = False  # the client closes its side behind `raw`
+    stays: bool = False  # refused for what it asks, not for how: the connection goes on
 
     @property
     def id(self) -> str:
@@ -103,6 +104,11 @@ def seen_chunks(body: bytes, *lines: bytes) -> bytes:
 def refused(rule: int, name: str, raw: bytes, status: int = 400, eof: bool = False) -> Case:
     """A case that never reaches the upstream whole."""
     return Case(rule, name, raw, str(status), eof=eof)
+
+
+def answered(rule: int, name: str, raw: bytes, status: int) -> Case:
+    """A case that is understood and answered without the upstream."""
+    return Case(rule, name, raw, str(status), stays=True)
 
 
 def passed(rule: int, name: str, raw: bytes, *whole: bytes, defence: str = "") -> Case:

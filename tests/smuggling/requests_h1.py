@@ -11,6 +11,7 @@ from .cases import (
     GET,
     UPSTREAM,
     Case,
+    answered,
     chunks,
     get,
     passed,
@@ -42,6 +43,7 @@ TWINS = (
     b"Transfer_Encoding", b"Content_Length", b"X_Forwarded_For", b"x-forwarded_proto", b"SSL_Client_Verify",
     b"SSL-Client_Verify", b"X_Request_ID", b"Client_Cert", b"Proxy_Authorization", b"X_Anything", b"_", b"a_",
 )  # fmt: skip
+ASKING = b"OPTIONS / HTTP/1.1"
 PLAIN = (
     "RFC 9110 7.8: an upgrade may be ignored; the body would have to be read to its end first, and no"
     " browser sends one, so the upstream sees a plain GET whose body is framed"
@@ -304,11 +306,19 @@ BODIES = [
                seen(FIVE, start=method + b" / HTTP/1.1", body=b"hello"), defence=defence)
         for method, defence in (
             (b"DELETE", ""), (b"OPTIONS", ""), (b"BREW", ""),
-            (b"TRACE", "RFC 9110 9.3.8: a TRACE is the origin's to reflect; its content is framed"),
         )
     ),
-    passed(20, "TRACE", get(start=b"TRACE / HTTP/1.1"), saw(start=b"TRACE / HTTP/1.1"),
-           defence="RFC 9110 9.3.8: a TRACE is the origin's to reflect or to refuse"),
+    answered(20, "TRACE", get(start=b"TRACE / HTTP/1.1"), 405),
+    answered(20, "TRACE, with Max-Forwards 0", get(b"Max-Forwards: 0", start=b"TRACE / HTTP/1.1"), 405),
+    answered(20, "TRACE with a length", req(FIVE, start=b"TRACE / HTTP/1.1", body=b"hello"), 405),
+    answered(20, "OPTIONS, with Max-Forwards 0", get(b"Max-Forwards: 0", start=ASKING), 200),
+    answered(20, "OPTIONS with a length and Max-Forwards 0",
+             req(FIVE, b"Max-Forwards: 0", start=ASKING, body=b"hello"), 200),
+    answered(20, "OPTIONS, with two Max-Forwards", get(*[b"Max-Forwards: 5"] * 2, start=ASKING), 400),
+    answered(20, "OPTIONS, with Max-Forwards x", get(b"Max-Forwards: x", start=ASKING), 400),
+    passed(20, "OPTIONS, with Max-Forwards 5", get(b"Max-Forwards: 5", b"X: y", start=ASKING),
+           saw(b"X: y", start=ASKING, last=(b"Max-Forwards: 4",))),
+    passed(20, "GET, with Max-Forwards 0", get(b"Max-Forwards: 0"), saw(b"Max-Forwards: 0")),
     passed(20, "nothing behind Connection: close", get(b"Connection: close") + EVIL, saw()),
     passed(20, "nothing behind HTTP/1.0", get(start=b"GET / HTTP/1.0") + EVIL, saw()),
     passed(20, "GET, then another request", get() + get(start=b"GET /next HTTP/1.1"),

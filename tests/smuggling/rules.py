@@ -58,7 +58,8 @@ RULES = (
          f"{HEAD}test_rule_18_limits_of_a_request {HEAD}test_find_request unit/test_h2_reader.py"),
     Rule(19, "an answer before the request's body was read: drained within a bound, or closed (9112 9.3)",
          f"{FAULTS}test_rule_19_an_answer_before_the_body_was_read {FAULTS}test_a_chunked_body_too_long_to_drain"),
-    Rule(20, "a GET's or HEAD's body is framed like any other (CL.0, 0.CL, TE.0) (9110 9.3.1)",
+    Rule(20, "a GET's or HEAD's body is framed like any other (CL.0, 0.CL, TE.0); TRACE is refused unless allowed, and"
+         " Max-Forwards counts for OPTIONS and TRACE (9110 7.6.2, 9.3.1, 9.3.8)",
          f"{FAULTS}test_the_client_closes_within_its_body {HTTP}test_pipelined_requests_are_answered_in_order"),
     Rule(21, "what Connection names goes first, then the fields of the hop, and only then ours come (9110 7.6.1)",
          f"{REWRITE}test_rules_21_and_22_what_an_upstream_never_sees {REWRITE}test_rule_21_connection_names_fields"),

@@ -46,7 +46,9 @@ def judge(proxy, case, facts, view):
     if case.refused:
         assert facts.outcome.said[0] == (case.refused, b"")
         assert facts.meant == []
-        if case.front != H2:
+        if case.stays:
+            assert facts.outcome.probed
+        elif case.front != H2:
             assert facts.outcome.ended and len(facts.outcome.said) == 1
     else:
         meant = [raw.replace(UPSTREAM, here) for raw in case.seen]

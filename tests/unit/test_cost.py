@@ -143,6 +143,8 @@ SEEN: dict[str, tuple[Work, bytes]] = {
     "record._UNSAFE": (cut(record._UNSAFE.sub), b'a"b'),
     "routing.Routes": (ROUTES._begins, b"/app/x"),
     "routing._DOTS": (routing._DOTS, b"/a/../b/.;"),
+    "routing._END": (cut(routing._END), b"/a\0b#c?d"),
+    "routing._LABEL": (routing._LABEL, b"a-1"),
     "routing._ODD": (routing._ODD, b"/a//b;c%2f"),
     "routing._PARAMETER": (cut(routing._PARAMETER), b"/a;b/c"),
     "routing._SLASHES": (cut(routing._SLASHES), b"/a//b"),

@@ -22,6 +22,7 @@ from rawproxy.config import (
 )
 from rawproxy.document import Document
 from rawproxy.errors import ConfigError
+from rawproxy.site import Goal
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(keys.schema()))
 SCHEMA = pathlib.Path(rawproxy.__file__).with_name("rawproxy.schema.json")
@@ -338,6 +339,21 @@ def test_no_toml(refused, tmp_path):
     for path, why in (("nowhere", "No such file"), ("latin", "not UTF-8"), ("", "Is a directory")):
         with pytest.raises(ConfigError, match=f"^--config .*: {why}"):
             cli.read(str(tmp_path / path))
+
+
+def test_trace(load):
+    config = load("""
+        upstream = "http://u:1"
+        allow-trace = true
+        [[site]]
+        [[site.route]]
+        [[site.route]]
+        path = "/closed"
+        allow-trace = false
+    """)
+    goals = [Goal(config, config.sites[0], route) for route in config.sites[0].routes]
+    assert [goal.trace for goal in goals] == [True, False]
+    assert not load('upstream = "http://u:1"').allow_trace
 
 
 def test_trailers_and_underscores(load, refused):

@@ -48,6 +48,13 @@ AUTHENTIK = routes("/", "/outpost.goauthentik.io", "/ws/", "=/exact", "/outpost.
         (b"/.well-known/x", "/"),
         (b"/outpost.goauthentik.io/b%2Fc;d//e", "/outpost.goauthentik.io"),
         (b"/ws/%77", "/ws/"),
+        (b"/a%00b", "/"),
+        (b"/a%23b/ws", "/"),
+        (b"/what%3Fws", "/"),
+        (b"/a%20b.", "/"),
+        (b"/a./%20b%20/c...", "/"),
+        (b"/ws/a%00", "/ws/"),
+        (b"/v1.2/x.tar.gz", "/"),
     ],
 )
 def test_the_longest_path_by_whole_segments(target, goal):
@@ -80,6 +87,28 @@ def test_the_longest_path_by_whole_segments(target, goal):
         b"/x/..",
         b"/x/.",
         b"/..%2Fws/",
+        b"/exact%00",
+        b"/exact%00.html",
+        b"/exact%2500x",
+        b"/exact%23x",
+        b"/exact%2523",
+        b"/exact%3f",
+        b"/exact%3Fa/b",
+        b"/exact%20",
+        b"/%20exact",
+        b"/exact%09%0a",
+        b"/exact%2520",
+        b"/exact.",
+        b"/exact...",
+        b"/exact%2e%20.",
+        b"/exact.;x",
+        b"/outpost.goauthentik.io./x",
+        b"/outpost.goauthentik.io%20/a",
+        b"/outpost.goauthentik.io/%20a",
+        b"/outpost.goauthentik.io/a%3fx",
+        b"/outpost.goauthentik.io/a%00/b",
+        b"/outpost.goauthentik.io.%00",
+        b"/%20/ws/",
     ],
 )
 def test_nobody_gets_past_a_route_by_spelling(target):
@@ -98,6 +127,16 @@ def test_no_route_is_404():
         assert caught.value.status == 404
     with pytest.raises(ClientError):
         Routes([]).find(b"/")
+
+
+def test_verdicts_are_remembered_and_bounded():
+    some = routes("/", "/app")
+    for _ in range(2):
+        for number in range(100):
+            assert some.find(b"/%%20%d" % number) == "/"
+            with pytest.raises(ClientError):
+                some.find(b"/app%%00%d" % number)
+    assert len(some._known) <= 64
 
 
 def test_where_all_paths_lead_to_one_route_none_is_looked_at():
@@ -187,7 +226,8 @@ SITES = Sites(
         (b"A.Test:8443", "/"),
         (b"a.test.", "/"),
         (b"y.b.test", "/"),
-        (b"y.z.b.test", "/"),
+        (b"9-y.b.test.", "/"),
+        (b"XN--4CA.B.test:80", "/"),
         (b"x.b.test", "/x"),
         (b"y.c.b.test:1", "/x"),
     ],
@@ -196,7 +236,9 @@ def test_sites(host, goal):
     assert SITES.find(host, b"/x") == goal
 
 
-@pytest.mark.parametrize("host", [b"b.test", b".b.test", b"other", b"[::1]:80", b""])
+@pytest.mark.parametrize("host", [b"b.test", b".b.test", b"other", b"[::1]:80", b"", b"y.z.b.test",
+                                  b"a_b.b.test", b"a%41.b.test", b"a~b.b.test", b"y.b.test..",
+                                  b"y..b.test", b"*.b.test", b"z.x.b.test", b"(a).b.test"])  # fmt: skip
 def test_other_names_are_for_the_site_without_one(host):
     assert SITES.find(host, b"/") == "=/"
 
