@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from . import errqueue
 from .admin import Admin, Source
 from .config import Address, Config
 from .farewell import Leaving
@@ -45,6 +46,10 @@ def open_doors(
     context = server_context(config, throwaway) if config.https else None
     for text in () if quiet else certificate_warnings(config):
         log.warning("%s", text)
+    if context is not None or any(one.tls for group in config.groups for one in group.upstreams):
+        misled = errqueue.queue.find_out()
+        if misled is not None and not quiet:
+            log.warning("%s", misled)
     sink = None if config.access_log == "off" else LogSink(config.access_log)
     if sink is not None:
         stack.callback(sink.close)

@@ -11,9 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import struct
 import termios
 from typing import Final
+
+# Bytes that an upstream may have said before a write to it failed: a response's largest head.
+MOST_WORDS: Final = 262_144
+WORDS: Final = "last_words"  # how transports that read them themselves are asked
 
 # Reasons, as bits.
 WRITER_FULL: Final = 1  # the other side of the relay cannot take more
@@ -59,3 +64,28 @@ def unsent(transport: asyncio.Transport) -> int:
     except (OSError, ValueError):  # closed meanwhile
         return waiting
     return waiting + int(queued)
+
+
+def last_words(transport: asyncio.Transport) -> bytes:
+    """Within `connection_lost`: what the peer said before a write to it failed, up to `MOST_WORDS`.
+
+    An upstream that takes no more of a body may have answered (413, 401). The kernel keeps that
+    behind a reset, where loops do not look once a write has failed; the descriptor is open still.
+    """
+    words: bytes | None = transport.get_extra_info(WORDS)
+    if words is not None:
+        return words
+    sock = transport.get_extra_info("socket")
+    pieces: list[bytes] = []
+    left = MOST_WORDS
+    try:
+        number = sock.fileno() if sock is not None else -1
+        while left > 0 and number >= 0:
+            piece = os.read(number, left)
+            if not piece:
+                break
+            pieces.append(piece)
+            left -= len(piece)
+    except OSError:  # nothing more is here: it would block, or it is the reset
+        pass
+    return b"".join(pieces)

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from . import errqueue
 from .poller import Poller, poller
 from .transport import TlsTransport
 
@@ -73,6 +74,7 @@ class Handshake:
     def _end(self, error: OSError | None) -> None:
         ended = self._ended
         if error is not None:
+            errqueue.after(error)
             with contextlib.suppress(OSError):
                 # Unread bytes would turn the close into a reset, which may overtake our alert.
                 os.read(self._fd, UNREAD)

@@ -14,8 +14,11 @@ only says when. (The handshake comes before: `shake`.)
     CLOSED      nothing: the descriptor is gone
 
 Of the peer's end there are two kinds: close_notify is `eof_received` and then `connection_lost`
-without an error; a connection that just ends (or is reset) is `connection_lost` with one, as
-nobody can say whether something is missing (RFC 8446 6.1, RFC 9112 9.8).
+without an error; a connection that just ends (or is reset) is `connection_lost` with a `CutError`,
+as nobody can say whether something is missing (RFC 8446 6.1, RFC 9112 9.8).
+
+An upstream that takes no more may have said why: what it has sent before a write to it fails is
+read still, and `last_words` in `flow` asks for it within `connection_lost`.
 
 It never reads ahead: a record is read whole or not at all, so nothing decrypted stays behind in
 OpenSSL, of which the kernel could not tell. Invariants: nothing is watched on a closed descriptor,
@@ -33,7 +36,8 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
-from .flow import unsent
+from . import errqueue
+from .flow import MOST_WORDS, WORDS, unsent
 from .outbox import RECORD, Outbox
 from .poller import Poller, poller
 
@@ -63,13 +67,24 @@ LINGERING: Final[State] = State.LINGERING
 CLOSED: Final[State] = State.CLOSED
 
 
-def is_cut(error: Exception | None) -> bool:
-    """Whether `connection_lost` was told of an end without close_notify.
+class CutError(ConnectionAbortedError):
+    """A TLS connection was reset, or ended without close_notify.
 
-    Some Pythons have a class for it (3.11.7), others but a reason (3.11.2).
+    Which of the two Python cannot always say, and its versions say it by different classes: a reset
+    is an `SSLEOFError` before 3.13 and a `ConnectionResetError` since, and an end that OpenSSL 3.5
+    could not complain about to its peer is a `BrokenPipeError`.
     """
-    reason = getattr(error, "reason", None)
-    return isinstance(error, ssl.SSLEOFError) or reason == "UNEXPECTED_EOF_WHILE_READING"
+
+
+def told(error: Exception | None) -> Exception | None:
+    """What the protocol is told of `error`: the same whichever Python and OpenSSL it is."""
+    # 3.11.2 has but a reason where others have a class.
+    if (
+        isinstance(error, ssl.SSLEOFError | ConnectionError)
+        or getattr(error, "reason", None) == "UNEXPECTED_EOF_WHILE_READING"
+    ):
+        return CutError(str(error))
+    return error
 
 
 class TlsTransport(asyncio.Transport):
@@ -80,7 +95,7 @@ class TlsTransport(asyncio.Transport):
 
     __slots__ = (
         "_fd", "_full", "_grace", "_high", "_loop", "_low", "_outbox", "_paused", "_poller",
-        "_protocol", "_sock", "_state", "_timer", "_tls", "_unsent", "_wants",
+        "_protocol", "_sock", "_state", "_timer", "_tls", "_unsent", "_wants", "_words",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +124,7 @@ class TlsTransport(asyncio.Transport):
         self._wants = 0  # what of OpenSSL's waits for the opposite of what it does
         self._timer: asyncio.TimerHandle | None = None
         self._unsent = 0  # bytes on their way at the last look while closing
+        self._words = b""  # what the peer had said when a write failed
 
     def __repr__(self) -> str:
         return f"<TlsTransport {self._state.value} fd={self._fd}>"
@@ -135,6 +151,7 @@ class TlsTransport(asyncio.Transport):
             self._read_when_writable()
             return
         except OSError as error:
+            errqueue.after(error)
             self._finish(error)
             return
         if not data:
@@ -162,6 +179,7 @@ class TlsTransport(asyncio.Transport):
         except ssl.SSLWantWriteError:
             self._read_when_writable()
         except OSError as error:  # once what came before it has been delivered
+            errqueue.after(error)
             self._loop.call_soon(self._on_end, error)
         return b"".join(records)
 
@@ -253,7 +271,27 @@ class TlsTransport(asyncio.Transport):
             self._poller.remove_writer(self._fd)
             self._poller.add_reader(self._fd, self._write_when_readable)
         else:
-            self._finish(error)
+            errqueue.after(error)
+            self._finish(self._hear_out(error))
+
+    def _hear_out(self, error: OSError) -> OSError | None:
+        """The peer takes no more: read what it has said before. Returns how its words end."""
+        if self._state is not OPEN or self._tls.server_side:
+            return error  # nobody wants to know what a client says that is not answered
+        words: list[bytes] = []
+        left = MOST_WORDS
+        read = self._tls.read
+        try:
+            while left > 0:
+                words.append(read(RECORD))
+                left -= len(words[-1])
+                if not words[-1]:
+                    return None  # close_notify
+        except OSError as end:
+            errqueue.after(end)
+        finally:
+            self._words = b"".join(words)
+        return error
 
     def _write_when_readable(self) -> None:
         self._wants &= ~WRITE_WANTS_READ
@@ -348,9 +386,11 @@ class TlsTransport(asyncio.Transport):
             self._poller.remove_reader(self._fd)
             self._poller.add_writer(self._fd, self._on_writable)
             return
-        except ssl.SSLError:  # ours is out; of the peer there is nothing, or more data
+        except ssl.SSLError as error:  # ours is out; of the peer there is nothing, or more data
+            errqueue.after(error)
             self._linger()
-        except OSError:
+        except OSError as error:
+            errqueue.after(error)
             self._finish(None)
         else:
             self._finish(None)
@@ -400,7 +440,7 @@ class TlsTransport(asyncio.Transport):
             self._sock.close()
         self._state = CLOSED
         self._outbox = self._tls = None
-        self._loop.call_soon(self._tell, error)
+        self._loop.call_soon(self._tell, told(error))
 
     def _tell(self, error: Exception | None) -> None:
         protocol, self._protocol = self._protocol, None
@@ -430,6 +470,8 @@ class TlsTransport(asyncio.Transport):
         """As asyncio's; `ssl_object` is the `SSLSocket`, or what that would wrap."""
         if name == "socket":
             return self._sock
+        if name == WORDS:
+            return self._words
         if name == "ssl_object":
             return self._sock if isinstance(self._sock, ssl.SSLSocket) else self._tls
         if name == "sslcontext":

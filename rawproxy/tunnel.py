@@ -20,11 +20,11 @@ from . import rewrite
 from .admission import Place
 from .endpoint import Endpoint
 from .farewell import Farewell
-from .flow import WRITER_FULL, Valve
+from .flow import WRITER_FULL, Valve, last_words
 from .head import RequestHead
 from .record import Facts
 from .service import Service
-from .transport import is_cut
+from .transport import CutError
 from .wsframes import Tracker
 
 Side = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent already
@@ -70,8 +70,12 @@ class Splice(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        words = last_words(self.transport) if exc is not None and not self.ended else b""
+        if words and self is self.tunnel.upstream:  # why it takes no more: a Close frame, say
+            self.data_received(words)
+            self.other.transport.close()
         # TLS without close_notify is how many a client leaves: what it said before is not lost.
-        if exc is not None and not is_cut(exc):
+        elif exc is not None and not isinstance(exc, CutError):
             self.other.transport.abort()
         else:
             self.other.transport.close()

@@ -17,18 +17,17 @@ from __future__ import annotations
 
 import asyncio
 import select
-import ssl
 from typing import Final, cast
 
 from .body import BodyError, ChunkedBody, CloseBody, LengthBody
 from .bounds import waits
 from .config import Limits
 from .errors import MalformedError, ProxyError, StaleError, UpstreamError
-from .flow import WRITER_FULL, Valve
+from .flow import WRITER_FULL, Valve, last_words
 from .head import CHUNKED, ResponseHead, response_framing
 from .lanes import Parser
 from .record import Facts
-from .transport import is_cut
+from .transport import CutError
 
 Stepper = LengthBody | ChunkedBody | CloseBody
 VERSION: Final = b"HTTP/1."  # what a response begins with
@@ -262,6 +261,11 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.holder is not None:
+            self.lost = True  # so that it is not used again, whatever it says now
+            words = last_words(self.transport)
+            if words:
+                self.data_received(words)
         self.connection_ended(exc)
         self.lost = True
 
@@ -274,7 +278,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self.endpoint.evict(self)
             return
         # Over TLS an end without close_notify may be anybody's doing, and a reset looks the same.
-        cut = "cut the connection" if is_cut(exc) else "reset the connection"
+        cut = "cut the connection" if isinstance(exc, CutError) else "reset the connection"
         how = cut if exc is not None else "closed the connection"
         said = self.endpoint.complaint(exc)
         if said:
@@ -283,21 +287,11 @@ class UpstreamConnection(asyncio.Protocol):
             holder.on_lost(StaleError(f"the upstream {how} before its response"))
         elif self.body is None:
             holder.on_lost(UpstreamError(f"the upstream {how} within its response head"))
-        elif isinstance(self.body, CloseBody) and exc is None and not self._cut_short():
+        elif isinstance(self.body, CloseBody) and exc is None:
             self.body = None
             holder.on_payload(b"", True, b"")
         else:
             holder.on_lost(UpstreamError(f"the upstream {how} within its response body"))
-
-    def _cut_short(self) -> bool:
-        """Whether TLS ended without saying so: anybody in between can do that (RFC 9112 9.8)."""
-        tls = self.transport.get_extra_info("ssl_object")
-        try:
-            return tls is not None and bool(tls.read(1))
-        except ssl.SSLZeroReturnError:
-            return False
-        except ssl.SSLError:  # it wants more, or complains about the end
-            return True
 
     def pause_writing(self) -> None:
         if self.holder is not None:

@@ -51,6 +51,7 @@ FLOORS = [
     ],
     ["journal", "control", "handover", "systemd", "sockets", "children"],
     [
+        "errqueue",
         "flow",
         "poller",
         "transport",

@@ -1,0 +1,147 @@
+"""OpenSSL's queue of errors, one for each thread: emptied before it can mislead.
+
+OpenSSL looks into that queue to say why a call did nothing, so it has to be empty before the next
+one (SSL_get_error(3)). From Python 3.13 on (and 3.12 with later patches), what OpenSSL 3.2 and
+newer noted of a failed write stays there. The next connection that has nothing to read yet is then
+told of somebody else's reset, and cut: clients that reset cut the uploads of others
+(https://github.com/python/cpython/issues/148594).
+
+    a raw OpenSSL call raises ──► `after(error)` ──► the queue is empty again
+
+Whoever calls OpenSSL directly calls `after` with what it raised, before anything else is asked of
+OpenSSL. `find_out` tries whether that is needed here, and by which cure; until then it is. It never
+touches a connection of anybody's. Invariant: once `after` has returned, the thread's queue is
+empty, or was left so by Python itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+Cure = Callable[[], object]
+
+# No certificate is needed for it, which makes it good for nothing else (RFC 8422 2.5, ECDH_anon).
+_ANONYMOUS: Final = "AECDH-AES128-SHA:@SECLEVEL=0"
+FLIGHTS: Final = 4  # of a full handshake of TLS 1.2; no more turns are tried
+
+
+def _spare() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+_context: Final = _spare()
+
+
+def by_new_object() -> None:
+    """Python empties the queue where it makes an SSL object: some microseconds."""
+    _context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO())
+
+
+def by_handshake() -> None:
+    """OpenSSL itself does where a handshake begins."""
+    with contextlib.suppress(ssl.SSLError):
+        _context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO()).do_handshake()
+
+
+CURES: Final[tuple[Cure, ...]] = (by_new_object, by_handshake)
+
+
+class ErrorQueue:
+    """What is known of it."""
+
+    def __init__(self) -> None:
+        self.cure: Cure | None = by_new_object  # None: Python leaves nothing behind
+
+    def after(self, error: BaseException) -> None:
+        """OpenSSL's call raised `error`; that it only has to wait leaves nothing behind."""
+        if self.cure is not None and not isinstance(
+            error, ssl.SSLWantReadError | ssl.SSLWantWriteError
+        ):
+            self.cure()
+
+    def find_out(self) -> str | None:
+        """Choose the cure, by trying; the text is for the log, where none helps.
+
+        Some milliseconds. Where it cannot be tried (no anonymous suites), the first cure stays.
+        """
+        try:
+            with Trial(self) as trial:
+                for cure in (None, *CURES):
+                    self.cure = cure
+                    if not trial.soiled():
+                        return None
+        except OSError:  # SSLError is one
+            self.cure = by_new_object
+            return None
+        self.cure = by_new_object
+        return (
+            "this Python tells connections of each other's errors, and nothing helps: clients that"
+            " reset cut others. Use another Python or OpenSSL"
+        )
+
+
+class Trial:
+    """An idle connection, which a failed write of another one may mislead."""
+
+    def __init__(self, queue: ErrorQueue) -> None:
+        self.queue = queue
+        self.idle: ssl.SSLSocket
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Trial:
+        with contextlib.ExitStack() as stack:
+            self.idle, _ = stack.enter_context(_connection())
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def soiled(self) -> bool:
+        """Whether the idle connection has to hear of a failed write, for all that `after` does."""
+        by_new_object()
+        by_handshake()
+        with _connection() as (broken, peer):
+            peer.close()
+            try:
+                broken.write(b"nobody reads this")
+            except OSError as error:
+                self.queue.after(error)
+        try:
+            self.idle.read(1)
+        except ssl.SSLWantReadError:
+            return False
+        except OSError:
+            return True
+        return False
+
+
+@contextlib.contextmanager
+def _connection() -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
+    """Both ends of a TLS connection within this process. Raises `OSError`."""
+    with contextlib.ExitStack() as stack:
+        ends: list[Any] = []
+        for sock, server in zip(socket.socketpair(), (False, True), strict=True):
+            sock.setblocking(False)
+            stack.enter_context(sock)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if server else _spare()
+            context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.set_ciphers(_ANONYMOUS)
+            end = context.wrap_socket(sock, server_side=server, do_handshake_on_connect=False)
+            ends.append(stack.enter_context(end))
+        for _ in range(FLIGHTS):
+            for end in ends:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    end.do_handshake()
+        yield ends[0], ends[1]
+
+
+queue: Final = ErrorQueue()
+after: Final = queue.after
