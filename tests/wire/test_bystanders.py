@@ -14,11 +14,12 @@ import pytest
 
 from tests.process import CA, LEAF, RawProxy
 
-SECONDS = 2.5
+SECONDS = 2.0
 RESETTING, UPLOADING = 12, 6  # clients at once
 PIECE = 16_384 * 2  # whole records, so that the proxy reads on until it would have to wait
 PIECES = 24
-BIG = bytes(1 << 20)
+BIGS = 16
+BIG = bytes(1 << 18)
 
 
 class Upstream:
@@ -26,6 +27,7 @@ class Upstream:
 
     def __init__(self, *, tls: bool) -> None:
         self.tls = tls
+        self.tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Upstream":
         context = None
@@ -39,20 +41,25 @@ class Upstream:
 
     async def __aexit__(self, *_: object) -> None:
         self.server.close()
+        await asyncio.gather(*self.tasks)
+        await asyncio.sleep(0.05)  # for the transports of either side to be closed
 
     async def _serve(self, reader, writer) -> None:
+        self.tasks.append(asyncio.current_task())
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 if head.startswith(b"GET"):
-                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 * len(BIG)))
-                    for _ in range(64):
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (BIGS * len(BIG)))
+                    for _ in range(BIGS):
+                        if writer.transport.is_closing():  # `drain` does not say so over TLS
+                            break
                         writer.write(BIG)
                         await writer.drain()
                 else:
                     await reader.readexactly(PIECE * PIECES)
                     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        writer.close()
+        writer.transport.abort()
 
 
 async def reset(port: int, context: ssl.SSLContext) -> None:
