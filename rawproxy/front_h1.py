@@ -398,13 +398,13 @@ class ClientConnection(Responder, asyncio.Protocol):
     def may_stay(self) -> bool:
         """Whether the connection can be kept although an answer goes out now.
 
-        The rest of a body is read for its sake if it is small enough; whether the body comes at
-        all is the client's choice after an Expect (RFC 9110 10.1.1).
+        The rest of a body is read for its sake if it is known to be small; whether the body comes
+        at all is the client's choice after an Expect (RFC 9110 10.1.1).
         """
         head = self.head
         if self.phase is not BODY or head is None:
             return True
-        small = head.framing == CHUNKED or head.framing <= self.service.limits.drain
+        small = head.framing != CHUNKED and head.framing <= self.service.limits.drain
         return small and not head.expect
 
     def _drop_body(self, data: bytes) -> None:

@@ -31,6 +31,9 @@ from .writer_h2 import FrameWriter
 
 WINDOW: Final = DEFAULT_WINDOW  # bytes of a request body under way that nobody has taken yet
 WINDOW_MAX: Final = 1024 * 1024  # where it grows to while the upstream keeps up: 1 Gbit/s at 8 ms
+# Seconds until a client that is answered, and neither sends on nor ends its body, is told to stop:
+# one or two turns of the sweep, so that the answer has long been read.
+STOP: Final = 1.5
 OUTBOX_LOW: Final = 16 * 1024  # bytes left in the outbox when the upstream is read again
 
 
@@ -69,7 +72,7 @@ class Stream(Front):
         self.in_window = WINDOW  # what the client may still send
         self.grown = 0  # bytes by which its window is larger than it was
         # our half
-        self.dropped = 0  # bytes that came after the answer
+        self.dropped = 0  # bytes that came after the answer, less those it could not stop
         self.window = connection.initial_window
         self.outbox: deque[memoryview] = deque()
         self.queued = 0  # bytes in it
@@ -144,6 +147,12 @@ class Stream(Front):
         self.received += len(payload)
         head = self.head
         if head is not None and self.exchange and not head.upgrade and head.framing != CHUNKED:
+            if ended and self.status and self.received < head.framing:
+                # The answer has begun, and the client does not care for the rest (curl). That is no
+                # reason to reset it; the upstream is not told of an end.
+                self.remote_ended = True
+                self.deadline = 0.0
+                return
             payload = self._measured(head.framing, payload, ended)
         self.remote_ended = ended
         if ended:
@@ -175,9 +184,9 @@ class Stream(Front):
             self.start(b"")
 
     def _drop(self, size: int, ended: bool) -> None:
-        """What still comes after the answer is dropped, up to a limit (RFC 9113 8.1)."""
+        """What still comes after the answer is dropped, until the client must have seen that."""
         self.dropped += size
-        if self.local_ended and (ended or self.dropped > self.connection.service.limits.drain):
+        if self.local_ended and (ended or self.dropped > 0):
             self.end()
         elif not ended:
             self.credit(size)
@@ -414,8 +423,9 @@ class Stream(Front):
     def _ended(self) -> None:
         """END_STREAM is out.
 
-        What the client still sends interests nobody, but a reset right now could overtake the
-        answer within the client (curl 7 loses it then): it comes a little later.
+        What the client still sends interests nobody (RFC 9113 8.1), but a reset right now could
+        overtake the answer within the client (curl 7 loses it then). So it comes when the client
+        has sent more than it could before it was given credit behind the answer, or after `STOP`.
         """
         self.local_ended = True
         if self.remote_ended or (self.tunnel is not None and self.tunnel.is_closing()):
@@ -423,7 +433,8 @@ class Stream(Front):
         elif self.tunnel is None:
             service = self.connection.service
             self.throttled = 0
-            self.deadline = service.now + service.deadlines.linger
+            self.dropped = -self.in_window
+            self.deadline = service.now + min(STOP, service.deadlines.linger)
             self.credit(0)
 
     def end(self) -> None:
