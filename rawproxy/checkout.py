@@ -97,7 +97,9 @@ class Checkout(Holder):
         while True:
             got = pool.fresh() if self.retried else pool.checkout()
             if isinstance(got, UpstreamConnection):
-                if got.transport.is_closing() or (self.method not in IDEMPOTENT and got.stale()):
+                if got.transport.is_closing() or (
+                    (got.suspect or self.method not in IDEMPOTENT) and got.stale()
+                ):
                     got.drop()
                     continue
                 self.send(got)

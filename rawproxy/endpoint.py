@@ -82,6 +82,8 @@ class Endpoint(Home):
         self.clock = Clock()  # replaced by the worker's
         self.draining = False  # the worker ends, or the address is no longer its name's
         self.send_proxy = group.send_proxy
+        self.babbles = False
+        self.bodied = False
         # where it is
         # As getaddrinfo gives them; None: a socket file, or a name that is not resolved yet.
         self.addresses: list[AddrInfo] | None = None
@@ -251,6 +253,16 @@ class Endpoint(Home):
             raise DialError(f"no connection within {self.deadline:g} s", 504) from None
         except OSError as error:
             raise self._failure(error) from None
+
+    def babbled(self, bare: bool) -> None:
+        """Bytes came that belong to no response, `bare`: behind one to HEAD."""
+        self.babbles = True
+        if bare and not self.bodied:
+            self.bodied = True
+            self.warn(
+                f"{self.title} sends a body with its answers to HEAD: its connections are closed"
+                " behind them"
+            )
 
     def remember(self, connection: UpstreamConnection) -> None:
         """A response came to its end: its TLS session is worth resuming."""

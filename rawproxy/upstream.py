@@ -30,7 +30,10 @@ from .record import Facts
 from .transport import CutError
 
 Stepper = LengthBody | ChunkedBody | CloseBody
+HEAD: Final = b"HEAD"
 VERSION: Final = b"HTTP/1."  # what a response begins with
+# How some say that they close an idle connection (RFC 9110 15.5.9).
+TIMED_OUT: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
 TRIES: Final = 4  # heads that were not the one before, and then none is kept
 AGAIN: Final = 256  # heads later that is tried again
 
@@ -61,6 +64,8 @@ class Home:
 
     limits: Limits
     parse: Parser[ResponseHead]
+    babbles: bool  # it has sent bytes that nobody asked for
+    bodied: bool  # they were bodies of answers to HEAD
 
     @property
     def title(self) -> str:
@@ -70,6 +75,7 @@ class Home:
     def settle(self, connection: UpstreamConnection) -> None: ...
     def evict(self, connection: UpstreamConnection) -> None: ...
     def remember(self, connection: UpstreamConnection) -> None: ...
+    def babbled(self, bare: bool) -> None: ...
     def complaint(self, error: Exception | None) -> str:
         """What an alert of its TLS means; empty where `error` is none."""
         return ""
@@ -79,8 +85,9 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream."""
 
     __slots__ = (
-        "apart", "body", "buffer", "endpoint", "holder", "idle_since", "known_head", "known_raw",
-        "limits", "lost", "parse", "reusable", "served", "transport", "unfit", "unlike", "valve",
+        "apart", "bare", "body", "buffer", "endpoint", "holder", "idle_since", "known_head",
+        "known_raw", "limits", "look", "lost", "parse", "reusable", "served", "suspect",
+        "transport", "unfit", "unlike", "valve",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -99,10 +106,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.known_raw = b""  # the last head, and what it was read as: heads tend to repeat
         self.known_head: ResponseHead | None = None
         self.unlike = 0  # heads since one was
+        self.suspect = False  # bytes may follow the last response: look before it is used again
+        self.look: select.poll | None = None  # made when it is first needed
         # of the response being read
         self.holder: Holder | None = None
         self.buffer = b""  # of a head that is not whole
         self.body: Stepper | None = None
+        self.bare = False  # to HEAD: an upstream may send the body all the same
         self.reusable = False
 
     def __repr__(self) -> str:
@@ -129,20 +139,25 @@ class UpstreamConnection(asyncio.Protocol):
     def stale(self) -> bool:
         """Whether anything can be read: on a connection that ought to be silent, that is the end.
 
-        One system call, so it is asked only for requests that could not be retried (RFC 9110
-        9.2.2).
+        One system call, 3 % of a small request. So it is asked for requests that could not be
+        retried (RFC 9110 9.2.2), and where bytes are likely (`suspect`); of all others the loop
+        says so, but for what comes within the very turn in which a connection is used again.
         """
         if self.lost or self.transport.is_closing():
             return True
-        sock = self.transport.get_extra_info("socket")
-        poll = select.poll()
-        poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-        return bool(poll.poll(0))
+        look = self.look
+        if look is None:
+            sock = self.transport.get_extra_info("socket")
+            look = self.look = select.poll()
+            look.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        return bool(look.poll(0))
 
     def data_received(self, data: bytes) -> None:
         holder = self.holder
         if holder is None:
             self.reusable = False
+            if not data.startswith(TIMED_OUT):
+                self.endpoint.babbled(self.bare)
             if not self.lost:
                 self.endpoint.evict(self)
             return
@@ -164,7 +179,11 @@ class UpstreamConnection(asyncio.Protocol):
         except BodyError as malformed:
             self._fail(MalformedError(f"the response body is malformed: {malformed}"))
         except UpstreamError as error:
-            self._fail(MalformedError(error.detail, error.status))
+            if self.suspect and not data.startswith(VERSION):  # it belongs to the response before
+                self.endpoint.babbled(self.bare)
+                self._fail(StaleError("the upstream sent bytes that belong to no response"))
+            else:
+                self._fail(MalformedError(error.detail, error.status))
 
     def trailers(self) -> bytes:
         """The trailer block of the body that has just ended."""
@@ -209,11 +228,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read_body(self, holder: Holder, head: ResponseHead, data: bytes, stop: int) -> None:
         framing = response_framing(head, holder.method)
+        self.bare = holder.method == HEAD
         self.reusable = not (head.close or self.unfit)
         if framing >= 0:
             whole = stop + framing
             size = len(data)
             if size >= whole:
+                if self.bare and size > whole:
+                    self.endpoint.babbled(True)
                 self._ended(self.reusable and size == whole)
                 holder.on_response(head, framing, data[stop:whole], True)
                 return
@@ -246,7 +268,8 @@ class UpstreamConnection(asyncio.Protocol):
         if not self.served:
             self.endpoint.remember(self)
         self.served += 1
-        self.reusable = reusable
+        self.suspect = self.bare or self.endpoint.babbles
+        self.reusable = reusable and not (self.bare and self.endpoint.bodied)
 
     def _fail(self, error: ProxyError) -> None:
         holder = self.holder

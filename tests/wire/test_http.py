@@ -411,6 +411,48 @@ def test_bytes_while_idle_end_the_connection(tls, loop):
     run(test(), loop)
 
 
+@pytest.mark.parametrize("when", ["with the head", "at once", "a turn later", "late"])
+@pytest.mark.parametrize("body", [response(b"not yours"), b"<html>not yours</html>\r\n\r\n"])
+def test_a_body_behind_an_answer_to_head_is_nobodys(tls, loop, when, body):
+    """And the upstream is known for it from then on: its connections end behind such an answer."""
+
+    async def test():
+        async def upstream(reader, writer):
+            while True:
+                if not (await read_head(reader)).startswith(b"HEAD "):
+                    writer.write(response(b"yours"))
+                    continue
+                head = response(b"12345")[:-5]
+                writer.write(head + body if when == "with the head" else head)
+                if when == "late":
+                    await read_head(reader)  # of somebody else's request
+                elif when == "a turn later":
+                    await asyncio.sleep(0)
+                if when != "with the head":
+                    writer.write(body)
+                if when == "late":
+                    await reader.read()
+
+        async with Rig(upstream, tls) as rig:
+            asking, a = await rig.client()
+            other, b = await rig.client()
+            a.write(get(method=b"HEAD"))
+            assert (await read_head(asking)).startswith(b"HTTP/1.1 200 ")
+            b.write(get())
+            got = (await read_response(other))[1]
+            if when == "late" and body.startswith(b"HTTP"):
+                return  # nobody could tell it from the answer
+            assert got == b"yours"
+            (endpoint,) = rig.service.endpoints
+            assert endpoint.bodied
+            assert any("with its answers to HEAD" in line for line in rig.problems)
+            a.write(get(method=b"HEAD"))
+            await read_head(asking)
+            assert endpoint.pool.idle == [] and endpoint.pool.busy == 0
+
+    run(test(), loop)
+
+
 def test_the_client_goes_and_the_upstream_is_told(tls, loop):
     async def test():
         gone = asyncio.Event()
