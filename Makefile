@@ -104,6 +104,15 @@ slowloris: $(VENV)/.test
 attacks: $(VENV)/.test
 	$(BIN)/python -m tests.attacks
 
+# The tests with the Python and the OpenSSL of Debian 13, in a folder of its own; needs root and
+# debootstrap. FAST13=--fast: over the compiled build as well, which takes some minutes more.
+test-debian13: $(VENV)/.test
+	$(BIN)/python -m tests.debian13 $(FAST13)
+
+# What becomes of early answers, behind rawproxy and its peers; writes tests/EARLY.md.
+early: $(VENV)/.test
+	$(BIN)/python -m tests.early_answers
+
 # An independent scanner, which wants its own cryptography; writes tests/TLS.md.
 tls-scan: $(VENV)/.test $(VENV)-scan/bin/sslyze
 	$(BIN)/python -m tests.tls_scan

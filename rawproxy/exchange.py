@@ -306,7 +306,10 @@ class Exchange(Checkout):
         if connection is None:
             return
         self.connection = None
-        if not self.request_ended:  # CVE-2024-24791: what is left of the body must not follow
+        # CVE-2024-24791: what is left of the body must not follow, nor a request what waits of it.
+        if not self.request_ended or (
+            self.head.framing and connection.transport.get_write_buffer_size()
+        ):
             connection.reusable = False
         if connection.valve.reasons:
             connection.throttle(False)

@@ -53,12 +53,19 @@ class Debian:
 
     def make(self) -> None:
         """Unpack Debian, unless that has been done."""
-        if (self.folder / "usr/bin/python3").exists():
-            return
         self.folder.mkdir(parents=True, exist_ok=True)
-        chosen = f"--include={','.join(PACKAGES)}"
-        command = ["debootstrap", "--variant=minbase", chosen, SUITE, str(self.folder)]
-        subprocess.run(command, check=True)
+        if not (self.folder / "usr/bin/apt-get").exists():
+            command = ["debootstrap", "--variant=minbase", SUITE, str(self.folder)]
+            subprocess.run(command, check=True)
+
+    def fill(self) -> None:
+        """What the tests need of Debian's packages, unless they are there."""
+        words = " ".join(PACKAGES)
+        done = self.folder / "root" / "filled"
+        if not done.exists() or done.read_text() != words:
+            quiet = "DEBIAN_FRONTEND=noninteractive apt-get -qq"
+            self.run(f"{quiet} update && {quiet} install --yes --no-install-recommends {words}")
+            done.write_text(words)
 
     def copy(self) -> None:
         """The sources as they are here, anew each time."""
@@ -72,7 +79,7 @@ class Debian:
             if target.is_dir():
                 shutil.rmtree(target)
             if (ROOT / name).is_dir():
-                ignored = shutil.ignore_patterns("__pycache__", "out", "results", "reports")
+                ignored = shutil.ignore_patterns("__pycache__", "out", "reports")
                 shutil.copytree(ROOT / name, target, ignore=ignored)
             else:
                 shutil.copyfile(ROOT / name, target)
@@ -106,7 +113,7 @@ class Debian:
 def main() -> None:
     """Make, install, test; exit code 1 where a test failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.debian13")
-    parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "build" / "debian13")
+    parser.add_argument("--folder", type=pathlib.Path, default=ROOT / ".debian13")
     parser.add_argument("--fast", action="store_true", help="the compiled build too")
     parser.add_argument("--bystanders", action="store_true", help="only that test")
     options = parser.parse_args()
@@ -118,6 +125,8 @@ def main() -> None:
     builds = [".venv/bin/python", ".venv-fast/bin/python"][: 1 + options.fast]
     failed = 0
     with debian.entered():
+        debian.fill()
+        debian.copy()  # again, as a package may bring its own
         debian.run("python3 -c 'import ssl, sys; print(sys.version, ssl.OPENSSL_VERSION)'")
         debian.run("make --silent setup")
         if options.fast:

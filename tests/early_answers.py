@@ -142,11 +142,12 @@ def gunicorn(tls: bool = False) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def proxy(name: str, upstream: str) -> Iterator[Ports]:
-    """One of the proxies in front of `upstream`."""
+def proxy(name: str, upstream: str, tls: bool = False) -> Iterator[Ports]:
+    """One of the proxies in front of `upstream`; rawproxy can be asked to speak TLS to it."""
     if name == "rawproxy":
-        options = ("--access-log", "off", "--no-redirect")
-        with RawProxy("--upstream", f"http://{upstream}", *options) as one:
+        options = ["--access-log", "off", "--no-redirect"]
+        options += ["--upstream-verify", "off"] if tls else []
+        with RawProxy("--upstream", f"http{'s' * tls}://{upstream}", *options) as one:
             yield Ports(one.http, one.https)
         return
     with contextlib.ExitStack() as stack:
