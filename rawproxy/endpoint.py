@@ -82,8 +82,6 @@ class Endpoint(Home):
         self.clock = Clock()  # replaced by the worker's
         self.draining = False  # the worker ends, or the address is no longer its name's
         self.send_proxy = group.send_proxy
-        self.babbles = False
-        self.bodied = False
         # where it is
         # As getaddrinfo gives them; None: a socket file, or a name that is not resolved yet.
         self.addresses: list[AddrInfo] | None = None

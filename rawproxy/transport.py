@@ -76,15 +76,18 @@ class CutError(ConnectionAbortedError):
     """
 
 
-def told(error: Exception | None) -> Exception | None:
-    """What the protocol is told of `error`: the same whichever Python and OpenSSL it is."""
+def is_cut(error: BaseException | None) -> bool:
+    """Whether what OpenSSL's calls raised means that the connection was cut."""
     # 3.11.2 has but a reason where others have a class.
-    if (
+    return (
         isinstance(error, ssl.SSLEOFError | ConnectionError)
         or getattr(error, "reason", None) == "UNEXPECTED_EOF_WHILE_READING"
-    ):
-        return CutError(str(error))
-    return error
+    )
+
+
+def told(error: Exception | None) -> Exception | None:
+    """What the protocol is told of `error`: the same whichever Python and OpenSSL it is."""
+    return CutError(str(error)) if is_cut(error) else error
 
 
 class TlsTransport(asyncio.Transport):
@@ -289,6 +292,8 @@ class TlsTransport(asyncio.Transport):
                     return None  # close_notify
         except OSError as end:
             errqueue.after(end)
+            if "ALERT" in (getattr(end, "reason", None) or ""):
+                return end  # that it takes no more is what its alert is about
         finally:
             self._words = b"".join(words)
         return error

@@ -64,8 +64,8 @@ class Home:
 
     limits: Limits
     parse: Parser[ResponseHead]
-    babbles: bool  # it has sent bytes that nobody asked for
-    bodied: bool  # they were bodies of answers to HEAD
+    babbles: bool = False  # it has sent bytes that nobody asked for
+    bodied: bool = False  # they were bodies of answers to HEAD
 
     @property
     def title(self) -> str:

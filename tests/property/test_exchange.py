@@ -138,6 +138,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         # Where `poll` is asked whether anything came: nothing does.
         self.quiet, self.other = socket.socketpair()
+        self.quiet.setblocking(False)
         limits = Limits(queue=queue, replay=replay)
         upstream = Upstream("http://u", tls=False, host="127.0.0.1", port=1)
         self.service = Service(single((upstream,), max_upstream=limit, limits=limits), None, 1e6)
