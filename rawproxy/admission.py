@@ -1,7 +1,10 @@
-"""Who may be a client now: connections are counted in total and for each address.
+"""Who may be a client now: connections are counted in total and for each client.
+
+A connection of HTTP/2 may carry a hundred requests, so those under way are counted for each client
+as well, and bounded by the same number.
 
 It never touches a socket. Invariants: every place that was given is given back exactly once,
-however often `leave` is called; an address that has no connection is not remembered.
+however often `leave` is called; a client that has no connection is not remembered.
 """
 
 from __future__ import annotations
@@ -32,14 +35,18 @@ def one_client(address: bytes) -> bytes:
 class Admission:
     """The counters of one worker. `total` and `per_client` are connections; 0: no limit."""
 
-    __slots__ = ("by_client", "open", "per_client", "refused", "total")
+    __slots__ = (
+        "by_client", "open", "per_client", "refused", "refused_streams", "streams", "total",
+    )  # fmt: skip
 
     def __init__(self, total: int, per_client: int) -> None:
         self.total = total
         self.per_client = per_client
         self.open = 0
-        self.by_client: dict[str, int] = {}
-        self.refused = 0  # since somebody last looked
+        self.by_client: dict[bytes, int] = {}  # connections
+        self.streams: dict[bytes, int] = {}  # requests under way over HTTP/2
+        self.refused = 0  # connections, since somebody last looked
+        self.refused_streams = 0
 
     def enter(self) -> Place | None:
         """A place for one more connection; None where there is none."""
@@ -54,13 +61,14 @@ class Place:
     """One client connection: what is counted of it, and who is at its other end."""
 
     __slots__ = (
-        "_admission", "_counted", "identity", "peer", "port", "realm", "route", "server_port",
-        "sites", "tls", "unknown",
+        "_admission", "client", "counted", "identity", "peer", "port", "realm", "route",
+        "server_port", "sites", "tls", "unknown",
     )  # fmt: skip
 
     def __init__(self, admission: Admission) -> None:
         self._admission: Admission | None = admission
-        self._counted = False
+        self.counted = False  # for its client too
+        self.client = b""  # as `one_client` has it, once it is counted
         self.peer: str | None = None  # None: a unix socket
         self.port = 0  # of the client
         self.server_port = 0  # of the listener
@@ -72,19 +80,48 @@ class Place:
         self.identity = b""  # lines that say who the client is, by its certificate
 
     def claim(self, exempt: bool) -> bool:
-        """Count it for the address of `peer` too; False where that has too many already."""
+        """Count it for the client that `peer` is too; False where that has too many already."""
         admission, peer = self._admission, self.peer
-        if self._counted or admission is None or peer is None:
+        if self.counted or admission is None or peer is None:
             return True
         if exempt or not admission.per_client:
             return True
-        here = admission.by_client.get(peer, 0)
+        client = self.client = one_client(peer.encode())
+        here = admission.by_client.get(client, 0)
         if here >= admission.per_client:
             admission.refused += 1
             return False
-        admission.by_client[peer] = here + 1
-        self._counted = True
+        admission.by_client[client] = here + 1
+        self.counted = True
         return True
+
+    def most_streams(self, most: int) -> int:
+        """Requests that its connection may carry at once, of the `most` that any may."""
+        admission = self._admission
+        return min(most, admission.per_client) if self.counted and admission is not None else most
+
+    def begin(self) -> bool:
+        """One more request over HTTP/2; False where its client has as many as it may."""
+        admission = self._admission
+        if not self.counted or admission is None:
+            return True
+        under_way = admission.streams.get(self.client, 0)
+        if under_way >= admission.per_client:
+            admission.refused_streams += 1
+            return False
+        admission.streams[self.client] = under_way + 1
+        return True
+
+    def finish(self, count: int) -> None:
+        """So many requests that were begun are over; before `leave`."""
+        admission = self._admission
+        if not self.counted or admission is None or not count:
+            return
+        left = admission.streams[self.client] - count
+        if left:
+            admission.streams[self.client] = left
+        else:
+            del admission.streams[self.client]
 
     def leave(self) -> None:
         """The connection has gone."""
@@ -92,8 +129,7 @@ class Place:
         if admission is None:
             return
         admission.open -= 1
-        peer = self.peer
-        if self._counted and peer is not None:
-            admission.by_client[peer] -= 1
-            if not admission.by_client[peer]:
-                del admission.by_client[peer]
+        if self.counted:
+            admission.by_client[self.client] -= 1
+            if not admission.by_client[self.client]:
+                del admission.by_client[self.client]

@@ -86,7 +86,9 @@ class Limits:
     body: int = 0  # of a request; 0: any size, as 413 at 1 MB is nginx's most common complaint
     rate: int = 256  # bytes a second that a body must make either way, on average -> 408
     connections: int = 0  # of clients, in total; 0: half of the file descriptors
-    per_client: int = 0  # of one address that is no trusted proxy; 0: any, offices share one
+    # of one IPv4 address or IPv6 /64 that is no trusted proxy, and as many requests at once over
+    # HTTP/2, as nginx counts them; 0: any, offices share one
+    per_client: int = 0
     requests: int = 100_000  # on one connection: then it is renewed, and with it what it gathered
     # WebSockets and streams of events at once, beside `max_upstream` -> 503; 0: a quarter of the
     # file descriptors, as each needs one on either side and requests want some too

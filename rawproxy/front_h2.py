@@ -75,7 +75,7 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
         self.write(
             frames.settings(
                 {
-                    frames.MAX_CONCURRENT_STREAMS: limits.h2_streams,
+                    frames.MAX_CONCURRENT_STREAMS: self.place.most_streams(limits.h2_streams),
                     frames.INITIAL_WINDOW_SIZE: WINDOW,
                     frames.MAX_HEADER_LIST_SIZE: limits.head,
                     frames.ENABLE_CONNECT_PROTOCOL: 1,
@@ -119,8 +119,9 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.dead = True
         self.service.clients.discard(self)
-        self.place.leave()
         streams, self.streams = self.streams, {}
+        self.place.finish(len(streams))
+        self.place.leave()
         self.waiting.clear()
         for stream in tuple(streams.values()):
             stream.cancel(exc or ConnectionResetError("the client closed the connection"))
@@ -259,6 +260,8 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
             error = refusal
         if len(self.streams) >= self.service.limits.h2_streams or self.draining == 2:
             raise StreamFault(Code.REFUSED_STREAM, "too many streams (5.1.2)")
+        if self.place.counted and not self.place.begin():
+            raise StreamFault(Code.REFUSED_STREAM, "too many requests of one client")
         self.deadline = 0.0
         self.budget.earn(2)
         stream = Stream(self, number, head, ended)

@@ -112,6 +112,9 @@ class Service:
             refused, self.admission.refused = self.admission.refused, 0
             self.counters.refused += refused
             self.warn(f"{refused} connections refused: see --limit connections and per-client")
+        if self.admission.refused_streams:
+            refused, self.admission.refused_streams = self.admission.refused_streams, 0
+            self.warn(f"{refused} requests over HTTP/2 refused: see --limit per-client")
         for client in tuple(self.clients):
             client.sweep(now)
         for group in self.groups.values():

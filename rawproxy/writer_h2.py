@@ -138,6 +138,8 @@ class FrameWriter(Generic[S]):
         """A stream is over; whether it was not before."""
         if self.streams.pop(stream.id, None) is None:
             return False
+        if self.place.counted:
+            self.place.finish(1)
         self.waiting.pop(stream.id, None)
         self.growth -= stream.grown
         self._remember(stream.id, False)
@@ -186,6 +188,7 @@ class FrameWriter(Generic[S]):
             return
         self.dead = True
         streams, self.streams = self.streams, {}
+        self.place.finish(len(streams))
         self.waiting.clear()
         for stream in tuple(streams.values()):
             stream.cancel(ConnectionResetError("the connection is closed"))

@@ -32,9 +32,9 @@ def test_for_each_client():
     other = entered(admission, "192.0.2.2")
     assert other.claim(False)
     two.leave()
-    assert admission.by_client == {"192.0.2.1": 1, "192.0.2.2": 1}
+    assert admission.by_client == {b"192.0.2.1": 1, b"192.0.2.2": 1}
     one.leave()
-    assert admission.by_client == {"192.0.2.2": 1}
+    assert admission.by_client == {b"192.0.2.2": 1}
 
 
 def test_two_of_one_client():
@@ -42,8 +42,36 @@ def test_two_of_one_client():
     places = [entered(admission, "::1") for _ in range(2)]
     assert all(place.claim(False) for place in places)
     places[0].leave()
-    assert admission.by_client == {"::1": 1} and admission.open == 1
+    assert admission.by_client == {b"::/64": 1} and admission.open == 1
     assert places[0].claim(False)  # it has left: nothing is counted
+
+
+def test_requests_over_http2_count_for_the_client():
+    admission = Admission(0, 3)
+    one, two = entered(admission, "2001:db8::1"), entered(admission, "2001:db8::2")
+    assert one.claim(False) and two.claim(False)
+    assert one.most_streams(128) == 3 and two.most_streams(2) == 2
+    assert one.begin() and one.begin() and two.begin()
+    assert not two.begin() and admission.refused_streams == 1
+    one.finish(0)
+    one.finish(1)
+    assert two.begin()
+    one.finish(1)
+    one.leave()
+    assert admission.streams == {b"2001:db8::/64": 2}
+    two.finish(2)
+    assert admission.streams == {}
+    two.leave()
+    assert admission.by_client == {}
+    two.finish(1)  # it has left: nothing is counted
+    assert two.begin() and two.most_streams(128) == 128
+
+
+def test_requests_of_who_is_not_counted():
+    place = entered(Admission(0, 1), "192.0.2.1")
+    assert place.claim(True) and place.begin() and place.begin()
+    place.finish(2)
+    assert place.most_streams(128) == 128
 
 
 @pytest.mark.parametrize(

@@ -185,8 +185,8 @@ def test_sites_and_routes(load):
         [[site.route]]
         path = "/api"
         group = "api"
-        limits = { body = "1k" }
-        timeouts = { response-head = 2 }
+        limits = { body = "1k", rate = 0, replay = "2k" }
+        timeouts = { response-head = 2, request-body = 3, wait = 0 }
         request-headers = { set = { X-A = "1" }, add = { X-B = ["2", "3"] }, remove = "X-C" }
         response-headers.remove = ["Server", "X-Powered-By"]
         [[site.route]]
@@ -210,7 +210,9 @@ def test_sites_and_routes(load):
     api, old, rest = one.routes
     assert (api.path, api.exact, api.group, api.redirect) == ("/api", False, "api", None)
     assert (api.limits.body, api.limits.head) == (1024, 2048), "the others stay"
-    assert api.deadlines.response_head == 2
+    assert (api.limits.rate, api.limits.replay) == (0, 2048)
+    assert (api.deadlines.response_head, api.deadlines.request_body) == (2, 3)
+    assert api.deadlines.wait == 0 and api.deadlines.queue == 10
     assert api.request_headers == Edits(("X-C",), (("X-A", "1"),), (("X-B", "2"), ("X-B", "3")))
     assert api.response_headers == Edits(("Server", "X-Powered-By"))
     assert old == Route("/old", True, None, Redirect(308, "https://$host/new"))

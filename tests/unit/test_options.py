@@ -296,9 +296,23 @@ def test_timeouts_by_name():
     deadlines = c.parse_timeouts(["drain=2.5", "tunnel-idle=86400"])
     assert (deadlines.drain, deadlines.tunnel_idle) == (2.5, 86400.0)
     assert set(c.timeout_names()) >= {"request-head", "tls-handshake"}
+    assert c.parse_timeouts(["wait=9", "wait=0"]).wait == 0  # none, and none at all
 
 
-@pytest.mark.parametrize("text", ["drain", "drain=0", "drain=-1", "drain=inf", "drain=nan", "x=1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "drain",
+        "drain=0",
+        "drain=-1",
+        "drain=inf",
+        "drain=nan",
+        "wait=-1",
+        "wait=nan",
+        "wait=inf",
+        "x=1",
+    ],
+)
 def test_bad_timeouts(text):
     with pytest.raises(ConfigError, match=f"--timeout {text}: "):
         c.parse_timeouts([text])

@@ -1,10 +1,13 @@
 """Limits and deadlines with options, and the pace that bodies have to keep."""
 
 import asyncio
+import time
+from dataclasses import replace
 
 import pytest
 
 from rawproxy import frames
+from rawproxy.config import Limits, Route, Site
 
 from .rig import Rig, always, get, read_head, read_response, response, run
 from .test_h2_front import ASK, echo, talk, whole
@@ -75,6 +78,42 @@ def test_a_trickled_upload_is_cut_and_a_long_honest_one_is_not():
             ) == [200, 408]
 
     run(test())
+
+
+def slow_devices() -> tuple[Site, ...]:
+    """Two routes; on one of them bodies may be slow."""
+    limits = Limits(rate=500)
+    slow = Route("/device", limits=replace(limits, rate=10))
+    return (Site(routes=(Route("/", limits=limits), slow)),)
+
+
+@pytest.mark.parametrize(("path", "expected"), [(b"/", 408), (b"/device/1", 200)])
+def test_a_route_may_allow_slow_bodies(path, expected):
+    async def test():
+        deadlines = {"request_body": 0.3}
+        async with Rig(swallow, sites=slow_devices(), deadlines=deadlines) as rig:
+            reader, writer = await rig.client()
+            writer.write(get(path, b"Content-Length: 50", method=b"POST"))
+            answer = asyncio.ensure_future(read_response(reader))
+            for _ in range(50):
+                writer.write(b"x")
+                await asyncio.wait((answer,), timeout=0.02)
+            assert status((await answer)[0]) == expected
+            writer.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize(("path", "expected"), [("/", "408"), ("/device/1", "200")])
+def test_a_route_may_allow_slow_bodies_in_http2(path, expected):
+    def client(h2, rig):
+        h2.send(h2.headers(path, ended=False))
+        for n in range(50):
+            h2.send(frames.data(1, b"x", n == 49))
+            time.sleep(0.02)
+        assert whole(h2, 1)[0][0][":status"] == expected
+
+    talk(swallow, client, sites=slow_devices(), deadlines={"request_body": 0.3})
 
 
 def test_a_trickled_upload_in_http2():

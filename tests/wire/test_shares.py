@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from rawproxy import frames
 from rawproxy.config import Upstream
 from rawproxy.endpoint import DIALS
 from rawproxy.pool import SLOW
@@ -343,3 +344,54 @@ def test_a_queue_goes_round_by_client_and_a_flood_gives_way():
             assert order == ["/a0", "/a1", "/b", "/c", "/a2"]
 
     run(test())
+
+
+def test_one_client_is_a_whole_ipv6_network():
+    async def test():
+        options = {"accept_proxy": True, "trusted_proxies": LOOPBACK, "limits": {"per_client": 2}}
+        async with Rig(site, **options) as rig:
+
+            async def ask(address: bytes):
+                reader, writer = await rig.client()
+                writer.write(b"PROXY TCP6 %b 2001:db8:9::1 4711 443\r\n" % address + get())
+                return status((await read_response(reader))[0])
+
+            assert [await ask(b"2001:db8::%d" % n) for n in (1, 2, 3)] == [200, 200, 503]
+            assert await ask(b"2001:db8:0:1::1") == 200
+
+    run(test())
+
+
+def test_requests_over_http2_count_for_their_client():
+    async def upstream(reader, writer):
+        while True:
+            head = await read_head(reader)
+            if b" /held " in head:
+                await reader.read()
+            writer.write(response(b"ok"))
+
+    def client(h2, rig):
+        settings = h2.until(frames.SETTINGS)[3]
+        assert frames.MAX_CONCURRENT_STREAMS.to_bytes(2) + (4).to_bytes(4) in settings
+        with H2Client(rig.port) as other:
+            h2.send(h2.headers("/held") + h2.headers("/held"))
+            other.send(other.headers("/held"))
+            assert h2.get()[0] == 200  # the fourth
+            h2.send(h2.headers("/held"))
+            while rig.service.admission.streams != {b"127.0.0.1": 4}:
+                time.sleep(0.01)
+            other.send(other.headers())
+            _, _, number, payload = other.until(frames.RST_STREAM)
+            assert number == 3 and payload == frames.Code.REFUSED_STREAM.to_bytes(4)
+            h2.send(frames.rst_stream(1, frames.Code.CANCEL))
+            while rig.service.admission.streams != {b"127.0.0.1": 3}:
+                time.sleep(0.01)
+            assert other.get()[0] == 200
+        while rig.service.admission.streams != {b"127.0.0.1": 2}:
+            time.sleep(0.01)
+        assert any("1 requests over HTTP/2 refused" in line for line in rig.problems)
+        h2.sock.close()
+        while rig.service.admission.streams:
+            time.sleep(0.01)
+
+    talk(upstream, client, limits={"per_client": 4})
