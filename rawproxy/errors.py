@@ -106,6 +106,15 @@ class StaleError(UpstreamError):
     retry = Retry.IF_REUSED
 
 
+class CutError(ConnectionAbortedError):
+    """A TLS connection was reset, or ended without close_notify.
+
+    Which of the two Python cannot always say, and its versions say it by different classes: a reset
+    is an `SSLEOFError` before 3.13 and a `ConnectionResetError` since, and an end that OpenSSL 3.5
+    could not complain about to its peer is a `BrokenPipeError`.
+    """
+
+
 class CapacityError(ProxyError):
     """One of our own limits is reached."""
 

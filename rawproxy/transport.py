@@ -37,6 +37,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from . import errqueue
+from .errors import CutError
 from .flow import MOST_WORDS, WORDS, unsent
 from .outbox import RECORD, Outbox
 from .poller import Poller, poller
@@ -65,15 +66,6 @@ OPEN: Final[State] = State.OPEN
 FLUSHING: Final[State] = State.FLUSHING
 LINGERING: Final[State] = State.LINGERING
 CLOSED: Final[State] = State.CLOSED
-
-
-class CutError(ConnectionAbortedError):
-    """A TLS connection was reset, or ended without close_notify.
-
-    Which of the two Python cannot always say, and its versions say it by different classes: a reset
-    is an `SSLEOFError` before 3.13 and a `ConnectionResetError` since, and an end that OpenSSL 3.5
-    could not complain about to its peer is a `BrokenPipeError`.
-    """
 
 
 def is_cut(error: BaseException | None) -> bool:

@@ -19,12 +19,12 @@ from collections.abc import Callable
 from . import rewrite
 from .admission import Place
 from .endpoint import Endpoint
+from .errors import CutError
 from .farewell import Farewell
 from .flow import WRITER_FULL, Valve, last_words
 from .head import RequestHead
 from .record import Facts
 from .service import Service
-from .transport import CutError
 from .wsframes import Tracker
 
 Side = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent already

@@ -22,12 +22,11 @@ from typing import Final, cast
 from .body import BodyError, ChunkedBody, CloseBody, LengthBody
 from .bounds import waits
 from .config import Limits
-from .errors import MalformedError, ProxyError, StaleError, UpstreamError
+from .errors import CutError, MalformedError, ProxyError, StaleError, UpstreamError
 from .flow import WRITER_FULL, Valve, last_words
 from .head import CHUNKED, ResponseHead, response_framing
 from .lanes import Parser
 from .record import Facts
-from .transport import CutError
 
 Stepper = LengthBody | ChunkedBody | CloseBody
 HEAD: Final = b"HEAD"

@@ -137,15 +137,14 @@ def main() -> None:
             # Where the plain modules are not in the way.
             debian.run("rm -rf build/test && mkdir -p build/test")
             debian.run("cp -r tests bench pyproject.toml README.md build/test")
-        for python in builds:
-            into, left_out = "", ""
-            if "fast" in python:
-                into, python = "cd build/test && ", f"../../{python}"
+        suites = [f"{python} {PYTEST} {BYSTANDERS}" for python in builds]
+        if not options.bystanders:
+            suites += [f"{python} {PYTEST} tests/unit tests/wire" for python in builds]
+        for suite in suites:
+            if "fast" in suite:
                 left_out = "".join(f" --ignore {name}" for name in DOUBLES)
-            failed += bool(debian.run(f"{into}{python} {PYTEST} {BYSTANDERS}", check=False))
-            if not options.bystanders:
-                tests = f"tests/unit tests/wire{left_out}"
-                failed += bool(debian.run(f"{into}{python} {PYTEST} {tests}", check=False))
+                suite = f"cd build/test && ../../{suite}{left_out}"
+            failed += bool(debian.run(suite, check=False))
     sys.exit(bool(failed))
 
 

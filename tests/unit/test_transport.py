@@ -12,11 +12,12 @@ import pytest
 import trustme
 
 from rawproxy import shake
+from rawproxy.errors import CutError
 from rawproxy.flow import MOST_WORDS, last_words
 from rawproxy.outbox import RECORD
 from rawproxy.poller import poller
 from rawproxy.tls import tell_ends_apart
-from rawproxy.transport import BATCH, HIGH, LOW, CutError, TlsTransport, told
+from rawproxy.transport import BATCH, HIGH, LOW, TlsTransport, told
 
 try:
     import uvloop
