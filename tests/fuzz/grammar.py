@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 Rng = random.Random
 # Good ones, and others: an input is tame or wild as a whole, or hardly any would be accepted.
 METHODS = (
-    b"GET GET POST POST PUT HEAD OPTIONS DELETE PATCH get M-SEARCH".split(),
+    b"GET GET POST POST PUT HEAD OPTIONS DELETE PATCH get M-SEARCH TRACE".split(),
     b"GET POST OPTIONS CONNECT PRI get G(T".split(),
 )
 TARGETS = (
@@ -64,6 +64,7 @@ FIELDS: Sequence[tuple[bytes, Sequence[bytes]]] = (
     (b"Referer", (b"https://h/?a", b"")),
     (b"Authorization", (b"Basic dTpw", b"Bearer x", b"NTLM TlRMTVNTUAAB", b"Negotiate", b"Nonsense")),
     (b"Trailer", (b"X-A",)),
+    (b"Max-Forwards", (b"0", b"1", b"10", b"-1", b"", b"99999999999999999999")),
 )  # fmt: skip
 LENGTHS = (b"0", b"5", b"05", b"5, 5", b"5,6", b"+5", b"-5", b"0x5", b"5_0", b"", b"5 5", b"5\t",
            b"99999999999999999999", b"9" * 40, b"\xb2")  # fmt: skip

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import h11
 
-from rawproxy import forwarded, proxy_protocol, rewrite
+from rawproxy import forwarded, lasthop, proxy_protocol, rewrite
 from rawproxy.body import BodyError, ChunkedBody, CloseBody, LengthBody, encode_chunk, last_chunk
 from rawproxy.config import Limits
-from rawproxy.errors import ProxyError
+from rawproxy.errors import DETAIL, ClientError, ProxyError
 from rawproxy.head import CHUNKED, RequestHead, ResponseHead, response_framing
 from rawproxy.lanes import parse_request, reference_request, request_parser, response_parser
 
@@ -58,7 +58,13 @@ def outcome(parse: Callable, raw: bytes) -> object:
     try:
         return parse(raw)
     except ProxyError as error:
-        return type(error), error.status
+        return refusal(error)
+
+
+def refusal(error: ProxyError) -> object:
+    """Which one it is; what it says can stand in a page and in a line of the log."""
+    assert len(error.detail) <= DETAIL + 3 and error.detail.isprintable(), error.detail
+    return type(error), error.status
 
 
 def judged(data: bytes) -> object:
@@ -249,6 +255,21 @@ def forward(data: bytes) -> str:
     assert intent is not None, "h11 refuses what is forwarded"
     assert intent.rest == rest, "another end of the message"
     opening = rewrite.request(head, PLAIN, AUTHORITY)
+    if head.method in lasthop.ASKED:
+        try:
+            left = lasthop.left(head, True)
+        except ClientError:
+            assert intent.values(b"max-forwards")
+            return "refused for its Max-Forwards"
+        if not left:
+            assert not int(intent.values(b"max-forwards")[0])
+            return "answered here"
+        if left > 0:
+            counted = one_request(
+                lasthop.counted(opening, left - 1) + _framed(head.framing, pieces, trailers)
+            )
+            assert counted.values(b"max-forwards") == [b"%d" % (left - 1)]
+            assert int(intent.values(b"max-forwards")[0]) >= left
     seen = one_request(opening + _framed(head.framing, pieces, trailers))
     _same(intent, seen, bool(head.upgrade))
     return "forwarded"

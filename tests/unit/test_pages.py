@@ -62,5 +62,28 @@ def test_redirect():
     assert b'href="https://h/?a=1&amp;b=&quot;"' in redirect(b'https://h/?a=1&b="')[1]
 
 
-def test_reasons():
-    assert REASONS[413] == b"Content Too Large"
+# RFC 9110 15: whatever the standard library calls them.
+PHRASES = """100 Continue|101 Switching Protocols|200 OK|201 Created|202 Accepted
+203 Non-Authoritative Information|204 No Content|205 Reset Content|206 Partial Content
+300 Multiple Choices|301 Moved Permanently|302 Found|303 See Other|304 Not Modified|305 Use Proxy
+307 Temporary Redirect|308 Permanent Redirect|400 Bad Request|401 Unauthorized
+402 Payment Required|403 Forbidden|404 Not Found|405 Method Not Allowed|406 Not Acceptable
+407 Proxy Authentication Required|408 Request Timeout|409 Conflict|410 Gone|411 Length Required
+412 Precondition Failed|413 Content Too Large|414 URI Too Long|415 Unsupported Media Type
+416 Range Not Satisfiable|417 Expectation Failed|421 Misdirected Request|422 Unprocessable Content
+426 Upgrade Required|500 Internal Server Error|501 Not Implemented|502 Bad Gateway
+503 Service Unavailable|504 Gateway Timeout|505 HTTP Version Not Supported"""
+
+
+@pytest.mark.parametrize("phrase", PHRASES.replace("\n", "|").split("|"))
+def test_reasons(phrase):
+    status, _, reason = phrase.partition(" ")
+    assert REASONS[int(status)].decode() == reason
+    assert f"{status} {reason}".encode() in render(int(status), b"", "id")[1]
+
+
+def test_accept_beyond_its_limit_is_not_looked_at():
+    assert negotiate(b"text/html;" + b" " * 100_000 + b"q=0.9") == "text/html"
+    assert negotiate(b"x/y," * 40 + b"application/json") == "text/plain"
+    assert negotiate(b"text/html;q=2, application/json;q=0.5;q=1") == "text/html"
+    assert negotiate(b"text/html;xq=0, application/json;q = 0.5") == "text/html"

@@ -186,10 +186,25 @@ def spelt(path: str, data) -> bytes:
         ]
         if char == "/":
             ways = (
-                [b"/", b"//", b"%2F", b"\\", b"%5C", b"/%2f", b";x/"] if pieces else [b"/", b"//"]
+                [
+                    b"/",
+                    b"//",
+                    b"%2F",
+                    b"\\",
+                    b"%5C",
+                    b"/%2f",
+                    b";x/",
+                    b"./",
+                    b"%20/",
+                    b"/%09",
+                    b"%2E%2f",
+                ]
+                if pieces
+                else [b"/", b"//"]
             )
         pieces.append(data.draw(st.sampled_from(ways)))
-    return b"".join(pieces)
+    ends = [b"", b"", b"%00x", b"%2500/x", b"%23", b"%3f/x", b"%20", b".", b"%2e%20.", b";x%00"]
+    return b"".join(pieces) + data.draw(st.sampled_from(ends))
 
 
 @given(TABLES, PATHS, st.data())
@@ -201,7 +216,7 @@ def test_however_a_path_is_spelt_it_gets_its_own_route_or_none(paths, path, data
         assert routes(*paths).find(odd) == reference(paths, path)
 
 
-@given(st.text(alphabet="/a.%2eF\\;5c", max_size=12).map(lambda text: "/" + text))
+@given(st.text(alphabet="/a.%2eF\\;5c03", max_size=12).map(lambda text: "/" + text))
 def test_a_reading_of_a_reading_is_a_reading(text):
     path = text.encode()
     assert path in set(readings(path))
