@@ -110,7 +110,8 @@ class Arrival:
         except (BlockingIOError, InterruptedError):
             return False
         except ClientError as error:
-            log.warning("%s: %s", self.place.peer, error.detail, extra={"reason": error.detail})
+            shown = self.service.shown(self.place.peer)
+            log.warning("%s: %s", shown, error.detail, extra={"reason": error.detail})
             self.close()
             return True
         except OSError:

@@ -78,6 +78,9 @@ def _top(settings: Settings) -> Config:
         else None,
         access_log=top.file("access-log", ("-", "off")),
         log_format=values["log-format"],
+        access_log_mask=top.several("access-log-mask", options.parse_parameter),
+        access_log_short_addresses=values["access-log-short-addresses"],
+        access_log_no_paths=values["access-log-no-paths"],
         admin=top.take("admin", lambda text: options.parse_address("--admin", text), None)
         if values["admin"] is not None
         else None,

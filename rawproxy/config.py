@@ -234,6 +234,9 @@ class Config:
     resolver: Address | None = None  # of a DNS server; None: as the system is set up
     access_log: str = "-"  # path | - | off
     log_format: str = "combined"  # combined | extended | json
+    access_log_mask: tuple[str, ...] = ()  # query parameters whose values no log has
+    access_log_short_addresses: bool = False
+    access_log_no_paths: bool = False
     send_request_id: bool = False
     send_traceparent: bool = False
     parser: str = "auto"  # auto | h11

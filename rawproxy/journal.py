@@ -197,8 +197,11 @@ def _record(level: int, text: str, *arguments: object) -> logging.LogRecord:
 _journal: Journal | None = None
 
 
-def set_up() -> None:
-    """Once for each process, before anything in it may log."""
+def set_up(*, serving: bool = True) -> None:
+    """Once for each process, before anything in it may log.
+
+    `serving`: what Python itself would write to standard error goes the same way.
+    """
     global _journal
     if _journal is not None:
         return
@@ -208,6 +211,8 @@ def set_up() -> None:
     log.addHandler(_journal)
     log.setLevel(logging.INFO)
     log.propagate = False
+    if not serving:
+        return
     logging.getLogger().addHandler(_journal)  # asyncio's, Python's warnings, any library's
     logging.captureWarnings(True)
     sys.excepthook = _uncaught

@@ -174,18 +174,24 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
     ],
     "Logs, metrics, parsing": [
         (("--access-log",), {
-            "metavar": "FILE", "default": "-", "help": "A file, - for standard output, or off.",
+            "metavar": "FILE", "default": "-", "help": "A file, -, or off.",
         }),
         (("--log-format",), {
             "type": click.Choice(["combined", "extended", "json"]), "default": "combined",
-            "metavar": "FORMAT", "help": "combined, json or extended: with id, upstream, timings.",
+            "metavar": "FORMAT", "help": "combined, json, extended.",
         }),
+        (("--access-log-mask",), {
+            "multiple": True, "metavar": "NAME",
+            "help": "Query parameter whose value no log has.",
+        }),
+        (("--access-log-short-addresses",), {"is_flag": True, "help": "Log IPv4 /24, IPv6 /48."}),
+        (("--access-log-no-paths",), {"is_flag": True, "help": "Log no path and no query."}),
         (("--admin",), {
             "metavar": "ADDR",
-            "help": "Metrics, health, status page; for `rawproxy top` too.",
+            "help": "Metrics, health, status page.",
         }),
         (("--config",), {
-            "metavar": "FILE", "help": "TOML; every option is a key. See `rawproxy schema`.",
+            "metavar": "FILE", "help": "TOML; for its keys: rawproxy schema.",
         }),
         (("--parser",), {
             "type": click.Choice(["auto", "h11"]), "default": "auto",

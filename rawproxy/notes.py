@@ -17,7 +17,7 @@ from collections.abc import Callable
 from time import localtime, monotonic, process_time, time
 from typing import Final
 
-from . import journal, trace
+from . import journal, masks, trace
 from .config import Config
 from .head import RequestHead
 from .meter import Tally, Tree
@@ -39,6 +39,7 @@ class Notes:
         self.write_log = write_log
         self.log_lost: Callable[[], int] = lambda: 0  # set by whoever has the log
         self.ids = trace.Ids(os.urandom)
+        self.masks = masks.of(config)
         self._format = FORMATS[config.log_format]
         self._stamp = b""
         self._send_id = config.send_request_id
@@ -122,7 +123,7 @@ class Notes:
         if self.metered:
             self._count(ended)
         if self.write_log is not None:
-            self.write_log(lines(self._format, ended, self._stamp))
+            self.write_log(lines(self._format, ended, self._stamp, self.masks))
 
     def _count(self, exchanges: list[Ended]) -> None:
         protocols = self.counters.protocols

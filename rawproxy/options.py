@@ -297,6 +297,15 @@ def parse_group(text: str) -> str:
     return text
 
 
+def parse_parameter(text: str) -> str:
+    """One `--access-log-mask`: the name of a query parameter. Raises `ConfigError`."""
+    if not re.fullmatch(r"[!-~]+", text) or set(text) & set("&;=?#%+"):
+        raise ConfigError(
+            f"--access-log-mask {text}: type the name of a query parameter, as it is decoded: token"
+        )
+    return text
+
+
 def parse_file(option: str, text: str, words: str = "") -> str:
     """A path, or one of the option's own `words`; whether it can be read shows later.
 

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from . import recognise
 from .head import RequestHead
+from .masks import Masks
 from .rewrite import Hop, client_of
 
 _MONTHS: Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
@@ -196,12 +197,17 @@ class Json(Format):
         return iso_stamp(wall, offset)
 
 
-def lines(form: Format, ended: list[Ended], now: bytes) -> bytes:
-    """A line for each of these."""
+def lines(form: Format, ended: list[Ended], now: bytes, masks: Masks | None = None) -> bytes:
+    """A line for each of these, without what `masks` leave out."""
+    if masks is not None:
+        ended = [
+            (head._replace(target=masks.target(head.target)), hop, facts)
+            for head, hop, facts in ended
+        ]
     made: list[bytes] = []
     foreign: list[bytes] = []  # what others have chosen
     for head, hop, facts in ended:
-        told = _told(form, head, hop, facts)
+        told = _told(form, head, hop, facts, masks)
         foreign += (head.target, head.host, *told)
         made.append(form.line(told, head, hop, facts, now))
     # Of what is to be escaped, a head has but the tab, these two and what is not ASCII. To look for
@@ -209,22 +215,26 @@ def lines(form: Format, ended: list[Ended], now: bytes) -> bytes:
     text = b"".join(foreign)
     if text.isascii() and not (b'"' in text or b"\\" in text or b"\t" in text or b"\n" in text):
         return b"".join(made)
-    return b"".join([_escaped(form, head, hop, facts, now) for head, hop, facts in ended])
+    return b"".join([_escaped(form, head, hop, facts, now, masks) for head, hop, facts in ended])
 
 
-def _told(form: Format, head: RequestHead, hop: Hop, facts: Facts) -> Told:
+def _told(form: Format, head: RequestHead, hop: Hop, facts: Facts, masks: Masks | None) -> Told:
     """What the head and others say of an exchange, as they say it."""
     agent, referer, authorization = head.told or recognise.told(head.block)
     client = client_of(head, hop)
     user = b"" if authorization is None else basic_user(authorization)
     label = facts.endpoint.label if form.places else b""
+    if masks is not None:
+        client, referer = masks.address(client), masks.referer(referer or b"")
     return client, user, referer or b"", agent or b"", label
 
 
-def _escaped(form: Format, head: RequestHead, hop: Hop, facts: Facts, now: bytes) -> bytes:
+def _escaped(
+    form: Format, head: RequestHead, hop: Hop, facts: Facts, now: bytes, masks: Masks | None
+) -> bytes:
     """The line of an exchange of which something cannot stand in a line as it is."""
     by = form.escape
-    client, user, referer, agent, label = _told(form, head, hop, facts)
+    client, user, referer, agent, label = _told(form, head, hop, facts, masks)
     told = by(client), by(user), by(referer), by(agent), by(label)
     head = head._replace(target=by(head.target), host=by(head.host))
     return form.line(told, head, hop, facts, now)

@@ -255,6 +255,12 @@ class Service:
             via=config.send_via,
         )
 
+    def shown(self, peer: str | None) -> str:
+        """A client's address as the log may have it."""
+        masks = self.notes.masks
+        known = "unix:" if peer is None else peer.partition("%")[0]
+        return known if masks is None else masks.address(known.encode()).decode()
+
     def warn(self, text: str) -> None:
         """A warning for the admin."""
         log.warning("%s", text)
@@ -272,9 +278,11 @@ class Service:
         hint = error.detail if error.source is Source.CLIENT else ""
         accept = head.value(b"accept") if head is not None else b""
         kind, page = pages.render(error.status, accept, request_id, hint)
-        subject = b"from " + hop.peer
+        masks = self.notes.masks
+        subject = b"from " + (hop.peer if masks is None else masks.address(hop.peer))
         if head is not None:
-            target = head.target.partition(b"?")[0]
+            target = head.target if masks is None else masks.target(head.target)
+            target = target.partition(b"?")[0]
             subject = b"%b %b%b " % (head.method, head.host, target) + subject
         else:  # nothing that could become an exchange, and be recorded as one
             self.notes.tally.classes[error.status // 100] += 1

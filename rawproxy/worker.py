@@ -49,7 +49,7 @@ def run(config: Config, *, companion: Companion | None = None) -> int:
 
 def probe(config: Config) -> list[tuple[Group, Upstream, list[str] | ProxyError | ConfigError]]:
     """Reach each server once, for `rawproxy check`: a line for each address, or why not."""
-    journal.set_up()
+    journal.set_up(serving=False)
 
     async def look(group: Group, upstream: Upstream) -> list[str] | ProxyError | ConfigError:
         try:

@@ -42,6 +42,7 @@ FLOORS = [
         "trace",
         "balancer",
         "health",
+        "masks",
         "record",
         "pages",
         "admission",

@@ -158,7 +158,7 @@ SEEN: dict[str, tuple[Work, bytes]] = {
 OURS = {
     "document._AT_LINE", "options._DIRECTIVE", "options._FIELD_VALUE", "options._LABEL",
     "options._MAX_AGE", "options._PATH", "options._REDIRECT", "options._SERVICE", "options._SIZE",
-    "options._STATUS", "options._TOKEN", "options.parse_group",
+    "options._STATUS", "options._TOKEN", "options.parse_group", "options.parse_parameter",
     "options.parse_target", "positions._BLANK", "positions._PART", "positions._SCALAR",
     "positions._STRING", "positions._Scan", "screen._ANSI", "settings._OPTION", "tls._CERTIFICATE", "tls._KEY", "variables._DOLLAR",
 }  # fmt: skip

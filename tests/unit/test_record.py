@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rawproxy.errors import ClientError
 from rawproxy.fields import MALFORMED, field
 from rawproxy.lanes import parse_request, reference_request
+from rawproxy.masks import Masks
 from rawproxy.meter import Tally
 from rawproxy.record import (
     FORMATS,
@@ -198,3 +199,16 @@ def test_basic_user():
 def test_counters_start_at_nought():
     counters = Counters()
     assert (counters.requests, counters.retries, counters.tunnels) == (0, 0, 0)
+
+
+def test_masks_leave_out_what_they_should_in_every_format():
+    block = b"Host: h\r\nReferer: https://h/x?token=secret\r\nUser-Agent: a\r\n"
+    for told in b"/?token=secret", b'/"?token=secret':  # as it is, and escaped
+        odd = HEAD._replace(target=told, block=block, told=None)
+        for form in FORMATS.values():
+            named = Masks(frozenset({b"token"}), True, False)
+            line = lines(form, [(odd, HOP, facts())], STAMP, named)
+            assert b"secret" not in line and line.count(b"token=***") == 2
+            assert HOP.peer not in line
+            line = lines(form, [(odd, HOP, facts())], STAMP, Masks(frozenset(), False, True))
+            assert b"token" not in line and b"https://h" in line and HOP.peer in line

@@ -149,7 +149,7 @@ def test_what_is_counted():
         assert (counters["requests"], counters["begun"], counters["protocols"]) == (3, 3, [0, 3, 0])
         assert (counters["accepted"], counters["handshakes"]) == (1, 0)
         assert gauges["upstreams"]["http://upstream"] == {
-            "busy": 0, "idle": 1, "waiting": 0, "limit": 1024, "views": 1, "up": 1
+            "busy": 0, "idle": 1, "waiting": 0, "limit": 1024, "views": 1, "up": 1, "refused": 0
         }  # fmt: skip
         assert snapshot["worker"]["memory"] > 1_000_000
         json.dumps(snapshot)
@@ -225,6 +225,26 @@ def test_tls_handshakes_are_counted():
                 await asyncio.sleep(rig.every)
             counters = rig.service.counters
             assert (counters.accepted, counters.handshakes, counters.resumed) == (2, 1, 0)
+
+    run(main())
+
+
+def test_what_no_log_shall_have(caplog):
+    async def main():
+        options = {"access_log_mask": ("token",), "access_log_short_addresses": True}
+        async with Rig(always(response()), server_names=("h",), **options) as rig:
+            await rig.ask(get(b"/in?token=secret&a=b", b"Referer: https://h/?token=secret"))
+            await rig.ask(get(b"/in?token=secret").replace(b"Host: h", b"Host: other"))
+            said = b"".join(rig.log)
+        assert b"/in?token=***&a=b" in said and b'"https://h/?token=***"' in said
+        assert said.count(b"127.0.0.0 - - ") == 2
+        assert b"secret" not in said and b"127.0.0.1" not in said
+        assert "/in from 127.0.0.0: no site" in caplog.text and "secret" not in caplog.text
+        caplog.clear()
+        async with Rig(always(response()), server_names=("h",), access_log_no_paths=True) as rig:
+            await rig.ask(get(b"/in?a").replace(b"Host: h", b"Host: other"))
+            assert b'"GET - HTTP/1.1" 421' in rig.log[0]
+        assert "GET other- from 127.0.0.1: no site" in caplog.text and "/in" not in caplog.text
 
     run(main())
 
