@@ -104,6 +104,7 @@ def check_command(ctx: click.Context, /, **_: Any) -> None:
 
     Exit code 0: all is well; 1: everything that is wrong is said.
     """
+    from .caution import cautions
     from .tls import certificate_warnings, mistakes, server_context
     from .worker import probe
 
@@ -134,6 +135,8 @@ def check_command(ctx: click.Context, /, **_: Any) -> None:
             wrong.append(chosen.say(key, f"--upstream {found.detail}"))
     if wrong:
         fail(ConfigError(*dict.fromkeys(text for _, text in sorted(wrong))), 1)
+    for caution in cautions(config):
+        click.echo(f"warning: {caution}")
     click.echo("rawproxy: the configuration is good")
 
 

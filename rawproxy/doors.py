@@ -18,6 +18,7 @@ from typing import Any
 
 from . import errqueue
 from .admin import Admin, Source
+from .caution import cautions
 from .config import Address, Config
 from .farewell import Leaving
 from .journal import log
@@ -63,6 +64,7 @@ def open_doors(
     if not config.limits.tunnels:
         service.most_tunnels = max((_descriptors() - RESERVE) // 4, 1)
     doors = Doors(service, context, sink)
+    doors.quiet = quiet
     if context is not None:
         stack.callback(doors.watch(Renewal(config, throwaway, doors.use, quiet=quiet)))
     return doors
@@ -81,6 +83,7 @@ class Doors:
         self.admin: Admin | None = None
         self.sockets: Sockets = _bind
         self.borrowed = False
+        self.quiet = False  # another one tells what the admin should know
 
     def listen(self, sockets: Sockets | None = None) -> None:
         """Get the sockets, from the master if there is one. Raises `OSError` naming the option."""
@@ -162,6 +165,8 @@ class Doors:
 
     def start(self) -> None:
         """Begin to accept."""
+        for text in () if self.quiet else cautions(self.service.config):
+            log.warning("%s", text)
         self.service.start()
         for listener in self.listeners:
             listener.start()

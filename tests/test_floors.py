@@ -50,7 +50,7 @@ FLOORS = [
         "repeats",
         "admin_names",
     ],
-    ["journal", "control", "handover", "systemd", "sockets", "children"],
+    ["journal", "caution", "control", "handover", "systemd", "sockets", "children"],
     [
         "errqueue",
         "flow",
