@@ -136,7 +136,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
     "Forwarding": [
         (("--forwarded",), {
             "type": click.Choice(["append", "replace"]), "default": "replace",
-            "help": "X-Forwarded-For of an untrusted client: drop it, or append to it.",
+            "help": "X-Forwarded-For of clients.",
         }),
         (("--trusted-proxy",), {
             "multiple": True, "metavar": "CIDR",
