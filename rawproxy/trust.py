@@ -341,7 +341,8 @@ class Trial:
             if sha not in self.trust.pins:
                 raise DialError(
                     f"the upstream's certificate (SHA-256 {sha}) is not one of --upstream-pin;"
-                    f" if it is the right one, use --upstream-pin {sha}"
+                    f" if it is the right one, use --upstream-pin {sha}, or, where it changes with"
+                    " each restart of the upstream, --upstream-verify FILE with its CA"
                 )
             return True
         known = self.trust.known

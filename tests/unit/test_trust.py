@@ -628,6 +628,27 @@ def test_the_session_of_another_context_is_not_offered(loop):
     run(loop, story)
 
 
+class Gone:
+    """An `SSLSocket` whose peer has reset the connection."""
+
+    session_reused = False
+    server_hostname = "up.test"
+
+    class Session:
+        has_ticket = True
+
+    session = Session()
+
+    def getpeername(self):
+        raise OSError(107, "Transport endpoint is not connected")
+
+
+def test_who_has_gone_leaves_no_session():
+    t = trust("off")
+    t.remember(Gone())
+    assert t._sessions == {}
+
+
 @loops
 def test_sessions_are_bounded_and_who_has_gone_leaves_none(loop, monkeypatch):
     monkeypatch.setattr("rawproxy.trust.ADDRESSES", 1)
