@@ -81,9 +81,13 @@ class Arrival:
     def look(self) -> None:
         """Right after accepting: with luck the ClientHello is here already."""
         if not self._step() and not self.waiting:
-            self.waiting = True
-            self.service.clients.add(self)
-            self.poller.add_reader(self.sock.fileno(), self.look)
+            self.wait()
+
+    def wait(self) -> None:
+        """Look when there is something, and the poller gets to it."""
+        self.waiting = True
+        self.service.clients.add(self)
+        self.poller.add_reader(self.sock.fileno(), self.look)
 
     def _stop_waiting(self) -> None:
         """Before the descriptor is closed or somebody else's."""

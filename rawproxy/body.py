@@ -4,10 +4,11 @@
     ChunkedBody   Transfer-Encoding     ends after the last chunk and its trailers; unframes
     CloseBody     neither, a response   ends when the connection does
 
-`feed(data)` gives the payload in `data`, and what follows the body: None while it goes on. h11 is
+`feed(data)` gives the payload in `data`, and what follows the body: None while it goes on. Where
+`more` is set then, it kept some of `data` for lack of time, and goes on with `feed(b"")`. h11 is
 the law: `ChunkedBody` gives what h11 gives, or refuses (RFC 9112 7.1; h11 lets more through).
 
-It never buffers payload; a line or a trailer section that is not whole is kept, up to its limit.
+Beside that, it keeps a line or a trailer section that is not whole, up to its limit; no payload.
 Invariant: payload and rest together are the bytes fed, less framing; none is lost or repeated.
 Raises `BodyError`, nothing else.
 """
@@ -21,6 +22,7 @@ from .errors import escaped
 from .names import may_trail
 
 EXTENSIONS: Final = 64 * 1024  # bytes of them in one body: they carry nothing we pass on
+CHUNKS: Final = 1024  # unframed at a time: a read may hold tens of thousands
 SIZE_DIGITS: Final = 15  # hex digits of a chunk size: under 2**60, so nobody's arithmetic overflows
 
 # chunk-size, then extensions, of which no byte may be a control character but TAB. Small devices
@@ -55,6 +57,7 @@ class LengthBody:
     __slots__ = ("left",)
 
     trailers = b""
+    more = False
 
     def __init__(self, length: int) -> None:
         self.left = length
@@ -83,6 +86,7 @@ class CloseBody:
     __slots__ = ()
 
     trailers = b""
+    more = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """All of it is payload."""
@@ -96,7 +100,7 @@ class ChunkedBody:
     """A body in chunks (RFC 9112 7.1); `feed` gives the bytes inside them."""
 
     __slots__ = (
-        "extensions", "left", "line", "line_limit", "nominated", "partial", "so_far",
+        "extensions", "left", "line", "line_limit", "more", "nominated", "partial", "so_far",
         "trailer_limit", "trailers",
     )  # fmt: skip
 
@@ -108,6 +112,7 @@ class ChunkedBody:
         self.trailer_limit = trailer_limit
         self.left = 0  # bytes of this chunk still to come, its CRLF included; -1: in the trailers
         self.partial = b""  # of a line that is not whole, or of the trailer section
+        self.more = False  # `partial` is what this time was too short for
         self.extensions = 0
         self.trailers = b""  # a canonical block, once the body has ended
         self.nominated: frozenset[bytes] = (
@@ -122,6 +127,7 @@ class ChunkedBody:
         if self.partial:
             data = self.partial + data
             self.partial = b""
+        self.more = False
         size = len(data)
         left = self.left
         while left >= 0:
@@ -136,6 +142,11 @@ class ChunkedBody:
                         return b"".join(pieces), None
             if at == size:
                 self.left = 0
+                return b"".join(pieces), None
+            if len(pieces) > CHUNKS:
+                self.left = 0
+                self.more = True
+                self.partial = data[at:]
                 return b"".join(pieces), None
             line = self.line(data, at)
             if line is None:

@@ -159,6 +159,8 @@ class Exchange(Checkout):
         self.connection = connection
         connection.holder = self
         connection.reusable = False
+        if self.blocked:
+            connection.throttle(True)
         self.deadline = self.service.now + self.deadlines.response_head
         opening = self.opening  # the front may keep it for the next request: it stays unmarked
         if self.service.notes.marks:

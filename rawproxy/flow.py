@@ -10,8 +10,10 @@ It never buffers. Invariant: the transport is paused exactly while `reasons` is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
+import socket
 import struct
 import termios
 from typing import Final
@@ -22,8 +24,10 @@ WORDS: Final = "last_words"  # how transports that read them themselves are aske
 
 # Reasons, as bits.
 WRITER_FULL: Final = 1  # the other side of the relay cannot take more
-PIPELINED: Final = 2  # bytes of the next request are here, this one is not answered yet
+PIPELINED: Final = 2  # bytes of the next request are here, and it is not its turn yet
 NO_UPSTREAM: Final = 4  # the body has nowhere to go until a connection is made
+
+RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: a close throws away what was not sent
 
 
 class Valve:
@@ -89,3 +93,20 @@ def last_words(transport: asyncio.Transport) -> bytes:
     except OSError:  # nothing more is here: it would block, or it is the reset
         pass
     return b"".join(pieces)
+
+
+def reset_on_close(sock: socket.SocketType) -> None:
+    """From now on closing `sock` is a reset, and the kernel gives its buffers back at once.
+
+    Else it keeps up to four megabytes of what a peer did not read, and offers them for minutes.
+    """
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+def cut(transport: asyncio.Transport) -> None:
+    """Close at once. What the peer has not taken is thrown away, here and in the kernel."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and unsent(transport):
+        reset_on_close(sock)
+    transport.abort()

@@ -2,7 +2,8 @@
 
     phase    data_received means
     ───────  ─────────────────────────────────────────────────────────────────
-    HEAD     a request head, whole or in part; an exchange starts
+    HEAD     a request head, whole or in part; an exchange starts. While the client does not take
+             what it has, and when many were served at once: kept, and reading stops
     BODY     bytes of the request's body, for the exchange
     ANSWER   bytes of the next request: kept, and reading stops (pipelining)
     DRAIN    bytes of a body whose response is out already: dropped, up to a limit
@@ -10,13 +11,13 @@
 
 The exchange answers by straight calls to the writing half, `responder`. It never rewrites, picks
 an upstream or retries. Invariants: responses leave in the order of their requests (RFC 9112
-9.3.2); no byte behind a head or a body is lost; every wait has a deadline.
+9.3.2); no byte behind a head or a body is lost; no request starts while the client does not take
+the answers it has; one turn of the loop serves so many and no more; every wait has a deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 from typing import Final, cast
 
 from . import rewrite
@@ -25,13 +26,12 @@ from .body import BodyError, ChunkedBody, LengthBody
 from .bounds import waits
 from .errors import ClientError
 from .exchange import Exchange
-from .flow import PIPELINED, Valve, unsent
+from .flow import PIPELINED, WRITER_FULL, Valve, cut
 from .head import CHUNKED, RequestHead, ResponseHead
+from .intake import ANSWER, BODY, DRAIN, HEAD, LINGER, TURN, Intake
+from .presence import ASK, Presence
 from .record import keep
-from .responder import Responder
-from .routing import Sites
 from .service import Service
-from .site import Goal, location
 from .tunnel import Tunnel
 from .upstream import UpstreamConnection
 
@@ -40,48 +40,21 @@ CR: Final = 13  # a head never begins with it, nor with a line feed or anything 
 LEADING_BLANKS: Final = 8  # bytes of empty lines before a request: forgiven (RFC 9112 2.2)
 
 
-class Phase(enum.Enum):
-    """What the next bytes from the client are."""
-
-    HEAD = "head"
-    BODY = "body"
-    ANSWER = "answer"
-    DRAIN = "drain"
-    LINGER = "linger"
-
-
-HEAD: Final[Phase] = Phase.HEAD
-BODY: Final[Phase] = Phase.BODY
-ANSWER: Final[Phase] = Phase.ANSWER
-DRAIN: Final[Phase] = Phase.DRAIN
-LINGER: Final[Phase] = Phase.LINGER
-
-
-class ClientConnection(Responder, asyncio.Protocol):
+class ClientConnection(Intake, asyncio.Protocol):
     """One connection of an HTTP/1 client."""
 
     __slots__ = (
-        "backlog", "blocked", "body", "buffer", "drained", "exchange", "known_head",
-        "known_opening", "known_raw", "parse", "parsing", "phase", "place", "received", "redirect",
-        "requests", "secure", "taken", "valve",
+        "body", "drained", "exchange", "known_head", "known_opening", "known_raw", "parse",
+        "presence", "received", "requests", "secure",
     )  # fmt: skip
 
-    valve: Valve
-
     def __init__(self, service: Service, place: Place, secure: bool, redirect: int = 0) -> None:
-        super().__init__(service)
+        super().__init__(service, place, redirect)
         # of the connection
-        self.place = place
         self.requests = 0
         self.secure = secure
-        self.redirect = redirect  # the https port to send clients to; 0: proxy here
-        self.phase = HEAD
-        self.buffer = b""
         self.parse = service.parse
-        self.parsing = False
-        self.blocked = False  # the client does not read as fast as we write
-        self.backlog = 0  # unsent bytes at the last look while closing
-        self.taken = 0  # bytes of the response that had left at the last look
+        self.presence: Presence | None = None  # of a client that sends no more
         self.known_raw = b""  # the last head without a body, and what it came to
         self.known_head: RequestHead | None = None
         self.known_opening = b""
@@ -106,31 +79,33 @@ class ClientConnection(Responder, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.phase is HEAD:
+            if self.valve.reasons:  # it is not the client's turn
+                self.keep(data)
+                return
             if self.buffer:
                 seen = len(self.buffer)
                 data = self.buffer = self.buffer + data
                 limits = self.service.limits
                 if data[0] > CR and waits(data, seen, limits.head, limits.start_line):
                     return
-            self._read_requests(data)
+            self.read_requests(data, 0)
         elif self.phase is BODY:
             self._read_body(data)
         elif self.phase is ANSWER:
-            self.buffer += data
-            self.valve.close(PIPELINED)
+            self.keep(data)
         elif self.phase is DRAIN:
             self._drop_body(data)
 
     def eof_received(self) -> bool:
         """The client sends no more: it half-closed, or it has gone, which looks the same.
 
-        What it asked for whole is still answered, as long as the answer comes along: the first
-        write to a client that has gone ends the exchange, and so does `Deadlines.linger` of
-        silence.
+        What it asked for whole is still answered. The first write to a client that has gone ends
+        the exchange; that of `Presence`, if no other.
         """
         if self.phase is ANSWER and not self.secure and not self._upgrading():
             self.closing = self.half_closed = True
             self.deadline = self.service.now + self.service.deadlines.linger
+            self.presence = Presence(self.transport, self._ask, self.abort)
             return True
         if self.phase is BODY:
             self._client_failed(ClientError("the client closed within the request body"))
@@ -139,6 +114,8 @@ class ClientConnection(Responder, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.service.clients.discard(self)
         self.place.leave()
+        if self.presence is not None:
+            self.presence.over()
         self.phase = LINGER
         if self.exchange is not None:
             self.status = self.status or 499  # nginx's word for a client that did not wait
@@ -153,17 +130,22 @@ class ClientConnection(Responder, asyncio.Protocol):
         self.blocked = False
         if self.exchange is not None:
             self.exchange.on_client_writable(True)
+        elif self.phase is HEAD and not self.parsing:
+            self.deadline = self.service.now + self.service.deadlines.client_idle
+            self.go_on()
 
     # ── requests ────────────────────────────────────────────────────────────────────────────────
 
-    def _read_requests(self, data: bytes) -> None:
-        """Start exchanges for what is in `data`; keep what belongs to a later one."""
+    def read_requests(self, data: bytes, at: int) -> None:
+        """Start exchanges for what is in `data` from `at` on; keep what belongs to a later one."""
         self.parsing = True
-        self.buffer = b""
+        self.buffer, self.at = b"", 0
+        turns = TURN
         # Requests are read where they stand: to cut each off would copy all that follow it.
-        at, size = 0, len(data)
+        size = len(data)
         try:
-            while at < size and self.phase is HEAD:
+            while at < size and self.phase is HEAD and turns and not self.blocked:
+                turns -= 1
                 if data[at] <= CR:
                     at = self._skip_blanks(data, at)
                     if at == size:
@@ -179,8 +161,8 @@ class ClientConnection(Responder, asyncio.Protocol):
                     return
                 begin, at = at, at + head.size
                 if head.framing:
-                    self._start_with_body(head, data[at:])
-                    return
+                    at = self._start_with_body(head, data, at)
+                    continue
                 self._start(head, b"")
                 if at == size and self.exchange is not None and self.goal.plan is None:
                     self.known_raw, self.known_head = data[begin:], head
@@ -190,9 +172,7 @@ class ClientConnection(Responder, asyncio.Protocol):
             return
         finally:
             self.parsing = False
-        if at < size and self.phase is ANSWER:
-            self.buffer = data[at:]
-            self.valve.close(PIPELINED)
+        self.stop_reading(data, at)
 
     def _skip_blanks(self, data: bytes, begin: int) -> int:
         """Where the request behind empty lines begins; the end of `data` if it is to come."""
@@ -212,6 +192,8 @@ class ClientConnection(Responder, asyncio.Protocol):
         if not self.buffer and not self.deadline:
             self.deadline = self.service.now + self.service.deadlines.request_head
         self.buffer = data
+        if self.valve.reasons:
+            self.valve.open(PIPELINED)
 
     def _admit(self, head: RequestHead) -> bool:
         """Whether this request may start an exchange; the answer is out if not."""
@@ -222,41 +204,12 @@ class ClientConnection(Responder, asyncio.Protocol):
         self.status = self.sent = self.taken = 0
         self.deadline = 0.0
         sites = self.place.sites
-        if sites is not None and not self._find(sites, head):
+        if sites is not None and not self.find(sites, head):
             return False
         if self.redirect:
             self.send_redirect(head, self.redirect)
             return False
         return True
-
-    def _find(self, sites: Sites[Goal], head: RequestHead) -> bool:
-        """Choose the route; the answer is out where there is none, or where it redirects."""
-        try:
-            if self.redirect:
-                sites.routes(head.host)
-                return True
-            goal = self.service.find(sites, self.place, head)
-        except ClientError as error:
-            self.send_error(error)
-            return False
-        if goal is not self.goal:
-            self.goal = goal
-            self.hop = self.service.follow(self.hop, goal)
-        if goal.plan is not None or goal.where is not None:
-            return self._amend(goal, head)
-        return True
-
-    def _amend(self, goal: Goal, head: RequestHead) -> bool:
-        """The route's values for this request; the answer is out where it redirects."""
-        asked = self.service.asked(head, self.hop, self.place, goal)
-        edits = goal.edits
-        if goal.plan is not None and edits is not None:
-            edits = goal.plan.of(edits, asked)
-        self.hop = asked.hop._replace(edits=edits)
-        if goal.redirect is None or goal.where is None:
-            return True
-        self.send_location(goal.redirect.status, location(goal.where, asked))
-        return False
 
     def _start(self, head: RequestHead, opening: bytes) -> None:
         """A request without a body."""
@@ -267,24 +220,28 @@ class ClientConnection(Responder, asyncio.Protocol):
         exchange = self.exchange = Exchange(self.service, self, head)
         exchange.start(opening)
 
-    def _start_with_body(self, head: RequestHead, data: bytes) -> None:
+    def _start_with_body(self, head: RequestHead, data: bytes, at: int) -> int:
+        """A request whose body begins at `at`; where what stands behind it does."""
         limits = self.service.limits
         self.drained = 0
+        stop = len(data)
         if head.framing == CHUNKED:
             self.body = ChunkedBody(limits.chunk_line, limits.trailers)
         else:
             self.body = LengthBody(head.framing)
+            stop = min(stop, at + head.framing)
         self.phase = BODY
-        if not self._admit(head):
+        if self._admit(head):
+            self._expect_body()
+            exchange = self.exchange = Exchange(self.service, self, head)
+            exchange.start(coming=at < stop)
+        else:
             self.exchange_done()
-            if data:
-                self.data_received(data)
-            return
-        self._expect_body()
-        exchange = self.exchange = Exchange(self.service, self, head)
-        exchange.start(coming=bool(data))
-        if data:
-            self.data_received(data)
+        if at < stop:
+            self.data_received(data[at:stop])
+        stop -= len(self.buffer)  # behind the last chunk
+        self.buffer = b""
+        return stop
 
     def _read_body(self, data: bytes) -> None:
         exchange, body = self.exchange, self.body
@@ -296,6 +253,8 @@ class ClientConnection(Responder, asyncio.Protocol):
             return
         if rest is None:
             self.received += len(data)
+            if body.more:
+                self.later()
             exchange.on_request_body(payload, False, b"")
             return
         self.phase = ANSWER
@@ -329,10 +288,12 @@ class ClientConnection(Responder, asyncio.Protocol):
 
     def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
         """The upstream's own 101, and then nothing but bytes (RFC 9110 7.8)."""
-        block = rewrite.response(head, self.hop._replace(hsts=None))
+        block = rewrite.response(head, self.hop)
         lines = (head.line, block, rewrite.upgrade_lines(head), b"\r\n")
         self.transport.write(b"".join(lines))
-        early, self.buffer = self.buffer, b""
+        if self.blocked:
+            connection.valve.close(WRITER_FULL)
+        early = self.all_kept()
         self.service.clients.discard(self)
         exchange, self.exchange = self.exchange, None
         assert exchange is not None and self.head is not None
@@ -348,7 +309,10 @@ class ClientConnection(Responder, asyncio.Protocol):
         """Cut the connection so that the client sees it (RFC 9112 8)."""
         self.closing = True
         self.phase = LINGER
-        self.transport.abort()
+        if self.blocked:
+            cut(self.transport)
+        else:  # what is on its way may still arrive
+            self.transport.abort()
 
     def throttle(self, reason: int, full: bool) -> None:
         """The upstream cannot take more of the body, or can again."""
@@ -359,20 +323,11 @@ class ClientConnection(Responder, asyncio.Protocol):
             if self.phase is BODY:
                 self._expect_body()
 
-    def client_has(self) -> int:
-        """Bytes of the response that the client has taken."""
-        return self.sent - unsent(self.transport)
-
-    def client_took(self) -> int:
-        """Bytes of the response that the client took since it was last asked."""
-        before, self.taken = self.taken, self.client_has()
-        return self.taken - before
-
     def exchange_done(self) -> None:
         """The exchange has ended: record it, then the next request or the end."""
         exchange, self.exchange = self.exchange, None
         if self.valve.reasons:
-            self.valve.open(~0)
+            self.valve.open(~PIPELINED if self.buffer else ~0)
         head = self.head
         if head is not None:
             self.service.notes.record(head, self.hop, self.status, self.sent, exchange)
@@ -391,9 +346,12 @@ class ClientConnection(Responder, asyncio.Protocol):
     def _next(self) -> None:
         self.phase = HEAD
         self.deadline = self.service.now + self.service.deadlines.client_idle
-        if self.buffer and not self.parsing:
-            data, self.buffer = self.buffer, b""
-            self._read_requests(data)
+        if self.parsing:
+            return
+        if self.blocked:
+            self.hold(self.buffer, self.at)
+        elif self.buffer:
+            self.go_on()
 
     def may_stay(self) -> bool:
         """Whether the connection can be kept although an answer goes out now.
@@ -422,6 +380,8 @@ class ClientConnection(Responder, asyncio.Protocol):
             self._next()
         elif self.drained > self.service.limits.drain:
             self._close()
+        elif body.more:
+            self.later()
 
     def _close(self) -> None:
         """No more requests. If the client may still be sending, let our answer reach it first."""
@@ -429,14 +389,22 @@ class ClientConnection(Responder, asyncio.Protocol):
         self.phase = LINGER
         self.buffer = b""
         self.body = None
+        self.deadline = self.service.now + self.service.deadlines.linger
         if not sending:
             self.transport.close()
             return
         # Closing with unread bytes would reset the connection and could destroy the response.
-        self.deadline = self.service.now + self.service.deadlines.linger
         self.valve.open(~0)
         if self.transport.can_write_eof():
             self.transport.write_eof()
+
+    def _ask(self) -> bool:
+        """Ask a client that sends no more whether it is there; False where that cannot be."""
+        head = self.head
+        if head is None or not head.minor or self.status or self.exchange is None:
+            return False
+        self.transport.write(ASK)
+        return True
 
     def _upgrading(self) -> bool:
         return self.head is not None and bool(self.head.upgrade)
@@ -455,14 +423,13 @@ class ClientConnection(Responder, asyncio.Protocol):
             self._expect_body()
         elif self.phase is BODY:
             self._client_failed(ClientError("the request body stopped coming, or nearly", 408))
-        elif self.phase is HEAD and self.buffer:
+        elif self.phase is HEAD and self.buffer and not self.blocked:
             self._refuse(ClientError("the request head did not come to its end", 408))
-        elif self.transport.is_closing() and unsent(self.transport) < self.backlog:
-            self.backlog = unsent(self.transport)
+        elif self.half_closed and self._ask():
             self.deadline = now + self.service.deadlines.linger
-        else:
+        elif not self.still_takes(now):
             self.phase = LINGER
-            self.transport.abort()
+            cut(self.transport)
 
     def _keeps_pace(self) -> bool:
         goal = self.goal

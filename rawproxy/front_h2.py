@@ -5,10 +5,10 @@
     streams       ──► HEADERS, DATA ──► one coalesced write for each turn of the loop
 
 The connection's send window and the socket's readiness are shared out frame by frame, in turns, so
-that no stream starves. What the client sends that serves no request is paid from a budget. It
-never rewrites, picks an upstream or retries. Invariants: after a GOAWAY of ours with an error
-nothing is processed; HPACK's state is kept for every block, also of streams that are refused;
-every wait has a deadline.
+that no stream starves (`writer_h2`), and so are the turns of the loop (`intake_h2`). What the
+client sends that serves no request is paid from a budget. It never rewrites, picks an upstream or
+retries. Invariants: after a GOAWAY of ours with an error nothing is processed; HPACK's state is
+kept for every block, also of streams that are refused; every wait has a deadline.
 """
 
 from __future__ import annotations
@@ -20,44 +20,36 @@ from typing import Final, cast
 from . import fields, frames
 from .admission import Place
 from .errors import ClientError
-from .flow import unsent
+from .flow import cut
 from .frames import (
     ACK,
     END_HEADERS,
     END_STREAM,
     HAS_PRIORITY,
-    HEADER,
-    HEADER_SIZE,
-    MAX_FRAME,
     MAX_WINDOW,
-    PREFACE,
     Budget,
     Code,
     ConnectionFault,
     StreamFault,
 )
 from .head import RequestHead
-from .hpack import TABLE_SIZE, FieldsTooLarge, HpackError
+from .hpack import TABLE_SIZE, FieldsTooLarge
+from .intake_h2 import Intake
 from .reader_h2 import Reader
 from .service import Service
-from .stream_h2 import WINDOW, Stream
-from .writer_h2 import WINDOW as CONNECTION_WINDOW
-from .writer_h2 import FrameWriter
+from .stream_h2 import Stream
 
 BLOCK_FRAMES: Final = 16  # HEADERS and CONTINUATIONs of one block: 256 KiB where they are full
 
 
-class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
+class ClientConnection(Intake, asyncio.Protocol):
     """One connection of an HTTP/2 client."""
 
-    __slots__ = ("backlog", "block", "buffer", "place", "preface", "reader")
+    __slots__ = ("block", "place", "reader")
 
     def __init__(self, service: Service, place: Place) -> None:
         super().__init__(service)
         self.place = place
-        self.buffer = b""
-        self.backlog = 0  # unsent bytes at the last look
-        self.preface = 2  # due: 2: the preface, 1: SETTINGS, 0: nothing any more
         self.reader = Reader(service.limits)
         self.block: tuple[int, int, list[bytes]] | None = None  # stream, flags and what came
         self.deadline = service.now + service.deadlines.request_head
@@ -71,47 +63,7 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
         self.hop = self.service.hop(self.place, True)
         self.service.clients.add(self)
-        limits = self.service.limits
-        self.write(
-            frames.settings(
-                {
-                    frames.MAX_CONCURRENT_STREAMS: self.place.most_streams(limits.h2_streams),
-                    frames.INITIAL_WINDOW_SIZE: WINDOW,
-                    frames.MAX_HEADER_LIST_SIZE: limits.head,
-                    frames.ENABLE_CONNECT_PROTOCOL: 1,
-                    frames.NO_RFC7540_PRIORITIES: 1,
-                }
-            )
-            + frames.window_update(0, CONNECTION_WINDOW - frames.DEFAULT_WINDOW)
-        )
-
-    def data_received(self, data: bytes) -> None:
-        if self.dead:
-            return
-        if self.buffer:
-            data = self.buffer + data
-        try:
-            at = self._preface(data) if self.preface == 2 else 0
-            size = len(data)
-            while size - at >= HEADER_SIZE and self.preface < 2:
-                high, low, kind, flags, number = HEADER.unpack_from(data, at)
-                length = high << 8 | low
-                if length > MAX_FRAME:
-                    raise ConnectionFault(
-                        Code.FRAME_SIZE_ERROR, f"a frame of {length} bytes; {MAX_FRAME} are allowed"
-                    )
-                stop = at + HEADER_SIZE + length
-                if stop > size:
-                    break
-                self._frame(kind, flags, number & MAX_WINDOW, data[at + HEADER_SIZE : stop])
-                at = stop
-                if self.dead:
-                    return
-            self.buffer = data[at:]
-        except ConnectionFault as fault:
-            self.fail(fault)
-        except HpackError as error:
-            self.fail(ConnectionFault(Code.COMPRESSION_ERROR, str(error)))
+        self.greet()
 
     def eof_received(self) -> bool:
         return False
@@ -126,29 +78,9 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
         for stream in tuple(streams.values()):
             stream.cancel(exc or ConnectionResetError("the client closed the connection"))
 
-    def pause_writing(self) -> None:
-        self.blocked = True
-        self.backlog = 0
-        self.progress = self.service.now + self.service.deadlines.response_body
-
-    def resume_writing(self) -> None:
-        self.blocked = False
-        self.pump()
-
     # ── frames in ───────────────────────────────────────────────────────────────────────────────
 
-    def _preface(self, data: bytes) -> int:
-        """RFC 9113 3.4."""
-        if len(data) < len(PREFACE):
-            if not PREFACE.startswith(data):
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "that is not HTTP/2's preface")
-            return 0
-        if not data.startswith(PREFACE):
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "that is not HTTP/2's preface")
-        self.preface = 1
-        return len(PREFACE)
-
-    def _frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+    def frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if self.preface:
             if kind != frames.SETTINGS or flags & ACK:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS (3.4)")
@@ -318,14 +250,16 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
             return
         pairs = frames.parse_settings(payload)
         self.budget.spend(1 + len(pairs) // 8, "SETTINGS")
+        windows = [value for name, value in pairs if name == frames.INITIAL_WINDOW_SIZE]
+        if windows:  # thousands of them, it may be: the streams hear of the last
+            before, self.initial_window = self.initial_window, windows[-1]
+            most = max(windows) - before
+            for stream in self.streams.values():
+                if stream.window + most > MAX_WINDOW:
+                    raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window over 2^31-1")
+                stream.window += windows[-1] - before  # may become negative (6.9.2)
         for name, value in pairs:
-            if name == frames.INITIAL_WINDOW_SIZE:
-                delta, self.initial_window = value - self.initial_window, value
-                for stream in self.streams.values():
-                    stream.window += delta  # may become negative (6.9.2)
-                    if stream.window > MAX_WINDOW:
-                        raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window over 2^31-1")
-            elif name == frames.HEADER_TABLE_SIZE and value < TABLE_SIZE:
+            if name == frames.HEADER_TABLE_SIZE and value < TABLE_SIZE:
                 self.resize = True
         self.write(frames.frame(frames.SETTINGS, ACK, 0))
         self.pump()
@@ -385,11 +319,11 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
         for stream in tuple(self.streams.values()):
             stream.sweep(now)
         if self.blocked and now >= self.progress:
-            if unsent(self.transport) >= self.backlog > 0:
+            wait = self.service.deadlines.response_body
+            if self.took() < self.service.pace(self.service.goal, wait):
                 self.abort()
                 return
-            self.backlog = unsent(self.transport)
-            self.progress = now + self.service.deadlines.response_body
+            self.progress = now + wait
         if self.service.draining and not (self.draining or self.preface):
             self.drain()
         elif self.draining == 1 and not self.dead:
@@ -400,7 +334,7 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
 
     def _too_late(self) -> None:
         if self.dead:
-            self.transport.abort()
+            cut(self.transport)
         elif self.block is not None:
             self.fail(ConnectionFault(Code.ENHANCE_YOUR_CALM, "a field block that does not end"))
         elif self.preface:
@@ -416,7 +350,7 @@ class ClientConnection(FrameWriter[Stream], asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection."""
         self.dead = True
-        self.transport.abort()
+        cut(self.transport)
 
 
 _HANDLERS: Final[tuple[Callable[[ClientConnection, int, int, bytes], None], ...]] = (

@@ -51,7 +51,9 @@ _CODE_LENGTHS: Final = bytes.fromhex(
     "15171616191918181a171a1b1a1a1b1b1b1b1b1c1b1b1b1b1b1a1e"
 )
 _EOS: Final = 256
-_MEMO = 16384  # remembered steps of the Huffman decoder: ordinary text needs a few thousand
+# Remembered steps of the Huffman decoder in each of two generations: ordinary text needs a few
+# thousand, and there are 65,536, of some 200 bytes each.
+_MEMO: Final = 8192
 
 
 class HpackError(Exception):
@@ -77,10 +79,22 @@ def _codes() -> dict[int, int]:
 
 _SYMBOLS: Final = _codes()
 _STEPS: dict[int, tuple[int, bytes]] = {}
+_OLD_STEPS: dict[int, tuple[int, bytes]] = {}  # what was remembered before those
 
 
 def _step(key: int) -> tuple[int, bytes]:
     """From the bits still pending (key >> 8, behind a leading 1), by one byte more."""
+    step = _OLD_STEPS.get(key) or _make_step(key)
+    if len(_STEPS) >= _MEMO:
+        # Nobody can fill the memo for good: what is in use is soon in it again, from the old one.
+        _OLD_STEPS.clear()
+        _OLD_STEPS.update(_STEPS)
+        _STEPS.clear()
+    _STEPS[key] = step
+    return step
+
+
+def _make_step(key: int) -> tuple[int, bytes]:
     pending, byte = key >> 8, key & 0xFF
     out = bytearray()
     for shift in range(7, -1, -1):
@@ -91,10 +105,7 @@ def _step(key: int) -> tuple[int, bytes]:
                 raise HpackError("a Huffman string contains EOS")
             out.append(symbol)
             pending = 1
-    step = pending, bytes(out)
-    if len(_STEPS) < _MEMO:
-        _STEPS[key] = step
-    return step
+    return pending, bytes(out)
 
 
 def huffman(data: bytes) -> bytes:

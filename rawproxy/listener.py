@@ -19,7 +19,10 @@ from .service import Service, log
 from .sockets import BACKLOG, BareSocket, release
 from .tls import ServerContext
 
-BATCH: Final = 64  # accepted in one go, so that a burst does not starve those already here
+# Accepted in one go, so that a burst does not starve those already here; of those over TLS, whose
+# handshake begins at once and may cost a millisecond, fewer.
+BATCH: Final = 64
+BATCH_TLS: Final = 8
 SILENCE: Final = 1  # seconds, then whoever still says nothing is let in, and has its deadline
 BACK_OFF: Final = 0.5  # seconds without accepting after the process ran out of file descriptors
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -51,6 +54,7 @@ class Listener:
         self._family, self._kind = int(sock.family), int(sock.type)
         here = sock.getsockname()
         self._port: int = here[1] if isinstance(here, tuple) else 0
+        self._batch = BATCH if context is None else BATCH_TLS
         self._made = socket.socket if context is None else BareSocket
         with contextlib.suppress(OSError):  # a socket file
             # Accepted ones inherit it. Else the last record of a response waits for the client's
@@ -67,8 +71,8 @@ class Listener:
 
     def close(self) -> None:
         """Accept what waits already, and no more; connections that are open stay."""
-        for _ in range(BACKLOG // BATCH if self._open else 0):
-            if not self._accept():
+        for _ in range(BACKLOG // self._batch if self._open else 0):
+            if not self._accept(last=True):
                 break
         if self._retry is not None:
             self._retry.cancel()
@@ -78,9 +82,9 @@ class Listener:
         else:
             release(self.sock)
 
-    def _accept(self) -> bool:
-        """A batch; whether more may be waiting."""
-        for _ in range(BATCH):
+    def _accept(self, last: bool = False) -> bool:
+        """A batch; whether more may be waiting. The `last` ones are thousands, so they queue up."""
+        for _ in range(self._batch):
             try:
                 # As `accept` does, which makes enums of two numbers for each socket: 1 % of a
                 # TLS handshake.
@@ -92,10 +96,10 @@ class Listener:
                     self._pause(error)
                     return False
                 raise
-            self._welcome(self._made(self._family, self._kind, 0, fd), peer)
+            self._welcome(self._made(self._family, self._kind, 0, fd), peer, last)
         return True
 
-    def _welcome(self, sock: socket.SocketType, peer: object) -> None:
+    def _welcome(self, sock: socket.SocketType, peer: object, last: bool) -> None:
         sock.setblocking(False)
         place = self.service.admission.enter()
         if place is None:
@@ -110,9 +114,13 @@ class Listener:
             place.peer, place.port, place.server_port = peer[0], peer[1], self._port
         if self.service.announces:
             place.route = route_of(sock, peer)
-        Arrival(
+        arrival = Arrival(
             self.service, sock, place, self.context, self.redirect, self._loop, self._poller
-        ).look()
+        )
+        if last and self.context is not None:
+            arrival.wait()
+        else:
+            arrival.look()
 
     def _pause(self, error: OSError) -> None:
         log.error("accepting pauses for %g s: %s", BACK_OFF, error.strerror)

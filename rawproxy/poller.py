@@ -31,6 +31,7 @@ class Poller:
         self._poll = self._epoll.poll
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
+        self._watched: dict[int, Callable[[], None]] = {}
         self.fileno = self._epoll.fileno
 
     def add_reader(self, number: int, callback: Callable[[], None]) -> None:
@@ -64,6 +65,25 @@ class Poller:
         self._readers.pop(number, None)
         self._writers.pop(number, None)
 
+    def watch(self, number: int, callback: Callable[[], None]) -> None:
+        """Call `callback`, once, when `number` has an error or both its directions have ended.
+
+        For descriptors that the loop reads and writes: it looks at none that does neither just now.
+        """
+        self._epoll.register(number, 0)
+        self._watched[number] = callback
+
+    def unwatch(self, number: int, callback: Callable[[], None]) -> None:
+        """As `number` is closed, or was; by now it may be somebody else's."""
+        if self._watched.get(number) == callback:
+            del self._watched[number]
+
+    def _hung_up(self, number: int) -> None:
+        callback = self._watched.pop(number, None)
+        if callback is not None:
+            self._epoll.unregister(number)
+            callback()
+
     def _watch(self, number: int, more: int, before: int) -> None:
         if before:
             self._epoll.modify(number, before | more)
@@ -85,6 +105,8 @@ class Poller:
                 callback = readers.get(number)
                 if callback is not None:
                     callback()
+                elif self._watched:
+                    self._hung_up(number)
             if events != IN:
                 callback = writers.get(number)
                 if callback is not None:

@@ -11,25 +11,30 @@ from __future__ import annotations
 import asyncio
 
 from . import pages, rewrite
+from .admission import Place
 from .body import encode_chunk, last_chunk
 from .errors import ClientError, ProxyError
 from .front import Front
 from .head import RequestHead, ResponseHead
+from .routing import Sites
 from .service import Service
+from .site import Goal, location
 
 
 class Responder(Front):
     """Base of the HTTP/1 front: the response under way and how it is written."""
 
     __slots__ = (
-        "chunked", "closing", "deadline", "half_closed", "head", "sent", "service", "status",
-        "transport",
+        "chunked", "closing", "deadline", "half_closed", "head", "place", "redirect", "sent",
+        "service", "status", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, place: Place, redirect: int) -> None:
         self.service = service
+        self.place = place
+        self.redirect = redirect  # the https port to send clients to; 0: proxy here
         self.goal = service.goal
         self.head: RequestHead | None = None  # of the request that is being answered
         self.closing = False  # no further request after this one
@@ -42,6 +47,35 @@ class Responder(Front):
     def may_stay(self) -> bool:
         """Whether the connection can be kept although an answer goes out now."""
         raise NotImplementedError
+
+    def find(self, sites: Sites[Goal], head: RequestHead) -> bool:
+        """Choose the route; the answer is out where there is none, or where it redirects."""
+        try:
+            if self.redirect:
+                sites.routes(head.host)
+                return True
+            goal = self.service.find(sites, self.place, head)
+        except ClientError as error:
+            self.send_error(error)
+            return False
+        if goal is not self.goal:
+            self.goal = goal
+            self.hop = self.service.follow(self.hop, goal)
+        if goal.plan is not None or goal.where is not None:
+            return self._amend(goal, head)
+        return True
+
+    def _amend(self, goal: Goal, head: RequestHead) -> bool:
+        """The route's values for this request; the answer is out where it redirects."""
+        asked = self.service.asked(head, self.hop, self.place, goal)
+        edits = goal.edits
+        if goal.plan is not None and edits is not None:
+            edits = goal.plan.of(edits, asked)
+        self.hop = asked.hop._replace(edits=edits)
+        if goal.redirect is None or goal.where is None:
+            return True
+        self.send_location(goal.redirect.status, location(goal.where, asked))
+        return False
 
     def send_interim(self, head: ResponseHead) -> None:
         """A 1xx: for HTTP/1.1 clients only (RFC 9110 15.2)."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 from . import pages, rewrite
 from .errors import ClientError, ProxyError, UpstreamError
 from .exchange import Exchange
+from .flow import WRITER_FULL
 from .frames import DEFAULT_WINDOW, MAX_FRAME, Code, StreamFault, window_update
 from .front import Front
 from .head import CHUNKED, RequestHead, ResponseHead
@@ -250,6 +251,7 @@ class Stream(Front):
         """A 1xx (RFC 9113 8.1)."""
         block = rewrite.response(head, self.hop._replace(hsts=None))
         self.connection.send_headers(self.id, encode_status(head.status) + encode_block(block))
+        self.hold()
 
     def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
         """The head of the final response, and what there is of its body."""
@@ -310,10 +312,11 @@ class Stream(Front):
         self.status = 200
         exchange, self.exchange = self.exchange, None
         self.deadline = 0.0
-        block = rewrite.without(
-            rewrite.response(head, self.hop._replace(hsts=None)), (b"sec-websocket-accept",)
-        )
+        block = rewrite.without(rewrite.response(head, self.hop), (b"sec-websocket-accept",))
         self.connection.send_headers(self.id, encode_status(200) + encode_block(block))
+        self.hold()
+        if self.full:
+            connection.valve.close(WRITER_FULL)
         assert self.head is not None and exchange is not None
         tunnel = self.tunnel = StreamTransport(self)
         early, self.early = b"".join(self.early), []
@@ -411,6 +414,17 @@ class Stream(Front):
             self.tunnel.on_writable(not full)
         elif self.exchange is not None:
             self.exchange.on_client_writable(not full)
+
+    def hold(self) -> None:
+        """Nothing more from the upstream while the socket is full, be it all heads."""
+        if self.connection.blocked and not self.full:
+            self.connection.held.append(self)
+            self._tell(True)
+
+    def release(self) -> None:
+        """The socket takes more; what waits in the outbox has its turn."""
+        if self.queued <= OUTBOX_LOW and self.id in self.connection.streams:
+            self._tell(False)
 
     def _finish(self) -> None:
         """All DATA is out, END_STREAM is not: trailers, or an empty DATA frame."""

@@ -38,7 +38,7 @@ from typing import Any, Final, cast
 
 from . import errqueue
 from .errors import CutError
-from .flow import MOST_WORDS, WORDS, unsent
+from .flow import MOST_WORDS, WORDS, reset_on_close, unsent
 from .outbox import RECORD, Outbox
 from .poller import Poller, poller
 
@@ -417,8 +417,10 @@ class TlsTransport(asyncio.Transport):
         # Not "less": a record that is on its way in part is counted twice.
         if self._state is FLUSHING and self._unsent != before:
             self._timer = self._loop.call_later(self._grace, self._on_slow)
-        else:
-            self._finish(None)
+            return
+        if self._state is FLUSHING:
+            reset_on_close(self._sock)
+        self._finish(None)
 
     def abort(self) -> None:
         """Close at once and without close_notify: to the peer it is a connection cut."""

@@ -21,7 +21,7 @@ from .admission import Place
 from .endpoint import Endpoint
 from .errors import CutError
 from .farewell import Farewell
-from .flow import WRITER_FULL, Valve, last_words
+from .flow import WRITER_FULL, Valve, cut, last_words
 from .head import RequestHead
 from .record import Facts
 from .service import Service
@@ -76,7 +76,10 @@ class Splice(asyncio.Protocol):
             self.other.transport.close()
         # TLS without close_notify is how many a client leaves: what it said before is not lost.
         elif exc is not None and not isinstance(exc, CutError):
-            self.other.transport.abort()
+            if self.valve.reasons:  # the other side does not read
+                cut(self.other.transport)
+            else:
+                self.other.transport.abort()
         else:
             self.other.transport.close()
         self.lost()
@@ -136,19 +139,15 @@ class Tunnel:
         self.service.clients.add(self)
         self.service.counters.tunnels += 1
         self.service.counters.tunnels_begun += 1
-        for splice, (transport, valve, early) in (
-            (self.client, client),
-            (self.upstream, upstream),
-        ):
+        sides = ((self.client, client), (self.upstream, upstream))
+        for splice, (transport, _, _) in sides:
             transport.set_protocol(splice)
-            if early:
+        # Whoever has been paused so far is known to be (WRITER_FULL), and hears it when that ends.
+        for splice, (transport, valve, early) in sides:
+            if early and not splice.other.transport.is_closing():
                 splice.data_received(early)
             valve.open(~WRITER_FULL)
-        # What paused a writer before the swap was told to the old protocol.
-        for splice in (self.client, self.upstream):
-            if splice.transport.get_write_buffer_size() == 0:
-                splice.other.valve.open(WRITER_FULL)
-            if splice.transport.is_closing():
+            if transport.is_closing():
                 splice.other.transport.close()
         if self.service.draining:  # it was on its way already
             self.drain()
@@ -207,5 +206,5 @@ class Tunnel:
 
     def abort(self) -> None:
         """Cut both sides."""
-        self.client.transport.abort()
-        self.upstream.transport.abort()
+        cut(self.client.transport)
+        cut(self.upstream.transport)

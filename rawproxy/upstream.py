@@ -34,6 +34,7 @@ VERSION: Final = b"HTTP/1."  # what a response begins with
 # How some say that they close an idle connection (RFC 9110 15.5.9).
 TIMED_OUT: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
 TRIES: Final = 4  # heads that were not the one before, and then none is kept
+INTERIMS: Final = 32  # of one response, in one read; Go's client allows five in all
 AGAIN: Final = 256  # heads later that is tried again
 
 
@@ -170,6 +171,11 @@ class UpstreamConnection(asyncio.Protocol):
                 self._read_head(holder, data)
             else:
                 payload, rest = self.body.feed(data)
+                while self.body.more:
+                    holder.on_payload(payload, False, b"")
+                    if self.holder is not holder or self.body is None:
+                        return
+                    payload, rest = self.body.feed(b"")
                 if rest is None:
                     holder.on_payload(payload, False, b"")
                 else:
@@ -190,7 +196,7 @@ class UpstreamConnection(asyncio.Protocol):
         return body.trailers if body is not None else b""
 
     def _read_head(self, holder: Holder, data: bytes) -> None:
-        at = 0  # heads are read where they stand: to cut one off would copy what follows it
+        at = interims = 0  # heads are read where they stand: cutting one off copies what follows
         while True:
             known = self.known_head
             if known is not None and data.startswith(self.known_raw, at):
@@ -212,6 +218,9 @@ class UpstreamConnection(asyncio.Protocol):
                 holder.on_switch(head, data[at:])
                 return
             self.unfit |= head.close
+            interims += 1
+            if interims > INTERIMS:
+                raise UpstreamError(f"more than {INTERIMS} interim responses at once")
             holder.on_interim(head)
             if at == len(data) or self.holder is not holder:
                 return
@@ -252,7 +261,10 @@ class UpstreamConnection(asyncio.Protocol):
             self.reusable = False
         payload, rest = self.body.feed(data[stop:])
         if rest is None:
+            more = self.body.more
             holder.on_response(head, framing, payload, False)
+            if more and self.holder is holder:
+                self.data_received(b"")
             return
         self._ended(self.reusable and not rest)
         trailers = self.trailers()

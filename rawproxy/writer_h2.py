@@ -13,6 +13,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from . import frames, rewrite
 from .admission import Place
+from .flow import unsent
 from .frames import DEFAULT_WINDOW, MAX_FRAME, Budget, Code, Fault
 from .hpack import SIZE_UPDATE_ZERO
 from .service import Service, log
@@ -33,6 +34,7 @@ class Sender(Protocol):
     grown: int
 
     def pump(self, room: int) -> int: ...
+    def release(self) -> None: ...
     def cancel(self, reason: Exception | None = None) -> None: ...
 
 
@@ -43,9 +45,9 @@ class FrameWriter(Generic[S]):
     """Base of the HTTP/2 front: its streams and what they send."""
 
     __slots__ = (
-        "blocked", "budget", "closed", "dead", "deadline", "draining", "growth", "hop",
-        "in_window", "initial_window", "last_id", "out", "out_size", "owed", "progress", "resize",
-        "service", "streams", "transport", "waiting", "window",
+        "acked", "blocked", "budget", "closed", "dead", "deadline", "draining", "growth", "held",
+        "hop", "in_window", "initial_window", "last_id", "out", "out_size", "owed", "progress",
+        "resize", "service", "streams", "transport", "waiting", "window", "written",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -69,11 +71,30 @@ class FrameWriter(Generic[S]):
         self.window = DEFAULT_WINDOW
         self.initial_window = DEFAULT_WINDOW
         self.waiting: dict[int, S] = {}  # streams with an outbox, in the order of turns
+        self.held: list[S] = []  # streams that are told when the socket takes more
         self.blocked = False  # the socket takes no more
+        self.written = 0  # bytes handed to the transport
+        self.acked = 0  # of them, those that the client had at the last look
         self.progress = 0.0  # when it must have taken something
         self.resize = False  # the client allows our encoder less than the usual table
         self.out: list[bytes] = []
         self.out_size = 0
+
+    def greet(self) -> None:
+        """Our own preface (RFC 9113 3.4): a stream's window is `stream_h2.WINDOW`."""
+        limits = self.service.limits
+        self.write(
+            frames.settings(
+                {
+                    frames.MAX_CONCURRENT_STREAMS: self.place.most_streams(limits.h2_streams),
+                    frames.INITIAL_WINDOW_SIZE: DEFAULT_WINDOW,
+                    frames.MAX_HEADER_LIST_SIZE: limits.head,
+                    frames.ENABLE_CONNECT_PROTOCOL: 1,
+                    frames.NO_RFC7540_PRIORITIES: 1,
+                }
+            )
+            + frames.window_update(0, WINDOW - DEFAULT_WINDOW)
+        )
 
     def write(self, data: bytes) -> None:
         """Frames that are to leave with the others of this turn."""
@@ -88,9 +109,15 @@ class FrameWriter(Generic[S]):
         """Write what has been gathered."""
         if self.out:
             out, self.out = self.out, []
+            self.written += self.out_size
             self.out_size = 0
             if not self.transport.is_closing():
                 self.transport.write(b"".join(out))
+
+    def took(self) -> int:
+        """Bytes that the client took since this was last asked."""
+        before, self.acked = self.acked, self.written - unsent(self.transport)
+        return self.acked - before
 
     def send_headers(self, number: int, block: bytes, ended: bool = False) -> None:
         """A field block (RFC 9113 6.2)."""

@@ -68,9 +68,14 @@ class Tracker:
         """
         fragmented = self.fragmented
         while size - at > 1:
-            end = at + _WHOLE[data[at + 1]]
+            second = data[at + 1]
+            end = at + _WHOLE[second]
             if end > size:
-                break
+                if second & 127 != 126 or size - at < 4:
+                    break
+                end = at + _HEAD[second] + (data[at + 2] << 8 | data[at + 3])
+                if end > size:
+                    break
             first = data[at]
             if not first & _CLOSE:  # the control frames' bit too
                 fragmented = first < 128

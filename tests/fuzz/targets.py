@@ -175,6 +175,9 @@ def _payload(
     try:
         for number, part in enumerate((data[:at], data[at:])):
             payload, rest = body.feed(part)
+            while body.more:
+                pieces.append(payload)
+                payload, rest = body.feed(b"")
             if payload:
                 pieces.append(payload)
             if rest is not None:
@@ -198,6 +201,9 @@ def _fed(parts: list[bytes], padded: bool = False) -> tuple[bytes, bytes | None,
     try:
         for number, part in enumerate(parts):
             payload, rest = body.feed(part)
+            while body.more:
+                got += payload
+                payload, rest = body.feed(b"")
             got += payload
             if rest is not None:
                 return got, rest + b"".join(parts[number + 1 :]), body.trailers

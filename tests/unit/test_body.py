@@ -88,8 +88,23 @@ def test_broken_chunks_are_refused_at_every_split(raw):
 
 def test_extensions_are_bounded_in_total():
     body = chunked()
+    body.feed((b"1;" + b"a" * 50 + b"\r\nx\r\n") * 2000)
     with pytest.raises(BodyError, match="extensions"):
-        body.feed((b"1;" + b"a" * 50 + b"\r\nx\r\n") * 2000)
+        body.feed(b"")
+
+
+def test_so_many_chunks_at_a_time():
+    body = chunked()
+    raw = b"1\r\nx\r\n" * 5000 + b"0\r\n\r\nnext"
+    payload, rest = body.feed(raw)
+    got, turns = payload, 1
+    assert len(payload) < 2000
+    while body.more:
+        assert rest is None
+        payload, rest = body.feed(b"")
+        got, turns = got + payload, turns + 1
+    assert (got, rest) == (b"x" * 5000, b"next")
+    assert turns > 3
 
 
 def test_a_chunked_body_has_an_end_of_its_own():

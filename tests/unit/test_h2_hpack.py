@@ -1,5 +1,8 @@
 """HPACK against RFC 7541: its own examples, and every way a block can be wrong."""
 
+import contextlib
+import random
+
 import hpack as law
 import pytest
 from hpack.huffman_constants import REQUEST_CODES_LENGTH
@@ -114,11 +117,18 @@ def test_never_indexed_and_without_indexing():
     assert one.table == []
 
 
-def test_the_memo_of_huffman_steps_is_bounded(monkeypatch):
-    monkeypatch.setattr(hpack, "_MEMO", 0)
-    monkeypatch.setattr(hpack, "_STEPS", {})
-    assert hpack.huffman(bytes.fromhex("f1e3c2e5f23a6ba0ab90f4ff")) == b"www.example.com"
-    assert hpack._STEPS == {}
+def test_the_memo_of_huffman_steps_is_bounded_and_nobody_can_fill_it_for_good():
+    ordinary = bytes.fromhex("f1e3c2e5f23a6ba0ab90f4ff")
+    odd = random.Random(7)
+    for _ in range(4000):
+        with contextlib.suppress(hpack.HpackError):
+            hpack.huffman(odd.randbytes(40))
+        assert hpack.huffman(ordinary) == b"www.example.com"
+        assert len(hpack._STEPS) <= hpack._MEMO
+    assert len(hpack._OLD_STEPS) == hpack._MEMO  # it was full at least once
+    known = len(hpack._STEPS)
+    assert hpack.huffman(ordinary) == b"www.example.com"
+    assert len(hpack._STEPS) == known  # what is in use is still remembered
 
 
 BLOCK = (

@@ -152,3 +152,39 @@ def test_a_turn_has_an_end_and_nobody_starves(run):
             two.close()
 
     run(story)
+
+
+def test_who_is_watched_is_told_of_the_end_and_of_errors_once(run):
+    async def story():
+        one, two = pair()
+        calls = []
+        poller().watch(one.fileno(), lambda: calls.append("one"))
+        two.send(b"x")
+        two.shutdown(socket.SHUT_WR)
+        await turns()
+        assert calls == []  # it may still want an answer
+        two.close()
+        while not calls:
+            await asyncio.sleep(0)
+        await turns()
+        assert calls == ["one"]
+        one.close()
+
+    run(story)
+
+
+def test_who_is_watched_no_more_is_left_alone(run):
+    async def story():
+        one, two = pair()
+        calls = []
+        first, second = (lambda: calls.append(1)), (lambda: calls.append(2))
+        poller().watch(one.fileno(), first)
+        poller().unwatch(one.fileno(), second)  # the number is somebody else's by now
+        poller().unwatch(one.fileno(), first)
+        poller().unwatch(one.fileno(), first)
+        two.close()
+        await turns()
+        assert calls == []
+        one.close()
+
+    run(story)

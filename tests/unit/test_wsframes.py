@@ -102,3 +102,15 @@ def test_it_says_where_it_is():
     tracker = Tracker()
     tracker.feed(frame(1, b"abc", fin=False)[:-1])
     assert repr(tracker) == "<Tracker left=1 fragmented=True closed=False>"
+
+
+def test_a_chunk_of_thousands_of_frames():
+    """Of every way to write their lengths, whole and then cut anywhere in the last one."""
+    for size in (0, 125, 126, 300, 70_000):
+        for mask in (False, True):
+            many = frame(1, b"a" * size, mask=mask) * 20 + frame(1, b"b", fin=False)
+            for cut in range(len(many) - 20, len(many) + 1):
+                tracker = Tracker()
+                tracker.feed(many[:cut])
+                tracker.feed(many[cut:])
+                assert (tracker.left, tracker.fragmented, tracker.closed) == (0, True, False)

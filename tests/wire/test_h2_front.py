@@ -374,6 +374,7 @@ def test_a_websocket_inside():
         ask(h2)
         h2.send(frames.data(1, b"early", False))
         fields = dict(h2.decoder.decode(h2.until(HEADERS)[3]))
+        assert fields.pop("strict-transport-security") == "max-age=63072000"
         assert fields == {":status": "200", "sec-websocket-protocol": "chat"}
         got = b""
         while len(got) < 7:
