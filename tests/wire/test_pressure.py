@@ -491,29 +491,42 @@ def test_a_flood_of_interim_responses():
     run(talk())
 
 
+def hellos(count: int) -> list[bytes]:
+    """ClientHellos, to be sent when there is no time to make them."""
+    context = ssl.create_default_context()
+    CA.configure_trust(context)
+    made = []
+    for _ in range(count):
+        out = ssl.MemoryBIO()
+        half = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            half.do_handshake()
+        made.append(out.read())
+    return made
+
+
+def greet(rig: Rig, made: list[bytes]) -> list[socket.socket]:
+    """Connections that have said hello."""
+    socks = [socket.create_connection(("127.0.0.1", rig.port), 10) for _ in made]
+    for sock, hello in zip(socks, made, strict=True):
+        sock.sendall(hello)
+    return socks
+
+
+def are_answered(socks: list[socket.socket]) -> None:
+    for sock in socks:
+        assert sock.recv(1)[0] == 22  # a handshake, and no alert
+        sock.close()
+
+
 def test_many_handshakes_at_once():
-    def attack(rig):
-        context = ssl.create_default_context()
-        CA.configure_trust(context)
-        socks, halves = [], []
-        for _ in range(120):
-            into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
-            half = context.wrap_bio(into, out, server_hostname="localhost")
-            with contextlib.suppress(ssl.SSLWantReadError):
-                half.do_handshake()
-            halves.append(out.read())
-        for hello in halves:
-            sock = socket.create_connection(("127.0.0.1", rig.port), 10)
-            sock.sendall(hello)
-            socks.append(sock)
-        for sock in socks:
-            assert sock.recv(10)
-            sock.close()
+    made = hellos(120)
 
     async def talk():
         async with Rig(OK, True) as rig:
             async with Watch() as watch:
-                await asyncio.to_thread(attack, rig)
+                socks = await asyncio.to_thread(greet, rig, made)
+                await asyncio.to_thread(are_answered, socks)
             assert watch.longest < TURN
 
     run(talk())
@@ -521,21 +534,17 @@ def test_many_handshakes_at_once():
 
 def test_who_waits_to_be_accepted_at_the_end_is_served():
     """Thousands may be: their handshakes are not all done before anything else."""
-
-    def client(rig):
-        with connect(rig) as sock:
-            sock.settimeout(10)
-            sock.sendall(get(b"/", b"Connection: close"))
-            assert read_all(sock).endswith(b"ok")
+    made = hellos(40)
 
     async def talk():
         async with Rig(OK, True) as rig:
-            clients = [asyncio.ensure_future(asyncio.to_thread(client, rig)) for _ in range(4)]
-            await asyncio.sleep(0)
-            time.sleep(0.2)  # nothing is accepted meanwhile
+            socks = greet(rig, made)  # nothing is accepted meanwhile
+            began = time.thread_time()
             rig.listener.close()
+            assert time.thread_time() - began < TURN / 2
             rig.listener = Swept()
-            await asyncio.gather(*clients)
+            assert len(rig.service.clients) == len(made)
+            await asyncio.to_thread(are_answered, socks)
 
     run(talk())
 
