@@ -61,8 +61,8 @@ class Checkout(Holder):
     """Base of the exchange: who serves it, and over which connection."""
 
     __slots__ = (
-        "candidates", "deadline", "deadlines", "front", "head", "renewed", "service", "state",
-        "waits_until",
+        "candidates", "deadline", "deadlines", "front", "head", "parked", "renewed", "service",
+        "state", "waits_until",
     )  # fmt: skip
 
     candidates: list[Endpoint]
@@ -77,6 +77,7 @@ class Checkout(Holder):
         self.deadline = 0.0
         self.retried = False
         self.renewed = False  # the candidates were asked for again
+        self.parked = 0  # bytes of a body that comes before its connection, in the worker's sum
         self.waits_until = 0.0  # for an upstream that takes connections; 0: it has not waited yet
 
     def fail(self, error: ProxyError) -> None:
@@ -91,6 +92,8 @@ class Checkout(Holder):
 
     def checkout(self) -> None:
         """Find a connection, or a place to wait for one."""
+        if self.parked:
+            self.park(0)
         self.state = CHECKOUT
         endpoint: Endpoint = self.endpoint  # of a known type: compiled code calls it directly
         pool = endpoint.pool
@@ -215,8 +218,15 @@ class Checkout(Holder):
         elif self.state is WAIT:
             self._waited_enough(self.endpoint.room.reason)
 
+    def park(self, size: int) -> None:
+        """So much of its body is here, and waits for the rest rather than for a connection."""
+        self.service.parked += size - self.parked
+        self.parked = size
+
     def leave_queue(self) -> None:
         """It waits no longer, wherever it did."""
+        if self.parked:
+            self.park(0)
         if self.state is QUEUE:
             self.endpoint.pool.forget(self)
         elif self.state is WAIT:

@@ -62,6 +62,9 @@ from .upstream import UpstreamConnection
 # for one: well under the ten for which they do.
 PRESSED: Final = 5.0
 WAITED_FOR: Final = 3.0
+# Bytes of bodies, of all requests together, that come before their connections: some hundreds of
+# them. Beyond it requests take theirs at once; the pool knows how to take it back.
+PARKED: Final = 16 * 1024 * 1024
 # RFC 9110 15.2.1, where we answer in the upstream's stead.
 CONTINUE: Final = ResponseHead(
     100, b"HTTP/1.1 100 Continue\r\n", 1, b"", [], 0, False, b"", True, (), 0
@@ -149,7 +152,11 @@ class Exchange(Checkout):
 
     def _hold_back(self) -> bool:
         """Whether the body must come first: a slow one holds no connection that others need."""
-        return self.held_size < self.limits.replay and self.endpoint.pool.pressed()
+        return (
+            self.held_size < self.limits.replay
+            and self.service.parked < PARKED
+            and self.endpoint.pool.pressed()
+        )
 
     # ── send ────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,6 +214,7 @@ class Exchange(Checkout):
                 self.held_size += len(framed)
             if self.state is REWRITE:
                 if not ended and self._hold_back():
+                    self.park(self.held_size)
                     return
                 self.checkout()
                 connection = self.connection

@@ -139,7 +139,7 @@ class Totals(Collector):
             yield _counter(name, text, ("upstream",), samples)
         yield _gauge(
             "upstream_connections",
-            "Connections to an upstream; busy ones include those being made.",
+            "Connections to an upstream, without tunnels; busy ones include those being made.",
             ("upstream", "state"),
             [
                 ((name, kind), state[kind])

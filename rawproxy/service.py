@@ -78,6 +78,7 @@ class Service:
         self.lag = 0.0  # seconds by which the last sweep was late: how busy the loop is
         self.admission = Admission(self.limits.connections, self.limits.per_client)
         self.most_tunnels = self.limits.tunnels
+        self.parked = 0  # bytes of bodies that come before their connections
         self.clients: set[Sweepable] = set()
         self.draining = False
         self.leaving = Leaving.STOPPED
@@ -310,15 +311,17 @@ class Service:
         }  # fmt: skip
         groups = self.groups.values()
         tallies = set()  # the addresses of a name share theirs, as it must outlive them
-        for members, endpoint in ((one.members, each) for one in groups for each in one.endpoints):
-            name, pools = endpoint.upstream.url, members.pools(endpoint)
+        for group, endpoint in ((one, each) for one in groups for each in one.endpoints):
+            name, pools = endpoint.upstream.url, group.members.pools(endpoint)
+            # Who waits for any of a group is shown with the first of it.
+            rest = group.room.queue.size if endpoint is group.endpoints[0] else 0
             if endpoint.tally not in tallies:
                 tallies.add(endpoint.tally)
                 counters = add(counters, {"upstreams": {name: endpoint.tally.counters()}})
             state = {
                 "busy": sum(pool.busy for pool in pools),
                 "idle": sum(len(pool.idle) for pool in pools),
-                "waiting": sum(len(pool.waiting) for pool in pools),
+                "waiting": sum(pool.waiting.size for pool in pools) + rest,
                 "limit": endpoint.pool.limit, "views": 1, "refused": int(endpoint.refused),
                 "up": int(endpoint.health.state is UP and not endpoint.refused),
             }  # fmt: skip
@@ -332,5 +335,5 @@ class Service:
 
 
 def _dial_for(ticket: Any) -> None:
-    """The pool has room again for the exchange that waits longest."""
+    """The pool has room again for the exchange whose turn it is."""
     ticket.on_room()

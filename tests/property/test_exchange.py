@@ -304,7 +304,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             self.turn()
         self.turn()
         self.each_ends_once_and_then_holds_nothing()
-        assert not self.endpoint.pool.busy and not self.endpoint.pool.waiting
+        assert not self.endpoint.pool.in_use() and not self.service.parked
         self.service.stop()
         self.turn()
         self.loop.close()

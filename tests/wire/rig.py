@@ -161,8 +161,9 @@ class Rig:
 
     async def settled(self) -> None:
         """Nothing may be left: no client, no tunnel, no busy connection, no ticket."""
-        while self.service.clients or any(e.pool.busy for e in self.service.endpoints):
+        while self.service.clients or any(e.pool.in_use() for e in self.service.endpoints):
             await asyncio.sleep(0.01)
+        assert not self.service.parked
         for endpoint in self.service.endpoints:
             assert not endpoint.pool.waiting
 

@@ -15,6 +15,7 @@ import pytest
 from rawproxy import frames
 from rawproxy.config import Upstream
 from rawproxy.endpoint import DIALS
+from rawproxy.exchange import PARKED
 from rawproxy.pool import SLOW
 
 from .h2raw import H2Client
@@ -120,6 +121,27 @@ def test_an_honest_upload_that_waits_for_a_100_gets_one_from_us(method):
             assert b"Expect" not in seen[-2] and seen[-1] == b"abc"
             for _, writer in held:
                 writer.close()
+
+    run(test())
+
+
+def test_bodies_that_come_before_their_connections_are_bounded_in_sum():
+    async def test():
+        async with Rig(site, max_upstream=3) as rig:
+            (endpoint,) = rig.service.endpoints
+            slow = []
+            for _ in range(340):  # of 60 KB each: 20 MB
+                _, writer = await rig.client()
+                writer.write(get(b"/", b"Content-Length: 70000", method=b"POST") + bytes(60_000))
+                slow.append(writer)
+            while not endpoint.pool.waiting.size:
+                await asyncio.sleep(0.01)
+            assert PARKED <= rig.service.parked < PARKED + 100_000
+            assert endpoint.pool.busy == 3
+            for writer in slow:
+                writer.transport.abort()
+            while rig.service.parked:
+                await asyncio.sleep(0.01)
 
     run(test())
 

@@ -185,6 +185,7 @@ def test_who_waits_is_bounded_and_knocks_are_few():
             while sum(ask.done() for ask in asks) < 5:
                 await asyncio.sleep(0.01)
             assert room.queue.size == 3
+            assert rig.service.snapshot()["gauges"]["upstreams"]["http://u"]["waiting"] == 3
             assert {status(ask.result()[0]) for ask in asks if ask.done()} == {503}
             assert any("3 requests wait for" in line for line in rig.problems)
             (endpoint,) = rig.service.endpoints
@@ -211,9 +212,9 @@ def test_who_goes_away_waits_no_longer_and_then_nobody_knocks():
             await until(lambda: not room.queue.size)
             await rig.settled()
             (endpoint,) = rig.service.endpoints
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(0.8)
             before = endpoint.tally.dials
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(1.1)
             assert (
                 endpoint.tally.dials == before
                 and repr(room) == "<WaitingRoom waiting=0 knocking=0>"
