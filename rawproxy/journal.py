@@ -56,6 +56,19 @@ class Journal(logging.Handler):
 
     # ── whoever logs ────────────────────────────────────────────────────────────────────────────
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As any handler, but under one lock alone.
+
+        A destructor may log in the middle of the thread's work, and that thread must not wait
+        for a lock whose owner waits for it.
+        """
+        try:
+            self.emit(record)
+        except (TypeError, ValueError):  # the arguments do not fit the message
+            record.msg, record.args = "%s, of a message that cannot be made", (record.msg,)
+            self.emit(record)
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a line, or count it."""
         # What a caller says in `extra`; else each text is a reason of its own.

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -78,6 +79,28 @@ def test_a_long_message_is_cut_and_says_so():
         pipe.log.warning("%s", "x" * 50_000)
         (line,) = pipe.read(b"more characters")
         assert len(line) < 2200
+
+
+def test_arguments_that_do_not_fit_are_no_error():
+    with Reader() as pipe:
+        pipe.log.warning("%d", "x")
+        (line,) = pipe.read(b"cannot be made")
+        assert line.endswith("WARNING %d, of a message that cannot be made")
+
+
+def test_a_line_out_of_the_threads_own_work():
+    """As a destructor might, while somebody else logs."""
+    with Reader() as pipe:
+        pipe.log.warning("first")
+        pipe.read(b"first")
+        with pipe.journal._wake:
+            other = threading.Thread(target=pipe.log.warning, args=("second",))
+            other.start()
+            time.sleep(0.05)
+            pipe.log.warning("third")
+        other.join(10)
+        lines = pipe.read(b"second")
+        assert len(lines) == 2 and lines[0].endswith("third")
 
 
 def test_a_traceback_comes_along():
