@@ -30,6 +30,7 @@ from . import __version__, exposition
 from .admin_names import Names
 from .bounds import clean_so_far
 from .config import Address
+from .flow import reset_on_close
 from .history import INTERVAL, LENGTH, History
 from .meter import Tree, total
 from .rewrite import split_host
@@ -141,6 +142,7 @@ class Admin:
             await self._serve(guest, reader, writer)
         except (OSError, TimeoutError, h11.RemoteProtocolError, asyncio.CancelledError):
             # The client's doing, or we stop: either way there is nobody to tell.
+            reset_on_close(writer.get_extra_info("socket"))
             writer.transport.abort()
         finally:
             self._open.discard(guest)
