@@ -114,6 +114,38 @@ def test_responses_fast_lane_agrees_with_h11(raw):
     assert outcome(lanes.parse_response, raw) == outcome(lanes.reference_response, raw)
 
 
+bare = st.sampled_from(["101", "103", "204", "304"])
+FRAMINGS = (
+    "Content-Length: 5|content-length:0|Transfer-Encoding: chunked|X: y|transfer-encoding: x"
+    "|Content-Length: 1, 2|Date: x|Connection: close"
+).split("|")
+framings = st.lists(st.sampled_from(FRAMINGS), max_size=4)
+
+
+@given(bare, framings)
+def test_rule_42_what_has_no_body_is_read_alike_and_without_its_framing(status, lines):
+    raw = "".join(line + "\r\n" for line in [f"HTTP/1.1 {status} X", *lines, ""]).encode()
+    head = lanes.parse_response(raw)
+    assert head == lanes.reference_response(raw)
+    kept = [line for line in lines if line[:2] in ("X:", "Da", "Co") and "ength" not in line]
+    assert head.block == "".join(line + "\r\n" for line in kept).encode()
+    says_body = any("oding" in line or ("ength" in line and line[-1] != "0") for line in lines)
+    assert head.close == (says_body or "Connection: close" in lines)
+
+
+@given(st.sampled_from(["h", "[::1]", "a.b"]), st.integers(0, 10**6), st.integers(0, 3))
+def test_rule_47_the_port_of_a_host(host, port, zeros):
+    digits = "0" * zeros + str(port)
+    expected = 1 <= port <= 65535 and len(digits) <= 5
+    for raw in (
+        f"GET / HTTP/1.1\r\nHost: {host}:{digits}\r\n\r\n",
+        f"GET http://{host}:{digits}/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    ):
+        read = outcome(lanes.parse_request, raw.encode())
+        assert read == outcome(lanes.reference_request, raw.encode())
+        assert isinstance(read, RequestHead) is expected
+
+
 @given(requests)
 def test_an_accepted_block_reads_as_itself(raw):
     head = outcome(lanes.parse_request, first_head(raw))
