@@ -73,6 +73,7 @@ def _top(settings: Settings) -> Config:
         send_via=values["send-via"],
         allow_trace=values["allow-trace"],
         underscores=values["underscores"],
+        upgrades=top.several("upgrade", options.parse_upgrade),
         resolver=top.take("resolver", options.parse_resolver, None)
         if values["resolver"] is not None
         else None,
@@ -262,6 +263,7 @@ def _route(scope: Scope, config: Config) -> Route:
         redirect=redirect,
         request_headers=_edits(scope, "request-headers"),
         response_headers=_edits(scope, "response-headers"),
+        upgrades=scope.several("upgrades", options.parse_upgrade) if "upgrades" in table else None,
         request_trailers=scope.several("request-trailers", options.parse_trailer)
         if "request-trailers" in table
         else (),

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from . import rewrite
 from .admission import one_client
+from .balancer import prefer
 from .config import Deadlines
 from .endpoint import Endpoint
 from .errors import CapacityError, DialError, ProxyError
@@ -61,8 +62,8 @@ class Checkout(Holder):
     """Base of the exchange: who serves it, and over which connection."""
 
     __slots__ = (
-        "candidates", "deadline", "deadlines", "front", "head", "parked", "renewed", "service",
-        "state", "waits_until",
+        "candidates", "deadline", "deadlines", "front", "head", "parked", "personal", "renewed",
+        "service", "state", "waits_until",
     )  # fmt: skip
 
     candidates: list[Endpoint]
@@ -75,6 +76,7 @@ class Checkout(Holder):
         self.deadlines: Deadlines = front.goal.deadlines
         self.state = REWRITE
         self.deadline = 0.0
+        self.personal = head.personal  # its connection is this client's own from now on
         self.retried = False
         self.renewed = False  # the candidates were asked for again
         self.parked = 0  # bytes of a body that comes before its connection, in the worker's sum
@@ -95,6 +97,8 @@ class Checkout(Holder):
         if self.parked:
             self.park(0)
         self.state = CHECKOUT
+        if self.front.bound is not None and self._take_bound():
+            return
         endpoint: Endpoint = self.endpoint  # of a known type: compiled code calls it directly
         pool = endpoint.pool
         while True:
@@ -118,6 +122,28 @@ class Checkout(Holder):
             self._wait(DialError(endpoint.room.reason))
         else:
             self.on_room()
+
+    def prefer(self, bound: UpstreamConnection) -> None:
+        """The upstream that knows the client comes first."""
+        known = bound.endpoint
+        if isinstance(known, Endpoint) and known in self.candidates:
+            self.candidates = prefer(self.candidates, known)
+
+    def _take_bound(self) -> bool:
+        """Send the request over the client's own connection, if that is to its upstream."""
+        connection = self.front.bound
+        if connection is None or connection.endpoint is not self.endpoint or self.retried:
+            return False
+        self.front.bound = None
+        if not connection.bound:
+            return False
+        if connection.stale():
+            connection.unbind()
+            return False
+        connection.bound = False
+        self.personal = True
+        self.send(connection)
+        return True
 
     def _client(self) -> bytes:
         """Whose turn it is when it is this one's: so that no client fills a queue for all."""

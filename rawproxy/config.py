@@ -191,6 +191,7 @@ class Route:
     request_headers: Edits = field(default_factory=Edits)
     response_headers: Edits = field(default_factory=Edits)
     request_trailers: tuple[str, ...] = ()  # those that pass, lower case
+    upgrades: tuple[str, ...] | None = None  # None: those of the process
     limits: Limits | None = None  # None: those of the process
     deadlines: Deadlines | None = None
     allow_trace: bool | None = None  # None: as the process
@@ -231,6 +232,7 @@ class Config:
     send_via: bool = False
     allow_trace: bool = False
     underscores: str = "drop"  # drop | pass
+    upgrades: tuple[str, ...] = ("websocket",)  # that become tunnels: --upgrade
     resolver: Address | None = None  # of a DNS server; None: as the system is set up
     access_log: str = "-"  # path | - | off
     log_format: str = "combined"  # combined | extended | json

@@ -182,7 +182,12 @@ class Endpoint(Home):
     def evict(self, connection: UpstreamConnection) -> None:
         """An idle connection spoke or ended: it is no longer to be used."""
         self.pool.evict(connection)
+        connection.unbind()
         connection.transport.close()
+
+    def wanted(self) -> bool:
+        """Whether a request waits for a connection."""
+        return bool(self.pool.waiting.size)
 
     async def dial(self, client: bytes, route: Route | None = None) -> UpstreamConnection:
         """A connection for an exchange of `client`'s, as `connect`; a failure counts."""

@@ -38,6 +38,7 @@ from typing import Final
 
 from . import lasthop, rewrite
 from .body import encode_chunk, last_chunk
+from .challenge import binds
 from .checkout import DONE, IDEMPOTENT, QUEUE, RELAY, REWRITE, SEND, TUNNEL, WAIT, Checkout
 from .endpoint import Endpoint
 from .errors import (
@@ -113,6 +114,8 @@ class Exchange(Checkout):
         front, head = self.front, self.head
         hop = front.hop
         self.candidates = self.service.candidates(front.goal, head, hop)
+        if front.bound is not None:
+            self.prefer(front.bound)
         self.attempts = 0
         endpoint = self.endpoint = self.candidates[0]
         notes = self.service.notes
@@ -250,6 +253,8 @@ class Exchange(Checkout):
         judge = endpoint.judge
         if judge is not None:
             head = judge(self.head, self.front.hop, head)
+        if head.status == 401 and binds(head):
+            self.personal = True
         self.started = True
         self.held = None
         if framing < 0 and not ended and EVENTS in head.block and not self.service.tunnels_full():
@@ -297,6 +302,8 @@ class Exchange(Checkout):
         connection = self.connection
         assert connection is not None
         error = check_switch(self.head, head)
+        if error is None and not self.request_ended:
+            error = "a 101 before the request had come to its end (RFC 9110 7.8)"
         if error is not None:
             self.fail(MalformedError(error))
             return
@@ -323,6 +330,10 @@ class Exchange(Checkout):
             connection.reusable = False
         if connection.valve.reasons:
             connection.throttle(False)
+        if self.personal:
+            if connection.reusable and self.front.claim(connection):
+                return
+            connection.reusable = False
         connection.let_go()
 
     # ── the ends that are not the end of a response ─────────────────────────────────────────────

@@ -11,6 +11,7 @@
     throttle          the request's body comes too fast, or may go on
     client_has        how much of the response the client has taken
     client_took       the same since it was last asked
+    claim             this upstream connection is the client's own from now on (`challenge`)
     exchange_done     the last call, after whichever of these
 
 `front_h1` implements it for a connection, `stream_h2` for a stream. It decides nothing. Invariant:
@@ -32,10 +33,11 @@ class Front:
     A class for the same reason as `upstream.Holder`.
     """
 
-    __slots__ = ("goal", "hop")
+    __slots__ = ("bound", "goal", "hop")
 
     hop: rewrite.Hop
     goal: Goal
+    bound: UpstreamConnection | None  # the client's own; an exchange takes it, and gives it back
 
     def send_interim(self, head: ResponseHead) -> None: ...
     def send_response(
@@ -48,6 +50,10 @@ class Front:
     def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None: ...
     def abort(self) -> None: ...
     def throttle(self, reason: int, full: bool) -> None: ...
+    def claim(self, connection: UpstreamConnection) -> bool:
+        """Keep the connection for the client's next request; False: close it."""
+        return False
+
     def exchange_done(self) -> None: ...
     def client_has(self) -> int:
         """Bytes of the response that the client has taken."""

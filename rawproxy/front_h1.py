@@ -27,6 +27,7 @@ from .bounds import waits
 from .errors import ClientError
 from .exchange import Exchange
 from .flow import PIPELINED, WRITER_FULL, Valve, cut
+from .handshake import settled
 from .head import CHUNKED, RequestHead, ResponseHead
 from .intake import ANSWER, BODY, DRAIN, HEAD, LINGER, TURN, Intake
 from .presence import ASK, Presence
@@ -116,6 +117,7 @@ class ClientConnection(Intake, asyncio.Protocol):
         self.place.leave()
         if self.presence is not None:
             self.presence.over()
+        self._unbind()
         self.phase = LINGER
         if self.exchange is not None:
             self.status = self.status or 499  # nginx's word for a client that did not wait
@@ -209,6 +211,8 @@ class ClientConnection(Intake, asyncio.Protocol):
         if self.redirect:
             self.send_redirect(head, self.redirect)
             return False
+        if head.upgrade or head.offered:
+            self.head = settled(head, self.goal.upgrades)
         return True
 
     def _start(self, head: RequestHead, opening: bytes) -> None:
@@ -216,8 +220,9 @@ class ClientConnection(Intake, asyncio.Protocol):
         if not self._admit(head):
             self.exchange_done()
             return
+        assert self.head is not None
         self.phase = ANSWER
-        exchange = self.exchange = Exchange(self.service, self, head)
+        exchange = self.exchange = Exchange(self.service, self, self.head)
         exchange.start(opening)
 
     def _start_with_body(self, head: RequestHead, data: bytes, at: int) -> int:
@@ -233,7 +238,7 @@ class ClientConnection(Intake, asyncio.Protocol):
         self.phase = BODY
         if self._admit(head):
             self._expect_body()
-            exchange = self.exchange = Exchange(self.service, self, head)
+            exchange = self.exchange = Exchange(self.service, self, self.head or head)
             exchange.start(coming=at < stop)
         else:
             self.exchange_done()
@@ -288,15 +293,17 @@ class ClientConnection(Intake, asyncio.Protocol):
 
     def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
         """The upstream's own 101, and then nothing but bytes (RFC 9110 7.8)."""
+        assert self.head is not None
         block = rewrite.response(head, self.hop)
-        lines = (head.line, block, rewrite.upgrade_lines(head), b"\r\n")
+        lines = (head.line, block, rewrite.upgrade_to(self.head.upgrade), b"\r\n")
         self.transport.write(b"".join(lines))
         if self.blocked:
             connection.valve.close(WRITER_FULL)
         early = self.all_kept()
         self.service.clients.discard(self)
+        self._unbind()
         exchange, self.exchange = self.exchange, None
-        assert exchange is not None and self.head is not None
+        assert exchange is not None
         tunnel = Tunnel(
             self.service, self.head, self.hop, exchange.endpoint, keep(exchange), self.place
         )
@@ -304,6 +311,18 @@ class ClientConnection(Intake, asyncio.Protocol):
         tunnel.splice(
             (self.transport, self.valve, early), (connection.transport, connection.valve, rest)
         )
+
+    def claim(self, connection: UpstreamConnection) -> bool:
+        """The client has proved itself on `connection`, or is about to: nobody else gets it."""
+        self._unbind()
+        self.bound = connection
+        connection.bind()
+        return True
+
+    def _unbind(self) -> None:
+        bound, self.bound = self.bound, None
+        if bound is not None:
+            bound.unbind()
 
     def abort(self) -> None:
         """Cut the connection so that the client sees it (RFC 9112 8)."""
@@ -415,6 +434,8 @@ class ClientConnection(Intake, asyncio.Protocol):
         """Called about once a second."""
         if self.exchange is not None:
             self.exchange.sweep(now)
+        elif self.bound is not None and self.bound.endpoint.wanted():
+            self._unbind()  # the client proves itself again; others may not wait for its next click
         elif self.service.draining and self.phase is HEAD and not self.buffer:
             self.deadline = min(self.deadline, now + self.service.leaving.grace)
         if not self.deadline or now < self.deadline:

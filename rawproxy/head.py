@@ -95,6 +95,7 @@ class RequestHead(NamedTuple):
     nominated: tuple[bytes, ...]  # lower-case names that Connection lists
     size: int  # bytes of the head as it came; 0 in HTTP/2
     told: recognise.Told | None = None  # for the access log; None: not looked for yet
+    offered: bytes = b""  # other upgrades than WebSocket, lower case; a route may list one of them
     personal: bool = False  # it proves who the client is to the connection (`AUTHORIZATION`)
 
     def value(self, name: bytes) -> bytes:
@@ -267,13 +268,14 @@ def request_facts(
     expect = values.get(EXPECT)
     if expect is not None and expect.lower() != b"100-continue":
         raise ClientError("Expect: only 100-continue is known (RFC 9110 10.1.1)", 417)
-    close, upgrade = minor == 0, b""
+    close, upgrade, offered = minor == 0, b"", b""
     nominated: tuple[bytes, ...] = ()
     options = values.get(CONNECTION)
     if options is not None and options != b"keep-alive":
         close, nominated, listed = _options(options, minor)
         if UPGRADE in values and b"upgrade" in listed:
             upgrade = _upgrade(method, minor, framing, values[UPGRADE])
+            offered = values[UPGRADE].lower() if minor == 1 and not upgrade else b""
     elif options is not None:
         close = False
     return RequestHead(
@@ -290,6 +292,7 @@ def request_facts(
         nominated,
         size,
         None,
+        offered,
         AUTHORIZATION in values,
     )
 

@@ -60,11 +60,11 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         (("--upstream-key",), {"metavar": "FILE", "help": "And its key."}),
         (("--keepalive",), {
             "type": click.IntRange(min=0), "default": 64, "metavar": "N",
-            "help": "Idle connections kept at rest; more under load.",
+            "help": "Idle ones, at rest.",
         }),
         (("--max-upstream",), {
             "type": click.IntRange(min=1), "default": 1024, "metavar": "N",
-            "help": "Connections to one upstream; further requests wait.",
+            "help": "Connections to one; more wait.",
         }),
         (("--keepalive-idle",), {
             "type": click.FloatRange(min=0, min_open=True), "default": 60, "metavar": "SECONDS",
@@ -149,6 +149,10 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         (("--allow-trace",), {"is_flag": True, "help": "Forward TRACE, which is 405 otherwise."}),
         (("--send-traceparent",), {
             "is_flag": True, "help": "Begin a W3C trace where the client has none.",
+        }),
+        (("--upgrade",), {
+            "multiple": True, "metavar": "TOKEN", "default": ["websocket"],
+            "help": "What becomes a tunnel.",
         }),
         (("--underscores",), {
             "type": click.Choice(["drop", "pass"]), "default": "drop",
@@ -287,6 +291,7 @@ ROUTE: Keys = {
     },
     "request-headers": {"table": _HEADERS, "help": "Changes on the way to the upstream."},
     "response-headers": {"table": _HEADERS, "help": "Changes on the way to the client."},
+    "upgrades": {"multiple": True, "help": "As --upgrade."},
     "request-trailers": {"multiple": True, "help": "Names of trailers that pass.  [default: none]"},
     "allow-trace": {"is_flag": True, "help": "Forward TRACE, or not."},
     "limits": {"table": dict.fromkeys(ROUTE_LIMITS, _SIZE), "help": "Of this route."},

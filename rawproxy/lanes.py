@@ -172,7 +172,23 @@ def recognised_request(
         notes.sort(key=_position)
     head: RequestHead = _made(
         RequestHead,
-        (method, target, 1, block, notes, framing, close, b"", False, host, (), size, told, False),
+        (
+            method,
+            target,
+            1,
+            block,
+            notes,
+            framing,
+            close,
+            b"",
+            False,
+            host,
+            (),
+            size,
+            told,
+            b"",
+            False,
+        ),
     )
     return head
 

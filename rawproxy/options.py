@@ -245,6 +245,16 @@ def parse_trailer(text: str) -> str:
     return name
 
 
+def parse_upgrade(text: str) -> str:
+    """One `--upgrade`. Raises `ConfigError`."""
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:/[0-9A-Za-z.]+)?", text):
+        raise ConfigError(f"--upgrade {text}: not the name of a protocol; type websocket, say")
+    if text.lower() in ("h2c", "h2", "http/2.0"):
+        why = "would let requests through that nobody has looked at"
+        raise ConfigError(f"--upgrade {text}: a tunnel of HTTP/2 {why}; leave it out")
+    return text
+
+
 def parse_path(text: str) -> str:
     """The `path` of a route, in the one form that a request is compared by."""
     segments = text.split("/")

@@ -36,6 +36,7 @@ class Responder(Front):
         self.place = place
         self.redirect = redirect  # the https port to send clients to; 0: proxy here
         self.goal = service.goal
+        self.bound = None
         self.head: RequestHead | None = None  # of the request that is being answered
         self.closing = False  # no further request after this one
         self.half_closed = False  # the client has sent its end; an answer may still be due

@@ -128,8 +128,8 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
             kept += (hop.forwarded, head.host or authority, b'"\r\n')
     if head.framing == CHUNKED:
         kept.append(_CHUNKED_LINE)
-    elif head.upgrade:
-        kept.append(_UPGRADE_LINES)
+    if head.upgrade:
+        kept.append(upgrade_to(head.upgrade))
     if hop.via or hop.identity is not None or hop.edits is not None:
         kept[4:] = [_amended(b"".join(kept[4:]), head, hop)]
     kept.append(CRLF)
@@ -230,8 +230,15 @@ def response(head: ResponseHead, hop: Hop) -> bytes:
     return block
 
 
+def upgrade_to(token: bytes) -> bytes:
+    """The Connection and Upgrade fields of a request for a tunnel, or of the 101 that grants it."""
+    if token == b"websocket":
+        return _UPGRADE_LINES
+    return b"Connection: Upgrade\r\nUpgrade: %b\r\n" % token
+
+
 def upgrade_lines(head: ResponseHead) -> bytes:
-    """The Connection and Upgrade fields of a 101, or of a 426 that names WebSocket."""
+    """The Connection and Upgrade fields of a 426 that names WebSocket."""
     return _UPGRADE_LINES if head.upgrade == b"websocket" else b""
 
 

@@ -25,7 +25,7 @@ class Goal:
 
     __slots__ = (
         "deadlines", "edits", "group", "hsts", "limits", "name", "optional", "plan", "realm",
-        "redirect", "trace", "trailers", "where",
+        "redirect", "trace", "trailers", "upgrades", "where",
     )  # fmt: skip
 
     def __init__(self, config: Config, site: Site, route: Route) -> None:
@@ -45,6 +45,8 @@ class Goal:
         # Where values differ from request to request; None: `edits` are all there is.
         self.plan = plan(route.request_headers, route.response_headers)
         self.trace = config.allow_trace if route.allow_trace is None else route.allow_trace
+        listed = config.upgrades if route.upgrades is None else route.upgrades
+        self.upgrades = {one.lower().encode(): one.encode() for one in listed}
         self.trailers = frozenset(name.encode() for name in route.request_trailers)
 
 

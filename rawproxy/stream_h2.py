@@ -54,6 +54,7 @@ class Stream(Front):
         self.connection = connection
         self.hop = connection.hop
         self.goal = connection.service.goal
+        self.bound = None  # and it never is: who speaks NTLM over HTTP/2 goes back to HTTP/1.1
         self.id = number
         self.head = head
         self.exchange: Exchange | None = None
@@ -93,6 +94,9 @@ class Stream(Front):
         service = self.connection.service
         sites = self.connection.place.sites
         if sites is not None and not self._find(sites, head):
+            return
+        if head.upgrade and head.upgrade not in self.goal.upgrades:
+            self.refuse(ClientError("WebSockets are not served here: see --upgrade", 501))
             return
         if not self.remote_ended:
             self._expect_body()

@@ -22,12 +22,17 @@ from .endpoint import Endpoint
 from .errors import CutError
 from .farewell import Farewell
 from .flow import WRITER_FULL, Valve, cut, last_words
+from .handshake import WEBSOCKET
 from .head import RequestHead
 from .record import Facts
 from .service import Service
 from .wsframes import Tracker
 
 Side = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent already
+
+
+def _ignore(data: bytes) -> None:
+    """Nothing is to be known of these bytes."""
 
 
 class Splice(asyncio.Protocol):
@@ -51,7 +56,8 @@ class Splice(asyncio.Protocol):
         self.counted = 0  # of them, those in the worker's counters
         self.ended = False
         self.tracker = Tracker()
-        self.track = self.tracker.feed
+        # Other protocols have no frames that we know, and get no farewell.
+        self.track = self.tracker.feed if tunnel.framed else _ignore
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
@@ -101,8 +107,8 @@ class Tunnel:
     """A pair of spliced connections."""
 
     __slots__ = (
-        "active", "client", "deadline", "deadlines", "endpoint", "facts", "farewell", "head", "hop",
-        "open", "place", "service", "status", "upstream",
+        "active", "client", "deadline", "deadlines", "endpoint", "facts", "farewell", "framed",
+        "head", "hop", "open", "place", "service", "status", "upstream",
     )  # fmt: skip
 
     client: Splice
@@ -125,6 +131,7 @@ class Tunnel:
         self.facts = facts
         self.place = place  # None: a stream of HTTP/2, whose connection has one
         self.status = status  # as the client was told: 200 in HTTP/2 (RFC 8441 5)
+        self.framed = head.upgrade == WEBSOCKET
         self.active = True
         self.open = 2
         self.deadline = 0.0
@@ -200,7 +207,7 @@ class Tunnel:
 
     def part(self) -> None:
         """Tell both peers that this is the end, and close once they have answered."""
-        if self.open == 2 and self.farewell is None:
+        if self.open == 2 and self.farewell is None and self.framed:
             seconds = min(self.service.deadlines.linger, self.service.time_left())
             self.farewell = Farewell(self.client, self.upstream, seconds)
 

@@ -72,6 +72,10 @@ class Home:
         """Its name in the log."""
         raise NotImplementedError
 
+    def wanted(self) -> bool:
+        """Whether a request waits for a connection."""
+        raise NotImplementedError
+
     def settle(self, connection: UpstreamConnection) -> None: ...
     def evict(self, connection: UpstreamConnection) -> None: ...
     def remember(self, connection: UpstreamConnection) -> None: ...
@@ -85,9 +89,9 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream."""
 
     __slots__ = (
-        "apart", "bare", "body", "buffer", "endpoint", "holder", "idle_since", "known_head",
-        "known_raw", "limits", "look", "lost", "parse", "reusable", "served", "suspect",
-        "transport", "unfit", "unlike", "valve",
+        "apart", "bare", "body", "bound", "buffer", "endpoint", "holder", "idle_since",
+        "known_head", "known_raw", "limits", "look", "lost", "parse", "reusable", "served",
+        "suspect", "transport", "unfit", "unlike", "valve",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -103,6 +107,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.lost = False
         self.unfit = False  # a 1xx said something that forbids to use it again
         self.apart = False  # in use, but not counted by the pool
+        self.bound = False  # a client's own, and idle: busy to the pool, as nobody else may have it
         self.known_raw = b""  # the last head, and what it was read as: heads tend to repeat
         self.known_head: ResponseHead | None = None
         self.unlike = 0  # heads since one was
@@ -128,6 +133,18 @@ class UpstreamConnection(asyncio.Protocol):
         """The exchange is done: idle, or closed where the connection is not fit for another."""
         self.holder = None
         self.endpoint.settle(self)
+
+    def bind(self) -> None:
+        """The exchange is done, and the client it was for keeps the connection (`challenge`)."""
+        self.holder = None
+        self.bound = True
+
+    def unbind(self) -> None:
+        """That client has gone: as its proof is still good here, nobody else may have it."""
+        if self.bound:
+            self.bound = False
+            self.reusable = False
+            self.endpoint.settle(self)
 
     def drop(self) -> None:
         """Close at once, whatever is under way; the peer sees a reset rather than a clean end."""

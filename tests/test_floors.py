@@ -28,6 +28,7 @@ FLOORS = [
         "identity",
         "client_hello",
         "handshake",
+        "challenge",
         "wsframes",
         "frames",
         "hpack",

@@ -80,6 +80,7 @@ class Client:
     """A front, and what it was told."""
 
     hop = HOP
+    bound = None
 
     def __init__(self, goal: Goal) -> None:
         self.goal = goal

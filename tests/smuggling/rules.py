@@ -117,7 +117,11 @@ RULES = (
     Rule(43, "blanks behind a chunk's size are tolerated in a response, and nowhere else (9112 7.1)",
          f"{BODY}test_rule_43_blanks_behind_a_size_where_they_are_tolerated {BODY}test_rule_43_no_others"
          f" {HTTP}test_rule_43_padded_chunk_sizes_of_a_response"),
+    Rule(46, "connection-bound authentication: an upstream connection that a client has proved itself to is its own",
+         "wire/test_bound.py::test_nobody_gets_another_ones_session unit/test_challenge.py::test_rule_46_offers"),
     Rule(47, "the port of a Host is 1 to 65535, or absent (9110 4.2.1, 9112 3.2)", f"{HEAD}test_rule_47_ports"),
+    Rule(48, "other upgrades are tunnels where they are listed, whatever the method and the body; h2c never is",
+         "wire/test_upgrades.py::test_what_is_listed_is_a_tunnel unit/test_options.py::test_upgrade_tokens"),
     Rule(49, "Via is off unless asked for", f"{REWRITE}test_rule_49_via"),
     Rule(51, "Forwarded and X-Forwarded-* never contradict each other, whoever is trusted",
          "unit/test_forwarded.py::test_never_a_contradiction"),

@@ -26,6 +26,7 @@ from rawproxy import (
     balancer,
     body,
     bounds,
+    challenge,
     client_hello,
     engine,
     fields,
@@ -112,6 +113,7 @@ SEEN: dict[str, tuple[Work, bytes]] = {
     "body._PADDED_LINE_SO_FAR": (body._PADDED_LINE_SO_FAR, b"5 ;a=b\r"),
     "body._TRAILER": (body._TRAILER, b"A: b c \r\n"),
     "bounds.clean_so_far": (bounds.clean_so_far, REQUEST),
+    "challenge._OFFERED": (challenge._OFFERED, b"\nWWW-Authenticate: Basic, ntlm\r\n"),
     "fields._CLEAN": (fields._CLEAN, b"a b"),
     "fields._LINE": (fields._LINE, b"a: b c\r\n"),
     "fields._METHOD": (fields._METHOD, b"GET"),
@@ -159,7 +161,7 @@ OURS = {
     "document._AT_LINE", "options._DIRECTIVE", "options._FIELD_VALUE", "options._LABEL",
     "options._MAX_AGE", "options._PATH", "options._REDIRECT", "options._SERVICE", "options._SIZE",
     "options._STATUS", "options._TOKEN", "options.parse_group", "options.parse_parameter",
-    "options.parse_target", "positions._BLANK", "positions._PART", "positions._SCALAR",
+    "options.parse_target", "options.parse_upgrade", "positions._BLANK", "positions._PART", "positions._SCALAR",
     "positions._STRING", "positions._Scan", "screen._ANSI", "settings._OPTION", "tls._CERTIFICATE", "tls._KEY", "variables._DOLLAR",
 }  # fmt: skip
 # Where an expression is made of what the places above are called by.

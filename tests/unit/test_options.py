@@ -402,3 +402,18 @@ def test_names_of_groups():
     for bad in ("", "a b", "\u00fc", "a" * 65):
         with pytest.raises(ConfigError, match=r"^--group"):
             c.parse_group(bad)
+
+
+@pytest.mark.parametrize("text", ["websocket", "tcp", "tailscale-control-protocol", "SPDY/3.1"])
+def test_upgrade_tokens(text):
+    assert c.parse_upgrade(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("h2c", "leave it out"), ("H2C", "leave it out"), ("HTTP/2.0", "leave it out"),
+     ("", "not the name"), ("a b", "not the name"), ("a,b", "not the name")],
+)  # fmt: skip
+def test_upgrade_tokens_that_are_none(text, why):
+    with pytest.raises(ConfigError, match=f"--upgrade {text}: .*{why}"):
+        c.parse_upgrade(text)
