@@ -411,6 +411,29 @@ def test_bytes_while_idle_end_the_connection(tls, loop):
     run(test(), loop)
 
 
+def test_who_sends_what_nobody_asked_for_is_looked_at_each_time(tls, loop):
+    async def test():
+        async def upstream(reader, writer):
+            while True:
+                await read_head(reader)
+                writer.write(response(b"yours"))
+                await asyncio.sleep(0.02)
+                writer.write(response(b"not yours"))
+
+        async with Rig(upstream, tls) as rig:
+            reader, writer = await rig.client()
+            (endpoint,) = rig.service.endpoints
+            for number in range(3):
+                writer.write(get())
+                assert (await read_response(reader))[1] == b"yours"
+                assert all(connection.suspect for connection in endpoint.pool.idle) or not number
+                while endpoint.pool.idle:
+                    await asyncio.sleep(0.01)
+                assert endpoint.babbles and not endpoint.bodied
+
+    run(test(), loop)
+
+
 @pytest.mark.parametrize("when", ["with the head", "at once", "a turn later", "late"])
 @pytest.mark.parametrize("body", [response(b"not yours"), b"<html>not yours</html>\r\n\r\n"])
 def test_a_body_behind_an_answer_to_head_is_nobodys(tls, loop, when, body):

@@ -5,6 +5,8 @@ import contextlib
 import gc
 import hashlib
 import os
+import socket
+import struct
 
 import pytest
 
@@ -283,3 +285,37 @@ def test_backpressure_in_a_tunnel(tls):
             writer.close()
 
     run(test())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_last_frame_of_an_upstream_that_takes_no_more(tls, loop):
+    """A message too big: it says Close and resets, while the client still sends."""
+    if not tls:
+        return  # a plain reset is passed on as one, and may overtake what came before it
+    close = b"\x88\x02\x03\xf1"
+
+    async def test():
+        async def upstream(reader, writer):
+            await read_head(reader)
+            writer.write(GRANT)
+            await reader.readexactly(100_000)
+            writer.write(close)
+            await asyncio.sleep(0.01)  # TLS of asyncio's has it in a buffer
+            sock = writer.get_extra_info("socket")
+            if sock is not None:  # the proxy was not faster
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+
+        async with Rig(upstream, tls) as rig:
+            for _ in range(5):  # it is chance in which order the proxy notices
+                reader, writer = await rig.client()
+                writer.write(ASK)
+                await read_head(reader)
+                for _ in range(30):
+                    writer.write(bytes(10_000))
+                    await asyncio.sleep(0)
+                assert await reader.readexactly(4) == close
+                writer.transport.abort()
+                await rig.settled()
+
+    run(test(), loop)
