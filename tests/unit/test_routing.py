@@ -134,6 +134,7 @@ def test_verdicts_are_remembered_and_bounded():
     for _ in range(2):
         for number in range(100):
             assert some.find(b"/%%20%d" % number) == "/"
+            assert some.find(b"/%%20%d" % number) == "/"
             with pytest.raises(ClientError):
                 some.find(b"/app%%00%d" % number)
     assert len(some._known) <= 64
