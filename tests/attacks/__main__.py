@@ -50,7 +50,8 @@ def render(figures: dict[str, Any]) -> str:
         "configurations in [attacks/configs](attacks/configs); a bystander in a process of its own",
         "asks a small thing every five milliseconds. Attacker, bystander, upstream and proxy share",
         "one machine of two cores, and other work with them: hold the figures against the rows",
-        "without an attack. `refused`: answers other than 200, and cut connections. `grown`: the",
+        "without an attack. What a proxy answers itself is a redirect, and for rawproxy a 421 (both",
+        "are as cheap, and so the bystander asks the same process). `refused`: answers other than 200, and cut connections. `grown`: the",
         "proxy's resident memory at the worst moment.\n",
         "; ".join(f"{name} {text}".strip() for name, text in figures["versions"].items()) + ".\n",
     ]
@@ -97,7 +98,8 @@ def main() -> int:
                 f" grown {row['grown']:8.1f} MB cpu {row['cpu']:5.1f} s",
                 flush=True,
             )
-    if not options.dry:
+        if options.dry:
+            continue
         FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
         TABLE.write_text(render(figures))
     return 0

@@ -13,7 +13,7 @@ import time
 from typing import Any, NamedTuple
 
 REQUEST = b"GET /2 HTTP/1.1\r\nHost: localhost\r\n\r\n"
-PATIENCE = 20.0
+PATIENCE = 5.0
 PAUSE = 0.005
 FRESH = 10
 

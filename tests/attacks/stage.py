@@ -24,7 +24,8 @@ class Target(NamedTuple):
     name: str
     plain: int  # proxies
     tls: int  # proxies, HTTP/2 and HTTP/1.1
-    redirect: int  # answers 301 by itself
+    local: int  # answers by itself: a redirect, or 421 to an unknown Host
+    host: bytes  # which it is asked for there
     programs: tuple[Program, ...]
     keep: contextlib.ExitStack  # closed behind the attack
 
@@ -57,16 +58,10 @@ def descriptors() -> None:
 
 @contextlib.contextmanager
 def rawproxy(port: int) -> Iterator[Target]:
-    """Two of it: one proxies on its plain port, the other redirects there."""
-    here = ["--upstream", f"http://127.0.0.1:{port}", "--access-log", "off"]
-    with (
-        RawProxy(*here, "--no-redirect") as proxy,
-        RawProxy(*here) as redirecting,
-        contextlib.ExitStack() as keep,
-    ):
-        yield Target(
-            "rawproxy", proxy.http, proxy.https, redirecting.http, (proxy, redirecting), keep
-        )
+    """It answers 421 by itself to an unknown Host: with redirects, no plain port would proxy."""
+    options = ["--upstream", f"http://127.0.0.1:{port}", "--access-log", "off", "--no-redirect"]
+    with RawProxy(*options, "--server-name", "localhost") as proxy, contextlib.ExitStack() as keep:
+        yield Target("rawproxy", proxy.http, proxy.https, proxy.http, b"elsewhere", (proxy,), keep)
 
 
 @contextlib.contextmanager
@@ -89,7 +84,7 @@ def peer(one: Peer, port: int) -> Iterator[Target]:
         for number in (plain, tls, redirect):
             wait_for_port(number, program.process)
         keep = stack.enter_context(contextlib.ExitStack())
-        yield Target(one.name, plain, tls, redirect, (program,), keep)
+        yield Target(one.name, plain, tls, redirect, b"localhost", (program,), keep)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from rawproxy import frames
 from .mounts import attack, connect, connect_h2, pour
 from .stage import Target
 
-GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n"
 PAUSE = 0.2  # seconds between two bursts
 
 
@@ -21,9 +21,9 @@ def burst(target: Target, end: float) -> None:
             time.sleep(PAUSE)
 
 
-@attack("refusals", "24,000 pipelined requests that are answered at once, at the redirect port")
+@attack("refusals", "24,000 pipelined requests that the proxy answers itself, again and again")
 def refusals(target: Target, end: float) -> None:
     while time.monotonic() < end:
-        with connect(target.redirect) as sock:
-            pour(sock, GET * 24_000, end)
+        with connect(target.local) as sock:
+            pour(sock, GET % target.host * 24_000, end)
             time.sleep(PAUSE)
