@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import re
 import ssl
 import tempfile
 
@@ -86,6 +87,11 @@ class Upstream:
 def fingerprints(upstream: Upstream) -> list[str]:
     """Of the certificates that it has shown."""
     return [sha(pair[0]) for pair in upstream.shown]
+
+
+def changes(err: str) -> list[tuple[str, str]]:
+    """The pairs of fingerprints that were warned of, in their order."""
+    return re.findall(r"changed from SHA-256 ([0-9a-f]{64}) to ([0-9a-f]{64})", err)
 
 
 async def ask(port: int, path: str = "/", host: str = "authentik.test") -> int:

@@ -18,7 +18,7 @@ from tests.names import NameServer
 from tests.process import RawProxy, free_port
 
 from . import abroad
-from .restarting import Upstream, ask, certificate, context_of, fingerprints, sha
+from .restarting import Upstream, ask, certificate, changes, context_of, fingerprints, sha
 
 RESTARTS = 20
 
@@ -29,11 +29,6 @@ def run(story):
             return await story
 
     return asyncio.run(bounded())
-
-
-def changes(err: str) -> list[tuple[str, str]]:
-    """The pairs of fingerprints that were warned of, in their order."""
-    return re.findall(r"changed from SHA-256 ([0-9a-f]{64}) to ([0-9a-f]{64})", err)
 
 
 async def page(port: int, path: str) -> tuple[int, str]:
