@@ -417,3 +417,10 @@ def test_upgrade_tokens(text):
 def test_upgrade_tokens_that_are_none(text, why):
     with pytest.raises(ConfigError, match=f"--upgrade {text}: .*{why}"):
         c.parse_upgrade(text)
+
+
+def test_parameters_to_mask():
+    assert c.parse_parameter("token") == "token"
+    for bad in "", "a b", "a=b", "?token", "to%6ben", "ü":
+        with pytest.raises(ConfigError, match=r"^--access-log-mask .*: type the name"):
+            c.parse_parameter(bad)
