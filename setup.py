@@ -21,9 +21,9 @@ from setuptools import setup
 HOT = (
     "engine recognise names bounds target head lanes body forwarded challenge rewrite lasthop"
     " fair_queue pool masks record meter notes frames hpack fields reader_h2 outbox wsframes"
-    " flow poller transport tunnel front checkout exchange responder intake front_h1 writer_h2"
-    " stream_transport stream_h2 intake_h2 front_h2 upstream endpoint admission health balancer"
-    " asked routing site prober group service shake arrival listener"
+    " flow poller transport tunnel front checkout holding exchange responder intake front_h1"
+    " writer_h2 stream_transport stream_h2 intake_h2 front_h2 upstream endpoint admission health"
+    " balancer asked routing site prober group service shake arrival listener"
 ).split()
 STEP = os.environ.get("RAWPROXY_COMPILE", "")
 

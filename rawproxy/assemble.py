@@ -255,6 +255,8 @@ def _route(scope: Scope, config: Config) -> Route:
         settings.mistake((*path, "redirect"), " answers by itself: leave group out")
     if redirect is None and "status" in table:
         settings.mistake((*path, "status"), " is that of a redirect: type redirect too")
+    if "gather" not in table and "gather-over" in table:
+        settings.mistake((*path, "gather-over"), " is for what is gathered: type gather too")
     limits, timeouts = table.get("limits"), table.get("timeouts")
     return Route(
         path=scope.take("path", options.parse_path, "/") if "path" in table else "/",
@@ -268,6 +270,8 @@ def _route(scope: Scope, config: Config) -> Route:
         if "request-trailers" in table
         else (),
         allow_trace=table.get("allow-trace"),
+        gather=scope.take("gather", options.parse_gather, 0) if "gather" in table else 0,
+        gather_over=table.get("gather-over", "refuse"),
         limits=limits
         and settings.named((*path, "limits"), limits, (), options.parse_limits, config.limits),
         deadlines=timeouts

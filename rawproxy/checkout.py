@@ -62,8 +62,8 @@ class Checkout(Holder):
     """Base of the exchange: who serves it, and over which connection."""
 
     __slots__ = (
-        "candidates", "deadline", "deadlines", "front", "head", "parked", "personal", "renewed",
-        "service", "state", "waits_until",
+        "candidates", "deadline", "deadlines", "front", "gather", "head", "parked", "personal",
+        "renewed", "service", "state", "waits_until",
     )  # fmt: skip
 
     candidates: list[Endpoint]
@@ -80,6 +80,7 @@ class Checkout(Holder):
         self.retried = False
         self.renewed = False  # the candidates were asked for again
         self.parked = 0  # bytes of a body that comes before its connection, in the worker's sum
+        self.gather = 0  # bytes up to which the body is gathered (`holding`); 0: it streams
         self.waits_until = 0.0  # for an upstream that takes connections; 0: it has not waited yet
 
     def fail(self, error: ProxyError) -> None:
@@ -94,7 +95,7 @@ class Checkout(Holder):
 
     def checkout(self) -> None:
         """Find a connection, or a place to wait for one."""
-        if self.parked:
+        if self.parked and not self.gather:
             self.park(0)
         self.state = CHECKOUT
         if self.front.bound is not None and self._take_bound():

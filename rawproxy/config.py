@@ -21,7 +21,7 @@ import ipaddress
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from .errors import ConfigError
 
@@ -33,6 +33,10 @@ DEFAULT = "default"  # the group that --upstream fills, and that a route without
 POLICIES = ("round-robin", "least-connections", "two-choices", "client-hash", "cookie")
 REDIRECTS = (301, 302, 307, 308)
 CLIENT_VERIFY = ("off", "optional", "require")
+GATHER_OVER = ("refuse", "pass")
+# Bytes of bodies, of all requests together, that come before their connections: some hundreds of
+# them. Beyond it requests take theirs at once; the pool knows how to take it back.
+PARKED: Final = 16 * 1024 * 1024
 UPSTREAM_TLS = ("modern", "intermediate", "legacy")
 
 
@@ -192,6 +196,8 @@ class Route:
     response_headers: Edits = field(default_factory=Edits)
     request_trailers: tuple[str, ...] = ()  # those that pass, lower case
     upgrades: tuple[str, ...] | None = None  # None: those of the process
+    gather: int = 0  # bytes of a body of unknown length, to be sent with its length; 0: none
+    gather_over: str = "refuse"  # one of `GATHER_OVER`: what becomes of longer ones
     limits: Limits | None = None  # None: those of the process
     deadlines: Deadlines | None = None
     allow_trace: bool | None = None  # None: as the process

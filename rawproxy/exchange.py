@@ -23,7 +23,7 @@ Then it goes, once, over a fresh connection.
 
 Requests and responses stream: a body's bytes are written to the other side as they come, and a
 writer that is full closes the valve of its reader. Only bytes that have no connection yet, and
-those that a retry may need, are held, up to `Limits.replay`.
+those that a retry may need, are held, up to `Limits.replay`; what a route gathers, see `holding`.
 
 CHECKOUT to WAIT are told in `checkout`. It never parses and never touches a client's socket: the
 front does, for HTTP/1 and HTTP/2 alike.
@@ -37,9 +37,9 @@ from time import monotonic
 from typing import Final
 
 from . import lasthop, rewrite
-from .body import encode_chunk, last_chunk
+from .body import encode_chunk
 from .challenge import binds
-from .checkout import DONE, IDEMPOTENT, QUEUE, RELAY, REWRITE, SEND, TUNNEL, WAIT, Checkout
+from .checkout import DONE, IDEMPOTENT, QUEUE, RELAY, REWRITE, SEND, TUNNEL, WAIT
 from .endpoint import Endpoint
 from .errors import (
     CapacityError,
@@ -54,7 +54,8 @@ from .errors import (
 from .flow import NO_UPSTREAM, WRITER_FULL, unsent
 from .front import Front
 from .handshake import check_switch
-from .head import CHUNKED, RequestHead, ResponseHead
+from .head import RequestHead, ResponseHead
+from .holding import Holding, too_large
 from .pool import SLOW
 from .service import Service
 from .upstream import UpstreamConnection
@@ -63,9 +64,6 @@ from .upstream import UpstreamConnection
 # for one: well under the ten for which they do.
 PRESSED: Final = 5.0
 WAITED_FOR: Final = 3.0
-# Bytes of bodies, of all requests together, that come before their connections: some hundreds of
-# them. Beyond it requests take theirs at once; the pool knows how to take it back.
-PARKED: Final = 16 * 1024 * 1024
 # RFC 9110 15.2.1, where we answer in the upstream's stead.
 CONTINUE: Final = ResponseHead(
     100, b"HTTP/1.1 100 Continue\r\n", 1, b"", [], 0, False, b"", True, (), 0
@@ -74,33 +72,20 @@ CONTINUE: Final = ResponseHead(
 EVENTS: Final = b"text/event-stream"
 
 
-def too_large(limit: int) -> ClientError:
-    """RFC 9110 15.5.14."""
-    return ClientError(f"the request body is larger than {limit} bytes", 413)
-
-
-class Exchange(Checkout):
+class Exchange(Holding):
     """One request and its response."""
 
     __slots__ = (
-        "backlog", "blocked", "chunked", "connection", "held", "held_size", "limits", "opening",
-        "request_ended", "started", "throttled",
+        "backlog", "blocked", "connection", "started", "throttled",
     )  # fmt: skip
 
     def __init__(self, service: Service, front: Front, head: RequestHead) -> None:
         super().__init__(service, front, head)
-        self.limits = front.goal.limits
-        self.chunked = head.framing == CHUNKED
-        self.request_ended = head.framing == 0
         self.connection: UpstreamConnection | None = None
-        # Body bytes for a connection to come or for a retry; None: no body, or no longer held.
-        self.held: list[bytes] | None = None if self.request_ended else []
-        self.held_size = 0
         self.started = False  # something of the response has reached the client
         self.throttled = False  # the upstream does not take the body as fast as it comes
         self.blocked = 0.0  # since when the client does not take all we have; 0: it does
         self.backlog = 0  # unsent bytes at the last look
-        self.received = 0  # bytes of the request's body
 
     def __repr__(self) -> str:
         target = self.head.target.decode("latin-1")
@@ -129,11 +114,11 @@ class Exchange(Checkout):
             self.fail(too_large(limits.body))
         elif head.upgrade and self.service.tunnels_full():
             self.fail(CapacityError("as many tunnels as --limit tunnels allows"))
-        elif self.request_ended or not (coming or self._hold_back()):
+        elif self.request_ended or not (coming or self.gather or self.hold_back()):
             self.checkout()
         elif head.expect and not coming:
             # As nginx and HAProxy do it always, we do while connections are scarce: who is told
-            # to go on by us holds none until its body is here.
+            # to go on by us holds none until its body is here. So is who is gathered.
             self.opening = rewrite.without(self.opening, (b"expect",))
             self.front.send_interim(CONTINUE)
 
@@ -153,14 +138,6 @@ class Exchange(Checkout):
             self.front.exchange_done()
         return not forwards
 
-    def _hold_back(self) -> bool:
-        """Whether the body must come first: a slow one holds no connection that others need."""
-        return (
-            self.held_size < self.limits.replay
-            and self.service.parked < PARKED
-            and self.endpoint.pool.pressed()
-        )
-
     # ── send ────────────────────────────────────────────────────────────────────────────────────
 
     def send(self, connection: UpstreamConnection) -> None:
@@ -179,16 +156,11 @@ class Exchange(Checkout):
             connection.transport.write(opening)
             return
         connection.transport.write(opening + b"".join(self.held))
-        if not self._may_replay(connection):
+        if self.parked and not self.throttled:
+            self.park(0)
+        if not self.may_replay(connection):
             self.held = None
         self.front.throttle(NO_UPSTREAM, False)
-
-    def _may_replay(self, connection: UpstreamConnection) -> bool:
-        return (
-            connection.served > 0
-            and self.method in IDEMPOTENT
-            and self.held_size <= self.limits.replay
-        )
 
     def on_request_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """Bytes of the request's body, unframed, as the front read them."""
@@ -199,11 +171,12 @@ class Exchange(Checkout):
             if most and self.received > most:
                 self.fail(too_large(most))
                 return
+            if self.gather and self.state is REWRITE:
+                self.gather_up(payload, ended, trailers)
+                return
             framed = encode_chunk(payload) if payload else b""
             if ended:
-                if trailers:
-                    trailers = self._allowed(trailers)
-                framed += last_chunk(trailers)
+                framed += self.last_chunk(trailers)
         self.request_ended = ended
         if self.state is DONE:
             return
@@ -216,7 +189,7 @@ class Exchange(Checkout):
                 self.held.append(framed)
                 self.held_size += len(framed)
             if self.state is REWRITE:
-                if not ended and self._hold_back():
+                if not ended and self.hold_back():
                     self.park(self.held_size)
                     return
                 self.checkout()
@@ -224,18 +197,14 @@ class Exchange(Checkout):
             if connection is None:
                 if self.state is not DONE:
                     self.front.throttle(NO_UPSTREAM, True)
-            elif not self._may_replay(connection):
+            elif not self.may_replay(connection):
                 self.held = None
-
-    def _allowed(self, trailers: bytes) -> bytes:
-        """Of a request's trailers those that the route lists."""
-        front = self.front
-        allowed = front.goal.trailers
-        return rewrite.request_trailers(trailers, allowed, self.head, front.hop) if allowed else b""
 
     def on_upstream_writable(self, writable: bool) -> None:
         """Backpressure from the upstream on the request's body."""
         self.throttled = not writable
+        if writable and self.parked:
+            self.park(0)
         self.backlog = 0
         self.deadline = self.service.now + self.deadlines.response_head
         self.front.throttle(WRITER_FULL, not writable)
@@ -319,6 +288,8 @@ class Exchange(Checkout):
         self.front.switch(head, connection, rest)
 
     def _release(self) -> None:
+        if self.parked:
+            self.park(0)
         connection = self.connection
         if connection is None:
             return

@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from .config import CLIENT_VERIFY, POLICIES, REDIRECTS, UPSTREAM_TLS
+from .config import CLIENT_VERIFY, GATHER_OVER, POLICIES, REDIRECTS, UPSTREAM_TLS
 from .options import limit_names, timeout_names
 
 Attributes = dict[str, Any]
@@ -294,6 +294,14 @@ ROUTE: Keys = {
     "upgrades": {"multiple": True, "help": "As --upgrade."},
     "request-trailers": {"multiple": True, "help": "Names of trailers that pass.  [default: none]"},
     "allow-trace": {"is_flag": True, "help": "Forward TRACE, or not."},
+    "gather": {
+        "type": "size",
+        "help": "Bytes of a body of unknown length to gather and send with it, up to 16m.",
+    },
+    "gather-over": {
+        "type": click.Choice(GATHER_OVER),
+        "help": "What becomes of longer ones: 413, or on as they come.  [default: refuse]",
+    },
     "limits": {"table": dict.fromkeys(ROUTE_LIMITS, _SIZE), "help": "Of this route."},
     "timeouts": {"table": _timeouts(ROUTE_TIMEOUTS), "help": "Of this route."},
 }

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 
 from . import variables
-from .config import HOST, Address, Deadlines, Limits, Network, Upstream
+from .config import HOST, PARKED, Address, Deadlines, Limits, Network, Upstream
 from .errors import ConfigError
 from .names import may_trail
 
@@ -243,6 +243,17 @@ def parse_trailer(text: str) -> str:
         why = "frames, forwards, identifies or controls, and may stand in heads alone"
         raise ConfigError(f"--request-trailers: {text} {why} (RFC 9110 6.5.1); leave it out")
     return name
+
+
+def parse_gather(text: str) -> int:
+    """A route's `gather`. Raises `ConfigError`."""
+    match = _SIZE(text.lower())
+    size = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 1 <= size <= PARKED:
+        most = f"{PARKED // 1024 // 1024}m"
+        why = "all that are gathered at once are no more"
+        raise ConfigError(f"--gather {text}: type bytes, from 1 to {most} ({why})")
+    return size
 
 
 def parse_upgrade(text: str) -> str:

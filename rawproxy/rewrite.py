@@ -136,6 +136,15 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
     return b"".join(kept)
 
 
+def measured(opening: bytes, size: int) -> bytes:
+    """The opening of a request whose chunked body has been gathered: so many bytes, all here.
+
+    An Expect has been met by then (RFC 9110 10.1.1).
+    """
+    kept = without(opening, (b"transfer-encoding", b"expect"))
+    return b"%bContent-Length: %d\r\n\r\n" % (kept[:-2], size)
+
+
 def _stays(kind: int, hop: Hop, block: bytes, start: int) -> bool:
     """Whether a field that is noted for what it says stays as it is."""
     if kind == FORWARDED_REST:  # a trusted peer's, unless we set it ourselves

@@ -24,8 +24,8 @@ class Goal:
     """One route, ready for use."""
 
     __slots__ = (
-        "deadlines", "edits", "group", "hsts", "limits", "name", "optional", "plan", "realm",
-        "redirect", "trace", "trailers", "upgrades", "where",
+        "deadlines", "edits", "gather", "gather_passes", "group", "hsts", "limits", "name",
+        "optional", "plan", "realm", "redirect", "trace", "trailers", "upgrades", "where",
     )  # fmt: skip
 
     def __init__(self, config: Config, site: Site, route: Route) -> None:
@@ -47,6 +47,8 @@ class Goal:
         self.trace = config.allow_trace if route.allow_trace is None else route.allow_trace
         listed = config.upgrades if route.upgrades is None else route.upgrades
         self.upgrades = {one.lower().encode(): one.encode() for one in listed}
+        self.gather = route.gather
+        self.gather_passes = route.gather_over == "pass"
         self.trailers = frozenset(name.encode() for name in route.request_trailers)
 
 

@@ -75,7 +75,7 @@ FLOORS = [
         "group",
     ],
     ["notes", "farewell", "service", "tunnel"],
-    ["front", "checkout", "exchange"],
+    ["front", "checkout", "holding", "exchange"],
     [
         "responder",
         "intake",

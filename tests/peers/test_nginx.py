@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import os
 import pathlib
@@ -30,6 +31,7 @@ http {{
     location / {{ return 200 "$server_protocol|$http_host|$http_x_forwarded_for|$http_x_forwarded_proto|$http_x_forwarded_host|$connection|$connection_requests|$http_connection|$ssl_protocol|$ssl_server_name|$request_uri"; }}
     location /none {{ return 204; }}
     location /file {{ root {folder}; }}
+    location /page {{ alias {folder}/page; default_type text/html; gzip on; gzip_http_version 1.1; }}
     location /missing {{ return 404; }}
   }}
 }}
@@ -61,6 +63,7 @@ def nginx(tmp_path_factory):
     (folder / "file").write_bytes(os.urandom(5_000_000))
     server = Nginx(folder)
     server.file = folder / "file"
+    (folder / "page").write_bytes(b"a page " * 1000)
     yield server
     server.stop()
 
@@ -320,3 +323,14 @@ def test_server_sent_events_arrive_unbuffered(tls):
         server.close()
 
     asyncio.run(asyncio.wait_for(test(), 30))
+
+
+def test_the_upstream_compresses_unless_there_is_a_via(nginx, version):
+    """nginx compresses nothing for a request with Via unless it is told to (gzip_proxied)."""
+    for options, compresses in (((), True), (("--send-via",), False)):
+        with RawProxy("--upstream", f"localhost:{nginx.tls}", *options) as proxy:
+            ask = ["--dump-header", "-", "-H", "Accept-Encoding: gzip"]
+            done = curl(*ask, f"https://localhost:{proxy.https}/page")
+            head, _, body = done.stdout.partition(b"\r\n\r\n")
+            assert (b"content-encoding: gzip" in head.lower()) is compresses
+            assert (gzip.decompress(body) if compresses else body) == b"a page " * 1000

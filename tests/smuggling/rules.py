@@ -123,6 +123,9 @@ RULES = (
     Rule(48, "other upgrades are tunnels where they are listed, whatever the method and the body; h2c never is",
          "wire/test_upgrades.py::test_what_is_listed_is_a_tunnel unit/test_options.py::test_upgrade_tokens"),
     Rule(49, "Via is off unless asked for", f"{REWRITE}test_rule_49_via"),
+    Rule(50, "a chunked request goes on with a length where the route gathers it, and else as it came (9112 6.1)",
+         "wire/test_gather.py::test_a_body_within_the_bound_has_a_length"
+         " wire/test_gather.py::test_a_longer_body_goes_on_in_chunks unit/test_rewrite.py::test_rule_50_measured"),
     Rule(51, "Forwarded and X-Forwarded-* never contradict each other, whoever is trusted",
          "unit/test_forwarded.py::test_never_a_contradiction"),
 )  # fmt: skip

@@ -386,6 +386,35 @@ def test_trailers_and_underscores(load, refused):
         assert why in str(said) and ":4: " in str(said)
 
 
+def test_gather(load, refused):
+    config = load("""
+        upstream = "http://u:1"
+        [[site]]
+        [[site.route]]
+        gather = "1m"
+        [[site.route]]
+        path = "/b"
+        gather = 5
+        gather-over = "pass"
+        [[site.route]]
+        path = "/c"
+    """)
+    goals = [Goal(config, config.sites[0], route) for route in config.sites[0].routes]
+    assert [goal.gather for goal in goals] == [1 << 20, 5, 0]
+    assert [goal.gather_passes for goal in goals] == [False, True, False]
+    text = 'upstream = "http://u:1"\n[[site]]\n[[site.route]]\n'
+    for value in ('"0"', '"17m"', '"1.5m"', '"much"', '"16777217"', "-1"):
+        (said,) = refused(f"{text}gather = {value}")
+        assert said.startswith("rawproxy.toml:4: [[site.route]] gather "), said
+        assert "type bytes, from 1 to 16m" in said
+    assert load(f'{text}gather = "16m"').sites[0].routes[0].gather == 16 << 20
+    (said,) = refused(f'{text}gather = 1\ngather-over = "drop"')
+    assert ":5: " in said and "known are refuse, pass" in said
+    assert refused(f'{text}gather-over = "pass"') == [
+        "rawproxy.toml:4: [[site.route]] gather-over is for what is gathered: type gather too"
+    ]
+
+
 # ── the schema ──────────────────────────────────────────────────────────────────────────────────
 
 

@@ -23,6 +23,18 @@ def request(*lines: bytes, start: bytes = b"GET / HTTP/1.1", **facts) -> list[by
     return out[:-4].split(b"\r\n")
 
 
+@pytest.mark.parametrize("start", [b"POST / HTTP/1.1", b"POST /expect:transfer-encoding: HTTP/1.1"])
+def test_rule_50_measured(start):
+    """The length takes the place of the chunks, and an Expect is met."""
+    raw = b"Host: h\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n"
+    head = parse_request(start + b"\r\n" + raw)
+    out = rewrite.measured(rewrite.request(head, hop(), b"up"), 12)
+    lines = out.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    assert lines[0] == start and lines[-1] == b"Content-Length: 12"
+    assert b"X: y" in lines and lines.count(b"Content-Length: 12") == 1
+    assert not any(line.lower().startswith((b"transfer", b"expect")) for line in lines)
+
+
 def response(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK", **facts) -> list[bytes]:
     raw = b"\r\n".join([start, *lines]) + b"\r\n\r\n"
     return rewrite.response(parse_response(raw), hop(**facts)).split(b"\r\n")[:-1]

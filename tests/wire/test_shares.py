@@ -13,9 +13,8 @@ import time
 import pytest
 
 from rawproxy import frames
-from rawproxy.config import Upstream
+from rawproxy.config import PARKED, Upstream
 from rawproxy.endpoint import DIALS
-from rawproxy.exchange import PARKED
 from rawproxy.pool import SLOW
 
 from .h2raw import H2Client
