@@ -37,7 +37,7 @@ COMPILED = rm -rf build && RAWPROXY_COUNTS=$(CURDIR)/.venv-fast/counts RAWPROXY_
 
 fast: .venv-fast/.done
 
-.venv-fast/.done: pyproject.toml setup.py bench/train.py $(wildcard rawproxy/*.py)
+.venv-fast/.done: pyproject.toml setup.py bench/train.py $(shell find rawproxy -name '*.py')
 	$(PYTHON) -m venv --clear .venv-fast
 	$(FAST) install 'setuptools>=77' wheel 'mypy>=1.11' hpack .
 	$(FAST) install '.[fast]' || echo "no PCRE2 (try apt install libpcre2-dev): heads are read by re"
@@ -82,7 +82,7 @@ types: $(VENV)/.test
 cover: $(VENV)/.test
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
-	$(BIN)/coverage report --fail-under=100 --include='rawproxy/errors.py,rawproxy/config.py,rawproxy/options.py,rawproxy/engine.py,rawproxy/recognise.py,rawproxy/bounds.py,rawproxy/target.py,rawproxy/head.py,rawproxy/lanes.py,rawproxy/body.py,rawproxy/names.py,rawproxy/forwarded.py,rawproxy/rewrite.py,rawproxy/lasthop.py,rawproxy/client_hello.py,rawproxy/identity.py,rawproxy/site.py,rawproxy/routing.py,rawproxy/positions.py,rawproxy/balancer.py,rawproxy/health.py,rawproxy/fair_queue.py,rawproxy/pool.py,rawproxy/fingerprints.py,rawproxy/meter.py,rawproxy/history.py,rawproxy/screen.py,rawproxy/trace.py,rawproxy/record.py,rawproxy/admission.py,rawproxy/proxy_protocol.py,rawproxy/pages.py,rawproxy/handshake.py,rawproxy/challenge.py,rawproxy/wsframes.py,rawproxy/frames.py,rawproxy/hpack.py,rawproxy/fields.py,rawproxy/reader_h2.py,rawproxy/outbox.py,rawproxy/repeats.py,rawproxy/admin_names.py,rawproxy/variables.py,rawproxy/asked.py,rawproxy/masks.py'
+	$(BIN)/coverage report --fail-under=100 --include='rawproxy/errors.py,rawproxy/config/model.py,rawproxy/config/option_values.py,rawproxy/protocol/regex.py,rawproxy/protocol/http1/recogniser.py,rawproxy/protocol/http1/head_limits.py,rawproxy/protocol/http/target.py,rawproxy/protocol/http/head.py,rawproxy/protocol/http1/parser.py,rawproxy/protocol/http1/body.py,rawproxy/config/field_names.py,rawproxy/protocol/http/forwarding.py,rawproxy/protocol/http/rewrite.py,rawproxy/protocol/http/last_hop.py,rawproxy/protocol/client_hello.py,rawproxy/tls/client_identity.py,rawproxy/routing/route_targets.py,rawproxy/routing/match.py,rawproxy/config/toml_lines.py,rawproxy/balancing/policies.py,rawproxy/balancing/health.py,rawproxy/balancing/fair_queue.py,rawproxy/balancing/pool.py,rawproxy/tls/fingerprints.py,rawproxy/telemetry/counters.py,rawproxy/telemetry/history.py,rawproxy/admin/top_screen.py,rawproxy/protocol/http/request_ids.py,rawproxy/telemetry/access_log.py,rawproxy/proxy/admission.py,rawproxy/protocol/proxy_header.py,rawproxy/protocol/http/error_pages.py,rawproxy/protocol/websocket/upgrade.py,rawproxy/protocol/http/connection_auth.py,rawproxy/protocol/websocket/frames.py,rawproxy/protocol/http2/frames.py,rawproxy/protocol/http2/hpack.py,rawproxy/protocol/http2/fields.py,rawproxy/protocol/http2/header_reader.py,rawproxy/net/tls_outbox.py,rawproxy/telemetry/repeats.py,rawproxy/admin/host_names.py,rawproxy/config/variables.py,rawproxy/protocol/http/variable_values.py,rawproxy/telemetry/masks.py'
 
 # One of three upstreams fails, behind rawproxy, HAProxy and Caddy: who loses how many requests.
 failover: $(VENV)/.test

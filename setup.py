@@ -18,13 +18,24 @@ from setuptools import setup
 # Every module that a connection or a request passes; what runs less often stays as it is. Two
 # habits of theirs are for the compiler. Constants are `Final`: others it looks up each time. Tuples
 # that are indexed are of no stated length: others it makes anew each time.
-HOT = (
-    "engine recognise names bounds target head lanes body forwarded challenge rewrite lasthop"
-    " fair_queue pool masks record meter notes frames hpack fields reader_h2 outbox wsframes"
-    " flow poller transport tunnel front checkout holding exchange responder intake front_h1"
-    " writer_h2 stream_transport stream_h2 intake_h2 front_h2 upstream endpoint admission health"
-    " balancer asked routing site prober group service shake arrival listener"
-).split()
+HOT = {
+    "config": "field_names",
+    "protocol": "regex",
+    "protocol/http1": "recogniser head_limits parser body",
+    "protocol/http": ("target head forwarding connection_auth rewrite last_hop variable_values"),
+    "protocol/http2": "frames hpack fields header_reader",
+    "protocol/websocket": "frames",
+    "routing": "match route_targets",
+    "balancing": "fair_queue pool health policies",
+    "telemetry": "masks access_log counters",
+    "net": "tls_outbox backpressure poller tls_transport tls_handshake",
+    "upstream": "connection endpoint probe group",
+    "proxy": ("recorder tunnel client_side checkout holding exchange admission service"),
+    "client": (
+        "h1_responder h1_intake h1_connection h2_writer h2_stream_transport "
+        "h2_stream h2_intake h2_connection arrival listener"
+    ),
+}
 STEP = os.environ.get("RAWPROXY_COMPILE", "")
 
 
@@ -55,7 +66,10 @@ def extensions() -> list[object]:
         return []
     from mypyc.build import mypycify
 
-    found = mypycify([f"rawproxy/{module}.py" for module in HOT], opt_level="3")
+    found = mypycify(
+        [f"rawproxy/{room}/{name}.py" for room, names in HOT.items() for name in names.split()],
+        opt_level="3",
+    )
     compile_flags, link_flags = flags()
     for extension in found:
         extension.extra_compile_args += compile_flags

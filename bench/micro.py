@@ -17,10 +17,13 @@ import h11
 import pyperf
 
 from bench import payloads
-from rawproxy import body, bounds, lanes, meter, pool, record, rewrite
-from rawproxy.config import Address, Config, Limits
-from rawproxy.head import RequestHead
-from rawproxy.notes import BATCH, Notes
+from rawproxy.balancing import pool
+from rawproxy.config.model import Address, Config, Limits
+from rawproxy.protocol.http import rewrite
+from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http1 import body, head_limits, parser
+from rawproxy.proxy.recorder import BATCH, Recorder
+from rawproxy.telemetry import access_log, counters
 
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Tue, 24 Nov 2026 03:29:00 GMT\r\n"
@@ -99,24 +102,24 @@ def add_rows(runner: pyperf.Runner) -> None:
     """Every row; the name before the colon is the module."""
     heads = payloads.browser_heads()
     raws = [payloads.browser_request(number, heads) for number in range(len(heads))]
-    parsed = [lanes.parse_request(raw) for raw in raws]
-    answer = lanes.parse_response(RESPONSE)
-    hop = rewrite.hop(b"192.0.2.7", b"https", False, False, b"max-age=63072000")
+    parsed = [parser.parse_request(raw) for raw in raws]
+    answer = parser.parse_response(RESPONSE)
+    context = rewrite.context(b"192.0.2.7", b"https", False, False, b"max-age=63072000")
     limits = Limits()
-    stamp = record.stamp(1_795_491_317.0, 0)
+    stamp = access_log.stamp(1_795_491_317.0, 0)
 
     def row(name: str, call: Callable[[Any], object], inputs: Sequence[object]) -> None:
         runner.bench_time_func(name, each(call, inputs), inner_loops=len(inputs))
 
-    row("bounds: find request", lambda raw: bounds.find_request(raw, limits), raws)
-    row("head: fast lane, request", lanes.parse_request, raws)
-    row("head: fast lane, response", lanes.parse_response, [RESPONSE] * 64)
-    row("head: reference lane, request", lanes.reference_request, raws)
-    row("head: reference lane, response", lanes.reference_response, [RESPONSE] * 64)
+    row("bounds: find request", lambda raw: head_limits.find_request(raw, limits), raws)
+    row("head: fast lane, request", parser.parse_request, raws)
+    row("head: fast lane, response", parser.parse_response, [RESPONSE] * 64)
+    row("head: reference lane, request", parser.reference_request, raws)
+    row("head: reference lane, response", parser.reference_response, [RESPONSE] * 64)
     row("reference: h11 reads a head", h11_request, raws)
     row("reference: h11, a whole cycle", h11_cycle, raws)
-    row("rewrite: request", lambda one: rewrite.request(one, hop, b""), parsed)
-    row("rewrite: response", lambda one: rewrite.response(one, hop), [answer] * 64)
+    row("rewrite: request", lambda one: rewrite.request(one, context, b""), parsed)
+    row("rewrite: response", lambda one: rewrite.response(one, context), [answer] * 64)
     row("body: length, 16 KiB", lambda data: body.LengthBody(len(data)).feed(data), [BLOCK] * 64)
     row(
         "body: chunked, 16 KiB in 4",
@@ -125,30 +128,32 @@ def add_rows(runner: pyperf.Runner) -> None:
     )
     row("reference: h11, chunked, 16 KiB in 4", h11_chunks, [CHUNKS] * 64)
     row("pool: checkout and release", pool_cycle(), [None] * 64)
-    add_notes_rows(row, parsed, hop, stamp)
-    row("record: the time stamp", lambda now: record.stamp(now, 3600), [1_795_491_317.0] * 64)
+    add_notes_rows(row, parsed, context, stamp)
+    row("record: the time stamp", lambda now: access_log.stamp(now, 3600), [1_795_491_317.0] * 64)
 
 
 class Endpoint:
     """What is counted and logged of an upstream."""
 
-    tally = meter.Tally()
+    tally = counters.Tally()
     label = b"http://127.0.0.1:8081"
 
 
-def observed(config: Config, log: bool, hop: rewrite.Hop) -> Callable[[RequestHead], None]:
+def observed(
+    config: Config, log: bool, context: rewrite.ClientContext
+) -> Callable[[RequestHead], None]:
     """All that the exchange and its end do for whoever watches, as `exchange` does it."""
-    notes = Notes(config, collections.deque(maxlen=64).append if log else None)
+    notes = Recorder(config, collections.deque(maxlen=64).append if log else None)
     notes.gather(lambda wait, flush: None)
-    facts = record.Facts()
+    facts = access_log.Facts()
     facts.endpoint, facts.received, facts.attempts, facts.retried = Endpoint, 0, 0, False
 
     def one(request: RequestHead) -> None:
         if notes.on:
-            notes.begin(facts, request, hop)
+            notes.begin(facts, request, context)
         if notes.timed:
             facts.first = monotonic()
-        notes.record(request, hop, 200, 69, facts)
+        notes.record(request, context, 200, 69, facts)
 
     return one
 
@@ -156,29 +161,29 @@ def observed(config: Config, log: bool, hop: rewrite.Hop) -> Callable[[RequestHe
 def add_notes_rows(
     row: Callable[[str, Callable[[Any], object], Sequence[object]], None],
     parsed: Sequence[RequestHead],
-    hop: rewrite.Hop,
+    context: rewrite.ClientContext,
     stamp: bytes,
 ) -> None:
     """The access log and the metrics; the rows "of a request" hold everything they cost it."""
-    facts = record.Facts()
+    facts = access_log.Facts()
     facts.endpoint, facts.received, facts.attempts, facts.retried = Endpoint, 0, 0, False
     facts.id, facts.status, facts.sent, facts.dialled = b"0" * 32, 200, 69, 0.0
     facts.began, facts.first, facts.ended = 1.0, 1.0008, 1.0009
-    for name, form in record.FORMATS.items():
-        ended = [[(one, hop, facts)] * BATCH for one in parsed]
+    for name, form in access_log.FORMATS.items():
+        ended = [[(one, context, facts)] * BATCH for one in parsed]
         row(
             f"record: {BATCH} {name} lines",
-            lambda batch, form=form: record.lines(form, batch, stamp),
+            lambda batch, form=form: access_log.lines(form, batch, stamp),
             ended,
         )
     off = Config()
     on = dataclasses.replace(off, admin=Address("127.0.0.1", 9900))
     as_json = dataclasses.replace(on, log_format="json")
-    row("notes: of a request, all off", observed(off, False, hop), parsed)
-    row("notes: of a request, metrics", observed(on, False, hop), parsed)
-    row("notes: of a request, access log", observed(off, True, hop), parsed)
-    row("notes: of a request, both", observed(on, True, hop), parsed)
-    row("notes: of a request, both, json", observed(as_json, True, hop), parsed)
+    row("notes: of a request, all off", observed(off, False, context), parsed)
+    row("notes: of a request, metrics", observed(on, False, context), parsed)
+    row("notes: of a request, access log", observed(off, True, context), parsed)
+    row("notes: of a request, both", observed(on, True, context), parsed)
+    row("notes: of a request, both, json", observed(as_json, True, context), parsed)
 
 
 def main() -> None:

@@ -294,9 +294,10 @@ def _own_version(option: str = "") -> list[str]:
 def _built(python: str, more: dict[str, str]) -> str:
     """How the rawproxy that `python` imports is built: compiled or not, and its regex engine."""
     code = (
-        "from rawproxy import engine, exchange\n"
+        "from rawproxy.protocol import regex\n"
+        "from rawproxy.proxy import exchange\n"
         "print('plain Python' if exchange.__file__.endswith('.py') else 'compiled by mypyc',"
-        " 'with ' + engine.ENGINE, sep=', heads read ')"
+        " 'with ' + regex.ENGINE, sep=', heads read ')"
     )
     env = {**os.environ, **more}
     done = subprocess.run([python, "-P", "-c", code], capture_output=True, check=True, env=env)

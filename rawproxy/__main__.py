@@ -6,9 +6,15 @@ An OPENSSL_CONF that the admin has set is respected. Invariant: from `main` unti
 signals over, SIGINT ends the process at once and without a traceback.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rawproxy.config.model import Config
 
 
 def main() -> None:
@@ -26,12 +32,19 @@ def main() -> None:
             os.execv(sys.executable, sys.orig_argv)
     child = os.environ.pop("RAWPROXY_CHILD", "")
     if child:
-        from .child import main as work
+        from rawproxy.process.child_main import main as work
 
-        sys.exit(work(int(child)))
-    from .cli import main as command
+        sys.exit(work(int(child), reread))
+    from rawproxy.cli import main as command
 
     command()
+
+
+def reread(arguments: list[str]) -> Config:
+    """Read the configuration of `rawproxy ARGUMENTS` anew, with the code as it is now."""
+    from rawproxy.cli import reread as read
+
+    return read(arguments)
 
 
 if __name__ == "__main__":

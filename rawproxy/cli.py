@@ -12,13 +12,13 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from . import __version__
-from .assemble import config_of
-from .config import Address, Config, check, single
-from .errors import ConfigError
-from .keys import OPTIONS, flat, schema
-from .options import parse_address, parse_file, parse_upstream
-from .settings import Rank, Settings, read
+from rawproxy import __version__
+from rawproxy.config.build import config_of
+from rawproxy.config.model import Address, Config, check, single
+from rawproxy.config.option_values import parse_address, parse_file, parse_upstream
+from rawproxy.config.options import OPTIONS, flat, schema
+from rawproxy.config.sources import Rank, Settings, read
+from rawproxy.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,7 +82,7 @@ def rawproxy(ctx: click.Context, /, **options: Any) -> None:
     repeatable ones are separated by spaces.
     """
     if ctx.invoked_subcommand is None:
-        from .master import run
+        from rawproxy.process.master import run
 
         sys.exit(run(configure(ctx)))
     given = [name for name in options if source(ctx, name) == "COMMANDLINE"]
@@ -104,9 +104,9 @@ def check_command(ctx: click.Context, /, **_: Any) -> None:
 
     Exit code 0: all is well; 1: everything that is wrong is said.
     """
-    from .caution import cautions
-    from .tls import certificate_warnings, mistakes, server_context
-    from .worker import probe
+    from rawproxy.config.caution import cautions
+    from rawproxy.process.worker import probe
+    from rawproxy.tls.server import certificate_warnings, mistakes, server_context
 
     try:
         chosen = settings(ctx)
@@ -152,7 +152,7 @@ def check_command(ctx: click.Context, /, **_: Any) -> None:
 @click.option("--once", is_flag=True, envvar=envvar("--once"), help="One frame, and no more.")
 def top_command(admin: str, once: bool) -> None:
     """Show what a running rawproxy does, each second; q ends it."""
-    from .top import run
+    from rawproxy.admin.top import run
 
     try:
         run(parse_address("--admin", admin), once)
@@ -178,8 +178,8 @@ def demo(
     http: tuple[str, ...], https: tuple[str, ...], demo_upstream: str, access_log: str
 ) -> None:
     """Start rawproxy with an embedded https upstream behind it."""
-    from . import demo as upstream
-    from .worker import run
+    from rawproxy.demo import server as upstream
+    from rawproxy.process.worker import run
 
     address = parse_address("--demo-upstream", demo_upstream)
     if address.path is not None or not address.port:

@@ -8,7 +8,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from rawproxy.config import Address
+from rawproxy.config.model import Address
 
 
 class NameServer(asyncio.DatagramProtocol):

@@ -1,137 +1,143 @@
-"""The house's order: a module imports only from floors below its own."""
+"""The house's order: rooms stand on each other, and the lower ones know no sockets and no clock.
+
+A room is a package. Its docstring says what it is, what it never does and, in a line that begins
+`May import:`, which rooms it stands on; here the code is held to that.
+"""
 
 import ast
+import graphlib
 import pathlib
+import re
 
 import pytest
 
 import rawproxy
 
 PACKAGE = pathlib.Path(rawproxy.__file__).parent
-FLOORS = [
-    ["errors", "config", "names", "variables", "options", "positions"],
-    [
-        "engine",
-        "recognise",
-        "bounds",
-        "target",
-        "head",
-        "lanes",
-        "body",
-        "proxy_protocol",
-        "forwarded",
-        "rewrite",
-        "lasthop",
-        "asked",
-        "routing",
-        "site",
-        "identity",
-        "client_hello",
-        "handshake",
-        "challenge",
-        "wsframes",
-        "frames",
-        "hpack",
-        "fields",
-        "reader_h2",
-        "fair_queue",
-        "pool",
-        "fingerprints",
-        "meter",
-        "history",
-        "screen",
-        "trace",
-        "balancer",
-        "health",
-        "masks",
-        "record",
-        "pages",
-        "admission",
-        "outbox",
-        "repeats",
-        "admin_names",
-    ],
-    ["journal", "caution", "control", "handover", "systemd", "sockets", "children"],
-    [
-        "errqueue",
-        "flow",
-        "poller",
-        "presence",
-        "transport",
-        "shake",
-        "sink",
-        "tls",
-        "renewal",
-        "contexts",
-        "trust",
-        "resolver",
-        "watch",
-        "upstream",
-        "endpoint",
-        "prober",
-        "namesakes",
-        "members",
-        "waiting_room",
-        "group",
-    ],
-    ["notes", "farewell", "service", "tunnel"],
-    ["front", "checkout", "holding", "exchange"],
-    [
-        "responder",
-        "intake",
-        "front_h1",
-        "writer_h2",
-        "stream_transport",
-        "stream_h2",
-        "intake_h2",
-        "front_h2",
-    ],
-    [
-        "arrival",
-        "listener",
-        "exposition",
-        "admin",
-        "doors",
-        "worker",
-        "master",
-        "demo_page",
-        "demo",
-        "top",
-    ],
-    ["keys", "document", "settings", "assemble", "cli", "child", "__main__"],
+# From the ground up. A name stands for the rooms within it as well.
+ROOMS = [
+    "errors",
+    "config",
+    "protocol",
+    "protocol.http",
+    "protocol.http1",
+    "protocol.http2",
+    "protocol.websocket",
+    "routing",
+    "balancing",
+    "telemetry",
+    "net",
+    "tls",
+    "upstream",
+    "proxy",
+    "client",
+    "admin",
+    "process",
+    "demo",
+    "cli",
+    "__main__",
 ]
-# Within a floor too the order is total: a module may import those that stand before it.
-ORDER = [module for floor in FLOORS for module in floor]
-PURE = set(FLOORS[0] + FLOORS[1])
+ENTRIES = {"__init__", "__main__", "cli", "errors"}
+PURE = ("errors", "config", "protocol", "routing", "balancing")
+PURE_FILES = {
+    "telemetry.access_log",
+    "telemetry.counters",
+    "telemetry.history",
+    "telemetry.masks",
+    "telemetry.repeats",
+    "net.tls_outbox",
+    "proxy.admission",
+    "admin.host_names",
+    "admin.top_screen",
+    "tls.client_identity",
+    "tls.fingerprints",
+}
 FORBIDDEN = {"asyncio", "uvloop", "ssl", "socket", "time", "select", "threading"}
+
+
+def _name(path: pathlib.Path) -> str:
+    """`client.listener` of its path."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+FILES = {_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+PACKAGES = sorted(name.rpartition(".")[0] for name in FILES if name.endswith(".__init__"))
+MODULES = sorted(name for name in FILES if not name.endswith("__init__"))
+
+
+def room_of(module: str) -> str:
+    """The room that a module stands in; an entry point is one by itself."""
+    return module.rpartition(".")[0] or module
+
+
+def within(room: str, other: str) -> bool:
+    """Whether `room` is `other`, or one within it."""
+    return room == other or room.startswith(other + ".")
 
 
 def imports(module: str) -> tuple[set[str], set[str]]:
     """The modules of the house, and of others, that `module` imports anywhere in its text."""
     ours: set[str] = set()
     others: set[str] = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
         if isinstance(node, ast.Import):
             others |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            ours |= {node.module} if node.module else {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            others.add((node.module or "").partition(".")[0])
-    return ours - {"__version__"}, others
+            assert not node.level, f"{module}:{node.lineno}: imports name the whole path here"
+            top, _, rest = (node.module or "").partition(".")
+            if top != "rawproxy":
+                others.add(top)
+                continue
+            for alias in node.names:
+                inner = f"{rest}.{alias.name}".lstrip(".")
+                ours.add(inner if inner in FILES else rest)
+    return ours - {""}, others - {"rawproxy"}
 
 
-def test_every_module_has_its_place() -> None:
-    assert sorted(ORDER) == sorted(p.stem for p in PACKAGE.glob("*.py") if p.stem != "__init__")
+def test_the_top_holds_entry_points_and_rooms_alone() -> None:
+    assert {name for name in FILES if "." not in name} == ENTRIES
+    assert set(PACKAGES) | ENTRIES - {"__init__"} == set(ROOMS)
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_imports_go_down_only(module: str) -> None:
-    ours, _ = imports(module)
-    above = {name for name in ours if ORDER.index(name) >= ORDER.index(module)}
-    assert not above, f"{module} imports {above} from its own height or above"
+@pytest.mark.parametrize("room", PACKAGES)
+def test_a_room_says_what_it_stands_on_and_stands_on_nothing_else(room: str) -> None:
+    text = ast.get_docstring(ast.parse(FILES[f"{room}.__init__"].read_text())) or ""
+    allowed = re.search(r"^May import: (.+)\.$", text, re.M)
+    assert "never" in text and "Invariant: " in text and allowed, f"{room} does not say it"
+    named = set(allowed[1].split(", "))
+    above = {name for name in named if ROOMS.index(name) >= ROOMS.index(room)}
+    assert not above, f"{room} would stand on {above}, which are not below it"
+    used = {
+        room_of(other)
+        for module in MODULES
+        if room_of(module) == room
+        for other in imports(module)[0]
+        if room_of(other) != room
+    }
+    assert not {one for one in used if not any(within(one, name) for name in named)}
+    assert not {name for name in named if not any(within(one, name) for one in used)}
 
 
-@pytest.mark.parametrize("module", sorted(PURE))
-def test_pure_floors_know_no_sockets_and_no_clock(module: str) -> None:
+@pytest.mark.parametrize("room", PACKAGES)
+def test_a_room_exports_nothing_by_itself(room: str) -> None:
+    """Whoever needs something of it names the file, so that a reader finds the file."""
+    body = ast.parse(FILES[f"{room}.__init__"].read_text()).body
+    assert [type(node) for node in body] == [ast.Expr]
+
+
+def test_files_stand_on_each_other_one_way() -> None:
+    graph = {module: imports(module)[0] for module in MODULES}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError with the way round
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        name
+        for name in MODULES
+        if name in PURE_FILES or any(within(room_of(name), room) for room in PURE)
+    ],
+)
+def test_pure_files_know_no_sockets_and_no_clock(module: str) -> None:
     _, others = imports(module)
     assert not others & FORBIDDEN

@@ -13,7 +13,7 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
-HOP = {
+CONTEXT = {
     "connection",
     "keep-alive",
     "proxy-authenticate",
@@ -28,7 +28,7 @@ WS_OWN = {"sec-websocket-key", "sec-websocket-version", "sec-websocket-extension
 
 def forwarded_headers(request):
     headers = request.headers.copy()
-    for name in HOP:
+    for name in CONTEXT:
         headers.popall(name, None)
     earlier = request.headers.get("X-Forwarded-For")
     headers["X-Forwarded-For"] = f"{earlier}, {request.remote}" if earlier else request.remote
@@ -67,7 +67,7 @@ def make_handler(state, base, tls):
             request.method, url, headers=headers, data=body, allow_redirects=False
         ) as answer:
             fields = answer.headers.copy()
-            for name in HOP:
+            for name in CONTEXT:
                 fields.popall(name, None)
             if tls:
                 fields["Strict-Transport-Security"] = "max-age=63072000"

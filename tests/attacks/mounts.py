@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import hpack
 
-from rawproxy import frames
+from rawproxy.protocol.http2 import frames
 
 from .stage import Target
 

@@ -3,7 +3,7 @@
 import contextlib
 import time
 
-from rawproxy import frames
+from rawproxy.protocol.http2 import frames
 
 from .mounts import attack, block, connect, connect_h2, wait
 from .stage import Target

@@ -2,7 +2,7 @@
 
 import time
 
-from rawproxy import frames
+from rawproxy.protocol.http2 import frames
 
 from .mounts import attack, connect, connect_h2, pour
 from .stage import Target

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from rawproxy import frames
+from rawproxy.protocol.http2 import frames
 from tests.names import NameServer
 from tests.process import RawProxy, free_port
 from tests.wire.h2raw import H2Client

@@ -12,12 +12,25 @@ from typing import NamedTuple
 
 import h11
 
-from rawproxy import forwarded, lasthop, proxy_protocol, rewrite
-from rawproxy.body import BodyError, ChunkedBody, CloseBody, LengthBody, encode_chunk, last_chunk
-from rawproxy.config import Limits
+from rawproxy.config.model import Limits
 from rawproxy.errors import DETAIL, ClientError, ProxyError
-from rawproxy.head import CHUNKED, RequestHead, ResponseHead, response_framing
-from rawproxy.lanes import parse_request, reference_request, request_parser, response_parser
+from rawproxy.protocol import proxy_header
+from rawproxy.protocol.http import forwarding, last_hop, rewrite
+from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead, response_framing
+from rawproxy.protocol.http1.body import (
+    BodyError,
+    ChunkedBody,
+    CloseBody,
+    LengthBody,
+    encode_chunk,
+    last_chunk,
+)
+from rawproxy.protocol.http1.parser import (
+    parse_request,
+    reference_request,
+    request_parser,
+    response_parser,
+)
 
 from . import grammar
 from .oracle import HOP_BY_HOP, Message, block, meant, one_request, tells
@@ -25,7 +38,7 @@ from .oracle import HOP_BY_HOP, Message, block, meant, one_request, tells
 LIMITS = Limits()
 AUTHORITY = b"upstream:81"
 PEER = b"203.0.113.9"
-PLAIN = rewrite.hop(PEER, b"https", False, False, b"Strict-Transport-Security: max-age=1\r\n")
+PLAIN = rewrite.context(PEER, b"https", False, False, b"Strict-Transport-Security: max-age=1\r\n")
 HOPS = (
     PLAIN,
     PLAIN._replace(append=True),
@@ -261,9 +274,9 @@ def forward(data: bytes) -> str:
     assert intent is not None, "h11 refuses what is forwarded"
     assert intent.rest == rest, "another end of the message"
     opening = rewrite.request(head, PLAIN, AUTHORITY)
-    if head.method in lasthop.ASKED:
+    if head.method in last_hop.ASKED:
         try:
-            left = lasthop.left(head, True)
+            left = last_hop.left(head, True)
         except ClientError:
             assert intent.values(b"max-forwards")
             return "refused for its Max-Forwards"
@@ -272,7 +285,7 @@ def forward(data: bytes) -> str:
             return "answered here"
         if left > 0:
             counted = one_request(
-                lasthop.counted(opening, left - 1) + _framed(head.framing, pieces, trailers)
+                last_hop.counted(opening, left - 1) + _framed(head.framing, pieces, trailers)
             )
             assert counted.values(b"max-forwards") == [b"%d" % (left - 1)]
             assert int(intent.values(b"max-forwards")[0]) >= left
@@ -331,8 +344,8 @@ def rewriting(data: bytes) -> str:
     head = outcome(FAST, data)
     if not isinstance(head, RequestHead):
         return "refused"
-    for hop in HOPS:
-        raw = rewrite.request(head, hop, AUTHORITY)
+    for context in HOPS:
+        raw = rewrite.request(head, context, AUTHORITY)
         once = parse_request(raw)
         assert once == reference_request(raw)
         assert (once.method, once.target, once.framing) == (head.method, head.target, head.framing)
@@ -340,21 +353,23 @@ def rewriting(data: bytes) -> str:
         names = [name for name, _ in fields]
         assert [names.count(name) for name in _OURS] == [1, 1, 1]
         chain = once.value(b"x-forwarded-for")
-        assert chain == PEER or (chain.endswith(b", " + PEER) and (hop.append or hop.trusted))
-        if not hop.trusted:
-            assert once.value(b"x-forwarded-proto") == hop.scheme
-            assert names.count(b"forwarded") == bool(hop.forwarded)
-            assert names.count(b"x-real-ip") == hop.real_ip
+        assert chain == PEER or (
+            chain.endswith(b", " + PEER) and (context.append or context.trusted)
+        )
+        if not context.trusted:
+            assert once.value(b"x-forwarded-proto") == context.scheme
+            assert names.count(b"forwarded") == bool(context.forwarded)
+            assert names.count(b"x-real-ip") == context.real_ip
         for name in names:
             assert name not in HOP_BY_HOP and not name.startswith(b"proxy-"), name
             ours = (*_OURS, b"transfer-encoding", b"connection", b"upgrade")
-            ours += (b"forwarded",) * bool(hop.forwarded) + (b"x-real-ip",) * hop.real_ip
-            if name not in ours and not (hop.trusted and b"_" not in name):
+            ours += (b"forwarded",) * bool(context.forwarded) + (b"x-real-ip",) * context.real_ip
+            if name not in ours and not (context.trusted and b"_" not in name):
                 assert not tells(name), name
-            assert b"_" not in name or hop.underscores, name
+            assert b"_" not in name or context.underscores, name
         _one_story(once)
-        if not hop.append and not hop.trusted:
-            twice = rewrite.request(once, hop, AUTHORITY)
+        if not context.append and not context.trusted:
+            twice = rewrite.request(once, context, AUTHORITY)
             assert sorted(twice.split(b"\r\n")) == sorted(raw.split(b"\r\n"))
     return "rewritten"
 
@@ -363,7 +378,7 @@ def _one_story(head: RequestHead) -> None:
     """Forwarded, where it is there, says what X-Forwarded-* do."""
     line = head.value(b"forwarded")
     if line:
-        hops = head.value(b"x-forwarded-for").split(b",")[-forwarded.LISTED :]
+        hops = head.value(b"x-forwarded-for").split(b",")[-forwarding.LISTED :]
         told = [
             re.sub(rb'(["\\])', rb"\\\1", head.value(b"x-forwarded-" + name))
             for name in (b"proto", b"host")
@@ -371,9 +386,9 @@ def _one_story(head: RequestHead) -> None:
         assert line.count(b"for=") >= len(hops)
         ends = (b';proto=%b;host="%b"' % (*told,), b';proto="%b";host="%b"' % (*told,))
         assert line.endswith(ends), (line, told)
-        for hop in hops:
-            address = forwarded.address_of(hop)
-            assert (b"unknown" if address is None else str(address).encode()) in line, hop
+        for context in hops:
+            address = forwarding.address_of(context)
+            assert (b"unknown" if address is None else str(address).encode()) in line, context
 
 
 # ── PROXY protocol ──────────────────────────────────────────────────────────────────────────────
@@ -381,21 +396,21 @@ def _one_story(head: RequestHead) -> None:
 
 def proxy(data: bytes) -> str:
     """The parser of PROXY headers: every prefix of a header waits, and what is read is written."""
-    whole = outcome(proxy_protocol.read, data)
+    whole = outcome(proxy_header.read, data)
     for cut in cuts(data):
-        early = outcome(proxy_protocol.read, data[:cut])
-        header = whole if isinstance(whole, proxy_protocol.Header) else None
+        early = outcome(proxy_header.read, data[:cut])
+        header = whole if isinstance(whole, proxy_header.Header) else None
         if header is not None:
             assert early == (whole if cut >= header.size else None), (cut, early)
         elif early is not None:
             assert early == whole, (cut, early)
-    if not isinstance(whole, proxy_protocol.Header):
+    if not isinstance(whole, proxy_header.Header):
         return "refused" if whole else "to come"
-    assert 0 < whole.size <= min(len(data), proxy_protocol.LIMIT)
-    assert proxy_protocol.read(data[: whole.size]) == whole
+    assert 0 < whole.size <= min(len(data), proxy_header.LIMIT)
+    assert proxy_header.read(data[: whole.size]) == whole
     if whole.route is not None:
         for version in (1, 2):
-            again = proxy_protocol.read(proxy_protocol.write(version, whole.route))
+            again = proxy_header.read(proxy_header.write(version, whole.route))
             assert again is not None and again.route == whole.route, (version, again)
     return "read"
 

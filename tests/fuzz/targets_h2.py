@@ -5,16 +5,17 @@ import zlib
 
 import hpack as law
 
-from rawproxy import frames, hpack, rewrite
-from rawproxy.body import last_chunk
-from rawproxy.config import Limits, Upstream, single
+from rawproxy.client.h2_connection import ClientConnection
+from rawproxy.config.model import Limits, Upstream, single
 from rawproxy.errors import ClientError
-from rawproxy.frames import StreamFault
-from rawproxy.front_h2 import ClientConnection
-from rawproxy.head import CHUNKED, RequestHead
-from rawproxy.hpack import Decoder, FieldsTooLarge, HpackError
-from rawproxy.reader_h2 import Reader
-from rawproxy.service import Service, log
+from rawproxy.protocol.http import rewrite
+from rawproxy.protocol.http.head import CHUNKED, RequestHead
+from rawproxy.protocol.http1.body import last_chunk
+from rawproxy.protocol.http2 import frames, hpack
+from rawproxy.protocol.http2.frames import StreamFault
+from rawproxy.protocol.http2.header_reader import Reader
+from rawproxy.protocol.http2.hpack import Decoder, FieldsTooLarge, HpackError
+from rawproxy.proxy.service import Service, log
 from tests.fakes import FakeLoop, FakeTransport
 
 from .grammar import FIELDS, HOSTS, METHODS, TARGETS, TOKENS, Rng, chunked, pick
@@ -237,11 +238,11 @@ class Connection:
     def talk(self, parts: list[bytes]) -> list[tuple[int, int, int]]:
         """Feed the parts; the frames that came back."""
         loop, transport, service = FakeLoop(), FakeTransport(), self.service
-        place = service.admission.enter()
-        assert place is not None
-        place.peer = "203.0.113.9"
+        slot = service.admission.enter()
+        assert slot is not None
+        slot.peer = "203.0.113.9"
         with loop.running():
-            front = ClientConnection(service, place)
+            front = ClientConnection(service, slot)
             front.connection_made(transport)
             for part in parts:
                 if not transport.is_closing():

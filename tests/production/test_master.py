@@ -111,7 +111,7 @@ def test_a_broken_configuration_is_refused_and_the_old_one_goes_on(back, tmp_pat
 
 
 def test_new_code_is_served_after_a_reload_and_broken_code_is_not(tmp_path):
-    page = tmp_path / "rawproxy" / "pages.py"
+    page = tmp_path / "rawproxy" / "protocol" / "http" / "error_pages.py"
     options = copied(tmp_path)
     command = [*COMMAND, "--upstream", "http://127.0.0.1:1", "--http", "127.0.0.1:0"]
     process = Program(command, **options)

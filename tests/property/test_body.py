@@ -4,7 +4,13 @@ import h11
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rawproxy.body import BodyError, ChunkedBody, LengthBody, encode_chunk, last_chunk
+from rawproxy.protocol.http1.body import (
+    BodyError,
+    ChunkedBody,
+    LengthBody,
+    encode_chunk,
+    last_chunk,
+)
 
 payloads = st.lists(st.binary(min_size=1, max_size=40), max_size=6)
 extensions = st.sampled_from([b"", b"", b";a", b";a=b", b';a="b c"'])

@@ -13,18 +13,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from rawproxy import rewrite
-from rawproxy.config import Limits, Upstream, single
-from rawproxy.endpoint import Endpoint
+from rawproxy.config.model import Limits, Upstream, single
 from rawproxy.errors import DialError
-from rawproxy.exchange import DONE, IDEMPOTENT, Exchange
-from rawproxy.lanes import parse_request
-from rawproxy.service import Service
-from rawproxy.site import Goal
-from rawproxy.upstream import UpstreamConnection
+from rawproxy.protocol.http import rewrite
+from rawproxy.protocol.http1.parser import parse_request
+from rawproxy.proxy.exchange import DONE, IDEMPOTENT, Exchange
+from rawproxy.proxy.service import Service
+from rawproxy.routing.route_targets import RouteTarget
+from rawproxy.upstream.connection import UpstreamConnection
+from rawproxy.upstream.endpoint import Endpoint
 from tests.fakes import FakeTransport
 
-HOP = rewrite.hop(b"192.0.2.1", b"https", False, False, b"")
+CONTEXT = rewrite.context(b"192.0.2.1", b"https", False, False, b"")
 ANSWERS = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
@@ -79,11 +79,11 @@ class Scripted(Endpoint):
 class Client:
     """A front, and what it was told."""
 
-    hop = HOP
+    context = CONTEXT
     bound = None
 
-    def __init__(self, goal: Goal) -> None:
-        self.goal = goal
+    def __init__(self, route_target: RouteTarget) -> None:
+        self.route_target = route_target
         self.done = 0
         self.responded = False
         self.ended = False
@@ -211,7 +211,7 @@ class ExchangeMachine(RuleBasedStateMachine):
     def ask(self, method, framing, coming=False):
         number = len(self.exchanges)
         head = parse_request(b"%b /%d HTTP/1.1\r\nHost: h\r\n%b\r\n" % (method, number, framing))
-        client = Client(self.service.goal)
+        client = Client(self.service.route_target)
         exchange = Exchange(self.service, client, head)
         self.clients.append(client)
         self.exchanges.append(exchange)

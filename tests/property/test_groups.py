@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from rawproxy.balancer import POLICIES, Table, choose, smooth, units
-from rawproxy.config import Active, Passive
-from rawproxy.health import DOWN, DUE, EJECTED, TRIAL, UP, Health
-from rawproxy.pool import Pool
+from rawproxy.balancing.health import DOWN, DUE, EJECTED, TRIAL, UP, Health
+from rawproxy.balancing.policies import POLICIES, Table, choose, smooth, units
+from rawproxy.balancing.pool import Pool
+from rawproxy.config.model import Active, Passive
 
 
 class Member:
@@ -82,7 +82,7 @@ class HealthMachine(RuleBasedStateMachine):
         self.health = Health(self.passive, self.active, slow_start)
         self.before = UP
 
-    def judge(self, changed: bool, allowed: set) -> None:
+    def on_response_head(self, changed: bool, allowed: set) -> None:
         after = self.health.state
         assert changed == (after is not self.before)
         assert not changed or (self.before, after) in allowed
@@ -91,28 +91,28 @@ class HealthMachine(RuleBasedStateMachine):
     @rule(seconds=st.floats(0.0, 20.0))
     def time_passes(self, seconds):
         self.now += seconds
-        self.judge(self.health.tick(self.now), {(EJECTED, DUE), (TRIAL, DUE)})
+        self.on_response_head(self.health.tick(self.now), {(EJECTED, DUE), (TRIAL, DUE)})
 
     @rule()
     def fails(self):
         changed = self.health.failed(self.now)
         assert self.passive.max_fails or not changed
-        self.judge(changed, {(UP, EJECTED), (DUE, EJECTED), (TRIAL, EJECTED)})
+        self.on_response_head(changed, {(UP, EJECTED), (DUE, EJECTED), (TRIAL, EJECTED)})
 
     @rule()
     def succeeds(self):
-        self.judge(self.health.succeeded(self.now), {(DUE, UP), (TRIAL, UP)})
+        self.on_response_head(self.health.succeeded(self.now), {(DUE, UP), (TRIAL, UP)})
 
     @rule()
     def answers_badly(self):
-        self.judge(self.health.alive(self.now), {(DUE, UP), (TRIAL, UP)})
+        self.on_response_head(self.health.alive(self.now), {(DUE, UP), (TRIAL, UP)})
 
     @rule(good=st.booleans())
     def probe(self, good):
         if self.active is None:
             return
         allowed = {(DOWN, UP)} if good else {(s, DOWN) for s in (UP, EJECTED, DUE, TRIAL)}
-        self.judge(self.health.probed(good, self.now), allowed)
+        self.on_response_head(self.health.probed(good, self.now), allowed)
 
     @rule()
     def trial(self):

@@ -5,8 +5,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from rawproxy import hpack
-from rawproxy.hpack import Decoder, FieldsTooLarge, HpackError
+from rawproxy.protocol.http2 import hpack
+from rawproxy.protocol.http2.hpack import Decoder, FieldsTooLarge, HpackError
 
 
 def pair(name: bytes, value: bytes) -> tuple[bytes, bytes]:

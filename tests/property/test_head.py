@@ -5,11 +5,11 @@ import string
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rawproxy import lanes
-from rawproxy.bounds import find_request
-from rawproxy.config import Limits
+from rawproxy.config.model import Limits
 from rawproxy.errors import ProxyError
-from rawproxy.head import RequestHead
+from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http1 import parser
+from rawproxy.protocol.http1.head_limits import find_request
 
 TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
 NAMES = (
@@ -79,11 +79,11 @@ def first_head(raw: bytes) -> bytes:
 @example(b"\r\n\r\n")
 def test_requests_fast_lane_agrees_with_h11(raw):
     raw = first_head(raw)
-    assert outcome(lanes.parse_request, raw) == outcome(lanes.reference_request, raw)
+    assert outcome(parser.parse_request, raw) == outcome(parser.reference_request, raw)
 
 
 LANES = [
-    [lanes.request_parser(name, Limits(), logged) for name in ("auto", "h11")]
+    [parser.request_parser(name, Limits(), logged) for name in ("auto", "h11")]
     for logged in (False, True)
 ]
 
@@ -93,7 +93,7 @@ LANES = [
 @example(b"GET / HTTP/1.1\r\nHost: h\r\nReferer: \r\nAUTHORIZATION: b\r\n\r\n")
 def test_a_log_changes_nothing_but_what_is_told(raw):
     raw = first_head(raw)
-    (plain, _), (fast, law) = ([outcome(lane, raw) for lane in lanes] for lanes in LANES)
+    (plain, _), (fast, law) = ([outcome(lane, raw) for lane in parser] for parser in LANES)
     assert fast == law
     if isinstance(fast, RequestHead):
         first: dict[bytes, bytes] = {}
@@ -111,7 +111,7 @@ def test_a_log_changes_nothing_but_what_is_told(raw):
 @example(b"\r\n\r\n")
 def test_responses_fast_lane_agrees_with_h11(raw):
     raw = first_head(raw)
-    assert outcome(lanes.parse_response, raw) == outcome(lanes.reference_response, raw)
+    assert outcome(parser.parse_response, raw) == outcome(parser.reference_response, raw)
 
 
 bare = st.sampled_from(["101", "103", "204", "304"])
@@ -125,8 +125,8 @@ framings = st.lists(st.sampled_from(FRAMINGS), max_size=4)
 @given(bare, framings)
 def test_rule_42_what_has_no_body_is_read_alike_and_without_its_framing(status, lines):
     raw = "".join(line + "\r\n" for line in [f"HTTP/1.1 {status} X", *lines, ""]).encode()
-    head = lanes.parse_response(raw)
-    assert head == lanes.reference_response(raw)
+    head = parser.parse_response(raw)
+    assert head == parser.reference_response(raw)
     kept = [line for line in lines if line[:2] in ("X:", "Da", "Co") and "ength" not in line]
     assert head.block == "".join(line + "\r\n" for line in kept).encode()
     says_body = any("oding" in line or ("ength" in line and line[-1] != "0") for line in lines)
@@ -141,17 +141,17 @@ def test_rule_47_the_port_of_a_host(host, port, zeros):
         f"GET / HTTP/1.1\r\nHost: {host}:{digits}\r\n\r\n",
         f"GET http://{host}:{digits}/ HTTP/1.1\r\nHost: x\r\n\r\n",
     ):
-        read = outcome(lanes.parse_request, raw.encode())
-        assert read == outcome(lanes.reference_request, raw.encode())
+        read = outcome(parser.parse_request, raw.encode())
+        assert read == outcome(parser.reference_request, raw.encode())
         assert isinstance(read, RequestHead) is expected
 
 
 @given(requests)
 def test_an_accepted_block_reads_as_itself(raw):
-    head = outcome(lanes.parse_request, first_head(raw))
+    head = outcome(parser.parse_request, first_head(raw))
     if isinstance(head, RequestHead):
         again = b"%b %b HTTP/1.%d\r\n%b\r\n" % (head.method, head.target, head.minor, head.block)
-        assert lanes.parse_request(again)._replace(size=head.size) == head
+        assert parser.parse_request(again)._replace(size=head.size) == head
 
 
 @given(requests, st.data())
@@ -163,4 +163,4 @@ def test_a_head_may_come_in_any_pieces(raw, data):
     if early == 0:
         assert find_request(whole + b"rest", Limits()) == len(whole)
     else:
-        assert early == outcome(lanes.parse_request, whole)
+        assert early == outcome(parser.parse_request, whole)

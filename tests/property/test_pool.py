@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from rawproxy.pool import DIAL, FULL, Pool
+from rawproxy.balancing.pool import DIAL, FULL, Pool
 
 
 class Connection:

@@ -6,7 +6,7 @@ bytes themselves, over HTTP/2 the frames of stream 1. Nothing here knows a proxy
 
 from typing import NamedTuple
 
-from rawproxy import frames
+from rawproxy.protocol.http2 import frames
 
 OURS = b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: %b\r\n"
 OURS_2 = OURS.replace(b": http\r", b": https\r")

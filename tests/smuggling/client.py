@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import hpack
 
-from rawproxy import frames
+from rawproxy.protocol.http2 import frames
 
 from .cases import literals, pseudo
 from .recorder import CASE

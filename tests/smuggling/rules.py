@@ -16,14 +16,14 @@ class Rule(NamedTuple):
     tests: str = ""  # pointers, below `tests/`
 
 
-HEAD = "unit/test_head.py::"
-BODY = "unit/test_body.py::"
+HEAD = "unit/protocol/http/test_head.py::"
+BODY = "unit/protocol/http1/test_body.py::"
 H2 = "wire/test_h2_rfc9113.py::"
-FIELDS = "unit/test_h2_fields.py::"
+FIELDS = "unit/protocol/http2/test_fields.py::"
 HTTP = "wire/test_http.py::"
 TUNNEL = "wire/test_tunnel.py::"
 FAULTS = "wire/test_faults.py::"
-REWRITE = "unit/test_rewrite.py::"
+REWRITE = "unit/protocol/http/test_rewrite.py::"
 
 RULES = (
     Rule(1, "Content-Length with Transfer-Encoding is refused, and the connection closed (9112 6.1, 6.3)",
@@ -55,7 +55,7 @@ RULES = (
          f"{FAULTS}test_refused_and_closed {H2}test_3_4_a_wrong_preface"),
     Rule(17, "a few empty lines, CRLF each, may come before a request (9112 2.2)", f"{FAULTS}test_refused_and_closed"),
     Rule(18, "sizes are judged before anything is parsed: start line, head, number of fields (9110 5.4, 9112 3)",
-         f"{HEAD}test_rule_18_limits_of_a_request {HEAD}test_find_request unit/test_h2_reader.py"),
+         f"{HEAD}test_rule_18_limits_of_a_request {HEAD}test_find_request unit/protocol/http2/test_header_reader.py"),
     Rule(19, "an answer before the request's body was read: drained within a bound, or closed (9112 9.3)",
          f"{FAULTS}test_rule_19_an_answer_before_the_body_was_read {FAULTS}test_a_chunked_body_too_long_to_drain"),
     Rule(20, "a GET's or HEAD's body is framed like any other (CL.0, 0.CL, TE.0); TRACE is refused unless allowed, and"
@@ -118,14 +118,14 @@ RULES = (
          f"{BODY}test_rule_43_blanks_behind_a_size_where_they_are_tolerated {BODY}test_rule_43_no_others"
          f" {HTTP}test_rule_43_padded_chunk_sizes_of_a_response"),
     Rule(46, "connection-bound authentication: an upstream connection that a client has proved itself to is its own",
-         "wire/test_bound.py::test_nobody_gets_another_ones_session unit/test_challenge.py::test_rule_46_offers"),
+         "wire/test_bound.py::test_nobody_gets_another_ones_session unit/protocol/http/test_connection_auth.py::test_rule_46_offers"),
     Rule(47, "the port of a Host is 1 to 65535, or absent (9110 4.2.1, 9112 3.2)", f"{HEAD}test_rule_47_ports"),
     Rule(48, "other upgrades are tunnels where they are listed, whatever the method and the body; h2c never is",
-         "wire/test_upgrades.py::test_what_is_listed_is_a_tunnel unit/test_options.py::test_upgrade_tokens"),
+         "wire/test_upgrades.py::test_what_is_listed_is_a_tunnel unit/config/test_option_values.py::test_upgrade_tokens"),
     Rule(49, "Via is off unless asked for", f"{REWRITE}test_rule_49_via"),
     Rule(50, "a chunked request goes on with a length where the route gathers it, and else as it came (9112 6.1)",
          "wire/test_gather.py::test_a_body_within_the_bound_has_a_length"
-         " wire/test_gather.py::test_a_longer_body_goes_on_in_chunks unit/test_rewrite.py::test_rule_50_measured"),
+         " wire/test_gather.py::test_a_longer_body_goes_on_in_chunks unit/protocol/http/test_rewrite.py::test_rule_50_measured"),
     Rule(51, "Forwarded and X-Forwarded-* never contradict each other, whoever is trusted",
-         "unit/test_forwarded.py::test_never_a_contradiction"),
+         "unit/protocol/http/test_forwarding.py::test_never_a_contradiction"),
 )  # fmt: skip

@@ -9,7 +9,7 @@ from .responses import ANSWERS
 from .stand import PATIENCE, stand
 
 PARAMS = [pytest.param(case, id=case.id) for case in ANSWERS]
-HOP = ("connection", "transfer-encoding")
+CONTEXT = ("connection", "transfer-encoding")
 
 
 @pytest.fixture(scope="module", params=["auto", "h11"])
@@ -62,7 +62,7 @@ def read(case: Answer):
     while True:
         event = law.next_event()
         if isinstance(event, h11.Response | h11.InformationalResponse):
-            kept = [(n, v) for n, v in event.headers if n.decode() not in HOP]
+            kept = [(n, v) for n, v in event.headers if n.decode() not in CONTEXT]
             heads.append([(b":status", b"%d" % event.status_code), *kept])
         elif isinstance(event, h11.Data):
             body += event.data

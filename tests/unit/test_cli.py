@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from rawproxy import cli
-from rawproxy.config import Address
+from rawproxy.config.model import Address
 from rawproxy.errors import ConfigError
 
 

@@ -21,41 +21,34 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import rawproxy
-from rawproxy import (
-    asked,
-    balancer,
-    body,
-    bounds,
-    challenge,
-    client_hello,
-    engine,
-    fields,
-    head,
-    hpack,
-    identity,
-    journal,
-    lanes,
-    names,
-    namesakes,
-    pages,
-    proxy_protocol,
-    reader_h2,
-    recognise,
-    record,
-    rewrite,
-    routing,
-    target,
-    trace,
-)
-from rawproxy import forwarded as _forwarded
-from rawproxy.body import ChunkedBody
-from rawproxy.bounds import find_request, find_response, waits
-from rawproxy.config import Limits
+from rawproxy.balancing import policies
+from rawproxy.config import field_names
+from rawproxy.config.model import Limits
 from rawproxy.errors import ProxyError
-from rawproxy.frames import StreamFault
-from rawproxy.lanes import parse_request, request_parser, response_parser
-from rawproxy.routing import Entry, Routes
-from rawproxy.wsframes import Tracker
+from rawproxy.protocol import client_hello, proxy_header, regex
+from rawproxy.protocol.http import (
+    connection_auth,
+    error_pages,
+    head,
+    log_fields,
+    request_ids,
+    rewrite,
+    target,
+    variable_values,
+)
+from rawproxy.protocol.http import forwarding as _forwarded
+from rawproxy.protocol.http1 import body, head_limits, parser, recogniser
+from rawproxy.protocol.http1.body import ChunkedBody
+from rawproxy.protocol.http1.head_limits import find_request, find_response, waits
+from rawproxy.protocol.http1.parser import parse_request, request_parser, response_parser
+from rawproxy.protocol.http2 import fields, header_reader, hpack
+from rawproxy.protocol.http2.frames import StreamFault
+from rawproxy.protocol.websocket.frames import Tracker
+from rawproxy.routing import match as routing_match
+from rawproxy.routing.match import Entry, Routes
+from rawproxy.telemetry import access_log, error_log
+from rawproxy.tls import client_identity
+from rawproxy.upstream import endpoints_by_name
 
 PACKAGE = pathlib.Path(rawproxy.__file__).parent
 LIMITS = Limits()
@@ -102,90 +95,112 @@ ROUTES = Routes([Entry(b"/app", False, 1), Entry(b"/app/", False, 2), Entry(b"/x
 
 # What sees a peer's bytes: how it is asked, and what it is there for.
 SEEN: dict[str, tuple[Work, bytes]] = {
-    "asked._CONTROL": (cut(asked._CONTROL), b"a\n"),
-    "asked._ESCAPED": (cut(asked._ESCAPED), b"/%61%2f"),
-    "asked._NOT_OF_URLS": (cut(asked._NOT_OF_URLS), b"a \xff"),
-    "asked._SLASHES": (cut(asked._SLASHES), b"/a//b"),
-    "body._CHUNK_LINE": (body._CHUNK_LINE, b"5;a=b \r\n"),
-    "body._CHUNK_LINE_SO_FAR": (body._CHUNK_LINE_SO_FAR, b"5;a=b\r"),
-    "body._LINES_SO_FAR": (body._LINES_SO_FAR, b"A: b c\r\nD:\r\n"),
-    "body._PADDED_LINE": (body._PADDED_LINE, b"5 ;a=b \r\n"),
-    "body._PADDED_LINE_SO_FAR": (body._PADDED_LINE_SO_FAR, b"5 ;a=b\r"),
-    "body._TRAILER": (body._TRAILER, b"A: b c \r\n"),
-    "bounds.clean_so_far": (bounds.clean_so_far, REQUEST),
-    "challenge._OFFERED": (challenge._OFFERED, b"\nWWW-Authenticate: Basic, ntlm\r\n"),
-    "fields._CLEAN": (fields._CLEAN, b"a b"),
-    "fields._LINE": (fields._LINE, b"a: b c\r\n"),
-    "fields._METHOD": (fields._METHOD, b"GET"),
-    "fields._PATH": (fields._PATH, b"/a?b"),
-    "forwarded._PAIR": (_forwarded._PAIR, b' for="a\\b";'),
-    "forwarded._QUOTABLE": (cut(_forwarded._QUOTABLE), b'a"b'),
-    "forwarded._SCHEME": (_forwarded._SCHEME, b"https"),
-    "forwarded._UNQUOTED": (cut(_forwarded._UNQUOTED), b"a\\b"),
-    "head._NOTED_IN_REQUEST": (lambda data: list(head._NOTED_IN_REQUEST(data)), REQUEST.lower()),
-    "head._NOTED_IN_RESPONSE": (lambda data: list(head._NOTED_IN_RESPONSE(data)), RESPONSE.lower()),
-    "head._UNDERSCORED": (lambda data: list(head._UNDERSCORED(data)), b"\na_b-c: d\r\n"),
-    "identity._ODD": (cut(identity._ODD), b"CN=a"),
-    "journal._CONTROL": (text(lambda said: journal._CONTROL.sub("", said)), b"a\x1b[31m"),
-    "lanes._OTHER_VERSION": (lanes._OTHER_VERSION, b"GET / HTTP/2.0\r\n"),
-    "lanes._WITHOUT_BODY": (lanes._WITHOUT_BODY, b"HTTP/1.1 204 No\r\n"),
-    "lanes._CLEAN": (lanes._CLEAN, REQUEST),
-    "lanes._QUOTED": (text(lambda said: lanes._QUOTED("", said)), b"line: bytearray(b'a\\xff\"b')"),
-    "lanes._START_LINE": (lanes._START_LINE, b"GET /a HTTP/1.1\r\n"),
-    "namesakes._NAME": (namesakes._NAME, b"a.b-c."),
-    "names._IDENTIFIES": (names._IDENTIFIES, b"x-client-cert-a"),
-    "pages._RANGE": (text(pages._RANGE), b"text/html"),
-    "pages._WEIGHT": (text(pages._WEIGHT), b"0.5"),
-    "reader_h2._PATH": (reader_h2._PATH, b"/a?b"),
-    "recognise.LOGGED_REQUEST": (anywhere(recognise.LOGGED_REQUEST), REQUEST),
-    "recognise.REQUEST": (anywhere(recognise.REQUEST), REQUEST),
-    "recognise.RESPONSE": (anywhere(recognise.RESPONSE), RESPONSE),
-    "recognise._LOGGED": (recognise._LOGGED, b"\nUser-Agent: b\r\nReferer: c\r\n"),
-    "record._CONTROL": (record._CONTROL, b"user"),
-    "record._UNSAFE": (cut(record._UNSAFE.sub), b'a"b'),
-    "routing.Routes": (ROUTES._begins, b"/app/x"),
-    "routing._DOTS": (routing._DOTS, b"/a/../b/.;"),
-    "routing._END": (cut(routing._END), b"/a\0b#c?d"),
-    "routing._LABEL": (routing._LABEL, b"a-1"),
-    "routing._ODD": (routing._ODD, b"/a//b;c%2f"),
-    "routing._PARAMETER": (cut(routing._PARAMETER), b"/a;b/c"),
-    "routing._SLASHES": (cut(routing._SLASHES), b"/a//b"),
-    "routing._UNRESERVED": (cut(routing._UNRESERVED), b"/%61%2f"),
-    "target._ABSOLUTE": (target._ABSOLUTE, b"http://h:80/a?b"),
-    "target.is_host": (target.is_host, b"a%41b.[::1.2.3.4]:80"),
-    "trace._ID": (trace._ID, b"a-b"),
-    "trace._TRACEPARENT": (trace._TRACEPARENT, b"00-%b-%b-01-x" % (b"a" * 32, b"b" * 16)),
+    "protocol.http.variable_values._CONTROL": (cut(variable_values._CONTROL), b"a\n"),
+    "protocol.http.variable_values._ESCAPED": (cut(variable_values._ESCAPED), b"/%61%2f"),
+    "protocol.http.variable_values._NOT_OF_URLS": (cut(variable_values._NOT_OF_URLS), b"a \xff"),
+    "protocol.http.variable_values._SLASHES": (cut(variable_values._SLASHES), b"/a//b"),
+    "protocol.http1.body._CHUNK_LINE": (body._CHUNK_LINE, b"5;a=b \r\n"),
+    "protocol.http1.body._CHUNK_LINE_SO_FAR": (body._CHUNK_LINE_SO_FAR, b"5;a=b\r"),
+    "protocol.http1.body._LINES_SO_FAR": (body._LINES_SO_FAR, b"A: b c\r\nD:\r\n"),
+    "protocol.http1.body._PADDED_LINE": (body._PADDED_LINE, b"5 ;a=b \r\n"),
+    "protocol.http1.body._PADDED_LINE_SO_FAR": (body._PADDED_LINE_SO_FAR, b"5 ;a=b\r"),
+    "protocol.http1.body._TRAILER": (body._TRAILER, b"A: b c \r\n"),
+    "protocol.http1.head_limits.clean_so_far": (head_limits.clean_so_far, REQUEST),
+    "protocol.http.connection_auth._OFFERED": (
+        connection_auth._OFFERED,
+        b"\nWWW-Authenticate: Basic, ntlm\r\n",
+    ),
+    "protocol.http2.fields._CLEAN": (fields._CLEAN, b"a b"),
+    "protocol.http2.fields._LINE": (fields._LINE, b"a: b c\r\n"),
+    "protocol.http2.fields._METHOD": (fields._METHOD, b"GET"),
+    "protocol.http2.fields._PATH": (fields._PATH, b"/a?b"),
+    "protocol.http.forwarding._PAIR": (_forwarded._PAIR, b' for="a\\b";'),
+    "protocol.http.forwarding._QUOTABLE": (cut(_forwarded._QUOTABLE), b'a"b'),
+    "protocol.http.forwarding._SCHEME": (_forwarded._SCHEME, b"https"),
+    "protocol.http.forwarding._UNQUOTED": (cut(_forwarded._UNQUOTED), b"a\\b"),
+    "protocol.http.head._NOTED_IN_REQUEST": (
+        lambda data: list(head._NOTED_IN_REQUEST(data)),
+        REQUEST.lower(),
+    ),
+    "protocol.http.head._NOTED_IN_RESPONSE": (
+        lambda data: list(head._NOTED_IN_RESPONSE(data)),
+        RESPONSE.lower(),
+    ),
+    "protocol.http.head._UNDERSCORED": (
+        lambda data: list(head._UNDERSCORED(data)),
+        b"\na_b-c: d\r\n",
+    ),
+    "tls.client_identity._ODD": (cut(client_identity._ODD), b"CN=a"),
+    "telemetry.error_log._CONTROL": (
+        text(lambda said: error_log._CONTROL.sub("", said)),
+        b"a\x1b[31m",
+    ),
+    "protocol.http1.parser._OTHER_VERSION": (parser._OTHER_VERSION, b"GET / HTTP/2.0\r\n"),
+    "protocol.http1.parser._WITHOUT_BODY": (parser._WITHOUT_BODY, b"HTTP/1.1 204 No\r\n"),
+    "protocol.http1.parser._CLEAN": (parser._CLEAN, REQUEST),
+    "protocol.http1.parser._QUOTED": (
+        text(lambda said: parser._QUOTED("", said)),
+        b"line: bytearray(b'a\\xff\"b')",
+    ),
+    "protocol.http1.parser._START_LINE": (parser._START_LINE, b"GET /a HTTP/1.1\r\n"),
+    "upstream.endpoints_by_name._NAME": (endpoints_by_name._NAME, b"a.b-c."),
+    "config.field_names._IDENTIFIES": (field_names._IDENTIFIES, b"x-client-cert-a"),
+    "protocol.http.error_pages._RANGE": (text(error_pages._RANGE), b"text/html"),
+    "protocol.http.error_pages._WEIGHT": (text(error_pages._WEIGHT), b"0.5"),
+    "protocol.http2.header_reader._PATH": (header_reader._PATH, b"/a?b"),
+    "protocol.http1.recogniser.LOGGED_REQUEST": (anywhere(recogniser.LOGGED_REQUEST), REQUEST),
+    "protocol.http1.recogniser.REQUEST": (anywhere(recogniser.REQUEST), REQUEST),
+    "protocol.http1.recogniser.RESPONSE": (anywhere(recogniser.RESPONSE), RESPONSE),
+    "protocol.http.log_fields._LOGGED": (log_fields._LOGGED, b"\nUser-Agent: b\r\nReferer: c\r\n"),
+    "telemetry.access_log._CONTROL": (access_log._CONTROL, b"user"),
+    "telemetry.access_log._UNSAFE": (cut(access_log._UNSAFE.sub), b'a"b'),
+    "routing.match.Routes": (ROUTES._begins, b"/app/x"),
+    "routing.match._DOTS": (routing_match._DOTS, b"/a/../b/.;"),
+    "routing.match._END": (cut(routing_match._END), b"/a\0b#c?d"),
+    "routing.match._LABEL": (routing_match._LABEL, b"a-1"),
+    "routing.match._ODD": (routing_match._ODD, b"/a//b;c%2f"),
+    "routing.match._PARAMETER": (cut(routing_match._PARAMETER), b"/a;b/c"),
+    "routing.match._SLASHES": (cut(routing_match._SLASHES), b"/a//b"),
+    "routing.match._UNRESERVED": (cut(routing_match._UNRESERVED), b"/%61%2f"),
+    "protocol.http.target._ABSOLUTE": (target._ABSOLUTE, b"http://h:80/a?b"),
+    "protocol.http.target.is_host": (target.is_host, b"a%41b.[::1.2.3.4]:80"),
+    "protocol.http.request_ids._ID": (request_ids._ID, b"a-b"),
+    "protocol.http.request_ids._TRACEPARENT": (
+        request_ids._TRACEPARENT,
+        b"00-%b-%b-01-x" % (b"a" * 32, b"b" * 16),
+    ),
 }
 # What never does: configuration, files, and what we have written ourselves.
 OURS = {
-    "document._AT_LINE", "options._DIRECTIVE", "options._FIELD_VALUE", "options._LABEL",
-    "options._MAX_AGE", "options._PATH", "options._REDIRECT", "options._SERVICE", "options._SIZE",
-    "options._STATUS", "options._TOKEN", "options.parse_group", "options.parse_parameter",
-    "options.parse_target", "options.parse_upgrade", "positions._BLANK", "positions._PART", "positions._SCALAR",
-    "positions._STRING", "positions._Scan", "screen._ANSI", "settings._OPTION", "tls._CERTIFICATE", "tls._KEY", "variables._DOLLAR",
+    "config.toml_file._AT_LINE", "config.option_values._DIRECTIVE", "config.option_values._FIELD_VALUE", "config.option_values._LABEL",
+    "config.option_values._MAX_AGE", "config.option_values._PATH", "config.option_values._REDIRECT", "config.option_values._SERVICE", "config.option_values._SIZE",
+    "config.option_values._STATUS", "config.option_values._TOKEN", "config.option_values.parse_group", "config.option_values.parse_parameter",
+    "config.option_values.parse_target", "config.option_values.parse_upgrade", "config.toml_lines._BLANK", "config.toml_lines._PART", "config.toml_lines._SCALAR",
+    "config.toml_lines._STRING", "config.toml_lines._Scan", "admin.top_screen._ANSI", "config.sources._OPTION", "tls.server._CERTIFICATE", "tls.server._KEY", "config.variables._DOLLAR",
 }  # fmt: skip
 # Where an expression is made of what the places above are called by.
-MAKERS = {"engine._compile", "recognise._recogniser"}
+MAKERS = {"protocol.regex._compile", "protocol.http1.recogniser._recogniser"}
 
 
 def test_every_expression_is_on_a_list():
     """A new one: put it on `SEEN`, with something it accepts, or on `OURS`."""
-    found = {name for path in PACKAGE.glob("*.py") for name in expressions(path)}
+    found = {name for path in PACKAGE.rglob("*.py") for name in expressions(path)}
     assert found - MAKERS == set(SEEN) | OURS
     assert not set(SEEN) & OURS
 
 
 def expressions(path: pathlib.Path) -> Iterator[str]:
     """Where a module makes regular expressions: the name each gets, or the function."""
+    module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     for node in ast.parse(path.read_text()).body:
         if not any(map(is_expression, ast.walk(node))):
             continue
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            yield f"{path.stem}.{node.name}"
+            yield f"{module}.{node.name}"
         else:
             assert isinstance(node, ast.Assign | ast.AnnAssign), ast.dump(node)
             name = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            yield f"{path.stem}.{ast.unparse(name)}"
+            yield f"{module}.{ast.unparse(name)}"
 
 
 def is_expression(node: ast.AST) -> bool:
@@ -193,14 +208,14 @@ def is_expression(node: ast.AST) -> bool:
         return False
     called = ast.unparse(node.func)
     known = ("re.compile", "re.match", "re.fullmatch", "re.search", "re.findall", "re.finditer")
-    more = ("re.sub", "re.subn", "re.split", "engine.compiled", "engine.all_of", "_recogniser")
+    more = ("re.sub", "re.subn", "re.split", "regex.compiled", "regex.all_of", "_recogniser")
     return called in (*known, *more) or "else pcre).compile" in called
 
 
 # ── every function that goes over a peer's bytes ────────────────────────────────────────────────
 
-HOP = rewrite.hop(b"192.0.2.1", b"https", True, True, b"Strict-Transport-Security: a\r\n")
-HOP = rewrite.with_real_ip(rewrite.with_forwarded(HOP))._replace(
+CONTEXT = rewrite.context(b"192.0.2.1", b"https", True, True, b"Strict-Transport-Security: a\r\n")
+CONTEXT = rewrite.with_real_ip(rewrite.with_forwarded(CONTEXT))._replace(
     identity=b"SSL-Client-Verify: x\r\n"
 )
 WIDE = Limits(start_line=1 << 20, head=1 << 20, fields=1 << 20, response_head=1 << 20)
@@ -213,17 +228,17 @@ LOGGED = request_parser("auto", WIDE, True)
 def forwarded(data: bytes) -> None:
     read = LOGGED(data, 0)
     if read is not None:
-        rewrite.request(read, HOP, b"up")
-        rewrite.client_of(read, HOP)
-        recognise.told(read.block)
-        pages.render(400, read.value(b"accept"), "id")
+        rewrite.request(read, CONTEXT, b"up")
+        rewrite.client_of(read, CONTEXT)
+        log_fields.told(read.block)
+        error_pages.render(400, read.value(b"accept"), "id")
         ROUTES.find(read.target)
 
 
 def answered(data: bytes) -> None:
     read = PARSERS[2](data, 0)
     if read is not None:
-        rewrite.response(read, HOP)
+        rewrite.response(read, CONTEXT)
         hpack.encode_block(read.block)
 
 
@@ -264,19 +279,19 @@ FUNCTIONS: dict[str, tuple[Work, bytes]] = {
     "frames of a WebSocket": (tracked, b"\x81\x02hi\x89\x00\x01\x7e\x01\x00"),
     "fields of HTTP/2": (decoded, block(b":path", b"/")),
     "huffman": (hpack.huffman, b"\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff"),
-    "a page": (lambda data: pages.render(502, data, "id"), b"text/html;q=0.5, */* , application/json"),
-    "a redirect": (pages.redirect, b"https://h/<a>&b"),
+    "a page": (lambda data: error_pages.render(502, data, "id"), b"text/html;q=0.5, */* , application/json"),
+    "a redirect": (error_pages.redirect, b"https://h/<a>&b"),
     "a route": (ROUTES.find, b"/app/%2e;a//b%5c?c"),
     "a target": (lambda data: target.origin_form(b"GET", data), b"http://h:80/a?b"),
-    "a log's field": (record.escape, b'a"b\\'),
-    "a user": (record.basic_user, b"Basic dTpw"),
-    "a cookie": (lambda data: balancer.cookie_value(data, b"a"), b"b=c; a=d"),
+    "a log's field": (access_log.escape, b'a"b\\'),
+    "a user": (access_log.basic_user, b"Basic dTpw"),
+    "a cookie": (lambda data: policies.cookie_value(data, b"a"), b"b=c; a=d"),
     "an address": (rewrite.address_of, b' "[2001:db8::1]:80" '),
     "a host": (rewrite.split_host, b"[::1]:80"),
-    "a trace": (lambda data: trace.with_trace(REQUEST + data, trace.Ids(bytes)), b"traceparent: 00-a\r\n"),
-    "an id": (lambda data: trace.with_id(data, b"id"), REQUEST),
-    "a PROXY header": (proxy_protocol.read, b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n"),
-    "a binary PROXY header": (proxy_protocol.read, proxy_protocol.SIGNATURE + b"\x21\x11\x00\x0c" + bytes(12)),
+    "a trace": (lambda data: request_ids.with_trace(REQUEST + data, request_ids.Ids(bytes)), b"traceparent: 00-a\r\n"),
+    "an id": (lambda data: request_ids.with_id(data, b"id"), REQUEST),
+    "a PROXY header": (proxy_header.read, b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n"),
+    "a binary PROXY header": (proxy_header.read, proxy_header.SIGNATURE + b"\x21\x11\x00\x0c" + bytes(12)),
     "a ClientHello": (client_hello.server_name, b"\x16\x03\x01\x00\x80\x01" + bytes(90)),
 }  # fmt: skip
 PUMPS = tuple(
@@ -328,18 +343,18 @@ def test_what_is_quadratic_would_be_found():
 
 def test_a_recogniser_looks_at_one_place():
     """PCRE2 went on to search where the head it was given was none."""
-    assert recognise.REQUEST(b"A: a\r\n" + REQUEST, 0) is None
-    found = recognise.REQUEST(b"A: a\r\n" + REQUEST + REQUEST, 6)
+    assert recogniser.REQUEST(b"A: a\r\n" + REQUEST, 0) is None
+    found = recogniser.REQUEST(b"A: a\r\n" + REQUEST + REQUEST, 6)
     assert found is not None and found.end() == 6 + len(REQUEST)
     many = b"A: AAAA / HTTP/1.1\r\n" * 40_000
     for name in ("REQUEST", "LOGGED_REQUEST", "RESPONSE"):
-        work, _ = SEEN[f"recognise.{name}"]
+        work, _ = SEEN[f"protocol.http1.recogniser.{name}"]
         assert spent(functools.partial(work, many)) < ALLOWED
     # What it costs does not depend on what lies behind it.
     behind = REQUEST + many
-    assert spent(lambda: [recognise.REQUEST(behind, 0) for _ in range(10_000)]) < ALLOWED
+    assert spent(lambda: [recogniser.REQUEST(behind, 0) for _ in range(10_000)]) < ALLOWED
     behind = b"GET /\0" + many
-    assert spent(lambda: [recognise.REQUEST(behind, 0) for _ in range(10_000)]) < ALLOWED
+    assert spent(lambda: [recogniser.REQUEST(behind, 0) for _ in range(10_000)]) < ALLOWED
 
 
 @pytest.mark.parametrize("name", ["auto", "h11"])
@@ -355,12 +370,12 @@ def test_pipelined_requests_are_read_where_they_stand(name):
 def test_accept_is_read_up_to_a_limit():
     """By references to HPACK's table such a field costs a client fourteen bytes."""
     long = b"text/html;" + b" " * 24_000 + b"q=0.5"
-    assert spent(lambda: [pages.render(400, long, "id") for _ in range(1000)]) < ALLOWED
+    assert spent(lambda: [error_pages.render(400, long, "id") for _ in range(1000)]) < ALLOWED
     many = b"a/b," * 16_000
-    assert spent(lambda: [pages.render(400, many, "id") for _ in range(1000)]) < ALLOWED
+    assert spent(lambda: [error_pages.render(400, many, "id") for _ in range(1000)]) < ALLOWED
 
 
-@pytest.mark.skipif(engine.ENGINE == "re", reason="that engine is the one of this run")
+@pytest.mark.skipif(regex.ENGINE == "re", reason="that engine is the one of this run")
 def test_the_other_engine():
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__],
@@ -374,21 +389,25 @@ def test_the_other_engine():
 
 
 def test_a_connection_field_that_names_thousands():
-    names = b",".join(bytes(one) for one in itertools.product(range(97, 123), repeat=3))[:32000]
+    field_names = b",".join(bytes(one) for one in itertools.product(range(97, 123), repeat=3))[
+        :32000
+    ]
     read = parse_request(
-        HEAD[:30000].rpartition(b"\r\n")[0] + b"\r\nConnection: " + names + b"\r\n\r\n"
+        HEAD[:30000].rpartition(b"\r\n")[0] + b"\r\nConnection: " + field_names + b"\r\n\r\n"
     )
-    hop = rewrite.hop(b"192.0.2.1", b"https", False, False, None)
-    assert spent(lambda: rewrite.request(read, hop, b"up")) < ALLOWED
+    context = rewrite.context(b"192.0.2.1", b"https", False, False, None)
+    assert spent(lambda: rewrite.request(read, context, b"up")) < ALLOWED
 
 
 def test_a_connection_field_that_names_thousands_beside_many_hops():
-    names = b",".join(bytes(one) for one in itertools.product(range(97, 123), repeat=3))[:60000]
+    field_names = b",".join(bytes(one) for one in itertools.product(range(97, 123), repeat=3))[
+        :60000
+    ]
     hops = b"X-Forwarded-For: 192.0.2.1\r\n" * 100
     read = parse_request(
-        b"GET / HTTP/1.1\r\nHost: h\r\nConnection: " + names + b"\r\n" + hops + b"\r\n"
+        b"GET / HTTP/1.1\r\nHost: h\r\nConnection: " + field_names + b"\r\n" + hops + b"\r\n"
     )
-    assert spent(lambda: [rewrite.client_of(read, HOP) for _ in range(20)]) < ALLOWED
+    assert spent(lambda: [rewrite.client_of(read, CONTEXT) for _ in range(20)]) < ALLOWED
 
 
 def test_long_heads_that_are_not_whole():

@@ -7,13 +7,13 @@ import re
 import pytest
 
 import rawproxy
-from rawproxy.body import BodyError, ChunkedBody
-from rawproxy.bounds import find_response
-from rawproxy.config import Limits
+from rawproxy.config.model import Limits
 from rawproxy.errors import DETAIL, ClientError, ProxyError, escaped
-from rawproxy.fields import field, request
-from rawproxy.frames import StreamFault
-from rawproxy.lanes import request_parser, response_parser
+from rawproxy.protocol.http1.body import BodyError, ChunkedBody
+from rawproxy.protocol.http1.head_limits import find_response
+from rawproxy.protocol.http1.parser import request_parser, response_parser
+from rawproxy.protocol.http2.fields import field, request
+from rawproxy.protocol.http2.frames import StreamFault
 
 LIMITS = Limits()
 NOTATION = re.compile(r"\bb['\"]|bytearray").search  # bytes as Python writes them
@@ -75,8 +75,8 @@ def test_nor_are_others():
 
 def test_nothing_writes_a_peers_bytes_so():
     """`!r` is for what an admin typed, and for developers."""
-    known = {"document", "errors", "options", "endpoint", "top"}
-    for path in pathlib.Path(rawproxy.__file__).parent.glob("*.py"):
+    known = {"toml_file", "errors", "option_values", "endpoint", "top"}
+    for path in pathlib.Path(rawproxy.__file__).parent.rglob("*.py"):
         tree = ast.parse(path.read_text())
         shown = [node for node in ast.walk(tree) if isinstance(node, ast.FormattedValue)]
         if path.stem not in known:

@@ -17,8 +17,8 @@ from rawproxy.errors import (
     StaleError,
     failure,
 )
-from rawproxy.handshake import check_switch
-from rawproxy.lanes import parse_request, parse_response
+from rawproxy.protocol.http1.parser import parse_request, parse_response
+from rawproxy.protocol.websocket.upgrade import check_switch
 
 ASKED = (
     b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -78,9 +78,7 @@ def test_why_it_cannot_start(error, lines, code):
 
 def test_the_engine_of_the_standard_library_can_be_chosen():
     """Whatever else is installed; a process of its own, as the choice is made once."""
-    code = (
-        "from rawproxy import engine; print(engine.ENGINE, engine.compiled(rb'(a)+')(b'aab').end())"
-    )
+    code = "from rawproxy.protocol import regex; print(regex.ENGINE, regex.compiled(rb'(a)+')(b'aab').end())"
     env = {**os.environ, "RAWPROXY_REGEX": "re"}
     done = subprocess.run(
         [sys.executable, "-c", code],

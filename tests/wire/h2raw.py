@@ -9,7 +9,7 @@ import time
 
 import hpack
 
-from rawproxy import frames
+from rawproxy.protocol.http2 import frames
 from tests.process import RawProxy
 
 WAIT = 15.0  # seconds before a test that hangs fails instead

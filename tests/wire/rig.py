@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import trustme
 
-from rawproxy.config import Address, Certificate, Deadlines, Limits, Upstream, single
-from rawproxy.listener import Listener
-from rawproxy.service import Service
-from rawproxy.sockets import bind
-from rawproxy.tls import server_context
+from rawproxy.client.listener import Listener
+from rawproxy.config.model import Address, Certificate, Deadlines, Limits, Upstream, single
+from rawproxy.net.listening import bind
+from rawproxy.proxy.service import Service
+from rawproxy.tls.server import server_context
 
 try:
     import uvloop

@@ -8,9 +8,9 @@ import socket
 
 import pytest
 
-from rawproxy import admin as module
-from rawproxy.admin import Admin, page, unready
-from rawproxy.config import Address
+from rawproxy.admin import server as module
+from rawproxy.admin.server import Admin, page, unready
+from rawproxy.config.model import Address
 from tests.wire.rig import Rig, always, get, response, run
 
 HOST = b"Host: localhost\r\n"

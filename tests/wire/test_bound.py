@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from rawproxy.config import Upstream
+from rawproxy.config.model import Upstream
 
 from .h2raw import H2Client
 from .rig import LOOPS, Rig, get, read_head, read_response, response, run

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from rawproxy import frames
+from rawproxy.protocol.http2 import frames
 
 from .h2raw import H2Client, running
 

@@ -10,8 +10,8 @@ import struct
 
 import pytest
 
-from rawproxy import frames
-from rawproxy.frames import Code
+from rawproxy.protocol.http2 import frames
+from rawproxy.protocol.http2.frames import Code
 from tests import early_answers
 
 from .h2raw import H2Client

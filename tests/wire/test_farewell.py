@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from rawproxy.farewell import Leaving
+from rawproxy.proxy.tunnel_close import DrainReason
 from tests.unit.test_wsframes import frame
 
 from .rig import Rig, read_head, run
@@ -182,7 +182,7 @@ def test_a_peer_that_goes_without_a_word(tls, how):
 def test_one_that_does_not_answer_is_not_waited_for(tls):
     async def test():
         async with Stage(tls) as (rig, (reader, _), (back, _)):
-            rig.service.drain(Leaving.RETIRED)
+            rig.service.drain(DrainReason.RETIRED)
             assert await read_frame(reader) == GOODBYE
             assert await read_frame(back) == GOODBYE
             assert await reader.read() == b""
@@ -208,7 +208,7 @@ def test_one_that_begins_while_the_worker_drains_is_told_too(tls):
             reader, writer = await rig.client()
             writer.write(ASK)
             await asked.wait()
-            rig.service.drain(Leaving.RETIRED)
+            rig.service.drain(DrainReason.RETIRED)
             go.set()
             assert (await read_head(reader)).startswith(b"HTTP/1.1 101")
             assert await read_frame(reader) == GOODBYE

@@ -5,7 +5,7 @@ import contextlib
 import resource
 import socket
 
-from rawproxy.config import Upstream
+from rawproxy.config.model import Upstream
 from tests.process import RawProxy
 
 from .h2raw import eventually, upstream

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from rawproxy.config import Upstream
+from rawproxy.config.model import Upstream
 
 from .rig import Rig, always, get, read_head, read_response, response, run
 

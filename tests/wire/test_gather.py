@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from rawproxy import frames
-from rawproxy.config import PARKED, Deadlines, Limits, Route, Site
+from rawproxy.config.model import PARKED, Deadlines, Limits, Route, Site
+from rawproxy.protocol.http2 import frames
 
 from ..process import Program, RawProxy, free_port, wait_for_port
 from .rig import Rig, get, read_head, read_response, response, run

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from rawproxy.config import Active, Passive, Upstream
-from rawproxy.health import DOWN, DUE, EJECTED, UP
-from rawproxy.resolver import Server
+from rawproxy.balancing.health import DOWN, DUE, EJECTED, UP
+from rawproxy.config.model import Active, Passive, Upstream
+from rawproxy.upstream.resolver import Server
 from tests.names import NameServer
 
 from .rig import Rig, always, get, read_head, read_response, response, run

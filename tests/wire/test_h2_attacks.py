@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from rawproxy import errqueue, frames
-from rawproxy.frames import Code
+from rawproxy.net import openssl_errors
+from rawproxy.protocol.http2 import frames
+from rawproxy.protocol.http2.frames import Code
 
 from .h2raw import H2Client, running
 
@@ -36,7 +37,7 @@ def flood(proxy, pieces, settings=None) -> Code:
                 attacker.send(piece)
                 sent += len(piece)
         except OSError as error:  # closed on us, which is the point
-            errqueue.after(error)  # of which the bystander is not to hear, in this process
+            openssl_errors.after(error)  # of which the bystander is not to hear, in this process
         assert bystander.get("/100") == (200, bytes(100))
         code = attacker.goaway()
         took = time.monotonic() - began

@@ -1,6 +1,6 @@
 """The worker leaves: HTTP/2 clients are warned, and then told which request was the last."""
 
-from rawproxy import frames
+from rawproxy.protocol.http2 import frames
 from tests.unit.test_wsframes import frame
 
 from .rig import read_head, response

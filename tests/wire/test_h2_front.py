@@ -7,8 +7,8 @@ import os
 import pytest
 from wsproto.utilities import generate_accept_token
 
-from rawproxy import frames
-from rawproxy.frames import Code
+from rawproxy.protocol.http2 import frames
+from rawproxy.protocol.http2.frames import Code
 
 from .h2raw import H2Client, eventually
 from .rig import LOOPS, Rig, always, read_head, response, run

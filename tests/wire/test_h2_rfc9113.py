@@ -8,8 +8,8 @@ import struct
 
 import pytest
 
-from rawproxy import frames
-from rawproxy.frames import (
+from rawproxy.protocol.http2 import frames
+from rawproxy.protocol.http2.frames import (
     ACK,
     CONTINUATION,
     DATA,

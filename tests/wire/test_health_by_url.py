@@ -6,8 +6,8 @@ answer has begun, answers that do not come, and the statuses that the configurat
 
 import pytest
 
-from rawproxy.config import Passive
-from rawproxy.health import DUE, EJECTED, UP
+from rawproxy.balancing.health import DUE, EJECTED, UP
+from rawproxy.config.model import Passive
 
 from .rig import get, read_head, run
 from .test_groups import Backend, endpoint, fleet, names, until

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from rawproxy.config import Route, Site
+from rawproxy.config.model import Route, Site
 
 from .rig import LOOPS, Rig, always, get, read_head, read_response, response, run
 

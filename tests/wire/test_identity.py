@@ -5,10 +5,10 @@ import ipaddress
 
 import pytest
 
-from rawproxy import frames
-from rawproxy.config import Edits, Route, Site
-from rawproxy.proxy_protocol import Route as Ends
-from rawproxy.proxy_protocol import write
+from rawproxy.config.model import Edits, Route, Site
+from rawproxy.protocol.http2 import frames
+from rawproxy.protocol.proxy_header import Route as Ends
+from rawproxy.protocol.proxy_header import write
 
 from .h2raw import H2Client
 from .rig import Rig, get, read_head, read_response, response, run

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rawproxy import frames
-from rawproxy.config import Route, Site
+from rawproxy.config.model import Route, Site
+from rawproxy.protocol.http2 import frames
 
 from .h2raw import H2Client, running
 from .rig import Rig, get, read_head, read_response, response, run

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from rawproxy import frames
-from rawproxy.config import Limits, Route, Site
+from rawproxy.config.model import Limits, Route, Site
+from rawproxy.protocol.http2 import frames
 
 from .rig import Rig, always, get, read_head, read_response, response, run
 from .test_h2_front import ASK, echo, talk, whole

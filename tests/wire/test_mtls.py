@@ -6,7 +6,7 @@ import ssl
 import pytest
 import trustme
 
-from rawproxy.config import Certificate, Site
+from rawproxy.config.model import Certificate, Site
 
 from .h2raw import H2Client
 from .rig import CA, LEAF, LOOPS, Rig, always, read_response, response, run

@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from rawproxy.config import Address, Upstream, single
-from rawproxy.doors import open_doors
-from rawproxy.lanes import parse_request
-from rawproxy.rewrite import hop
+from rawproxy.config.model import Address, Upstream, single
+from rawproxy.process.server import open_doors
+from rawproxy.protocol.http.rewrite import context
+from rawproxy.protocol.http1.parser import parse_request
 from tests.process import RawProxy
 from tests.wire.rig import Rig, always, get, read_head, read_response, response, run
 
@@ -292,7 +292,7 @@ def test_what_ends_at_the_very_end_is_in_the_log(tmp_path):
             service.start()
             service.stop()
             head = parse_request(b"GET /last HTTP/1.1\r\nHost: h\r\n\r\n")
-            service.notes.record(head, hop(b"192.0.2.1", b"http", False, False, None), 499, 0)
+            service.notes.record(head, context(b"192.0.2.1", b"http", False, False, None), 499, 0)
             assert not path.read_bytes()
 
     run(test())

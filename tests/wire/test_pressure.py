@@ -17,7 +17,7 @@ import time
 import hpack
 import pytest
 
-from rawproxy import frames
+from rawproxy.protocol.http2 import frames
 
 from .rig import CA, LOOPS, Rig, always, get, read_head, read_response, response, run
 

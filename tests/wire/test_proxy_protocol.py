@@ -8,8 +8,8 @@ import ssl
 
 import pytest
 
-from rawproxy.config import Upstream
-from rawproxy.proxy_protocol import Route, read, write
+from rawproxy.config.model import Upstream
+from rawproxy.protocol.proxy_header import Route, read, write
 
 from .rig import CA, LEAF, Rig, get, read_head, read_response, response, run
 

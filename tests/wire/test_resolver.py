@@ -6,11 +6,18 @@ import logging
 
 import pytest
 
-from rawproxy import resolver
-from rawproxy.config import Address, Upstream
+from rawproxy.config.model import Address, Upstream
 from rawproxy.errors import DialError
-from rawproxy.resolver import SYSTEM_TTL, Resolver, Server, by_family, is_numeric, sockaddrs
-from rawproxy.watch import Watch
+from rawproxy.upstream import resolver
+from rawproxy.upstream.name_watch import Watch
+from rawproxy.upstream.resolver import (
+    SYSTEM_TTL,
+    Resolver,
+    Server,
+    by_family,
+    is_numeric,
+    sockaddrs,
+)
 from tests.names import NameServer
 
 from .rig import LOOPS, run

@@ -12,10 +12,10 @@ import time
 
 import pytest
 
-from rawproxy import frames
-from rawproxy.config import PARKED, Upstream
-from rawproxy.endpoint import DIALS
-from rawproxy.pool import SLOW
+from rawproxy.balancing.pool import SLOW
+from rawproxy.config.model import PARKED, Upstream
+from rawproxy.protocol.http2 import frames
+from rawproxy.upstream.endpoint import DIALS
 
 from .h2raw import H2Client
 from .rig import Rig, get, read_head, read_response, response, run

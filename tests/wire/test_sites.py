@@ -5,10 +5,10 @@ import contextlib
 
 import pytest
 
-from rawproxy import frames
-from rawproxy.config import Address, Deadlines, Edits, Limits, Redirect, Route, Site
-from rawproxy.listener import Listener
-from rawproxy.sockets import bind
+from rawproxy.client.listener import Listener
+from rawproxy.config.model import Address, Deadlines, Edits, Limits, Redirect, Route, Site
+from rawproxy.net.listening import bind
+from rawproxy.protocol.http2 import frames
 
 from .h2raw import H2Client
 from .rig import Rig, read_head, read_response, response, run

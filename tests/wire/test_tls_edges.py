@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from rawproxy import frames
-from rawproxy.config import Upstream
+from rawproxy.config.model import Upstream
+from rawproxy.protocol.http2 import frames
 from tests.process import RawProxy, free_port
 
 from .rig import CA, LEAF, Rig, always, get, read_response, response, run

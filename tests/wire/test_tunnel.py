@@ -10,10 +10,10 @@ import struct
 
 import pytest
 
-from rawproxy.exchange import Exchange
-from rawproxy.front_h1 import ClientConnection
-from rawproxy.transport import TlsTransport
-from rawproxy.tunnel import Splice, Tunnel
+from rawproxy.client.h1_connection import ClientConnection
+from rawproxy.net.tls_transport import TlsTransport
+from rawproxy.proxy.exchange import Exchange
+from rawproxy.proxy.tunnel import Splice, Tunnel
 
 from .rig import LOOPS, Rig, get, read_head, read_response, response, run
 

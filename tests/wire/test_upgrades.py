@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from rawproxy import frames
-from rawproxy.config import Route, Site
+from rawproxy.config.model import Route, Site
+from rawproxy.protocol.http2 import frames
 
 from .rig import Rig, get, read_head, read_response, response, run
 from .test_sites import Http2

@@ -6,8 +6,8 @@ import ssl
 
 import pytest
 
-from rawproxy.config import HOST, Active
-from rawproxy.namesakes import NAMES
+from rawproxy.config.model import HOST, Active
+from rawproxy.upstream.endpoints_by_name import NAMES
 
 from .rig import LEAF, LOOPS, Rig, get, read_head, read_response, response, run
 

@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from rawproxy.config import Upstream
+from rawproxy.config.model import Upstream
 from tests.process import free_port
 
 from .rig import Rig, always, get, read_head, response, run

@@ -1,0 +1,194 @@
+"""The totals as Prometheus metrics, in its text format or in OpenMetrics, as Accept says.
+
+It knows names, labels and help texts, and nothing of where the numbers come from. Invariant: every
+series is a sum over all workers, those that are gone included, so a counter goes down only where
+the master itself began anew. There is no label whose values a client chooses, or that a reload
+changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from rawproxy import __version__
+from rawproxy.protocol.http.error_pages import ACCEPT
+from rawproxy.telemetry.access_log import VERSIONS
+from rawproxy.telemetry.counters import BUCKETS, Tree, total
+
+# Of an upstream: the leaf of its tally, the metric, what it is. An empty `upstream` stands for
+# answers that needed none: redirects, refusals.
+_OF_UPSTREAM = (
+    ("received", "request_body_bytes", "Bytes of request bodies."),
+    ("sent", "response_body_bytes", "Bytes of response bodies."),
+    ("retries", "retries", "Requests sent again after a reused connection had died."),
+    ("dials", "upstream_dials", "Connections to an upstream that were begun."),
+    ("dial_failures", "upstream_dial_failures", "Connections to an upstream that failed."),
+    (
+        "changes",
+        "upstream_certificate_changes",
+        "Other certificates accepted without an authority.",
+    ),
+    ("failures", "upstream_failures", "Dials and requests that failed by an upstream's doing."),
+    ("ejections", "upstream_ejections", "Times that an address of an upstream was found ill."),
+)
+_TIMES = (
+    ("cells", "seconds", "request_duration_seconds", "From a request's head to its end."),
+    ("first_cells", "first_seconds", "first_byte_seconds", "To the head of the response."),
+)
+_COUNTERS = (
+    ("accepted", "client_connections_accepted", "Connections of clients that were let in."),
+    ("refused", "client_connections_refused", "Those beyond --limit connections, per-client."),
+    ("tunnels", "tunnels_opened", "WebSockets that were opened."),
+    ("h2_faults", "http2_faults", "HTTP/2 connections closed because of what the client sent."),
+    ("log_lost", "access_log_lost_lines", "Lines of the access log that nobody will ever read."),
+    ("errors_lost", "error_log_lost_lines", "The same of the error log, on standard error."),
+    ("cpu", "cpu_seconds", "User and system time of all workers."),
+)
+_GAUGES = (
+    ("connections", "client_connections", "Connections of clients that are open."),
+    ("tunnels", "tunnels", "WebSockets that are open."),
+    ("workers", "workers", "Processes that serve, or drain."),
+    ("draining", "workers_draining", "Processes that finish what they have, and then end."),
+)
+
+
+class Totals(Collector):
+    """One scrape."""
+
+    def __init__(self, sums: Tree) -> None:
+        both = total(sums["workers"], sums["retired"])
+        self.counters: Tree = both["counters"]
+        self.gauges: Tree = both["gauges"]
+        self.workers = [one["worker"] for one in sums["workers"]]
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family."""
+        yield InfoMetricFamily("rawproxy_build", "What is running.", {"version": __version__})
+        yield from self._requests()
+        yield from self._upstreams()
+        for leaf, name, text in _COUNTERS:
+            yield _counter(name, text, (), [((), self.counters.get(leaf, 0))])
+        for leaf, name, text in _GAUGES:
+            yield _gauge(name, text, (), [((), self.gauges.get(leaf, 0))])
+        counters = self.counters
+        resumed = counters.get("resumed", 0)
+        yield _counter("tunnel_bytes", "Bytes in WebSockets; in: from clients.", ("direction",), [
+            (("in",), counters.get("tunnel_in", 0)), (("out",), counters.get("tunnel_out", 0)),
+        ])  # fmt: skip
+        yield _counter("tls_handshakes", "TLS handshakes with clients.", ("result",), [
+            (("full",), counters.get("handshakes", 0) - resumed), (("resumed",), resumed),
+            (("failed",), counters.get("handshakes_failed", 0)),
+        ])  # fmt: skip
+        memory = sum(worker["memory"] for worker in self.workers)
+        yield _gauge("resident_memory_bytes", "Memory of all workers.", (), [((), memory)])
+        lag = max((worker["lag"] for worker in self.workers), default=0)
+        text = "By how much the busiest event loop was late at its last sweep."
+        yield _gauge("loop_lag_seconds", text, (), [((), lag)])
+
+    def _requests(self) -> Iterator[Metric]:
+        upstreams = self.counters.get("upstreams", {})
+        yield _counter(
+            "requests",
+            "Exchanges that have ended, a WebSocket's with it.",
+            ("upstream", "status"),
+            [
+                ((name, f"{first}xx"), count)
+                for name, tally in upstreams.items()
+                for first, count in enumerate(tally["classes"])
+                if first
+            ],
+        )
+        yield _counter(
+            "requests_by_protocol",
+            "The same, by what the client spoke.",
+            ("protocol",),
+            [
+                ((version.decode(),), count)
+                for version, count in zip(
+                    VERSIONS, self.counters.get("protocols", ()), strict=False
+                )
+            ],
+        )
+        running = self.counters.get("begun", 0) - self.counters.get("requests", 0)
+        running = max(running - self.gauges.get("tunnels", 0), 0)
+        yield _gauge("requests_in_flight", "Those that have not, WebSockets left out.", (), [
+            ((), running),
+        ])  # fmt: skip
+
+    def _upstreams(self) -> Iterator[Metric]:
+        tallies = self.counters.get("upstreams", {})
+        states = self.gauges.get("upstreams", {})
+        for cells, seconds, name, text in _TIMES:
+            family = HistogramMetricFamily(f"rawproxy_{name}", text, labels=("upstream",))
+            for upstream, tally in tallies.items():
+                family.add_metric((upstream,), _cumulated(tally[cells]), tally[seconds])
+            yield family
+        for leaf, name, text in _OF_UPSTREAM:
+            samples = [((upstream,), tally.get(leaf, 0)) for upstream, tally in tallies.items()]
+            yield _counter(name, text, ("upstream",), samples)
+        yield _gauge(
+            "upstream_connections",
+            "Connections to an upstream, without tunnels; busy ones include those being made.",
+            ("upstream", "state"),
+            [
+                ((name, kind), state[kind])
+                for name, state in states.items()
+                for kind in ("busy", "idle")
+            ],
+        )
+
+        def states_of(of: Callable[[Tree], float]) -> list[tuple[tuple[str, ...], float]]:
+            return [((name,), of(state)) for name, state in states.items()]
+
+        for name, text, of in (
+            ("upstream_connections_limit", "How many there may be.", lambda s: s["limit"]),
+            ("upstream_waiting", "Requests that wait for one.", lambda s: s["waiting"]),
+            (
+                "upstream_up",
+                "1: healthy, 0: not; between: to some.",
+                lambda s: s["up"] / s["views"],
+            ),
+        ):
+            yield _gauge(name, text, ("upstream",), states_of(of))
+
+
+def render(sums: Tree, accept: str) -> tuple[bytes, str]:
+    """The page and its Content-Type, of all workers' snapshots."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Totals(sums))
+    encode, kind = choose_encoder(accept[:ACCEPT])
+    return encode(registry), kind
+
+
+def _cumulated(cells: list[int]) -> list[tuple[str, float]]:
+    below = 0
+    buckets: list[tuple[str, float]] = []
+    for end, count in zip((*map(str, BUCKETS), "+Inf"), cells, strict=True):
+        below += count
+        buckets.append((end, below))
+    return buckets
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], samples: list[Any]) -> Metric:
+    family = CounterMetricFamily(f"rawproxy_{name}", text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], samples: list[Any]) -> Metric:
+    family = GaugeMetricFamily(f"rawproxy_{name}", text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family

@@ -1,0 +1,339 @@
+"""`--admin`: metrics, health and the status page, on a listener of their own.
+
+    /              the status page
+    /status.json   what it and `rawproxy top` show: state, upstreams, the last five minutes
+    /metrics       for Prometheus
+    /healthz       200: this process is alive
+    /readyz        200: requests are taken, and there is an upstream for them; else 503 and why
+
+It never changes anything, and never does anything for the listeners of clients. Invariants: only
+GET and HEAD are answered, and those alone that ask by a name which `admin_names` lets pass; at most
+`CONNECTIONS` are served, each for at most `PATIENCE` between two requests, and where there are as
+many, one that waits for nothing but its client makes room: nobody locks the admin out by silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from importlib import resources
+
+import h11
+
+from rawproxy import __version__
+from rawproxy.admin import prometheus
+from rawproxy.admin.host_names import Names
+from rawproxy.config.model import Address
+from rawproxy.net.backpressure import reset_on_close
+from rawproxy.net.listening import bind
+from rawproxy.protocol.http.rewrite import split_host
+from rawproxy.protocol.http1.head_limits import clean_so_far
+from rawproxy.proxy.service import log
+from rawproxy.telemetry.counters import Tree, total
+from rawproxy.telemetry.history import INTERVAL, LENGTH, History
+
+CONNECTIONS = 64  # Prometheus needs one, a browser six
+PATIENCE = 75.0  # seconds without a request; Prometheus asks each minute at the slowest, usually
+ANSWER = 5.0  # seconds for the workers to say what they have counted
+HURRY = 10.0  # seconds for a connection's first request, for a head, and to take an answer
+HEAD = 16 * 1024  # bytes of a request's head
+TEXT = "text/plain; charset=utf-8"
+ELSEWHERE = (
+    b"This name is not known here. Ask by the address, or write the name into the configuration:"
+    b" --admin NAME:PORT, or --server-name\n"
+)
+
+# All workers' snapshots and the counters of those that are gone: {"workers": […], "retired": {…}}.
+Source = Callable[[], Awaitable[Tree]]
+
+
+@dataclass(frozen=True, slots=True)
+class AdminResponse:
+    """What one path has to say."""
+
+    body: bytes
+    kind: str = TEXT
+    status: int = 200
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+class Guest:
+    """One connection, as the choice sees it that has to make room."""
+
+    __slots__ = ("served", "since", "task", "waits")
+
+    def __init__(self, task: asyncio.Task[None], now: float) -> None:
+        self.task = task
+        self.served = 0  # requests that were answered
+        self.waits = True  # for its client, be it to say something or to take what we say
+        self.since = now
+
+
+class Admin:
+    """The server. `await start()` raises `OSError` where it cannot bind.
+
+    `known` are names that the administrator has written down, beside that of `address`.
+    """
+
+    def __init__(self, address: Address, source: Source, known: Iterable[str] = ()) -> None:
+        self.address = address
+        self._known = (*known, address.host or "", socket.gethostname())
+        self.names = Names((), ())
+        self.source = source
+        self.history = History()
+        self.port = 0
+        self._page, self._policy = page()
+        self._began = time.time()
+        self._servers: list[asyncio.Server] = []
+        self._open: set[Guest] = set()
+        self._sampler: asyncio.Task[None] | None = None
+        self._paths: dict[str, Callable[[str], Awaitable[AdminResponse]]] = {
+            "/": self._status_page,
+            "/status.json": self._status,
+            "/metrics": self._metrics,
+            "/healthz": self._alive,
+            "/readyz": self._ready,
+        }
+
+    async def start(self, socks: list[socket.socket] | None = None) -> None:
+        """Listen, on `socks` if they are given, and begin to gather the history."""
+        bound = []
+        for sock in bind(self.address) if socks is None else socks:
+            if self.address.path is None:
+                bound.append(sock.getsockname()[0])
+                self.port = sock.getsockname()[1]
+            self._servers.append(await asyncio.start_server(self._connected, sock=sock))
+        self.names = Names(bound, self._known)
+        self._sampler = asyncio.create_task(self._sample())
+
+    async def close(self) -> None:
+        """Stop at once: nobody's request is lost here."""
+        for server in self._servers:
+            server.close()
+        tasks = [
+            *(guest.task for guest in self._open),
+            *([self._sampler] if self._sampler is not None else []),
+        ]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def exposed(self) -> bool:
+        """Whether others than this machine may reach it."""
+        return not self.names.local
+
+    # ── connections ─────────────────────────────────────────────────────────────────────────────
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or not self._has_room():
+            writer.transport.abort()
+            return
+        guest = Guest(task, asyncio.get_running_loop().time())
+        self._open.add(guest)
+        # What has been answered has left: nothing of it is kept for one that does not read.
+        writer.transport.set_write_buffer_limits(0)
+        try:
+            await self._serve(guest, reader, writer)
+        except (OSError, TimeoutError, h11.RemoteProtocolError, asyncio.CancelledError):
+            # The client's doing, or we stop: either way there is nobody to tell.
+            reset_on_close(writer.get_extra_info("socket"))
+            writer.transport.abort()
+        finally:
+            self._open.discard(guest)
+            writer.close()
+
+    def _has_room(self) -> bool:
+        """Whether one more may come; of those that wait for their client the oldest leaves.
+
+        One that has been answered before, as Prometheus's, stays longer than any that has not.
+        """
+        if len(self._open) < CONNECTIONS:
+            return True
+        waiting = [guest for guest in self._open if guest.waits]
+        if not waiting:
+            return False
+        oldest = min(waiting, key=lambda guest: (guest.served > 0, guest.since))
+        self._open.discard(oldest)
+        oldest.task.cancel()
+        return True
+
+    async def _serve(
+        self, guest: Guest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        wire = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD)
+        while True:
+            guest.waits, guest.since = True, loop.time()
+            event = await self._next(guest, wire, reader)
+            if not isinstance(event, h11.Request):
+                return
+            guest.waits = False
+            answer = await self._answer(event)
+            guest.waits, guest.since = True, loop.time()
+            # A request with a body is answered too, but nothing waits for that body.
+            whole = isinstance(wire.next_event(), h11.EndOfMessage)
+            writer.write(_written(wire, event, answer, whole))
+            async with asyncio.timeout(HURRY):
+                await writer.drain()
+            guest.served += 1
+            if wire.our_state is not h11.DONE or wire.their_state is not h11.DONE:
+                return
+            wire.start_next_cycle()
+
+    async def _next(
+        self, guest: Guest, wire: h11.Connection, reader: asyncio.StreamReader
+    ) -> object:
+        """The client's next request, or what came instead of it."""
+        loop = asyncio.get_running_loop()
+        seen = b""
+        async with asyncio.timeout(PATIENCE if guest.served else HURRY) as patience:
+            event = wire.next_event()
+            while event is h11.NEED_DATA:
+                data = await reader.read(HEAD)
+                if not seen:
+                    patience.reschedule(loop.time() + HURRY)
+                seen += data
+                if not clean_so_far(seen):  # h11 would take the square of its length over it
+                    return None
+                wire.receive_data(data)
+                event = wire.next_event()
+        return event
+
+    async def _answer(self, request: h11.Request) -> AdminResponse:
+        fields = dict(request.headers)
+        host = split_host(fields.get(b"host", b""))[0].decode("latin-1")
+        if not self.names.answers(host):
+            why = b"type localhost as the name\n" if self.names.local else ELSEWHERE
+            return AdminResponse(why, status=421)
+        if request.method not in (b"GET", b"HEAD"):
+            return AdminResponse(b"GET or HEAD\n", status=405, fields=(("Allow", "GET, HEAD"),))
+        path = request.target.decode("latin-1").partition("?")[0]
+        serve = self._paths.get(path)
+        if serve is None:
+            known = " ".join(self._paths)
+            return AdminResponse(f"There is {known}\n".encode(), status=404)
+        try:
+            async with asyncio.timeout(ANSWER):
+                return await serve(fields.get(b"accept", b"").decode("latin-1"))
+        except (TimeoutError, ConnectionError):
+            return AdminResponse(b"the workers do not answer\n", status=503)
+
+    # ── what there is ───────────────────────────────────────────────────────────────────────────
+
+    async def _alive(self, accept: str) -> AdminResponse:
+        return AdminResponse(b"alive\n")
+
+    async def _ready(self, accept: str) -> AdminResponse:
+        sums = await self.source()
+        why = unready(total(sums["workers"], sums["retired"])["gauges"])
+        return (
+            AdminResponse(b"ready\n") if not why else AdminResponse(f"{why}\n".encode(), status=503)
+        )
+
+    async def _metrics(self, accept: str) -> AdminResponse:
+        # With hundreds of upstreams this takes a tenth of a second, which requests should not wait.
+        return AdminResponse(
+            *await asyncio.to_thread(prometheus.render, await self.source(), accept)
+        )
+
+    async def _status(self, accept: str) -> AdminResponse:
+        sums = await self.source()
+        both = total(sums["workers"], sums["retired"])
+        status = {
+            "version": __version__,
+            "began": self._began,
+            "now": time.time(),
+            "interval": INTERVAL,
+            "length": LENGTH,
+            "unready": unready(both["gauges"]),
+            "counters": {k: v for k, v in both["counters"].items() if k != "upstreams"},
+            "gauges": {k: v for k, v in both["gauges"].items() if k != "upstreams"},
+            "workers": [one["worker"] for one in sums["workers"]],
+            "upstreams": self.history.upstreams(),
+            "series": self.history.series(),
+        }
+        return AdminResponse(json.dumps(_short(status)).encode(), "application/json")
+
+    async def _status_page(self, accept: str) -> AdminResponse:
+        fields = (("Content-Security-Policy", self._policy), ("Referrer-Policy", "no-referrer"))
+        return AdminResponse(self._page, "text/html; charset=utf-8", fields=fields)
+
+    async def _sample(self) -> None:
+        """A row of the history, each `INTERVAL`."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER):
+                    sums = await self.source()
+                self.history.add(loop.time(), total(sums["workers"], sums["retired"]))
+            except (TimeoutError, ConnectionError) as error:
+                log.debug("no counters: %r", error)
+            due = max(due + INTERVAL, loop.time())
+            await asyncio.sleep(due - loop.time())
+
+
+def _written(
+    wire: h11.Connection, request: h11.Request, answer: AdminResponse, whole: bool
+) -> bytes:
+    """An answer's bytes; the connection goes on where the request is `whole`."""
+    fields = [
+        ("Content-Type", answer.kind),
+        ("Content-Length", str(len(answer.body))),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        *answer.fields,
+        *(() if whole else (("Connection", "close"),)),
+    ]
+    response = h11.Response(status_code=answer.status, headers=fields)
+    body = answer.body if request.method != b"HEAD" else b""
+    parts = [wire.send(response), wire.send(h11.Data(data=body)), wire.send(h11.EndOfMessage())]
+    return b"".join(part or b"" for part in parts)
+
+
+def unready(gauges: Tree) -> str:
+    """Why no request should be sent here; empty: all is well."""
+    if gauges.get("workers", 0) <= gauges.get("draining", 0):
+        return "draining"
+    states = gauges.get("upstreams", {}).values()
+    if states and all(state.get("refused", 0) == state.get("views", 1) for state in states):
+        return "the certificate of every upstream is refused"
+    if not any(state["up"] for state in states):
+        return "no upstream is healthy"
+    return ""
+
+
+def page() -> tuple[bytes, str]:
+    """The status page in one piece, and the policy that lets nothing else into it."""
+    folder = resources.files(__package__) / "status"
+    style = (folder / "status.css").read_bytes()
+    script = (folder / "status.js").read_bytes()
+    html = (folder / "status.html").read_bytes()
+    html = html.replace(b"/*style*/", style).replace(b"/*script*/", script)
+    policy = (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)};"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return html, policy
+
+
+def _hash(text: bytes) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'"
+
+
+def _short(value: object) -> object:
+    """Floats to six digits: a page is polled, and often over a phone's network."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if abs(value) < 1e9 else round(value, 3)
+    if isinstance(value, dict):
+        return {name: _short(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_short(one) for one in value]
+    return value

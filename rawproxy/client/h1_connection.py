@@ -1,0 +1,467 @@
+"""The client's side of HTTP/1: one connection, its requests one after the other.
+
+    phase    data_received means
+    ───────  ─────────────────────────────────────────────────────────────────
+    HEAD     a request head, whole or in part; an exchange starts. While the client does not take
+             what it has, and when many were served at once: kept, and reading stops
+    BODY     bytes of the request's body, for the exchange
+    ANSWER   bytes of the next request: kept, and reading stops (pipelining)
+    DRAIN    bytes of a body whose response is out already: dropped, up to a limit
+    LINGER   whatever still comes is dropped until the client closes
+
+The exchange answers by straight calls to the writing half, `responder`. It never rewrites, picks
+an upstream or retries. Invariants: responses leave in the order of their requests (RFC 9112
+9.3.2); no byte behind a head or a body is lost; no request starts while the client does not take
+the answers it has; one turn of the loop serves so many and no more; every wait has a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, cast
+
+from rawproxy.client.h1_intake import ANSWER, BODY, DRAIN, HEAD, LINGER, TURN, Intake
+from rawproxy.client.presence import ASK, Presence
+from rawproxy.errors import ClientError
+from rawproxy.net.backpressure import PIPELINED, WRITER_FULL, Valve, cut
+from rawproxy.protocol.http import rewrite
+from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
+from rawproxy.protocol.http1.body import BodyError, ChunkedBody, LengthBody
+from rawproxy.protocol.http1.head_limits import waits
+from rawproxy.protocol.websocket.upgrade import settled
+from rawproxy.proxy.admission import ConnectionSlot
+from rawproxy.proxy.exchange import Exchange
+from rawproxy.proxy.service import Service
+from rawproxy.proxy.tunnel import Tunnel
+from rawproxy.telemetry.access_log import keep
+from rawproxy.upstream.connection import UpstreamConnection
+
+LF: Final = 10
+CR: Final = 13  # a head never begins with it, nor with a line feed or anything below
+LEADING_BLANKS: Final = 8  # bytes of empty lines before a request: forgiven (RFC 9112 2.2)
+
+
+class H1Connection(Intake, asyncio.Protocol):
+    """One connection of an HTTP/1 client."""
+
+    __slots__ = (
+        "body", "drained", "exchange", "known_head", "known_opening", "known_raw", "parse",
+        "presence", "received", "requests", "secure",
+    )  # fmt: skip
+
+    def __init__(
+        self, service: Service, slot: ConnectionSlot, secure: bool, redirect: int = 0
+    ) -> None:
+        super().__init__(service, slot, redirect)
+        # of the connection
+        self.requests = 0
+        self.secure = secure
+        self.parse = service.parse
+        self.presence: Presence | None = None  # of a client that sends no more
+        self.known_raw = b""  # the last head without a body, and what it came to
+        self.known_head: RequestHead | None = None
+        self.known_opening = b""
+        # of the request
+        self.exchange: Exchange | None = None
+        self.body: LengthBody | ChunkedBody | None = None
+        self.drained = 0
+        self.received = 0  # bytes of it since the deadline was set
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self.context.peer.decode()} {self.phase.value}>"
+
+    # ── the transport's calls ───────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
+        self.transport = transport
+        self.valve = Valve(transport)
+        self.context = self.service.context(self.slot, self.secure)
+        self.service.clients.add(self)
+        self.deadline = self.service.now + self.service.deadlines.request_head
+
+    def data_received(self, data: bytes) -> None:
+        if self.phase is HEAD:
+            if self.valve.reasons:  # it is not the client's turn
+                self.keep(data)
+                return
+            if self.buffer:
+                seen = len(self.buffer)
+                data = self.buffer = self.buffer + data
+                limits = self.service.limits
+                if data[0] > CR and waits(data, seen, limits.head, limits.start_line):
+                    return
+            self.read_requests(data, 0)
+        elif self.phase is BODY:
+            self._read_body(data)
+        elif self.phase is ANSWER:
+            self.keep(data)
+        elif self.phase is DRAIN:
+            self._drop_body(data)
+
+    def eof_received(self) -> bool:
+        """The client sends no more: it half-closed, or it has gone, which looks the same.
+
+        What it asked for whole is still answered. The first write to a client that has gone ends
+        the exchange; that of `Presence`, if no other.
+        """
+        if self.phase is ANSWER and not self.secure and not self._upgrading():
+            self.closing = self.half_closed = True
+            self.deadline = self.service.now + self.service.deadlines.linger
+            self.presence = Presence(self.transport, self._ask, self.abort)
+            return True
+        if self.phase is BODY:
+            self._client_failed(ClientError("the client closed within the request body"))
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.service.clients.discard(self)
+        self.slot.leave()
+        if self.presence is not None:
+            self.presence.over()
+        self._unbind()
+        self.phase = LINGER
+        if self.exchange is not None:
+            self.status = self.status or 499  # nginx's word for a client that did not wait
+            self.exchange.cancel()
+
+    def pause_writing(self) -> None:
+        self.blocked = True
+        if self.exchange is not None:
+            self.exchange.on_client_writable(False)
+
+    def resume_writing(self) -> None:
+        self.blocked = False
+        if self.exchange is not None:
+            self.exchange.on_client_writable(True)
+        elif self.phase is HEAD and not self.parsing:
+            self.deadline = self.service.now + self.service.deadlines.client_idle
+            self.go_on()
+
+    # ── requests ────────────────────────────────────────────────────────────────────────────────
+
+    def read_requests(self, data: bytes, at: int) -> None:
+        """Start exchanges for what is in `data` from `at` on; keep what belongs to a later one."""
+        self.parsing = True
+        self.buffer, self.at = b"", 0
+        turns = TURN
+        # Requests are read where they stand: to cut each off would copy all that follow it.
+        size = len(data)
+        try:
+            while at < size and self.phase is HEAD and turns and not self.blocked:
+                turns -= 1
+                if data[at] <= CR:
+                    at = self._skip_blanks(data, at)
+                    if at == size:
+                        break
+                known = self.known_head
+                if known is not None and not at and data == self.known_raw:
+                    at = size
+                    self._start(known, self.known_opening)
+                    continue
+                head = self.parse(data, at)
+                if head is None:
+                    self._wait_for_head(data[at:])
+                    return
+                begin, at = at, at + head.size
+                if head.framing:
+                    at = self._start_with_body(head, data, at)
+                    continue
+                self._start(head, b"")
+                if at == size and self.exchange is not None and self.route_target.plan is None:
+                    self.known_raw, self.known_head = data[begin:], head
+                    self.known_opening = self.exchange.opening
+        except ClientError as error:
+            self._refuse(error)
+            return
+        finally:
+            self.parsing = False
+        self.stop_reading(data, at)
+
+    def _skip_blanks(self, data: bytes, begin: int) -> int:
+        """Where the request behind empty lines begins; the end of `data` if it is to come."""
+        at, size = begin, len(data)
+        while data.startswith(b"\r\n", at):
+            at += 2
+            if at - begin > LEADING_BLANKS:
+                raise ClientError("too many empty lines before the request")
+        if at == size or (at == size - 1 and data[at] == CR):
+            self._wait_for_head(data[begin:])
+            return size
+        if data[at] == CR or data[at] == LF:
+            raise ClientError("a bare line end before the request")
+        return at
+
+    def _wait_for_head(self, data: bytes) -> None:
+        if not self.buffer and not self.deadline:
+            self.deadline = self.service.now + self.service.deadlines.request_head
+        self.buffer = data
+        if self.valve.reasons:
+            self.valve.open(PIPELINED)
+
+    def _admit(self, head: RequestHead) -> bool:
+        """Whether this request may start an exchange; the answer is out if not."""
+        self.head = head
+        self.requests += 1
+        last = self.requests >= self.service.limits.requests
+        self.closing = head.close or self.service.draining or last
+        self.status = self.sent = self.taken = 0
+        self.deadline = 0.0
+        sites = self.slot.sites
+        if sites is not None and not self.find(sites, head):
+            return False
+        if self.redirect:
+            self.send_redirect(head, self.redirect)
+            return False
+        if head.upgrade or head.offered:
+            self.head = settled(head, self.route_target.upgrades)
+        return True
+
+    def _start(self, head: RequestHead, opening: bytes) -> None:
+        """A request without a body."""
+        if not self._admit(head):
+            self.exchange_done()
+            return
+        assert self.head is not None
+        self.phase = ANSWER
+        exchange = self.exchange = Exchange(self.service, self, self.head)
+        exchange.start(opening)
+
+    def _start_with_body(self, head: RequestHead, data: bytes, at: int) -> int:
+        """A request whose body begins at `at`; where what stands behind it does."""
+        limits = self.service.limits
+        self.drained = 0
+        stop = len(data)
+        if head.framing == CHUNKED:
+            self.body = ChunkedBody(limits.chunk_line, limits.trailers)
+        else:
+            self.body = LengthBody(head.framing)
+            stop = min(stop, at + head.framing)
+        self.phase = BODY
+        if self._admit(head):
+            self._expect_body()
+            exchange = self.exchange = Exchange(self.service, self, self.head or head)
+            exchange.start(coming=at < stop)
+        else:
+            self.exchange_done()
+        if at < stop:
+            self.data_received(data[at:stop])
+        stop -= len(self.buffer)  # behind the last chunk
+        self.buffer = b""
+        return stop
+
+    def _read_body(self, data: bytes) -> None:
+        exchange, body = self.exchange, self.body
+        assert exchange is not None and body is not None
+        try:
+            payload, rest = body.feed(data)
+        except BodyError as error:
+            self._client_failed(ClientError(f"the request body is malformed: {error}"))
+            return
+        if rest is None:
+            self.received += len(data)
+            if body.more:
+                self.later()
+            exchange.on_request_body(payload, False, b"")
+            return
+        self.phase = ANSWER
+        self.deadline = 0.0
+        self.body = None
+        if rest:
+            self.buffer = rest
+            self.valve.close(PIPELINED)
+        exchange.on_request_body(payload, True, body.trailers)
+
+    def _expect_body(self) -> None:
+        """From now on the client has to keep the pace, `Limits.rate`."""
+        self.received = 0
+        self.deadline = self.service.now + self.route_target.deadlines.request_body
+
+    def _client_failed(self, error: ClientError) -> None:
+        """The request broke off within its body: the upstream must not take it for whole."""
+        self.closing = True
+        self.body = None
+        if self.exchange is not None:
+            self.exchange.fail(error)
+
+    def _refuse(self, error: ClientError) -> None:
+        """A head that is no request: answer, and read no further (RFC 9112 2.2, 6.3)."""
+        self.closing = True
+        self.head = None
+        self.send_error(error)
+        self._close()
+
+    # ── what the exchange calls ─────────────────────────────────────────────────────────────────
+
+    def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
+        """The upstream's own 101, and then nothing but bytes (RFC 9110 7.8)."""
+        assert self.head is not None
+        block = rewrite.response(head, self.context)
+        lines = (head.line, block, rewrite.upgrade_to(self.head.upgrade), b"\r\n")
+        self.transport.write(b"".join(lines))
+        if self.blocked:
+            connection.valve.close(WRITER_FULL)
+        early = self.all_kept()
+        self.service.clients.discard(self)
+        self._unbind()
+        exchange, self.exchange = self.exchange, None
+        assert exchange is not None
+        tunnel = Tunnel(
+            self.service, self.head, self.context, exchange.endpoint, keep(exchange), self.slot
+        )
+        tunnel.deadlines = exchange.deadlines
+        tunnel.splice(
+            (self.transport, self.valve, early), (connection.transport, connection.valve, rest)
+        )
+
+    def claim(self, connection: UpstreamConnection) -> bool:
+        """The client has proved itself on `connection`, or is about to: nobody else gets it."""
+        self._unbind()
+        self.bound = connection
+        connection.bind()
+        return True
+
+    def _unbind(self) -> None:
+        bound, self.bound = self.bound, None
+        if bound is not None:
+            bound.unbind()
+
+    def abort(self) -> None:
+        """Cut the connection so that the client sees it (RFC 9112 8)."""
+        self.closing = True
+        self.phase = LINGER
+        if self.blocked:
+            cut(self.transport)
+        else:  # what is on its way may still arrive
+            self.transport.abort()
+
+    def throttle(self, reason: int, full: bool) -> None:
+        """The upstream cannot take more of the body, or can again."""
+        if full:
+            self.valve.close(reason)
+        else:
+            self.valve.open(reason)
+            if self.phase is BODY:
+                self._expect_body()
+
+    def exchange_done(self) -> None:
+        """The exchange has ended: record it, then the next request or the end."""
+        exchange, self.exchange = self.exchange, None
+        if self.valve.reasons:
+            self.valve.open(~PIPELINED if self.buffer else ~0)
+        head = self.head
+        if head is not None:
+            self.service.recorder.record(head, self.context, self.status, self.sent, exchange)
+        if self.phase is LINGER:
+            return
+        if self.phase is BODY and not self.closing:
+            self.phase = DRAIN
+            self.deadline = self.service.now + self.service.deadlines.linger
+        elif self.closing:
+            self._close()
+        else:
+            self._next()
+
+    # ── between requests ────────────────────────────────────────────────────────────────────────
+
+    def _next(self) -> None:
+        self.phase = HEAD
+        self.deadline = self.service.now + self.service.deadlines.client_idle
+        if self.parsing:
+            return
+        if self.blocked:
+            self.hold(self.buffer, self.at)
+        elif self.buffer:
+            self.go_on()
+
+    def may_stay(self) -> bool:
+        """Whether the connection can be kept although an answer goes out now.
+
+        The rest of a body is read for its sake if it is known to be small; whether the body comes
+        at all is the client's choice after an Expect (RFC 9110 10.1.1).
+        """
+        head = self.head
+        if self.phase is not BODY or head is None:
+            return True
+        small = head.framing != CHUNKED and head.framing <= self.service.limits.drain
+        return small and not head.expect
+
+    def _drop_body(self, data: bytes) -> None:
+        body = self.body
+        assert body is not None
+        self.drained += len(data)
+        try:
+            _, rest = body.feed(data)
+        except BodyError:
+            self._close()
+            return
+        if rest is not None:
+            self.body = None
+            self.buffer = rest
+            self._next()
+        elif self.drained > self.service.limits.drain:
+            self._close()
+        elif body.more:
+            self.later()
+
+    def _close(self) -> None:
+        """No more requests. If the client may still be sending, let our answer reach it first."""
+        sending = self.phase in (HEAD, BODY, DRAIN) or bool(self.buffer)
+        self.phase = LINGER
+        self.buffer = b""
+        self.body = None
+        self.deadline = self.service.now + self.service.deadlines.linger
+        if not sending:
+            self.transport.close()
+            return
+        # Closing with unread bytes would reset the connection and could destroy the response.
+        self.valve.open(~0)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _ask(self) -> bool:
+        """Ask a client that sends no more whether it is there; False where that cannot be."""
+        head = self.head
+        if head is None or not head.minor or self.status or self.exchange is None:
+            return False
+        self.transport.write(ASK)
+        return True
+
+    def _upgrading(self) -> bool:
+        return self.head is not None and bool(self.head.upgrade)
+
+    # ── the sweep and the drain ─────────────────────────────────────────────────────────────────
+
+    def sweep(self, now: float) -> None:
+        """Called about once a second."""
+        if self.exchange is not None:
+            self.exchange.sweep(now)
+        elif self.bound is not None and self.bound.endpoint.wanted():
+            self._unbind()  # the client proves itself again; others may not wait for its next click
+        elif self.service.draining and self.phase is HEAD and not self.buffer:
+            self.deadline = min(self.deadline, now + self.service.leaving.grace)
+        if not self.deadline or now < self.deadline:
+            return
+        if self.phase is BODY and (self.valve.reasons or self._keeps_pace()):
+            self._expect_body()
+        elif self.phase is BODY:
+            self._client_failed(ClientError("the request body stopped coming, or nearly", 408))
+        elif self.phase is HEAD and self.buffer and not self.blocked:
+            self._refuse(ClientError("the request head did not come to its end", 408))
+        elif self.half_closed and self._ask():
+            self.deadline = now + self.service.deadlines.linger
+        elif not self.still_takes(now):
+            self.phase = LINGER
+            cut(self.transport)
+
+    def _keeps_pace(self) -> bool:
+        route_target = self.route_target
+        return self.received >= self.service.pace(route_target, route_target.deadlines.request_body)
+
+    def drain(self) -> None:
+        """The worker stops: the next response that begins is the last (RFC 9112 9.6).
+
+        One that has begun has not said so; there is another one then, or a while of silence.
+        """
+        if self.exchange is not None and not self.status:
+            self.closing = True

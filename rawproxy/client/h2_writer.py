@@ -1,0 +1,258 @@
+"""The writing half of an HTTP/2 connection: frames out, and who of the streams may send how much.
+
+Frames are gathered and leave in one write for each turn of the event loop. While the socket takes
+no more, or a window is closed, a stream's bytes wait in the stream's own outbox; `pump` then lets
+the streams send in turns, a frame each (RFC 9113 5.2). It never reads. Invariants: HEADERS leave
+in the order in which they were encoded; no DATA beyond a window; nothing after `close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Generic, Protocol, TypeVar
+
+from rawproxy.net.backpressure import unsent
+from rawproxy.protocol.http import rewrite
+from rawproxy.protocol.http2 import frames
+from rawproxy.protocol.http2.frames import DEFAULT_WINDOW, MAX_FRAME, Budget, Code, Fault
+from rawproxy.protocol.http2.hpack import SIZE_UPDATE_ZERO
+from rawproxy.proxy.admission import ConnectionSlot
+from rawproxy.proxy.service import Service, log
+
+COALESCE: Final = 64 * 1024  # bytes of frames that are gathered before they are written
+CLOSED: Final = 1024  # closed streams that are remembered, to tell a late frame from a wrong one
+GROWTH: Final = 4 * 1024 * 1024  # bytes by which the windows of all streams together may grow
+WINDOW: Final = 16 * 1024 * 1024  # of the connection: wide, as the streams' own bound more
+CREDIT: Final = WINDOW // 16  # bytes received before the connection's window is opened again
+
+
+class Sender(Protocol):
+    """A stream, as the connection that shares the window out sees it."""
+
+    id: int
+    window: int
+    queued: int
+    grown: int
+
+    def pump(self, room: int) -> int: ...
+    def release(self) -> None: ...
+    def cancel(self, reason: Exception | None = None) -> None: ...
+
+
+S = TypeVar("S", bound=Sender)
+
+
+class FrameWriter(Generic[S]):
+    """Base of the HTTP/2 front: its streams and what they send."""
+
+    __slots__ = (
+        "acked",
+        "blocked",
+        "budget",
+        "closed",
+        "context",
+        "dead",
+        "deadline",
+        "draining",
+        "growth",
+        "held",
+        "in_window",
+        "initial_window",
+        "last_id",
+        "out",
+        "out_size",
+        "owed",
+        "progress",
+        "resize",
+        "service",
+        "streams",
+        "transport",
+        "waiting",
+        "window",
+        "written",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+    context: rewrite.ClientContext
+    slot: ConnectionSlot
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.budget = Budget(service.limits.h2_budget, service.limits.h2_budget // 20)
+        self.streams: dict[int, S] = {}
+        self.closed: dict[int, bool] = {}  # by number; whether it was we who reset it
+        self.last_id = 0
+        self.deadline = 0.0
+        self.draining = 0  # 1: no stream is begun after those under way, 2: a GOAWAY said so
+        self.dead = False
+        # what the client may send
+        self.in_window = WINDOW
+        self.owed = 0  # bytes received for which it has not been given new credit
+        self.growth = 0
+        # what we may send
+        self.window = DEFAULT_WINDOW
+        self.initial_window = DEFAULT_WINDOW
+        self.waiting: dict[int, S] = {}  # streams with an outbox, in the order of turns
+        self.held: list[S] = []  # streams that are told when the socket takes more
+        self.blocked = False  # the socket takes no more
+        self.written = 0  # bytes handed to the transport
+        self.acked = 0  # of them, those that the client had at the last look
+        self.progress = 0.0  # when it must have taken something
+        self.resize = False  # the client allows our encoder less than the usual table
+        self.out: list[bytes] = []
+        self.out_size = 0
+
+    def greet(self) -> None:
+        """Our own preface (RFC 9113 3.4): a stream's window is `stream_h2.WINDOW`."""
+        limits = self.service.limits
+        self.write(
+            frames.settings(
+                {
+                    frames.MAX_CONCURRENT_STREAMS: self.slot.most_streams(limits.h2_streams),
+                    frames.INITIAL_WINDOW_SIZE: DEFAULT_WINDOW,
+                    frames.MAX_HEADER_LIST_SIZE: limits.head,
+                    frames.ENABLE_CONNECT_PROTOCOL: 1,
+                    frames.NO_RFC7540_PRIORITIES: 1,
+                }
+            )
+            + frames.window_update(0, WINDOW - DEFAULT_WINDOW)
+        )
+
+    def write(self, data: bytes) -> None:
+        """Frames that are to leave with the others of this turn."""
+        if not self.out:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self.out.append(data)
+        self.out_size += len(data)
+        if self.out_size > COALESCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been gathered."""
+        if self.out:
+            out, self.out = self.out, []
+            self.written += self.out_size
+            self.out_size = 0
+            if not self.transport.is_closing():
+                self.transport.write(b"".join(out))
+
+    def took(self) -> int:
+        """Bytes that the client took since this was last asked."""
+        before, self.acked = self.acked, self.written - unsent(self.transport)
+        return self.acked - before
+
+    def send_headers(self, number: int, block: bytes, ended: bool = False) -> None:
+        """A field block (RFC 9113 6.2)."""
+        if self.resize:  # RFC 7541 4.2: said once, before the first field
+            self.resize = False
+            block = SIZE_UPDATE_ZERO + block
+        self.write(frames.headers(number, block, ended))
+
+    def send_data(self, stream: S, payload: bytes | memoryview, ended: bool) -> int:
+        """Send what the windows and the socket allow of `payload`; how many bytes that is.
+
+        `ended` sets END_STREAM on the last frame if all of it can be sent.
+        """
+        size = len(payload)
+        room = min(self.window, stream.window)
+        if size and (self.blocked or room < size):
+            if self.blocked or room <= 0:
+                return 0
+            payload, size, ended = memoryview(payload)[:room], room, False
+        self.window -= size
+        stream.window -= size
+        self.budget.earn(2 + 2 * size // MAX_FRAME)
+        self.write(frames.data(stream.id, payload, ended))
+        return size
+
+    def pump(self) -> None:
+        """Streams with an outbox send in turns, for as long as anything can be sent."""
+        waiting = self.waiting
+        stuck = 0
+        while waiting and stuck < len(waiting) and self.window > 0 and not self.blocked:
+            number = next(iter(waiting))
+            stream = waiting.pop(number)
+            sent = stream.pump(min(self.window, MAX_FRAME))
+            if stream.queued and number in self.streams:
+                waiting[number] = stream
+            stuck = 0 if sent else stuck + 1
+
+    def reset(self, number: int, code: Code) -> None:
+        """A RST_STREAM. Ours are paid for as the client's are (CVE-2025-8671)."""
+        self._remember(number, True)
+        self.budget.left -= Budget.RESET
+        self.write(frames.rst_stream(number, code))
+
+    def forget(self, stream: S) -> bool:
+        """A stream is over; whether it was not before."""
+        if self.streams.pop(stream.id, None) is None:
+            return False
+        if self.slot.counted:
+            self.slot.finish(1)
+        self.waiting.pop(stream.id, None)
+        self.growth -= stream.grown
+        self._remember(stream.id, False)
+        if not self.streams:
+            self.rest()
+            self.close_if_done()
+        return True
+
+    def rest(self) -> None:
+        """Nothing is due: without a stream the connection is idle."""
+        idle = not self.streams
+        self.deadline = self.service.now + self.service.deadlines.client_idle if idle else 0.0
+
+    def _remember(self, number: int, ours: bool) -> None:
+        self.closed[number] = ours
+        if len(self.closed) > CLOSED:
+            del self.closed[next(iter(self.closed))]
+
+    def may_grow(self, size: int) -> bool:
+        """Whether a stream's window may grow by `size` bytes."""
+        if self.growth + size > GROWTH:
+            return False
+        self.growth += size
+        return True
+
+    def received(self, size: int) -> None:
+        """`size` bytes of DATA frames came: open the connection's window again."""
+        self.in_window -= size
+        if self.in_window < 0:
+            raise frames.ConnectionFault(Code.FLOW_CONTROL_ERROR, "DATA beyond the window (6.9)")
+        self.owed += size
+        if self.owed >= CREDIT:
+            credit, self.owed = self.owed, 0
+            self.in_window += credit
+            self.write(frames.window_update(0, credit))
+
+    def fail(self, fault: Fault) -> None:
+        """The client broke the protocol: GOAWAY, and the end of everything (RFC 9113 5.4.1)."""
+        log.info("HTTP/2: %s: %s", fault.code.name, fault.detail)
+        self.service.counters.h2_faults += 1
+        self.close(fault.code, fault.detail)
+
+    def close(self, code: Code, detail: str = "") -> None:
+        """Say goodbye and close; whatever is under way ends."""
+        if self.dead:
+            return
+        self.dead = True
+        streams, self.streams = self.streams, {}
+        self.slot.finish(len(streams))
+        self.waiting.clear()
+        for stream in tuple(streams.values()):
+            stream.cancel(ConnectionResetError("the connection is closed"))
+        self.write(frames.goaway(self.last_id, code, detail))
+        self.flush()
+        self.deadline = self.service.now + self.service.deadlines.linger
+        self.transport.close()
+
+    def goaway(self, final: bool) -> None:
+        """No more streams, please: first a warning, then from `last_id` on (RFC 9113 6.8)."""
+        self.draining = 2 if final else 1
+        last = self.last_id if final else frames.MAX_WINDOW
+        self.write(frames.goaway(last, Code.NO_ERROR))
+
+    def close_if_done(self) -> None:
+        """Draining ends with the last stream."""
+        if self.draining == 2 and not self.streams:
+            self.close(Code.NO_ERROR)

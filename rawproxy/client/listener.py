@@ -1,0 +1,128 @@
+"""Accepting from a listening socket.
+
+It never reads: what a client says first is `arrival`'s business. Invariants: out of file
+descriptors, accepting pauses and comes back by itself; what waits to be accepted at the end is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from typing import Final
+
+from rawproxy.client.arrival import CROWDED, Arrival, route_of
+from rawproxy.config.model import Address
+from rawproxy.net.listening import BACKLOG, BareSocket, release
+from rawproxy.net.poller import poller
+from rawproxy.proxy.service import Service, log
+from rawproxy.tls.server import ServerContext
+
+# Accepted in one go, so that a burst does not starve those already here; of those over TLS, whose
+# handshake begins at once and may cost a millisecond, fewer.
+BATCH: Final = 64
+BATCH_TLS: Final = 8
+SILENCE: Final = 1  # seconds, then whoever still says nothing is let in, and has its deadline
+BACK_OFF: Final = 0.5  # seconds without accepting after the process ran out of file descriptors
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Listener:
+    """One listening socket."""
+
+    def __init__(
+        self,
+        service: Service,
+        sock: socket.socket,
+        context: ServerContext | None = None,
+        redirect: int = 0,
+        address: Address | None = None,
+        *,
+        borrowed: bool = False,
+    ) -> None:
+        self.service = service
+        self.sock = sock
+        self.context = context
+        self.redirect = redirect
+        self.sites = service.route_targets.for_listener(address)
+        self.borrowed = borrowed  # it is the master's: another worker may go on with it
+        self._open = False
+        self._loop = asyncio.get_running_loop()
+        self._poller = poller()
+        self._retry: asyncio.TimerHandle | None = None
+        self._family, self._kind = int(sock.family), int(sock.type)
+        here = sock.getsockname()
+        self._port: int = here[1] if isinstance(here, tuple) else 0
+        self._batch = BATCH if context is None else BATCH_TLS
+        self._made = socket.socket if context is None else BareSocket
+        with contextlib.suppress(OSError):  # a socket file
+            # Accepted ones inherit it. Else the last record of a response waits for the client's
+            # delayed acknowledgement: 40 ms.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
+                # The ClientHello is here when its connection is: no waiting, no second look.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENCE)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._open = True
+        self._loop.add_reader(self.sock.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Accept what waits already, and no more; connections that are open stay."""
+        for _ in range(BACKLOG // self._batch if self._open else 0):
+            if not self._accept(last=True):
+                break
+        if self._retry is not None:
+            self._retry.cancel()
+        self._loop.remove_reader(self.sock.fileno())
+        if self.borrowed:
+            self.sock.close()
+        else:
+            release(self.sock)
+
+    def _accept(self, last: bool = False) -> bool:
+        """A batch; whether more may be waiting. The `last` ones are thousands, so they queue up."""
+        for _ in range(self._batch):
+            try:
+                # As `accept` does, which makes enums of two numbers for each socket: 1 % of a
+                # TLS handshake.
+                fd, peer = self.sock._accept()  # type: ignore[attr-defined]
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return False
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._pause(error)
+                    return False
+                raise
+            self._welcome(self._made(self._family, self._kind, 0, fd), peer, last)
+        return True
+
+    def _welcome(self, sock: socket.SocketType, peer: object, last: bool) -> None:
+        sock.setblocking(False)
+        slot = self.service.admission.enter()
+        if slot is None:
+            if self.context is None:
+                with contextlib.suppress(OSError):
+                    sock.send(CROWDED)
+            sock.close()
+            return
+        self.service.counters.accepted += 1
+        slot.sites = self.sites
+        if isinstance(peer, tuple):
+            slot.peer, slot.port, slot.server_port = peer[0], peer[1], self._port
+        if self.service.announces:
+            slot.route = route_of(sock, peer)
+        arrival = Arrival(
+            self.service, sock, slot, self.context, self.redirect, self._loop, self._poller
+        )
+        if last and self.context is not None:
+            arrival.wait()
+        else:
+            arrival.look()
+
+    def _pause(self, error: OSError) -> None:
+        log.error("accepting pauses for %g s: %s", BACK_OFF, error.strerror)
+        self._loop.remove_reader(self.sock.fileno())
+        self._retry = self._loop.call_later(BACK_OFF, self.start)

@@ -1,0 +1,310 @@
+"""Settings into a `Config`: its groups, sites and routes.
+
+It never looks at where a setting comes from: `settings` knows. Invariant: whatever is wrong is
+collected there, and something that is valid stands in its place, so that the rest is judged too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from rawproxy.config import option_values
+from rawproxy.config.model import (
+    DEFAULT,
+    Active,
+    Address,
+    Config,
+    Deadlines,
+    Edits,
+    Group,
+    Key,
+    Limits,
+    Passive,
+    Redirect,
+    Route,
+    Site,
+    Upstream,
+    problems,
+)
+from rawproxy.config.sources import Rank, Scope, Settings
+from rawproxy.errors import ConfigError
+
+_NOWHERE = Upstream("?", tls=True, host="?", port=1)  # stands where an upstream's text is wrong
+
+
+def config_of(settings: Settings) -> Config:
+    """All of it. Raises `ConfigError` with every mistake, in the order of the file."""
+    config = _top(settings)
+    config = replace(config, groups=_groups(settings, config))
+    config = replace(config, sites=_sites(settings, config))
+    if not config.https and (config.certificates() or config.self_signed):
+        config = replace(config, https=(Address(None, 8443),))
+    for key, text in problems(config):
+        if key == ("upstream",) and settings.document and key in settings.document.lines:
+            continue  # it is there, and what is wrong with it has been said
+        settings.mistake(key, text)
+    if settings.mistakes:
+        raise ConfigError(*dict.fromkeys(text for _, text in sorted(settings.mistakes)))
+    return config
+
+
+def _top(settings: Settings) -> Config:
+    top, values, data = settings.top, settings.values, settings.data
+    limits = settings.named(
+        ("limits",), data.get("limits", {}), values["limit"], option_values.parse_limits, Limits()
+    )
+    trusted = top.several("trusted-proxy", option_values.parse_network)
+    return Config(
+        http=top.several("http", lambda text: option_values.parse_address("--http", text)),
+        https=top.several("https", lambda text: option_values.parse_address("--https", text)),
+        redirect=not values["no-redirect"],
+        self_signed=values["self-signed"],
+        tls=values["tls"],
+        strict_sni=values["strict-sni"],
+        http2=not values["no-http2"],
+        forwarded=values["forwarded"],
+        trusted_proxies=tuple(one for one in trusted if not isinstance(one, str)),
+        trust_unix="unix:" in trusted,
+        send_forwarded=values["send-forwarded"],
+        send_real_ip=values["send-real-ip"],
+        accept_proxy=values["accept-proxy"],
+        send_via=values["send-via"],
+        allow_trace=values["allow-trace"],
+        underscores=values["underscores"],
+        upgrades=top.several("upgrade", option_values.parse_upgrade),
+        resolver=top.take("resolver", option_values.parse_resolver, None)
+        if values["resolver"] is not None
+        else None,
+        access_log=top.file("access-log", ("-", "off")),
+        log_format=values["log-format"],
+        access_log_mask=top.several("access-log-mask", option_values.parse_parameter),
+        access_log_short_addresses=values["access-log-short-addresses"],
+        access_log_no_paths=values["access-log-no-paths"],
+        admin=top.take("admin", lambda text: option_values.parse_address("--admin", text), None)
+        if values["admin"] is not None
+        else None,
+        send_request_id=values["send-request-id"],
+        send_traceparent=values["send-traceparent"],
+        parser=values["parser"],
+        limits=replace(
+            limits, h2_streams=values["http2-streams"], h2_budget=values["http2-budget"]
+        ),
+        deadlines=_deadlines(settings),
+        workers=values["workers"],
+        file=settings.document.path if settings.document else None,
+    )
+
+
+def _deadlines(settings: Settings) -> Deadlines:
+    found = settings.named(
+        ("timeouts",),
+        settings.data.get("timeouts", {}),
+        settings.values["timeout"],
+        option_values.parse_timeouts,
+        Deadlines(),
+    )
+    drain = settings.values["drain-timeout"]  # another name for one of them, and wins
+    return found if drain is None else replace(found, drain=drain)
+
+
+def _groups(settings: Settings, config: Config) -> tuple[Group, ...]:
+    tables: dict[str, dict[str, Any]] = dict(settings.data.get("group", {}))
+    outside = settings.values["upstream"]
+    if outside or not tables:
+        own = tables.get(DEFAULT, {})
+        if "upstream" in own and outside:
+            reason = " is given twice: here, and outside of the table; leave one of them out"
+            settings.mistake(("group", DEFAULT, "upstream"), reason)
+        tables = {DEFAULT: own, **tables}
+    return tuple(_group(settings, name, table, config) for name, table in tables.items())
+
+
+def _group(settings: Settings, name: str, table: Mapping[str, Any], config: Config) -> Group:
+    path: Key = ("group", name)
+    scope = Scope(settings, path, table)
+    settings.take(path, option_values.parse_group, name, name)
+    # Upstreams are the one thing that no group has from outside, but the default one.
+    if "upstream" in table or name == DEFAULT:
+        upstreams = [
+            _upstream(settings, name, (*scope.key("upstream"), at), one)
+            for at, one in enumerate(scope.value("upstream"))
+        ]
+    else:
+        upstreams = []
+    pairs = settings.pairs(scope, "upstream-cert", "upstream-key")
+    most, kept = scope.value("max-upstream"), scope.value("keepalive")
+    # What nobody asked for, or not for this group, follows a smaller --max-upstream.
+    follows = scope.rank("keepalive") == Rank.DEFAULT or (
+        "max-upstream" in table and "keepalive" not in table
+    )
+    named = scope.value("upstream-name") is not None
+    own = {key: table[key] for key in ("policy", "cookie", "slow-start") if key in table}
+    return Group(
+        name,
+        tuple(upstreams),
+        keepalive=min(kept, most) if follows else kept,
+        max_upstream=most,
+        keepalive_idle=scope.value("keepalive-idle"),
+        queue=table.get("queue", config.limits.queue),
+        verify=scope.file("upstream-verify", ("auto", "pin", "system", "off")),
+        tls=scope.value("upstream-tls"),
+        pins=frozenset(scope.several("upstream-pin", option_values.parse_pin)),
+        server_name=scope.take("upstream-name", option_values.parse_upstream_name, "")
+        if named
+        else None,
+        client_cert=pairs[0] if pairs else None,
+        send_proxy=int((scope.value("send-proxy") or "v0")[1:]),
+        passive=_passive(settings, (*path, "passive"), table.get("passive", {})),
+        active=_active(settings, (*path, "active"), table["active"]) if "active" in table else None,
+        **_fields(own),
+    )
+
+
+def _upstream(settings: Settings, group: str, key: Key, one: str | dict[str, Any]) -> Upstream:
+    table: dict[str, Any] = one if isinstance(one, dict) else {"url": one}
+    url = table.get("url")
+    if url is None:
+        settings.mistake((*key, "url"), " is missing: type url = 'host:port'")
+        return _NOWHERE
+    found = settings.take(key, option_values.parse_upstream, url, _NOWHERE)
+    found = replace(found, weight=table.get("weight", 1), backup=table.get("backup", False))
+    settings.keys[group, found] = key
+    return found
+
+
+def _passive(settings: Settings, path: Key, table: Mapping[str, Any]) -> Passive:
+    facts = _fields(table)
+    if "status" in facts:
+        facts["status"] = Scope(settings, path, table).several("status", option_values.parse_status)
+    return Passive(**facts)
+
+
+def _active(settings: Settings, path: Key, table: Mapping[str, Any]) -> Active:
+    facts = _fields(table)
+    scope = Scope(settings, path, table)
+    if "path" in facts:
+        scope.take("path", option_values.parse_target, "/")
+    if "host" in facts:
+        scope.take("host", option_values.parse_host, "")
+    if "status" in facts:
+        facts["status"] = scope.several("status", option_values.parse_status)
+    return Active(**facts)
+
+
+def _sites(settings: Settings, config: Config) -> tuple[Site, ...]:
+    tables = settings.data.get("site")
+    if not tables:
+        names = [group.name for group in config.groups]
+        if config.file and len(names) > 1 and DEFAULT not in names:
+            text = f"{config.file}: [[site]] is missing: nothing says which group serves what"
+            settings.mistakes.append((0, text))
+            config = replace(config, groups=config.groups[:1])
+        return (_site(Scope(settings, (), {}), config),)
+    if settings.values["server-name"]:
+        settings.mistake(("server-name",), " belongs in [[site]] where there is one")
+    scopes = [
+        Scope(settings, ("site", at), {"server-name": (), **table})
+        for at, table in enumerate(tables)
+    ]
+    return tuple(_site(scope, config) for scope in scopes)
+
+
+def _site(scope: Scope, config: Config) -> Site:
+    settings, table = scope.settings, scope.table
+    ca = scope.file("client-ca")
+    routes = [
+        _route(Scope(settings, (*scope.path, "route", at), one), config)
+        for at, one in enumerate(table.get("route") or [{}])
+    ]
+    listeners: tuple[Address, ...] = ()
+    if "listen" in table:
+        listeners = scope.several(
+            "listen", lambda text: option_values.parse_address("--listen", text)
+        )
+    return Site(
+        names=scope.several("server-name", option_values.parse_server_name),
+        routes=tuple(routes),
+        certificates=settings.pairs(scope, "cert", "key"),
+        hsts=_hsts(scope),
+        client_ca=ca,
+        client_verify=scope.value("client-verify") or ("off" if ca is None else "require"),
+        listeners=listeners,
+    )
+
+
+def _hsts(scope: Scope) -> str | None:
+    """The header's value, or None: the nearer of `hsts` and `no-hsts` counts."""
+    if scope.value("no-hsts"):
+        ours, theirs = scope.rank("no-hsts"), scope.rank("hsts")
+        if ours == theirs:
+            scope.settings.mistake(
+                scope.key("hsts"), " and --no-hsts exclude each other: leave one of them out"
+            )
+        if theirs <= ours:
+            return None
+    return scope.take("hsts", option_values.check_hsts, None)
+
+
+def _route(scope: Scope, config: Config) -> Route:
+    settings, table, path = scope.settings, scope.table, scope.path
+    redirect = None
+    if "redirect" in table:
+        target = scope.take("redirect", option_values.parse_redirect, "/")
+        redirect = Redirect(int(table.get("status", "302")), target)
+    names = [group.name for group in config.groups]
+    group = table.get("group") or (names[0] if len(names) == 1 else DEFAULT)
+    if redirect is not None and "group" in table:
+        settings.mistake((*path, "redirect"), " answers by itself: leave group out")
+    if redirect is None and "status" in table:
+        settings.mistake((*path, "status"), " is that of a redirect: type redirect too")
+    if "gather" not in table and "gather-over" in table:
+        settings.mistake((*path, "gather-over"), " is for what is gathered: type gather too")
+    limits, timeouts = table.get("limits"), table.get("timeouts")
+    return Route(
+        path=scope.take("path", option_values.parse_path, "/") if "path" in table else "/",
+        exact=table.get("exact", False),
+        group=None if redirect else group,
+        redirect=redirect,
+        request_headers=_edits(scope, "request-headers"),
+        response_headers=_edits(scope, "response-headers"),
+        upgrades=scope.several("upgrades", option_values.parse_upgrade)
+        if "upgrades" in table
+        else None,
+        request_trailers=scope.several("request-trailers", option_values.parse_trailer)
+        if "request-trailers" in table
+        else (),
+        allow_trace=table.get("allow-trace"),
+        gather=scope.take("gather", option_values.parse_gather, 0) if "gather" in table else 0,
+        gather_over=table.get("gather-over", "refuse"),
+        limits=limits
+        and settings.named(
+            (*path, "limits"), limits, (), option_values.parse_limits, config.limits
+        ),
+        deadlines=timeouts
+        and settings.named(
+            (*path, "timeouts"), timeouts, (), option_values.parse_timeouts, config.deadlines
+        ),
+    )
+
+
+def _edits(scope: Scope, name: str) -> Edits:
+    table: Mapping[str, Any] = scope.table.get(name, {})
+    settings, path = scope.settings, (*scope.path, name)
+    found: dict[str, list[tuple[str, str]]] = {"remove": [], "set": [], "add": []}
+    for kind, pairs in found.items():
+        for at, one in enumerate(table.get(kind, ())):
+            field, value = one if kind != "remove" else (one, "")
+            key: Key = (*path, kind, at if kind == "remove" else field)
+            try:
+                pairs.append(option_values.parse_header(f"--{kind}", field, value))
+            except ConfigError as error:
+                settings.refuse(key, error)
+    removed = tuple(field for field, _ in found["remove"])
+    return Edits(removed, tuple(found["set"]), tuple(found["add"]))
+
+
+def _fields(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table's keys as the fields of a dataclass."""
+    return {name.replace("-", "_"): value for name, value in table.items()}

@@ -1,0 +1,422 @@
+"""The configuration: frozen dataclasses, and what one part of it cannot know of another.
+
+    Config                    one process: listeners, limits, whom to trust, what to log
+    ├── sites   Site          server names, and what holds for them: certificates, HSTS, mTLS
+    │           └── Route     a path within a site: where requests go, which headers change
+    └── groups  Group         upstreams that can stand in for each other, and how one is chosen
+                └── Upstream  one server
+
+A request finds its site by Host, its route by path, and by the route its group. The command line
+alone makes one group and one site, both for everything: `single`. What each option is called, and
+its default, is said in the README; a field has the option's name unless it says otherwise.
+
+It never reads a file or a clock, and never resolves a name. Invariant: a `Config` that `check`
+returned is valid; whatever is wrong was raised as a `ConfigError` that names the option.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from rawproxy.errors import ConfigError
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_ANY = {None, "0.0.0.0", "::"}  # hosts that stand for every address
+HOST = "$host"  # as --upstream-name: the name that each request asks for
+DEFAULT = "default"  # the group that --upstream fills, and that a route without a group means
+
+POLICIES = ("round-robin", "least-connections", "two-choices", "client-hash", "cookie")
+REDIRECTS = (301, 302, 307, 308)
+CLIENT_VERIFY = ("off", "optional", "require")
+GATHER_OVER = ("refuse", "pass")
+# Bytes of bodies, of all requests together, that come before their connections: some hundreds of
+# them. Beyond it requests take theirs at once; the pool knows how to take it back.
+PARKED: Final = 16 * 1024 * 1024
+UPSTREAM_TLS = ("modern", "intermediate", "legacy")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: TCP `host`:`port`, or the unix socket `path`.
+
+    `host` is None for `:port`, meaning every IPv4 and IPv6 address.
+    """
+
+    host: str | None = None
+    port: int = 0
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One upstream server, as `--upstream` names it."""
+
+    url: str  # as the admin wrote it: for messages and logs
+    tls: bool
+    host: str = ""  # empty for a unix socket
+    port: int = 0
+    path: str | None = None
+    weight: int = 1  # its share of the requests, beside the others of its group
+    backup: bool = False  # serves only while no other of the group can
+    srv: bool = False  # `host` is the name of SRV records, which say hosts, ports and weights
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One `--cert`/`--key` pair: paths of PEM files."""
+
+    cert: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what a peer may make us hold, each beside its reason."""
+
+    start_line: int = 16 * 1024  # nginx allows 8k; SAML redirects are longer -> 414
+    head: int = 64 * 1024  # big cookies and tokens pass, floods do not -> 431
+    fields: int = 128  # HAProxy allows 101, browsers send about 20 -> 431
+    response_head: int = 256 * 1024  # "upstream sent too big header": 64 KiB must pass with room
+    chunk_line: int = 4096  # a chunk-size line with its extensions (RFC 9112 7.1.1)
+    trailers: int = 16 * 1024
+    replay: int = 64 * 1024  # a request body wholly held for a retry
+    drain: int = 256 * 1024  # request body read and dropped after an early response (9112 9.3)
+    queue: int = 1024  # requests that wait for an upstream connection -> 503
+    body: int = 0  # of a request; 0: any size, as 413 at 1 MB is nginx's most common complaint
+    rate: int = 256  # bytes a second that a body must make either way, on average -> 408
+    connections: int = 0  # of clients, in total; 0: half of the file descriptors
+    # of one IPv4 address or IPv6 /64 that is no trusted proxy, and as many requests at once over
+    # HTTP/2, as nginx counts them; 0: any, offices share one
+    per_client: int = 0
+    requests: int = 100_000  # on one connection: then it is renewed, and with it what it gathered
+    # WebSockets and streams of events at once, beside `max_upstream` -> 503; 0: a quarter of the
+    # file descriptors, as each needs one on either side and requests want some too
+    tunnels: int = 0
+    h2_streams: int = 128  # at once on one connection, as nginx; browsers are content with 100
+    h2_budget: int = 10_000  # frames that serve no request, in a burst; a twentieth each second
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Bounds on every wait, in seconds; swept about once a second, so up to a second late."""
+
+    tls_handshake: float = 10.0
+    request_head: float = 30.0  # from its first byte -> 408
+    request_body: float = 60.0  # the stretch over which `Limits.rate` must be kept -> 408
+    connect: float = 10.0  # dial and TLS handshake, all addresses together -> 504
+    queue: float = 10.0  # waiting for a connection -> 503
+    wait: float = 0.0  # for upstreams that refuse connections -> 502; 0: not at all
+    response_head: float = 60.0  # nginx proxy_read_timeout -> 504
+    response_body: float = 60.0  # between two reads of it; of the client as in `request_body`
+    client_idle: float = 75.0  # keep-alive, as nginx
+    tunnel_idle: float = 3600.0  # an hour, not nginx's 60 s
+    linger: float = 5.0  # after our last byte, for the client's to arrive
+    drain: float = 30.0  # from SIGTERM till what remains is cut
+
+
+@dataclass(frozen=True, slots=True)
+class Passive:
+    """Health as the requests themselves show it: failures take an upstream out for a while."""
+
+    max_fails: int = 3  # failures within the window, no success between, take it out; 0: never
+    window: float = 10.0
+    status: tuple[tuple[int, int], ...] = ((502, 504),)  # ranges that are failures, if relayed
+    back_off: float = 1.0  # seconds out of use at first; it doubles with each failure after that
+    back_off_max: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """Health as asked for: a request of our own to every address of the group."""
+
+    path: str = "/"
+    method: str = "GET"
+    status: tuple[tuple[int, int], ...] = ((200, 399),)  # ranges that count as healthy, inclusive
+    host: str | None = None  # the Host to send; None: the upstream's own
+    interval: float = 10.0
+    timeout: float = 5.0
+    rise: int = 2  # good answers in a row that bring it back
+    fall: int = 3  # bad ones in a row that take it out
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Upstreams that can stand in for each other: `[group.NAME]`; --upstream fills `default`."""
+
+    name: str
+    upstreams: tuple[Upstream, ...] = ()
+    policy: str = POLICIES[0]
+    cookie: str = "rawproxy"  # its name, for the policy of that name
+    keepalive: int = 64
+    max_upstream: int = 1024
+    keepalive_idle: float = 60.0
+    queue: int = 1024  # requests that wait for a connection to one upstream -> 503
+    verify: str = "auto"  # --upstream-verify: auto | pin | system | off | path of a PEM bundle
+    tls: str = "intermediate"  # --upstream-tls: one of `UPSTREAM_TLS`
+    pins: frozenset[str] = frozenset()  # --upstream-pin: SHA-256 of leaf certificates, hex
+    server_name: str | None = None  # --upstream-name
+    client_cert: Certificate | None = None  # --upstream-cert and --upstream-key
+    send_proxy: int = 0  # version of the PROXY protocol; 0: none
+    passive: Passive = field(default_factory=Passive)
+    active: Active | None = None
+    slow_start: float = 0.0  # seconds over which one that came back gets its full share again
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """An answer of our own that sends the client elsewhere."""
+
+    status: int  # one of `REDIRECTS`
+    target: str  # a URL; $host, $request_uri, $path and $query stand for what was asked
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """Changes to the fields of a head, in this order. Names are as the admin wrote them."""
+
+    remove: tuple[str, ...] = ()
+    set: tuple[tuple[str, str], ...] = ()  # replaces every field of that name
+    add: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What happens to requests for `path`: they go to `group`, or `redirect` answers them."""
+
+    path: str = "/"  # this path and everything below it, by whole segments
+    exact: bool = False  # this path alone
+    group: str | None = DEFAULT  # None: `redirect` is set
+    redirect: Redirect | None = None
+    request_headers: Edits = field(default_factory=Edits)
+    response_headers: Edits = field(default_factory=Edits)
+    request_trailers: tuple[str, ...] = ()  # those that pass, lower case
+    upgrades: tuple[str, ...] | None = None  # None: those of the process
+    gather: int = 0  # bytes of a body of unknown length, to be sent with its length; 0: none
+    gather_over: str = "refuse"  # one of `GATHER_OVER`: what becomes of longer ones
+    limits: Limits | None = None  # None: those of the process
+    deadlines: Deadlines | None = None
+    allow_trace: bool | None = None  # None: as the process
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What is served under some names."""
+
+    names: tuple[str, ...] = ()  # --server-name; none: every name that no other site has
+    routes: tuple[Route, ...] = (Route(),)
+    certificates: tuple[Certificate, ...] = ()
+    hsts: str | None = "max-age=63072000"
+    client_ca: str | None = None  # PEM of the authorities that client certificates come from
+    client_verify: str = "off"  # one of `CLIENT_VERIFY`
+    listeners: tuple[Address, ...] = ()  # only on these of `Config`'s; none: on all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything one process needs to know."""
+
+    groups: tuple[Group, ...] = ()
+    sites: tuple[Site, ...] = (Site(),)
+    http: tuple[Address, ...] = ()
+    https: tuple[Address, ...] = ()
+    redirect: bool = True
+    self_signed: bool = False
+    tls: str = "modern"  # modern | intermediate
+    strict_sni: bool = False
+    http2: bool = True
+    forwarded: str = "replace"  # replace | append
+    trusted_proxies: tuple[Network, ...] = ()
+    send_forwarded: bool = False
+    send_real_ip: bool = False
+    accept_proxy: bool = False
+    trust_unix: bool = False  # --trusted-proxy unix:
+    send_via: bool = False
+    allow_trace: bool = False
+    underscores: str = "drop"  # drop | pass
+    upgrades: tuple[str, ...] = ("websocket",)  # that become tunnels: --upgrade
+    resolver: Address | None = None  # of a DNS server; None: as the system is set up
+    access_log: str = "-"  # path | - | off
+    log_format: str = "combined"  # combined | extended | json
+    access_log_mask: tuple[str, ...] = ()  # query parameters whose values no log has
+    access_log_short_addresses: bool = False
+    access_log_no_paths: bool = False
+    send_request_id: bool = False
+    send_traceparent: bool = False
+    parser: str = "auto"  # auto | h11
+    workers: int = 1  # processes; 0: one for each CPU
+    admin: Address | None = None  # where metrics, health and the status page are served
+    limits: Limits = field(default_factory=Limits)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    file: str | None = None  # the path that --config named
+
+    def group(self, name: str) -> Group:
+        """The group of that name, which `check` has seen to exist."""
+        return next(group for group in self.groups if group.name == name)
+
+    def certificates(self) -> tuple[Certificate, ...]:
+        """Those of every site, each once."""
+        return tuple(dict.fromkeys(pair for site in self.sites for pair in site.certificates))
+
+    def server_names(self) -> tuple[str, ...]:
+        """Those of every site."""
+        return tuple(name for site in self.sites for name in site.names)
+
+
+_OF_GROUP = {
+    "keepalive": "keepalive",
+    "max_upstream": "max_upstream",
+    "keepalive_idle": "keepalive_idle",
+    "upstream_verify": "verify",
+    "upstream_tls": "tls",
+    "upstream_pins": "pins",
+    "upstream_name": "server_name",
+    "upstream_cert": "client_cert",
+    "send_proxy": "send_proxy",
+}
+_OF_SITE = {"server_names": "names", "certificates": "certificates", "hsts": "hsts"}
+
+
+def single(upstreams: tuple[Upstream, ...], **options: Any) -> Config:
+    """What the command line says: one group and one site, with one route from all to all."""
+    group = {field: options.pop(name) for name, field in _OF_GROUP.items() if name in options}
+    site = {field: options.pop(name) for name, field in _OF_SITE.items() if name in options}
+    limits: Limits = options.get("limits", Limits())
+    return Config(
+        groups=(Group(DEFAULT, upstreams, queue=limits.queue, **group),),
+        sites=(Site(**site),),
+        **options,
+    )
+
+
+Key = tuple[str | int, ...]  # where in the configuration: ("group", NAME, OPTION), ("http",) …
+
+
+def check(config: Config) -> Config:
+    """The same, valid. Raises `ConfigError` with everything that `problems` finds."""
+    found = [f"{option_of(key)}{text}" for key, text in problems(config)]
+    if found:
+        raise ConfigError(*found)
+    return config
+
+
+def option_of(key: Key) -> str:
+    """What a message calls `key`: the option, behind its table where it is no option's own."""
+    name = key[-1] if isinstance(key[-1], str) else key[-2]
+    return f"[group.{key[1]}] {name}" if key[0] == "group" and key[1] != DEFAULT else f"--{name}"
+
+
+def problems(config: Config) -> Iterator[tuple[Key, str]]:
+    """What one option cannot know of another: where it is, and what comes behind its name."""
+    if not any(group.upstreams or group.name != DEFAULT for group in config.groups):
+        yield ("upstream",), " is missing: type --upstream host:9443, say"
+    if config.https and not (config.certificates() or config.self_signed):
+        yield (
+            ("https",),
+            " needs a certificate: type --cert FILE --key FILE, or --self-signed for a trial",
+        )
+    if not config.http and not config.https:
+        yield ("http",), " is missing, so there is nothing to listen on: type --http :8080, say"
+    if config.accept_proxy and not (config.trusted_proxies or config.trust_unix):
+        yield (
+            ("accept-proxy",),
+            " believes trusted peers only: type --trusted-proxy 10.0.0.0/8, say",
+        )
+    yield from _admin_problems(config)
+    for group in config.groups:
+        yield from _group_problems(group)
+    yield from _site_problems(config)
+
+
+def _admin_problems(config: Config) -> Iterator[tuple[Key, str]]:
+    """Clients must not reach the metrics: `--admin` is a listener of its own."""
+    for option, addresses in (("--http", config.http), ("--https", config.https)):
+        if config.admin is not None and any(_overlap(config.admin, one) for one in addresses):
+            text = f" stands on the public listener {option}: type a port of its own,"
+            yield ("admin",), text + " as in --admin 127.0.0.1:9900"
+
+
+def _overlap(one: Address, other: Address) -> bool:
+    """Whether a client of `other` might get to `one`."""
+    if one.path is not None or other.path is not None:
+        return one.path == other.path
+    hosts = {one.host, other.host}
+    return 0 != one.port == other.port and (len(hosts) == 1 or bool(hosts & _ANY))
+
+
+def _group_problems(group: Group) -> Iterator[tuple[Key, str]]:
+    here: Key = ("group", group.name)
+    if not group.upstreams and group.name != DEFAULT:
+        yield (*here, "upstream"), " is missing: type upstream = 'host:9443', say"
+    if group.pins and group.verify != "auto":
+        text = " is a verification of its own: leave --upstream-verify out"
+        yield (*here, "upstream-pin"), text
+    if group.server_name == HOST and group.verify in ("auto", "pin") and not group.pins:
+        text = (
+            f" {HOST}: visitors choose what is asked for, and must not choose what is trusted:"
+            " type --upstream-verify system, a FILE or off beside it"
+        )
+        yield (*here, "upstream-name"), text
+    if group.upstreams and not any(upstream.tls for upstream in group.upstreams):
+        for option, given in (
+            ("upstream-verify", group.verify != "auto"),
+            ("upstream-tls", group.tls != "intermediate"),
+            ("upstream-pin", bool(group.pins)),
+            ("upstream-name", group.server_name is not None),
+            ("upstream-cert", group.client_cert is not None),
+        ):
+            if given:
+                text = (
+                    " is for https upstreams and none is given:"
+                    " leave it out, or type --upstream https://host"
+                )
+                yield (*here, option), text
+    if group.policy == "cookie" and not group.cookie:
+        yield (*here, "cookie"), ": empty; type the name of the cookie"
+    if group.max_upstream < 1:
+        yield (*here, "max-upstream"), f" {group.max_upstream}: type 1 or more"
+    if not 0 <= group.keepalive <= group.max_upstream:
+        text = f" {group.keepalive}: type a number from 0 to --max-upstream, {group.max_upstream}"
+        yield (*here, "keepalive"), text
+    if not 0 < group.keepalive_idle < math.inf:  # false for nan too
+        text = f" {group.keepalive_idle}: type seconds, as in --keepalive-idle 60"
+        yield (*here, "keepalive-idle"), text
+
+
+def _site_problems(config: Config) -> Iterator[tuple[Key, str]]:
+    known = {group.name for group in config.groups}
+    places = (*config.http, *config.https)
+    seen: dict[tuple[str, tuple[Address, ...]], int] = {}
+    for number, site in enumerate(config.sites):
+        here: Key = ("site", number)
+        if site.client_verify != "off" and site.client_ca is None:
+            yield (*here, "client-verify"), " needs --client-ca FILE"
+        for name in site.names or ("",):
+            if seen.setdefault((name, site.listeners), number) != number:
+                shown = f" {name}" if name else ""
+                why = "another site has it too" if name else "missing, and in another site too"
+                yield (*here, "server-name"), f"{shown}: {why}; each site needs names of its own"
+        for at, address in enumerate(site.listeners):
+            if address not in places:
+                yield (*here, "listen", at), ": that stands neither under http nor under https"
+        yield from _route_problems(here, site, known)
+
+
+def _route_problems(here: Key, site: Site, known: set[str]) -> Iterator[tuple[Key, str]]:
+    seen: set[tuple[str, bool]] = set()
+    for index, route in enumerate(site.routes):
+        place: Key = (*here, "route", index)
+        if route.group is not None and route.group not in known:
+            if route.group == DEFAULT:
+                yield (*place, "group"), " is missing: type the name of a [group.NAME]"
+            else:
+                near = difflib.get_close_matches(route.group, known, 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                yield (*place, "group"), f" {route.group}: there is no such group{hint}"
+        if (route.path, route.exact) in seen:
+            yield (*place, "path"), f" {route.path}: another route of this site has it too"
+        seen.add((route.path, route.exact))

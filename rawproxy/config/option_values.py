@@ -1,0 +1,410 @@
+"""Single values of the configuration: the text of one option in, a checked value out.
+
+It never looks at a second option, a file or a clock, and never resolves a name. Invariant: what
+comes out is what a socket, a resolver or a header line takes. Raises `ConfigError` that begins with
+the option and says what to type.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import fields, replace
+
+from rawproxy.config import variables
+from rawproxy.config.field_names import may_trail
+from rawproxy.config.model import HOST, PARKED, Address, Deadlines, Limits, Network, Upstream
+from rawproxy.errors import ConfigError
+
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?").fullmatch
+# One directive, RFC 6797 6.1. ASCII by name: \d and \s would let other digits and line ends in.
+_DIRECTIVE = re.compile(r'([A-Za-z0-9_-]+)(?:=(?:[A-Za-z0-9_-]+|"[A-Za-z0-9 _-]*"))?').fullmatch
+_MAX_AGE = re.compile(r'(?i:max-age)=(?:[0-9]{1,10}|"[0-9]{1,10}")').fullmatch
+_SERVICE = re.compile(r"_[a-z0-9-]+\._(?:tcp|tls)\..+").fullmatch  # RFC 2782
+_NAME_LIMIT = 253  # characters of a host name in text (RFC 1035 2.3.4)
+_UNIX_LIMIT = 107  # bytes of sun_path less its NUL: connect and bind refuse more
+
+
+def parse_upstream(text: str) -> Upstream:
+    """One `--upstream`. Raises `ConfigError`."""
+    option = f"--upstream {text}"
+    if text.startswith("unix:"):
+        return Upstream(text, tls=False, path=_unix_path(option, text))
+    scheme, separator, rest = text.rpartition("://")
+    scheme = scheme.lower() or "https"
+    if scheme not in ("http", "https"):
+        raise ConfigError(f"{option}: {scheme}:// is not known; type https://, http:// or unix:")
+    rest = rest.removesuffix("/")
+    if "/" in rest or "?" in rest or "#" in rest:
+        raise ConfigError(f"{option}: a path cannot be given here; type {scheme}://host:port")
+    if "@" in rest:
+        raise ConfigError(f"{option}: no user or password here; type {scheme}://host:port")
+    host, port = _host_port(option, rest)
+    if not host:
+        raise ConfigError(f"{option}: no host; type host:port")
+    if _SERVICE(host.lower()):
+        if port is not None:
+            raise ConfigError(f"{option}: SRV records say the port; type {scheme}://{host}")
+        return Upstream(text, tls=scheme == "https", host=host, srv=True)
+    if port is None:
+        if not separator:
+            raise ConfigError(f"{option}: no port; type {text}:9443 or https://{text}")
+        port = 443 if scheme == "https" else 80
+    if port == 0:
+        raise ConfigError(f"{option}: port 0 cannot be dialled; type a port from 1 to 65535")
+    return Upstream(text, tls=scheme == "https", host=host, port=port)
+
+
+def parse_resolver(text: str) -> Address:
+    """`--resolver`: the address of a DNS server, port 53 if none is said. Raises `ConfigError`."""
+    option = f"--resolver {text}"
+    host, port = _host_port(option, text)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ConfigError(
+            f"{option}: who is to resolve its name? type an address, as in 127.0.0.11:53"
+        ) from None
+    if port == 0:
+        raise ConfigError(f"{option}: port 0 cannot be asked; type a port from 1 to 65535")
+    return Address(host, port or 53)
+
+
+def parse_address(option: str, text: str) -> Address:
+    """One `--http`, `--https` or `--admin`. Raises `ConfigError`."""
+    usual = {"--https": 8443, "--admin": 9900}.get(option, 8080)
+    option = f"{option} {text}"
+    if text.startswith("unix:"):
+        return Address(path=_unix_path(option, text))
+    if "/" in text:
+        raise ConfigError(f"{option}: not an address; type host:port, [v6]:port or :port")
+    port_alone = text.removeprefix("*:")
+    if port_alone.isascii() and port_alone.isdigit():
+        raise ConfigError(f"{option}: type :{port_alone} for every address of this machine")
+    host, port = _host_port(option, text)
+    if port is None:
+        raise ConfigError(f"{option}: no port; type {text}:{usual}")
+    return Address(host or None, port)
+
+
+def parse_network(text: str) -> Network | str:
+    """One `--trusted-proxy`; `unix:` is whoever comes by a unix socket. Raises `ConfigError`."""
+    if text == "unix:":
+        return text
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ConfigError(
+            f"--trusted-proxy {text}: not an address or network; type 10.0.0.0/8, say, or unix:"
+        ) from None
+
+
+def parse_pin(text: str) -> str:
+    """One `--upstream-pin`, with or without colons. Raises `ConfigError`."""
+    digits = text.replace(":", "").lower()
+    if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
+        raise ConfigError(
+            f"--upstream-pin {text}: not a SHA-256; it is 64 hex digits, as this prints:"
+            " openssl x509 -noout -fingerprint -sha256 -in cert.pem"
+        )
+    return digits
+
+
+def parse_server_name(text: str) -> str:
+    """One `--server-name`, lower case. Raises `ConfigError`."""
+    name = text.lower().removesuffix(".")
+    if not name.isascii():
+        raise ConfigError(f"--server-name {text}: type its ASCII form, xn--…")
+    if not _is_name(name.removeprefix("*.")):
+        raise ConfigError(f"--server-name {text}: not a host name; type name.tld or *.name.tld")
+    return name
+
+
+def parse_upstream_name(text: str) -> str:
+    """`--upstream-name`: a host name or an address, no port; or `HOST`. Raises `ConfigError`."""
+    if text == HOST:
+        return text
+    option = f"--upstream-name {text}"
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        if ":" in text:
+            raise ConfigError(f"{option}: type the name alone, without a port") from None
+    if not text:
+        raise ConfigError(f"{option}: no name; type a host name, or leave the option out")
+    _check_host(option, text)
+    return text.lower().removesuffix(".")
+
+
+_LEAST = {"start-line": 64, "head": 1024, "response-head": 1024, "fields": 8, "requests": 1}
+_OR_NONE = ("body", "rate", "connections", "per-client", "tunnels", "queue")
+_OR_NEVER = ("wait",)
+_SIZE = re.compile(r"([0-9]{1,15})([kmg]?)").fullmatch
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def limit_names() -> list[str]:
+    """What `--limit` can set; the others have options of their own."""
+    return [f.name.replace("_", "-") for f in fields(Limits) if not f.name.startswith("h2_")]
+
+
+def timeout_names() -> list[str]:
+    """What `--timeout` can set."""
+    return [f.name.replace("_", "-") for f in fields(Deadlines)]
+
+
+def parse_limits(texts: Iterable[str], base: Limits | None = None) -> Limits:
+    """Every `--limit NAME=N`, the last of a name counts. Raises `ConfigError`."""
+    found: dict[str, int] = {}
+    for text in texts:
+        name, value = _named("--limit", text, limit_names())
+        match = _SIZE(value.lower())
+        least = 0 if name in _OR_NONE else _LEAST.get(name, 1)
+        if match is None or int(match[1]) * _UNITS[match[2]] < least:
+            raise ConfigError(
+                f"--limit {text}: type {name}=N, {least} or more; k, m and g are known"
+            )
+        found[name.replace("-", "_")] = int(match[1]) * _UNITS[match[2]]
+    return replace(base or Limits(), **found)
+
+
+def parse_timeouts(texts: Iterable[str], base: Deadlines | None = None) -> Deadlines:
+    """Every `--timeout NAME=SECONDS`, the last of a name counts. Raises `ConfigError`."""
+    found: dict[str, float] = {}
+    for text in texts:
+        name, value = _named("--timeout", text, timeout_names())
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf and (seconds or name not in _OR_NEVER):  # true for nan too
+            raise ConfigError(f"--timeout {text}: type {name}=SECONDS, more than 0")
+        found[name.replace("-", "_")] = seconds
+    return replace(base or Deadlines(), **found)
+
+
+def _named(option: str, text: str, names: list[str]) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"{option} {text}: {hint}known are {', '.join(names)}")
+    return name, value
+
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_FIELD_VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?").fullmatch
+# What frames a message or belongs to one connection is ours to write (RFC 9110 7.6.1).
+_OURS = frozenset(
+    "connection content-length expect keep-alive proxy-connection te trailer transfer-encoding"
+    " upgrade".split()
+)
+_SEGMENT = r"[A-Za-z0-9._~!$&'()*+,=:@-]"  # RFC 3986 3.3, less what could be read in two ways
+_PATH = re.compile(rf"/(?:{_SEGMENT}+/)*{_SEGMENT}*").fullmatch
+# What a client says stands behind a whole host, so that it can never name another.
+_HOST_NAMED = r"\$(?:http_host|host|server_name|\{(?:http_host|host|server_name)\})"
+_PATH_NAMED = r"\$(?:path|request_uri|uri|\{(?:path|request_uri|uri)\})(?![A-Za-z0-9_])"
+_REDIRECT = re.compile(
+    rf"(?:https?://(?:{_HOST_NAMED}|[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?"
+    rf"(?=[/?]|{_PATH_NAMED}|\Z)|/)[!-~]*"
+).fullmatch
+_STATUS = re.compile(r"([1-5][0-9][0-9])(?:-([1-5][0-9][0-9]))?").fullmatch
+
+
+def parse_header(option: str, name: str, value: str = "") -> tuple[str, str]:
+    """A field to set, add or remove. Raises `ConfigError`.
+
+    Invariant: neither can end the line it is put into, or frame the message anew.
+    """
+    if not _TOKEN(name):
+        raise ConfigError(f"{option}: {name!r} is not the name of a header field")
+    if name.lower() == "host" and (option != "--set" or not value):
+        raise ConfigError(f"{option}: Host can be set to something, and nothing else")
+    if name.lower() in _OURS:
+        raise ConfigError(f"{option}: {name} is written by rawproxy itself; leave it out")
+    if not _FIELD_VALUE(value):
+        raise ConfigError(f"{option} {value!r}: type printable ASCII, no blanks around it")
+    try:
+        variables.parse(value)
+    except ConfigError as error:
+        raise ConfigError(f"{option} {value!r}: {error}") from None
+    return name, value
+
+
+def parse_trailer(text: str) -> str:
+    """One of a route's `request-trailers`, lower case. Raises `ConfigError`."""
+    name = text.lower()
+    if not _TOKEN(name):
+        raise ConfigError(f"--request-trailers: {text!r} is not the name of a field")
+    if not may_trail(name.encode()):
+        why = "frames, forwards, identifies or controls, and may stand in heads alone"
+        raise ConfigError(f"--request-trailers: {text} {why} (RFC 9110 6.5.1); leave it out")
+    return name
+
+
+def parse_gather(text: str) -> int:
+    """A route's `gather`. Raises `ConfigError`."""
+    match = _SIZE(text.lower())
+    size = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 1 <= size <= PARKED:
+        most = f"{PARKED // 1024 // 1024}m"
+        why = "all that are gathered at once are no more"
+        raise ConfigError(f"--gather {text}: type bytes, from 1 to {most} ({why})")
+    return size
+
+
+def parse_upgrade(text: str) -> str:
+    """One `--upgrade`. Raises `ConfigError`."""
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:/[0-9A-Za-z.]+)?", text):
+        raise ConfigError(f"--upgrade {text}: not the name of a protocol; type websocket, say")
+    if text.lower() in ("h2c", "h2", "http/2.0"):
+        why = "would let requests through that nobody has looked at"
+        raise ConfigError(f"--upgrade {text}: a tunnel of HTTP/2 {why}; leave it out")
+    return text
+
+
+def parse_path(text: str) -> str:
+    """The `path` of a route, in the one form that a request is compared by."""
+    segments = text.split("/")
+    if not _PATH(text) or any(segment.endswith(".") for segment in segments):
+        raise ConfigError(
+            f"--path {text}: type a plain path, as /app; without %, ?, #, //, and dots at the end"
+            " of segments"
+        )
+    return text
+
+
+def parse_redirect(text: str) -> str:
+    """The `redirect` of a route: an URL or path in ASCII, with variables."""
+    if not _REDIRECT(text):
+        raise ConfigError(f"--redirect {text}: type https://host/path, or /path")
+    try:
+        variables.parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"--redirect {text}: {error}") from None
+    return text
+
+
+def parse_status(text: str) -> tuple[int, int]:
+    """One `status` that is healthy, or a range of them."""
+    match = _STATUS(text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if first > last:
+        raise ConfigError(f"--status {text}: type a status, as 200, or a range, as 200-399")
+    return first, last
+
+
+def parse_target(text: str) -> str:
+    """The `path` of a health check: what stands in a request line."""
+    if not re.fullmatch(r"/[!-\"$-~]*", text):
+        raise ConfigError(f"--path {text}: type a path, as /-/health/ready/, in ASCII")
+    return text
+
+
+def parse_host(text: str) -> str:
+    """The `host` of a health check: a name or an address, with a port perhaps."""
+    if not _host_port(f"--host {text}", text)[0]:
+        raise ConfigError(f"--host {text}: type a host name, and :port where it has one")
+    return text
+
+
+def parse_group(text: str) -> str:
+    """The NAME of a `[group.NAME]`, as it stands in logs and metrics."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ConfigError("--group: type letters, digits, dots and dashes, 64 at most")
+    return text
+
+
+def parse_parameter(text: str) -> str:
+    """One `--access-log-mask`: the name of a query parameter. Raises `ConfigError`."""
+    if not re.fullmatch(r"[!-~]+", text) or set(text) & set("&;=?#%+"):
+        raise ConfigError(
+            f"--access-log-mask {text}: type the name of a query parameter, as it is decoded: token"
+        )
+    return text
+
+
+def parse_file(option: str, text: str, words: str = "") -> str:
+    """A path, or one of the option's own `words`; whether it can be read shows later.
+
+    Raises `ConfigError` for an empty one: what an unset shell variable leaves behind.
+    """
+    if not text:
+        raise ConfigError(f"{option}: empty; type {words}the path of a file")
+    return text
+
+
+def check_hsts(value: str) -> str:
+    """`--hsts`, RFC 6797 6.1. Raises `ConfigError`.
+
+    Invariant: the value is printable ASCII, so it cannot end the header line it is put into.
+    """
+    directives = [part.strip(" ") for part in value.split(";")]
+    matches = [_DIRECTIVE(directive) for directive in directives if directive]
+    names = [match[1].lower() for match in matches if match]
+    ages = [directive for directive in directives if _MAX_AGE(directive)]
+    # A browser ignores the whole header where a directive stands twice (6.1, rule 2).
+    if not all(matches) or len(set(names)) != len(names) or len(ages) != 1:
+        raise ConfigError(
+            f"--hsts {value!r}: type max-age=SECONDS, as in --hsts max-age=63072000, or --no-hsts"
+        )
+    return value
+
+
+def _unix_path(option: str, text: str) -> str:
+    path = text.removeprefix("unix:").removeprefix("//")
+    if not path.startswith("/"):
+        raise ConfigError(f"{option}: no absolute path; type unix:/path/of/the.sock")
+    if len(path.encode("utf-8", "surrogateescape")) > _UNIX_LIMIT:
+        raise ConfigError(f"{option}: longer than {_UNIX_LIMIT} bytes; type a shorter path")
+    return path
+
+
+def _is_name(name: str) -> bool:
+    """Whether `name`, lower case, is a host name that a resolver takes. Underscores pass."""
+    return len(name) <= _NAME_LIMIT and all(map(_LABEL, name.split(".")))
+
+
+def _check_host(option: str, host: str) -> None:
+    """Refuse what `getaddrinfo` would choke on. Raises `ConfigError`."""
+    if not host.isascii():
+        raise ConfigError(f"{option}: type the ASCII form of {host}, xn--…")
+    name = host.lower().removesuffix(".")
+    if not _is_name(name):
+        raise ConfigError(f"{option}: {host!r} is not a host name")
+    # No top-level domain is a number: it is a mistyped address (RFC 3696 2), and the short forms
+    # that inet_aton takes (127.1) are known to few.
+    if name.rpartition(".")[2].isdigit():
+        try:
+            ipaddress.IPv4Address(name)
+        except ValueError:
+            raise ConfigError(f"{option}: {host} is not an IPv4 address; type all of it") from None
+
+
+def _host_port(option: str, text: str) -> tuple[str, int | None]:
+    """Host without brackets, and port or None."""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise ConfigError(f"{option}: no IPv6 address in brackets; type [::1]:port") from None
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ConfigError(f"{option}: type [{host}]:port")
+        digits = rest[1:] if rest else None
+    else:
+        host, colon, tail = text.partition(":")
+        if ":" in tail:
+            raise ConfigError(f"{option}: an IPv6 address goes in brackets: [{text}]:port")
+        digits = tail if colon else None
+        if host:
+            _check_host(option, host)
+    if digits is None:
+        return host, None
+    # Five digits at most: leading zeros must not smuggle a larger number past the comparison.
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 5 or int(digits) > 65535:
+        raise ConfigError(f"{option}: {digits!r} is not a port; type a number up to 65535")
+    return host, int(digits)

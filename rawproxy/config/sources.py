@@ -1,0 +1,207 @@
+"""Where each setting comes from: the command line, the file, the environment or a default.
+
+An option on the command line takes the place of the file's key of that name, the file's key that
+of an environment variable, and that of a default (`Rank`). What stands at the top of the file, or
+on the command line, holds for every group and site that does not say otherwise in its own table.
+
+It never serves and never opens what a path names. Invariant: every mistake is collected, none
+hides another; a message names file, line and key, or the option.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from rawproxy.config import option_values
+from rawproxy.config.model import Certificate, Key, option_of
+from rawproxy.config.toml_file import Document, Mistake
+from rawproxy.errors import ConfigError
+
+T = TypeVar("T")
+ByName = Callable[[Sequence[str], T], T]
+_OPTION = re.compile(r"^--[a-z0-9-]+")
+
+
+class Rank(enum.IntEnum):
+    """Whence a value: the higher one counts."""
+
+    DEFAULT = 0
+    ENVIRONMENT = 1
+    FILE = 2
+    COMMANDLINE = 3
+
+
+def read(path: str) -> Document:
+    """What `--config` names. Raises `ConfigError`."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return Document(path, file.read())
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"--config {path}: not UTF-8, so it is no TOML") from None
+
+
+class Scope:
+    """A table, and behind it what holds for all: where a group's or a site's keys are found."""
+
+    def __init__(self, settings: Settings, path: Key, table: Mapping[str, Any]) -> None:
+        self.settings = settings
+        self.path = path
+        self.table = table
+
+    def key(self, name: str) -> Key:
+        """Where the value of `name` comes from."""
+        return (*self.path, name) if name in self.table else (name,)
+
+    def value(self, name: str) -> Any:
+        """The value of `name`; the table's own wins."""
+        return self.table[name] if name in self.table else self.settings.values[name]
+
+    def rank(self, name: str) -> int:
+        """Whence; a table's own outranks everything."""
+        return Rank.COMMANDLINE + 1 if name in self.table else self.settings.ranks[name]
+
+    def take(self, name: str, parse: Callable[[str], T], instead: T) -> T:
+        """The value of `name`, parsed."""
+        return self.settings.take(self.key(name), parse, self.value(name), instead)
+
+    def several(self, name: str, parse: Callable[[str], T]) -> tuple[T, ...]:
+        """All values of `name`, parsed; those that are wrong are left out."""
+        found = []
+        for at, text in enumerate(self.value(name)):
+            one = self.settings.take((*self.key(name), at), parse, text, None)
+            if one is not None:
+                found.append(one)
+        return tuple(found)
+
+    def file(self, name: str, words: Sequence[str] = ()) -> Any:
+        """A path, or one of `words`; a file's own paths begin at its folder."""
+        value = self.value(name)
+        if value is None:
+            return None
+        hint = "".join(f"{word}, " for word in words)[:-2] + " or " if words else ""
+        several = isinstance(value, list | tuple)
+        found = []
+        for at, one in enumerate(value if several else [value]):
+            key = (*self.key(name), at) if several else self.key(name)
+            text = self.settings.take(
+                key, lambda text: option_values.parse_file(f"--{name}", text, hint), one, "?"
+            )
+            found.append(text if text in words else self.settings.absolute(key, text))
+        return found if several else found[0]
+
+
+class Settings:
+    """The options (`values`, by name without dashes; `ranks`), the file, and what is wrong."""
+
+    def __init__(
+        self, values: Mapping[str, Any], ranks: Mapping[str, Rank], document: Document | None = None
+    ) -> None:
+        self.document = document
+        self.values = dict(values)
+        self.ranks = dict(ranks)
+        self.data: dict[str, Any] = document.data if document else {}
+        self.mistakes: list[Mistake] = list(document.mistakes) if document else []
+        self.keys: dict[object, Key] = {}  # where certificates and upstreams were named
+        for name, value in self.data.items():
+            if name in self.values and self.ranks[name] < Rank.FILE:
+                self.values[name], self.ranks[name] = value, Rank.FILE
+        self.top = Scope(self, (), {})
+
+    # ── where, and what is wrong ────────────────────────────────────────────────────────────────
+
+    def place(self, key: Key) -> Mistake:
+        """The line and name of a key: of the file, or else the option."""
+        document = self.document
+        known: Mapping[Key, int] = document.lines if document else {}
+        if isinstance(key[-1], int) and key not in known:
+            key = key[:-1]  # the only one of its list
+        top: Key = (key[-1],)
+        rank = self.ranks.get(str(key[-1]))
+        if document is not None:
+            if key in known:
+                return document.place(key)
+            if rank == Rank.FILE and top in known:
+                return document.place(top)
+            if rank in (None, Rank.DEFAULT) and key[:2] in known:
+                return document.place(key)  # it is missing there
+        return 0, option_of(key)
+
+    def mistake(self, key: Key, reason: str) -> None:
+        """Something is wrong with `key`; options in `reason` are called as in the place of it."""
+        name = next(part for part in reversed(key) if isinstance(part, str))
+        self.mistakes.append(self.say(key, f"--{name}{reason}"))
+
+    def refuse(self, key: Key, error: ConfigError) -> None:
+        """The value of `key` is wrong; messages begin with the option that it is."""
+        for message in error.messages:
+            self.mistakes.append(self.say(key, message))
+
+    def say(self, key: Key, message: str) -> Mistake:
+        """A message of an option as one of the place where it was really given."""
+        line, place = self.place(key)
+        if place.startswith("--"):
+            return 0, message
+        # What comes behind the option's name: ` value: why`, or `: why`.
+        rest = _OPTION.sub("", message, count=1)
+        return line, place + rest.replace(" --", " ")
+
+    def take(self, key: Key, parse: Callable[[str], T], text: str, instead: T) -> T:
+        """One value, parsed; what is wrong with it is kept, and `instead` goes on."""
+        try:
+            return parse(text)
+        except ConfigError as error:
+            self.refuse(key, error)
+            return instead
+
+    def absolute(self, key: Key, path: str) -> str:
+        """A path of the file begins where the file is."""
+        if self.document is None or self.place(key)[1].startswith("--"):
+            return path
+        return os.path.join(os.path.dirname(os.path.abspath(self.document.path)), path)
+
+    def named(
+        self, table: Key, told: Mapping[str, Any], given: Sequence[str], parse: ByName[T], base: T
+    ) -> T:
+        """`[limits]` or `[timeouts]`, and what an option says by name; `parse` knows which."""
+        option = "limit" if table[-1] == "limits" else "timeout"
+        texts: list[tuple[Key, str]] = [
+            ((*table, name), f"{name}={value}") for name, value in told.items()
+        ]
+        more: list[tuple[Key, str]] = [((option, at), text) for at, text in enumerate(given)]
+        # The last of a name counts.
+        texts = more + texts if self.ranks[option] == Rank.ENVIRONMENT else texts + more
+        for key, text in texts:
+            try:
+                base = parse([text], base)
+            except ConfigError as error:
+                # In a table the key says the name already.
+                name = text.partition("=")[0] + "=" if key[: len(table)] == table else ""
+                for message in error.messages:
+                    rest = message.removeprefix(f"--{option} {name}")
+                    self.mistakes.append(self.say(key, f"--{option} {rest}"))
+        return base
+
+    def pairs(self, scope: Scope, cert: str, key: str) -> tuple[Certificate, ...]:
+        """Each certificate with the key of its rank."""
+        certs, keys = _list(scope.file(cert)), _list(scope.file(key))
+        if len(certs) != len(keys):
+            missing, other = (key, cert) if len(certs) > len(keys) else (cert, key)
+            text = f" is missing: each --{other} FILE goes with a --{missing} FILE"
+            here = (*scope.path, missing) if other in scope.table else (missing,)
+            self.mistake(here, text)
+        pairs = tuple(Certificate(*pair) for pair in zip(certs, keys, strict=False))
+        for at, pair in enumerate(pairs):
+            self.keys.setdefault((cert, pair), (*scope.key(cert), at))
+        return pairs
+
+
+def _list(value: Any) -> list[str]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]

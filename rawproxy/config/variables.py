@@ -1,0 +1,76 @@
+"""What may stand in a value of the configuration: text, and variables that each request fills in.
+
+    $host, ${host}   one of `NAMES`
+    $http_NAME       a field of the request, `_` for `-`; $cookie_NAME and $arg_NAME likewise
+    $$               a dollar
+
+A header to set or to add and the target of a redirect are such values. What a variable stands for
+is said in `asked`. Invariant: a value that `parse` let pass knows nothing but these; a name that is
+not known is never taken for text, since then a typing error would be sent to an upstream.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import NamedTuple
+
+from rawproxy.errors import ConfigError
+
+NAMES = (
+    "host", "http_host", "request_uri", "uri", "path", "query", "args", "scheme", "method",
+    "remote_addr", "remote_port", "server_name", "server_port", "request_id", "client_verify",
+)  # fmt: skip
+FAMILIES = ("http_", "cookie_", "arg_")
+_DOLLAR = re.compile(r"\$(?:(\$)|([A-Za-z0-9_]+)|\{([A-Za-z0-9_]+)\})?")
+
+
+class Piece(NamedTuple):
+    """Text where `name` is empty; else a variable, `argument` being the NAME of its family."""
+
+    text: str
+    name: str = ""
+    argument: str = ""
+
+
+def parse(value: str) -> tuple[Piece, ...]:
+    """The pieces of a value. Raises `ConfigError` that says what is wrong, and no option."""
+    pieces: list[Piece] = []
+    text, at = "", 0
+    for match in _DOLLAR.finditer(value):
+        text += value[at : match.start()]
+        at = match.end()
+        if match[1]:
+            text += "$"
+            continue
+        if text:
+            pieces.append(Piece(text))
+        text = ""
+        pieces.append(_variable(match[2] or match[3] or ""))
+    text += value[at:]
+    return (*pieces, Piece(text)) if text or not pieces else tuple(pieces)
+
+
+def _variable(name: str) -> Piece:
+    if name in NAMES:
+        return Piece("", name)
+    for family in FAMILIES:
+        if name.startswith(family) and len(name) > len(family):
+            return Piece("", family, name.removeprefix(family))
+    if name[:1].isdigit():
+        raise ConfigError(
+            f"${name} is what the path-regex of a route has matched, and this route has none;"
+            f" for a dollar itself type $$, as in $${name}"
+        )
+    if not name:
+        raise ConfigError("a $ that names nothing; for a dollar itself type $$")
+    near = difflib.get_close_matches(name, NAMES, 1)
+    hint = f"did you mean ${near[0]}? " if near else ""
+    known = ", ".join(f"${one}" for one in (*NAMES, *(f"{family}NAME" for family in FAMILIES)))
+    dollar = f"for a dollar itself type $$, as in $${name}"
+    raise ConfigError(f"${name} is not known; {hint}{dollar}; known are {known}")
+
+
+def named(value: str, name: str) -> bool:
+    """Whether a value that `parse` lets pass has this variable in it."""
+    return any(piece.name == name for piece in parse(value))

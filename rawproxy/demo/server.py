@@ -1,0 +1,253 @@
+"""The demo's upstream: a small https site that shows what rawproxy did to each request.
+
+    /             a page that tries everything below      /events        server-sent events
+    /echo         the request as JSON                     /ws            WebSocket echo
+    /upload       size and SHA-256 of a body              /early         103, then 200
+    /bytes/N      N bytes                                 /chunked/N     N bytes in chunks
+    /status/CODE  that status                             /slow/SECONDS  an answer that takes time
+
+HTTP by h11, WebSocket by wsproto, certificate of its own. It is a stand-in for the real upstream
+and no server for the world: it listens where it is told, for the demo alone. Invariant: `close`
+ends everything that `start` began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import ssl
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+
+import h11
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Ping,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+from wsproto.extensions import PerMessageDeflate
+from wsproto.utilities import RemoteProtocolError
+
+from rawproxy.config.model import Address
+from rawproxy.demo.page import PAGE
+from rawproxy.tls.server import load_self_signed
+
+READ = 64 * 1024  # bytes in one read
+MOST_BYTES = 10 * 1024**3  # what /bytes and /chunked give at the most
+MOST_SECONDS = 300.0
+TICK = 1.0  # seconds between two events
+_BLOCK = b"rawproxy demo 16" * 4096
+
+Headers = list[tuple[str, str]]
+Answer = tuple[int, Headers, bytes]
+
+
+class DemoServer:
+    """The running demo upstream."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def listen(self, address: Address) -> None:
+        """Bind and accept. Raises `OSError`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(["http/1.1"])
+        load_self_signed(context, ())
+        self._server = await asyncio.start_server(
+            self._serve, address.host, address.port, ssl=context
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Stop accepting, end every connection."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        with contextlib.suppress(OSError, ssl.SSLError, h11.ProtocolError, asyncio.CancelledError):
+            await Visit(reader, writer).run()
+        writer.transport.abort()
+
+
+class Visit:
+    """One connection to the demo upstream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.http = h11.Connection(h11.SERVER)
+
+    async def run(self) -> None:
+        """Requests until the peer closes or a WebSocket takes the connection."""
+        while True:
+            request = await self._event()
+            if not isinstance(request, h11.Request):
+                return
+            if self.http.they_are_waiting_for_100_continue:
+                await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+            headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
+            if headers.get("upgrade", "").lower() == "websocket":
+                await self._websocket(request)
+                return
+            await self._answer(request)
+            if self.http.our_state is not h11.DONE:
+                return
+            self.http.start_next_cycle()
+
+    async def _event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        while True:
+            event = self.http.next_event()
+            if event is not h11.NEED_DATA:
+                return event
+            self.http.receive_data(await self.reader.read(READ))
+
+    async def _send(self, event: h11.Event) -> None:
+        data = self.http.send(event)
+        if data:
+            self.writer.write(data)
+            await self.writer.drain()
+
+    async def _answer(self, request: h11.Request) -> None:
+        size, digest = 0, hashlib.sha256()
+        while isinstance(event := await self._event(), h11.Data):
+            size += len(event.data)
+            digest.update(event.data)
+        path, _, argument = request.target.decode("ascii").partition("?")[0][1:].partition("/")
+        if path == "events":
+            await self._respond(200, [("Content-Type", "text/event-stream")], _events())
+            return
+        if path in ("bytes", "chunked") and argument.isdigit():
+            amount = min(int(argument), MOST_BYTES)
+            length = [("Content-Length", str(amount))] if path == "bytes" else []
+            headers = [("Content-Type", "application/octet-stream"), *length]
+            await self._respond(200, headers, _repeat(amount))
+            return
+        if path == "early":
+            link = [("Link", "</style.css>; rel=preload; as=style")]
+            await self._send(h11.InformationalResponse(status_code=103, headers=link))
+        if path == "slow":
+            with contextlib.suppress(ValueError):
+                await asyncio.sleep(min(max(float(argument), 0.0), MOST_SECONDS))
+        status, headers, body = page(request, path, argument, size, digest.hexdigest())
+        await self._respond(status, [*headers, ("Content-Length", str(len(body)))], _once(body))
+
+    async def _respond(self, status: int, headers: Headers, body: AsyncIterator[bytes]) -> None:
+        reason = HTTPStatus(status).phrase
+        bare = status in (204, 304)
+        if bare:
+            headers = [pair for pair in headers if pair[0] != "Content-Length"]
+        await self._send(h11.Response(status_code=status, headers=headers, reason=reason))
+        async for part in body:
+            if part and not bare:
+                await self._send(h11.Data(data=part))
+        await self._send(h11.EndOfMessage())
+
+    async def _websocket(self, request: h11.Request) -> None:
+        """Echo messages until either side closes."""
+        ws = WSConnection(ConnectionType.SERVER)
+        pairs = [(bytes(name), bytes(value)) for name, value in request.headers]
+        try:
+            ws.initiate_upgrade_connection(pairs, request.target.decode("ascii"))
+        except RemoteProtocolError:
+            self.writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            await self.writer.drain()
+            return
+        early = bytes(self.http.trailing_data[0])
+        while True:
+            for event in ws.events():
+                if not await self._reply(ws, event):
+                    return
+            data, early = early or await self.reader.read(READ), b""
+            if not data:
+                return
+            ws.receive_data(data)
+
+    async def _reply(self, ws: WSConnection, event: object) -> bool:
+        """Answer one WebSocket event; False once the connection has ended."""
+        reply: object = None
+        if isinstance(event, Request):
+            if event.target.partition("?")[0] == "/ws":
+                chosen = event.subprotocols[0] if event.subprotocols else None
+                reply = AcceptConnection(subprotocol=chosen, extensions=[PerMessageDeflate()])
+            else:
+                reply = RejectConnection(status_code=404)
+        elif isinstance(event, TextMessage):
+            reply = TextMessage(data=event.data, message_finished=event.message_finished)
+        elif isinstance(event, BytesMessage):
+            reply = BytesMessage(data=event.data, message_finished=event.message_finished)
+        elif isinstance(event, Ping | CloseConnection):
+            reply = event.response()
+        if reply is not None:
+            self.writer.write(ws.send(reply))  # type: ignore[arg-type]
+            await self.writer.drain()
+        return not isinstance(event, CloseConnection) and not isinstance(reply, RejectConnection)
+
+
+def page(request: h11.Request, path: str, argument: str, size: int, digest: str) -> Answer:
+    """Status, headers and body of a page that is not a stream."""
+    pairs = [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in request.headers.raw_items()
+    ]
+    facts = {
+        "method": request.method.decode("ascii"),
+        "target": request.target.decode("ascii"),
+        "http_version": request.http_version.decode("ascii"),
+        "headers": pairs,
+        "body": {"length": size, "sha256": digest},
+    }
+    json_type = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+    if path in ("", "index.html"):
+        shown = json.dumps(facts).replace("<", "\\u003c")
+        body = PAGE.replace("__REQUEST__", shown).encode()
+        return 200, [("Content-Type", "text/html; charset=utf-8")], body
+    if path in ("echo", "early", "slow"):
+        return 200, json_type, json.dumps(facts, indent=1).encode() + b"\n"
+    if path == "upload":
+        return 200, json_type, json.dumps(facts["body"]).encode() + b"\n"
+    if path == "status" and argument.isdigit() and int(argument) in set(HTTPStatus):
+        status = int(argument)
+        if status >= 200:
+            return status, json_type, json.dumps({"status": status}).encode() + b"\n"
+    return 404, [("Content-Type", "text/plain")], b"there is no such page in the demo\n"
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+async def _repeat(amount: int) -> AsyncIterator[bytes]:
+    while amount > 0:
+        yield _BLOCK[:amount]
+        amount -= len(_BLOCK)
+
+
+async def _events() -> AsyncIterator[bytes]:
+    number = 0
+    while True:
+        number += 1
+        yield b"id: %d\ndata: event number %d\n\n" % (number, number)
+        await asyncio.sleep(TICK)
+
+
+async def start(address: Address) -> DemoServer:
+    """Start the demo upstream at `address`. Raises `OSError` where that is taken."""
+    server = DemoServer()
+    await server.listen(address)
+    return server

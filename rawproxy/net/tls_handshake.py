@@ -1,0 +1,164 @@
+"""TLS handshakes on sockets of the loop, of either side: plain calls, neither task nor timer.
+
+It never bounds the time: the caller does, and gives up by `abort`. Invariants: `ended` is called
+once or, after `abort`, not at all; a socket that did not get through is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from rawproxy.net import openssl_errors
+from rawproxy.net.poller import Poller, poller
+from rawproxy.net.tls_transport import TlsTransport
+
+UNREAD: Final = 65_536  # bytes thrown away behind a handshake that failed
+
+
+def core(sock: ssl.SSLSocket) -> Any:
+    """The object beneath, as `TlsTransport` wants it.
+
+    `SSLSocket.read` and `write` are two more calls of Python each, and four of those make up 3 % of
+    a small proxied request.
+    """
+    return sock._sslobj  # type: ignore[attr-defined]
+
+
+class Handshake:
+    """A handshake under way on `sock`.
+
+    `tls` is what OpenSSL keeps of it. `ended(None)` is called when it is done, perhaps within
+    `step`, and has to begin a transport on both, which thereby takes over what the loop watches
+    for. `ended(error)`: it failed.
+    """
+
+    __slots__ = ("_ended", "_fd", "_poller", "sock", "tls")
+
+    def __init__(
+        self,
+        sock: socket.SocketType,
+        tls: Any,
+        ended: Callable[[OSError | None], None],
+        watch: Poller | None = None,
+    ) -> None:
+        self._poller = watch or poller()
+        self.sock = sock
+        self.tls = tls
+        self._fd = sock.fileno()
+        self._ended: Callable[[OSError | None], None] | None = ended
+
+    def step(self) -> None:
+        """Begin, or go on."""
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._poller.add_reader(self._fd, self.step)
+        except ssl.SSLWantWriteError:  # a flight larger than the socket's buffer
+            self._poller.remove_reader(self._fd)
+            self._poller.add_writer(self._fd, self._on_writable)
+        except OSError as error:
+            self._end(error)
+        else:
+            self._end(None)
+
+    def _on_writable(self) -> None:
+        self._poller.remove_writer(self._fd)
+        self.step()
+
+    def _end(self, error: OSError | None) -> None:
+        ended = self._ended
+        if error is not None:
+            openssl_errors.after(error)
+            with contextlib.suppress(OSError):
+                # Unread bytes would turn the close into a reset, which may overtake our alert.
+                os.read(self._fd, UNREAD)
+            self.abort()
+        self._ended = None
+        if ended is not None:
+            ended(error)
+
+    def abort(self) -> None:
+        """Give up; nobody is told."""
+        if self._ended is not None:
+            self._ended = None
+            self._poller.remove_reader(self._fd)
+            self._poller.remove_writer(self._fd)
+            self.sock.close()
+
+
+def accept(
+    sock: socket.SocketType,
+    context: ssl.SSLContext,
+    ended: Callable[[OSError | None], None],
+    watch: Poller | None = None,
+) -> Handshake:
+    """The server's side of a handshake, not begun yet; `sock` belongs to it now.
+
+    Raises `OSError` where the client has gone; `sock` is the caller's still.
+    """
+    if context.sni_callback is not None:  # which wants to be handed a whole `SSLSocket`
+        sock.getpeername()  # `wrap_socket` would raise too, but lose the descriptor
+        whole = context.wrap_socket(
+            cast(socket.socket, sock),
+            server_side=True,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+        )
+        return Handshake(whole, core(whole), ended, watch)
+    # What `wrap_socket` calls in the end. All that it does before, which is to make another socket
+    # of this one, is Python, and some per cent of the cost of a new connection.
+    tls = context._wrap_socket(sock, True)  # type: ignore[attr-defined]
+    return Handshake(sock, tls, ended, watch)
+
+
+async def connect(
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    name: str,
+    protocol: asyncio.BaseProtocol,
+    grace: float,
+    session: ssl.SSLSession | None = None,
+) -> TlsTransport:
+    """The client's side, done; `sock` belongs to the transport now.
+
+    Raises `OSError`, of which `ssl.SSLError` is one. `grace` is the transport's; `session` is
+    one of `context`, to be resumed if the peer still knows it.
+    """
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    made: list[TlsTransport] = []
+
+    def ended(error: OSError | None) -> None:
+        if error is None:
+            made.append(TlsTransport(tls, core(tls), protocol, grace))
+            made[0].begin()
+        if done.cancelled():
+            return  # the caller is about to give up
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    sock.getpeername()
+    tls = context.wrap_socket(
+        sock,
+        server_hostname=name,
+        do_handshake_on_connect=False,
+        suppress_ragged_eofs=False,
+        session=session,
+    )
+    handshake = Handshake(tls, core(tls), ended)
+    handshake.step()
+    try:
+        await done
+    except BaseException:
+        handshake.abort()
+        for transport in made:
+            transport.abort()
+        raise
+    return made[0]

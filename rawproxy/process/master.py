@@ -1,0 +1,437 @@
+"""The master: it holds the sockets, starts workers, and replaces them; it never serves.
+
+                 ┌────────── a worker died: another, after a pause ──────────┐
+    STARTING ────┴─► SERVING ──SIGHUP──► LOADING ──► REPLACING ──► SERVING ──┘
+        │               │                   └── refused: the old ones go on ──►
+        └─ cannot: exit └──SIGTERM, SIGINT──► STOPPING ──► exit 0
+
+One generation of workers has one configuration and one code. At a reload a *loader*, a fresh
+interpreter, reads the configuration; the new generation starts on the same sockets, and only when
+all of it is ready does it begin to accept and the old one to drain. What waits in a socket's
+backlog meanwhile is accepted by whoever comes next. So a configuration that cannot be used, or
+code that does not start, changes nothing.
+
+It has one `select`, no event loop, no TLS, and no thread but the error log's: it stays small, and
+whatever a client sends cannot reach it. Invariants: it holds every socket that is wanted, however
+workers end; when `run` returns no child is left.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+from rawproxy.config.model import Config
+from rawproxy.net.listening import Plan, Stock
+from rawproxy.process import systemd
+from rawproxy.process.channel import Ledger, Message
+from rawproxy.process.children import Backoff, Child, SignalPipe, how_it_ended
+from rawproxy.process.order import STALE, Order, order, unpacked
+from rawproxy.telemetry import error_log
+from rawproxy.telemetry.error_log import log
+from rawproxy.tls.fingerprints import Fingerprints, Told
+
+POLL = 1.0  # seconds between two looks at the workers' counters, which show that they live
+START_LIMIT = 60.0  # seconds for a new generation to become ready, until it is refused
+MARGIN = 5.0  # seconds that a worker is given beyond its drain, until it is killed
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+
+
+class MasterState(enum.Enum):
+    """What the master is doing."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    LOADING = "loading"
+    REPLACING = "replacing"
+    STOPPING = "stopping"
+
+
+STARTING, SERVING, LOADING = MasterState.STARTING, MasterState.SERVING, MasterState.LOADING
+REPLACING, STOPPING = MasterState.REPLACING, MasterState.STOPPING
+
+
+def run(config: Config, environment: Mapping[str, str] = os.environ) -> int:
+    """Serve with `config.workers` workers until a signal says stop; the exit code.
+
+    Raises `OSError` for what cannot be listened on.
+    """
+    error_log.set_up()
+    return Master(config, environment).run()
+
+
+class Master:
+    """One service: its sockets, its workers, its counters."""
+
+    def __init__(self, config: Config, environment: Mapping[str, str]) -> None:
+        pid = os.getpid()
+        self.state = STARTING
+        self.order = self.next = order(config)
+        self.stock = Stock(systemd.passed(environment, pid))
+        self.plan = self.stock.plan  # of the generation that is to serve
+        self.notifier = systemd.Notifier(environment.get("NOTIFY_SOCKET", ""))
+        self.watchdog = systemd.watchdog(environment, pid)
+        self.ledger = Ledger()
+        self.pins: dict[str, Fingerprints] = {}  # by upstream: the certificates it may show
+        self.serving: dict[int, Child] = {}  # by slot
+        self.fresh: dict[int, Child] = {}  # by slot, of the generation that is to serve
+        self.leaving: set[Child] = set()
+        self.loader: Child | None = None
+        self.pauses: dict[int, Backoff] = {}
+        self.again = False  # SIGHUP came during a reload
+        self.loaded: Order | None = None  # what the loader has read
+        self.attempt = 0  # reloads so far
+        self.fatal = 0  # the signal that told it to stop
+        self.exit: int | None = None
+        self.lines: list[str] = []
+        self._throwaway: tuple[tuple[str, ...], str] | None = None
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+
+    # ── the loop ────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> int:
+        """The whole life."""
+        with SignalPipe(SIGNALS) as pipe:
+            self._selector.register(pipe.sock, selectors.EVENT_READ, self._on_signals(pipe))
+            try:
+                self._replace(self.order)
+                self._poll()
+                while self.exit is None:
+                    self._turn()
+            finally:
+                for child in self._children():
+                    child.kill()
+                self._drop_fresh()
+                self.stock.close()
+                self.notifier.close()
+                self._selector.close()
+        if self.state is STARTING and self.fatal:
+            # As if nothing had been set up yet: whoever sent it sees what it came to.
+            error_log.flush()
+            signal.signal(self.fatal, signal.SIG_DFL)
+            os.kill(os.getpid(), self.fatal)
+        return self.exit
+
+    def _turn(self) -> None:
+        """Wait for something to happen, and see to it."""
+        wait = max(self._timers[0][0] - time.monotonic(), 0) if self._timers else None
+        for key, mask in self._selector.select(wait):
+            key.data(mask)
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2]()
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._timers, (time.monotonic() + seconds, self._count, call))
+
+    def _children(self) -> list[Child]:
+        loader = [self.loader] if self.loader is not None else []
+        return [*self.serving.values(), *self.fresh.values(), *self.leaving, *loader]
+
+    def _on_signals(self, pipe: SignalPipe) -> Callable[[int], None]:
+        def read(_: int) -> None:
+            for number in pipe.read():
+                if number in (signal.SIGTERM, signal.SIGINT):
+                    self.fatal = self.fatal or number
+                    self.stop()
+                elif number == signal.SIGHUP:
+                    self.reload()
+                elif number == signal.SIGUSR1:
+                    for child in (*self.serving.values(), *self.leaving):
+                        self._say(child, {"do": "reopen"})
+            self._reap()
+
+        return read
+
+    # ── children ────────────────────────────────────────────────────────────────────────────────
+
+    def _worker(self, slot: int, wanted: Order, plan: Plan) -> Child:
+        """Start one."""
+        sockets = plan.of(slot, wanted.workers)
+        child = Child(slot, [fd for _, fds in sockets for fd in fds])
+        self._watch(child)
+        message = {
+            "order": wanted.packed(),
+            "slot": slot,
+            "sockets": [((a.host, a.port, a.path), fds) for a, fds in sockets],
+            "throwaway": self._pem(wanted.throwaway),
+        }
+        self._say(child, message)
+        return child
+
+    def _watch(self, child: Child) -> None:
+        def ready(_: int) -> None:
+            child.channel.flush()
+            self._read(child)
+            self._adjust(child)
+
+        child.watch = ready
+        self._selector.register(child.channel.sock, selectors.EVENT_READ, ready)
+
+    def _say(self, child: Child, message: Message) -> None:
+        child.say(message)
+        self._adjust(child)
+
+    def _adjust(self, child: Child) -> None:
+        """Look at a socket's writability only while something waits for it."""
+        if child.open:
+            mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.channel.unsent else 0)
+            self._selector.modify(child.channel.sock, mask, child.watch)
+
+    def _read(self, child: Child) -> None:
+        while child.open:
+            messages = child.channel.receive()
+            if messages is None:
+                self._hang_up(child)
+                return
+            if not messages:
+                return
+            for message in messages:
+                self._hear(child, message)
+
+    def _hang_up(self, child: Child) -> None:
+        if child.open:
+            self._selector.unregister(child.channel.sock)
+            child.hang_up()
+
+    def _hear(self, child: Child, message: Message) -> None:
+        """A child has something to say."""
+        if "stats" in message:
+            child.heard = time.monotonic()
+            self.ledger.note(child.pid, message["stats"])
+            if message["pins"]:
+                self._pinned(message["pins"])
+        elif "ask" in message:
+            self._say(child, {"sums": self.ledger.sums()})
+        elif "failed" in message:
+            child.failed = message["failed"], message["code"]
+        elif "order" in message and child is self.loader:
+            self.loaded = unpacked(message["order"])
+        elif message.get("is") == "ready":
+            self._ready(child, message["lines"])
+        elif message.get("is") == "draining" and self.serving.get(child.slot) is child:
+            # Somebody told this one alone to go: its successor need not wait until it has.
+            log.info("worker %d (%d) leaves; another one takes its place", child.slot, child.pid)
+            self._retire(child)
+            self.serving[child.slot] = self._worker(child.slot, self.order, self.stock.plan)
+
+    def _pinned(self, pins: dict[str, Told]) -> None:
+        """What a worker has accepted is to hold for all; where another was first, for none."""
+        for key, told in pins.items():
+            known = self.pins.setdefault(key, Fingerprints(told["strict"]))
+            known.merge(told)
+        # Whoever said it too: it hears whether it was the first one.
+        said = {key: self.pins[key].told() for key in pins}
+        for child in self._children():
+            if child.ready:
+                self._say(child, {"pins": said})
+
+    def _ready(self, child: Child, lines: list[str]) -> None:
+        child.ready = True
+        child.heard = time.monotonic()
+        if child.slot == 0:
+            self.lines = lines
+        self._say(child, {"pins": {key: known.told() for key, known in self.pins.items()}})
+        if self.serving.get(child.slot) is child:
+            self._say(child, {"do": "serve"})
+        elif self.fresh.get(child.slot) is child and all(c.ready for c in self.fresh.values()):
+            self._commit()
+
+    def _reap(self) -> None:
+        for child in self._children():
+            if child.process.poll() is not None:
+                self._read(child)  # its last words first
+                self._hang_up(child)
+                self.ledger.bury(child.pid)
+                self._ended(child)
+
+    def _ended(self, child: Child) -> None:
+        """A child is no more."""
+        why = child.failed or ([f"it {how_it_ended(child.process)}"], 1)
+        if child is self.loader:
+            self.loader = None
+            if self.loaded is not None:
+                self._replace(self.loaded)
+            elif self.state is LOADING:
+                self._refuse(*why)
+        elif child in self.leaving:
+            self.leaving.discard(child)
+        elif self.fresh.get(child.slot) is child:
+            del self.fresh[child.slot]
+            self._refuse(*why)
+        elif self.serving.get(child.slot) is child:
+            del self.serving[child.slot]
+            self._succeed(child, *why)
+        if self.state is STOPPING and not self._children():
+            self.exit = 0
+
+    def _succeed(self, child: Child, why: list[str], code: int) -> None:
+        """Another worker in the place of one that died; the socket's backlog waits for it."""
+        slot = child.slot
+        pause = self.pauses.setdefault(slot, Backoff()).after(time.monotonic() - child.born)
+        log.error("worker %d (%d): %s; the next in %g s", slot, child.pid, "; ".join(why), pause)
+        if code == STALE:
+            self.reload()
+
+        def start() -> None:
+            wanted = slot not in self.serving and slot < self.order.workers
+            if wanted and self.state is not STOPPING:
+                self.serving[slot] = self._worker(slot, self.order, self.stock.plan)
+
+        self._later(pause, start)
+
+    def _retire(self, child: Child) -> None:
+        """It drains; one that cannot end is ended."""
+        self.leaving.add(child)
+
+        def too_late() -> None:
+            if child in self.leaving:
+                log.error("worker %d (%d) does not end: killed", child.slot, child.pid)
+                child.process.kill()
+
+        self._later(self.order.drain + MARGIN, too_late)
+
+    # ── generations ─────────────────────────────────────────────────────────────────────────────
+
+    def reload(self) -> None:
+        """SIGHUP: everything anew, without a request that fails."""
+        if self.state is not SERVING:
+            self.again = self.state in (LOADING, REPLACING)
+            return
+        log.info("reloading")
+        self.notifier.send(systemd.reloading(time.monotonic()))
+        self.state, self.loaded = LOADING, None
+        self.loader = Child(-1, ())
+        self._watch(self.loader)
+        self._say(self.loader, {"do": "load"})
+        self.attempt += 1
+        attempt = self.attempt
+
+        def too_late() -> None:
+            if self.attempt == attempt and self.state in (LOADING, REPLACING):
+                self._refuse([f"not ready within {START_LIMIT:g} s"], 1)
+
+        self._later(START_LIMIT, too_late)
+
+    def _replace(self, wanted: Order) -> None:
+        """Start a generation that serves `wanted`."""
+        if self.state is LOADING:
+            self.state = REPLACING
+        self.next = wanted
+        try:
+            self.plan = self.stock.prepare(wanted.wanted(), wanted.workers)
+        except OSError as error:
+            self._refuse([f"cannot start: {error}"], 1)
+            return
+        for slot in range(wanted.workers):
+            self.fresh[slot] = self._worker(slot, wanted, self.plan)
+
+    def _commit(self) -> None:
+        """All of the new generation is ready: it serves, and the old one drains."""
+        self.stock.adopt(self.plan)
+        old, self.serving, self.fresh = self.serving, self.fresh, {}
+        for child in self.serving.values():
+            self._say(child, {"do": "serve"})
+        for child in old.values():
+            self._retire(child)
+            if child.ready:
+                self._say(child, {"do": "retire"})
+            else:
+                child.process.kill()
+        self.order = self.next
+        first = self.state is STARTING
+        self.state = SERVING
+        many = "1 worker" if len(self.serving) == 1 else f"{len(self.serving)} workers"
+        if first:
+            error_log.say("\n".join([*self.lines, "rawproxy ready"]))
+        else:
+            log.info("reloaded: %s", many)
+        self.notifier.send(systemd.ready(many))
+        self._once_more()
+
+    def _refuse(self, reasons: list[str], code: int) -> None:
+        """The new generation is not to be."""
+        self._drop_fresh()
+        if self.state is STARTING:
+            error_log.cannot(reasons)
+            self.exit = code
+            return
+        for reason in reasons:
+            log.error("reload refused, the old configuration goes on: %s", reason)
+        self.state = SERVING
+        self.notifier.send(systemd.ready("reload refused: " + "; ".join(reasons)))
+        self._once_more()
+
+    def _drop_fresh(self) -> None:
+        """None of them has accepted anything yet, so they can be killed."""
+        loader = [self.loader] if self.loader is not None else []
+        for child in (*self.fresh.values(), *loader):
+            child.kill()
+            self._hang_up(child)
+        self.fresh, self.loader = {}, None
+        if self.plan is not self.stock.plan:
+            self.stock.abandon(self.plan)
+            self.plan = self.stock.plan
+
+    def _once_more(self) -> None:
+        if self.again:
+            self.again = False
+            self.reload()
+
+    def _pem(self, names: tuple[str, ...] | None) -> str | None:
+        """The certificate of --self-signed: the same for all workers, and over reloads."""
+        if names is None:
+            return None
+        if self._throwaway is None or self._throwaway[0] != names:
+            from rawproxy.tls.server import self_signed  # heavy, and seldom needed
+
+            self._throwaway = names, b"".join(self_signed(names)).decode()
+        return self._throwaway[1]
+
+    # ── the end, and the pulse ──────────────────────────────────────────────────────────────────
+
+    def stop(self) -> None:
+        """SIGTERM or SIGINT: drain; a second one: at once."""
+        if self.state is STOPPING:
+            for child in self.leaving:
+                self._say(child, {"do": "cut"})
+                self._later(MARGIN, child.process.kill)
+            return
+        self._drop_fresh()
+        if self.state is STARTING:
+            self.exit = 1
+            return
+        self.state = STOPPING
+        self.notifier.send(systemd.stopping("draining"))
+        for child in self.serving.values():
+            self._retire(child)
+            if not child.ready:
+                child.process.kill()
+        self.serving = {}
+        for child in self.leaving:
+            self._say(child, {"do": "drain"})
+        self.stock.close()
+        if not self.leaving:
+            self.exit = 0
+
+    def _poll(self) -> None:
+        """About once a second: ask for the counters; who answers is alive."""
+        for child in (*self.serving.values(), *self.leaving):
+            if child.ready:
+                self._say(child, {"do": "stats"})
+        interval = POLL
+        if self.watchdog is not None:
+            interval = min(POLL, self.watchdog / 4)
+            since = time.monotonic() - max(self.watchdog / 2, 2 * interval)
+            workers = [child for child in self.serving.values() if child.ready]
+            if self.state is STOPPING or (workers and all(c.heard >= since for c in workers)):
+                self.notifier.send(systemd.alive())
+        self._later(interval, self._poll)

@@ -1,0 +1,257 @@
+"""What one worker opens: its log, its service, its listeners, its admin page; and closing them.
+
+It decides nothing: `worker` does, alone or by a master's orders. Invariant: either every listener
+has its sockets, or none is left open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import resource
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rawproxy.admin.server import Admin, Source
+from rawproxy.client.listener import Listener
+from rawproxy.config.caution import cautions
+from rawproxy.config.model import Address, Config
+from rawproxy.net import openssl_errors
+from rawproxy.net.listening import bind, explained
+from rawproxy.proxy.service import Service
+from rawproxy.proxy.tunnel_close import DrainReason
+from rawproxy.telemetry.access_log_file import LogSink
+from rawproxy.telemetry.counters import Tree
+from rawproxy.telemetry.error_log import log
+from rawproxy.tls.renewal import INTERVAL, Renewal
+from rawproxy.tls.server import ServerContext, certificate_warnings, server_context
+
+RESERVE = 64  # descriptors for listeners, logs, certificates and the loop itself
+DESCRIPTORS = 1 << 20  # Linux's own default ceiling (fs.nr_open)
+POLL = 0.05  # seconds between looks at what is still open while draining
+
+Sockets = Callable[[str, Address], list[socket.socket]]  # for an option and what it names
+
+
+def open_doors(
+    config: Config, stack: contextlib.AsyncExitStack, throwaway: bytes | None = None,
+    *, quiet: bool = False,
+) -> Doors:  # fmt: skip
+    """Everything but the sockets. Raises `ConfigError` and `OSError`."""
+    asyncio.get_running_loop().set_exception_handler(_on_loop_error)
+    sys.unraisablehook = _on_unraisable
+    context = server_context(config, throwaway) if config.https else None
+    for text in () if quiet else certificate_warnings(config):
+        log.warning("%s", text)
+    if context is not None or any(one.tls for group in config.groups for one in group.upstreams):
+        misled = openssl_errors.queue.find_out()
+        if misled is not None and not quiet:
+            log.warning("%s", misled)
+    sink = None if config.access_log == "off" else LogSink(config.access_log)
+    if sink is not None:
+        stack.callback(sink.close)
+    service = Service(config, sink.write if sink is not None else None)
+    if sink is not None:
+        service.recorder.log_lost = lambda: sink.lost
+        stack.callback(service.recorder.flush)  # also what was cut at the very end
+    if not config.limits.connections:
+        # As HAProxy: a connection needs a descriptor on either side.
+        service.admission.total = max((_descriptors() - RESERVE) // 2, 1)
+    if not config.limits.tunnels:
+        service.most_tunnels = max((_descriptors() - RESERVE) // 4, 1)
+    doors = Doors(service, context, sink)
+    doors.quiet = quiet
+    if context is not None:
+        stack.callback(doors.watch(Renewal(config, throwaway, doors.use, quiet=quiet)))
+    return doors
+
+
+class Doors:
+    """One worker's service, and all that leads to it."""
+
+    def __init__(
+        self, service: Service, context: ServerContext | None, sink: LogSink | None
+    ) -> None:
+        self.service = service
+        self.context = context
+        self.sink = sink
+        self.listeners: list[Listener] = []
+        self.admin: Admin | None = None
+        self.sockets: Sockets = _bind
+        self.borrowed = False
+        self.quiet = False  # another one tells what the admin should know
+
+    def listen(self, sockets: Sockets | None = None) -> None:
+        """Get the sockets, from the master if there is one. Raises `OSError` naming the option."""
+        config = self.service.config
+        if sockets is not None:
+            self.sockets, self.borrowed = sockets, True
+        https_port = 0
+        try:
+            for address in config.https:
+                socks = self._add("--https", address, self.context, 0)
+                if address.path is None:
+                    https_port = https_port or socks[0].getsockname()[1]
+            # An https listener on a socket file stands behind something that has the usual port.
+            redirect = (https_port or 443) if config.https and config.redirect else 0
+            for address in config.http:
+                self._add("--http", address, None, redirect)
+        except OSError:
+            self._close()
+            raise
+
+    def _add(
+        self, option: str, address: Address, context: ServerContext | None, redirect: int
+    ) -> list[socket.socket]:
+        socks = self.sockets(option, address)
+        self.listeners += [
+            Listener(self.service, sock, context, redirect, address, borrowed=self.borrowed)
+            for sock in socks
+        ]
+        return socks
+
+    def _close(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+
+    def use(self, context: ServerContext) -> None:
+        """For every handshake that begins from now on."""
+        self.context = context
+        for listener in self.listeners:
+            if listener.context is not None:
+                listener.context = context
+
+    def watch(self, renewal: Renewal) -> Callable[[], None]:
+        """Look at the certificates' files each second; what is returned ends that."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle | None = None
+
+        def look() -> None:
+            nonlocal timer
+            renewal.look()
+            timer = loop.call_later(INTERVAL, look)
+
+        look()
+        assert timer is not None
+        return lambda: timer.cancel()
+
+    async def alone(self) -> Tree:
+        """All counters there are, where there is no master."""
+        return {"workers": [self.service.snapshot()], "retired": {}}
+
+    async def serve_admin(self, source: Source, stack: contextlib.AsyncExitStack) -> None:
+        """The admin's own listener, till the very end. Raises `OSError`."""
+        address = self.service.config.admin
+        if address is None:
+            return
+        try:
+            socks = self.sockets("--admin", address)
+        except OSError:
+            self._close()
+            raise
+        self.admin = Admin(address, source, self.service.config.server_names())
+        await self.admin.start(socks)
+        stack.push_async_callback(self.admin.close)
+        if self.admin.exposed():
+            log.warning(
+                "--admin %s can be reached from other machines, and asks nobody for a password:"
+                " mind who is in that network, or type --admin 127.0.0.1:%d",
+                self._admin_at(), self.admin.port,
+            )  # fmt: skip
+
+    def start(self) -> None:
+        """Begin to accept."""
+        for text in () if self.quiet else cautions(self.service.config):
+            log.warning("%s", text)
+        self.service.start()
+        for listener in self.listeners:
+            listener.start()
+        gc.collect()
+        gc.freeze()  # what lives for ever need not be looked at again and again
+
+    def reopen(self) -> None:
+        """The access log's file may have been moved away."""
+        if self.sink is not None:
+            self.sink.reopen()
+
+    def lines(self) -> list[str]:
+        """What it does, for whoever starts it."""
+        lines = []
+        for listener in self.listeners:
+            scheme = "http" if listener.context is None else "https"
+            name = listener.sock.getsockname()
+            if isinstance(name, str):
+                where = f"unix:{name}"
+            else:
+                host = f"[{name[0]}]" if ":" in name[0] else name[0]
+                where = f"{scheme}://{host}:{name[1]}"
+            lines.append(f"listening on {where}{' (301 to https)' if listener.redirect else ''}")
+        if self.admin is not None:
+            lines.append(f"admin on {self._admin_at()}")
+        groups = self.service.config.groups
+        lines += [f"upstream {one.url}" for group in groups for one in group.upstreams]
+        return list(dict.fromkeys(lines))  # an address may have several sockets
+
+    def _admin_at(self) -> str:
+        admin = self.admin
+        assert admin is not None
+        path, host = admin.address.path, admin.address.host or ""
+        return f"unix:{path}" if path else f"http://{host}:{admin.port}"
+
+    async def drain(self, cut: asyncio.Event, why: DrainReason) -> None:
+        """Finish exchanges, close the rest; `cut` or the deadline cuts them short."""
+        service = self.service
+        self._close()
+        if self.admin is not None and why is DrainReason.RETIRED:
+            await self.admin.close()  # the successor serves it now
+        service.drain(why)
+        while service.occupied() and service.time_left() and not cut.is_set():
+            await asyncio.sleep(POLL)
+        for client in tuple(service.clients):
+            client.abort()
+        service.stop()
+        await asyncio.sleep(0)
+
+
+def _bind(option: str, address: Address) -> list[socket.socket]:
+    try:
+        return bind(address)
+    except OSError as error:
+        raise explained(option, address, error) from None
+
+
+def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What the loop could tell nobody else. A peer's doing is no news; the rest is a bug."""
+    error = context.get("exception")
+    if isinstance(error, OSError | ssl.SSLError):
+        log.debug("%s: %s", context.get("message"), error)
+    else:
+        log.error("internal error: %s", context.get("message"), exc_info=error)
+
+
+def _on_unraisable(found: sys.UnraisableHookArgs) -> None:
+    """What Python could raise nowhere. A server name that is not ASCII is a peer's doing.
+
+    `ssl` decodes it before it calls `sni_callback`, and has refused the handshake by then.
+    """
+    if isinstance(found.exc_value, UnicodeDecodeError) and isinstance(found.object, bytes):
+        log.debug("handshake refused: a server name that is not ASCII")
+    else:
+        log.error("internal error: %s", found.err_msg, exc_info=found.exc_value)
+
+
+def _descriptors() -> int:
+    """File descriptors this process may have, after raising that as far as is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return most if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):
+        return soft
+    return most

@@ -1,0 +1,338 @@
+r"""Message heads: what was read, and the policy that decides whether it may go on.
+
+A head is kept as bytes: the *block* is the run of `Name: value\r\n` lines, each with one space
+after its colon and none before its end. Looking a field up or cutting one out is then a few
+C-speed searches, and nothing is built for fields nobody asked about. The facts that matter to an
+intermediary are found once, by `request_facts` and `response_facts`, whoever read the head: either
+lane (`lanes`), or HTTP/2 (`fields`). Their policy is stricter than h11's.
+
+It never sees a body, a socket or a clock. Invariant: the facts are a function of the block and the
+start line alone. Raises `ClientError` for requests and `UpstreamError` for responses, nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from rawproxy.config.field_names import IDENTITY as _IDENTITY_NAMES
+from rawproxy.config.field_names import identifies, plain, speaks
+from rawproxy.errors import ClientError, ProxyError, UpstreamError
+from rawproxy.protocol.http import log_fields
+from rawproxy.protocol.http.target import is_host
+
+# Framing of a body: a Content-Length, or one of these (RFC 9112 6.3).
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
+
+HTTP2: Final = 2  # stands where the minor version of HTTP/1 does
+
+# What a noted field is to us. The first three stay as they are: nobody need know where they stand.
+HOST: Final = 1
+CONTENT_LENGTH: Final = 2
+DATE: Final = 3
+CONNECTION: Final = 4
+TRANSFER_ENCODING: Final = 5
+UPGRADE: Final = 6
+EXPECT: Final = 7
+HOP_BY_HOP: Final = 8
+FORWARDED_FOR: Final = 9
+FORWARDED_KEPT: Final = 10
+FORWARDED_REST: Final = 11
+TWIN: Final = 12  # a name with `_` for `-` of which the other spelling means something
+HSTS: Final = 13  # responses only
+IDENTITY: Final = 14
+UNDERSCORED: Final = 15  # a name with an underscore that means nothing
+AUTHORIZATION: Final = -1  # of a connection, not of a request: NTLM, Negotiate (RFC 4559 6)
+
+LENGTH_DIGITS: Final = 18  # of a Content-Length: under 2**63, and no time is lost on longer ones
+
+_Noted = Callable[[bytes], Iterator[re.Match[bytes]]]
+Note = tuple[int, int, int]  # kind, and where the field's line starts and stops in the block
+
+# One group, so that the engine tells most names apart by their first letters.
+_NOTED_IN_REQUEST: Final = re.compile(
+    rb"\n(host|connection|content-length|transfer-encoding|upgrade|expect|keep-alive|te"
+    rb"|proxy(?:-[^:_\r\n]*)?|forwarded|x-forwarded-[^:_\r\n]*|x-real-ip"
+    rb"|authorization(?=: (?:ntlm|negotiate)[ \r])|" + _IDENTITY_NAMES + rb"):"
+).finditer
+_UNDERSCORED: Final = re.compile(rb"\n([^:_\n]*+_[^:\n]*+):").finditer
+_NOTED_IN_RESPONSE: Final = re.compile(
+    rb"\n(connection|content-length|transfer-encoding|upgrade|keep-alive|te|proxy-[^:\r\n]*"
+    rb"|strict-transport-security|date):"
+).finditer
+_KIND: Final[dict[bytes, int]] = {
+    b"host": HOST, b"connection": CONNECTION, b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING, b"upgrade": UPGRADE, b"expect": EXPECT,
+    b"keep-alive": HOP_BY_HOP, b"te": HOP_BY_HOP, b"x-forwarded-for": FORWARDED_FOR,
+    b"x-forwarded-proto": FORWARDED_KEPT, b"x-forwarded-host": FORWARDED_KEPT,
+    b"forwarded": FORWARDED_KEPT, b"x-real-ip": FORWARDED_REST,
+    b"strict-transport-security": HSTS, b"date": DATE, b"authorization": AUTHORIZATION,
+}  # fmt: skip
+
+# Connection options that say nothing about other fields, or whose fields are always cut anyway.
+_PLAIN_OPTIONS: Final = frozenset(
+    (b"keep-alive", b"close", b"upgrade", b"te", b"transfer-encoding", b"")
+)
+# Naming one of these in Connection must not remove it: it is ours to write (RFC 9110 7.6.1).
+_NOT_NOMINABLE: Final = frozenset((b"host", b"content-length", b"connection", b"expect"))
+
+
+class RequestHead(NamedTuple):
+    """A request head that may be forwarded. `target` is in origin form (or `*`)."""
+
+    method: bytes
+    target: bytes
+    minor: int  # of HTTP/1.x; HTTP2
+    block: bytes
+    notes: list[Note]
+    framing: int
+    close: bool  # the client does not want this connection kept
+    upgrade: bytes  # b"websocket" where the client asks for it by every rule, else empty
+    expect: bool  # 100-continue
+    host: bytes  # as it came; empty only in HTTP/1.0
+    nominated: tuple[bytes, ...]  # lower-case names that Connection lists
+    size: int  # bytes of the head as it came; 0 in HTTP/2
+    told: log_fields.LogFields | None = None  # for the access log; None: not looked for yet
+    offered: bytes = b""  # other upgrades than WebSocket, lower case; a route may list one of them
+    personal: bool = False  # it proves who the client is to the connection (`AUTHORIZATION`)
+
+    def value(self, name: bytes) -> bytes:
+        """The first value of the field `name` (lower case), or empty."""
+        return _value(self.block, name)
+
+
+class ResponseHead(NamedTuple):
+    """A response head that may be forwarded."""
+
+    status: int
+    line: bytes  # the status line to send on
+    minor: int
+    block: bytes
+    notes: list[Note]
+    framing: int  # as declared; `response_framing` knows the request's side of it
+    close: bool
+    upgrade: bytes  # lower-case token of a 101
+    dated: bool
+    nominated: tuple[bytes, ...]
+    size: int  # bytes of the head as it came
+
+    def value(self, name: bytes) -> bytes:
+        """The first value of the field `name` (lower case), or empty."""
+        return _value(self.block, name)
+
+
+def _value(block: bytes, name: bytes) -> bytes:
+    low = b"\n" + block.lower()
+    at = low.find(b"\n" + name + b":")
+    if at < 0:
+        return b""
+    at += len(name) + 2  # in the block: the "\n" in front of `low` is not there
+    return block[at : block.find(b"\r\n", at)].strip()
+
+
+def response_framing(head: ResponseHead, method: bytes) -> int:
+    """How the body that answers `method` is framed: RFC 9112 6.3, rules 1 and 2 first."""
+    if method == b"HEAD" or has_no_body(head.status):
+        return 0
+    return head.framing
+
+
+def has_no_body(status: int) -> bool:
+    """Whether such a response ends with its head, whatever it says (RFC 9112 6.3, rule 1)."""
+    return status < 200 or status == 204 or status == 304
+
+
+def unframed(lines: bytes) -> tuple[bytes, bool]:
+    """The same without what would frame a body, and whether that says that there is one.
+
+    Who says so and sends none is not alone: such a response is passed on without those fields. But
+    a connection that may bring a body which nobody expects is not used again.
+    """
+    kept: list[bytes] = []
+    says_body = False
+    for line in lines.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name == b"transfer-encoding":
+            says_body = True
+        elif name == b"content-length":
+            says_body = says_body or value.strip(b" \t").strip(b"0") != b"" or b"0" not in value
+        else:
+            kept.append(line)
+    return b"\r\n".join(kept), says_body
+
+
+def _note(block: bytes, noted: _Noted) -> tuple[list[Note], dict[int, bytes]] | None:
+    """The noted fields of a block: where each stands, and the values of those that frame it.
+
+    None where a field stands twice that may not: only the reference lane may judge that.
+    """
+    low = b"\n" + block.lower()
+    find = low.find
+    notes: list[Note] = []
+    values: dict[int, bytes] = {}
+    for match in noted(low):
+        name = match[1]
+        kind = _KIND.get(name) or _kind(name)
+        start, after = match.span()
+        stop = find(b"\n", after)
+        if kind > DATE:
+            # A position of `low` is one more than that of the block, so the "\n" in front of a
+            # field has the number of the field's first byte in the block.
+            notes.append((kind, start, stop))
+        if kind <= EXPECT:
+            value = block[after : stop - 2]
+            if kind in values:
+                if kind in (HOST, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT):
+                    return None
+                value = values[kind] + b"," + value
+            values[kind] = value
+    return notes, values
+
+
+def _start(note: Note) -> int:
+    return note[1]
+
+
+def _kind(name: bytes) -> int:
+    """What a noted field is whose name only begins like one of those we know."""
+    if name.startswith(b"proxy"):  # `Proxy` alone: CGI would call it HTTP_PROXY (CVE-2016-5385)
+        return HOP_BY_HOP
+    return IDENTITY if identifies(name) else FORWARDED_REST
+
+
+def _twins(low: bytes) -> list[Note]:
+    """The fields with an underscore in their name; `low` as in `_note`."""
+    notes: list[Note] = []
+    for match in _UNDERSCORED(low):
+        start, after = match.span()
+        kind = TWIN if speaks(plain(match[1])) else UNDERSCORED
+        notes.append((kind, start, low.find(b"\n", after)))
+    return notes
+
+
+def _framing(values: dict[int, bytes], minor: int, failure: type[ProxyError]) -> int | None:
+    """Content-Length, CHUNKED, or UNTIL_CLOSE where neither field stands (RFC 9112 6.3).
+
+    None where only the reference lane may judge. Raises `failure`.
+    """
+    length = values.get(CONTENT_LENGTH)
+    coding = values.get(TRANSFER_ENCODING)
+    if coding is not None:
+        if length is not None:
+            raise failure("Content-Length with Transfer-Encoding (RFC 9112 6.3)")
+        if coding != b"chunked":
+            return None
+        if minor == 0:
+            raise failure("Transfer-Encoding in HTTP/1.0 (RFC 9112 6.1)")
+        return CHUNKED
+    if length is None:
+        return UNTIL_CLOSE
+    return int(length) if length.isdigit() and len(length) <= LENGTH_DIGITS else None
+
+
+def request_facts(
+    method: bytes,
+    target: bytes,
+    minor: int,
+    block: bytes,
+    size: int = 0,
+    *,
+    underscored: bool = True,
+) -> RequestHead | None:
+    """The policy: what is stricter than h11. None where only the reference lane may judge.
+
+    `underscored`: whether a name may have an underscore.
+    """
+    noted = _note(block, _NOTED_IN_REQUEST)
+    if noted is None:
+        return None
+    notes, values = noted
+    if underscored and (twins := _twins(b"\n" + block.lower())):
+        notes = sorted(notes + twins, key=_start)
+    framing = 0
+    if CONTENT_LENGTH in values or TRANSFER_ENCODING in values:
+        judged = _framing(values, minor, ClientError)
+        if judged is None:
+            return None
+        framing = judged
+    host = values.get(HOST)
+    if host is None:
+        if minor:
+            return None
+        host = b""
+    elif not is_host(host):
+        raise ClientError("Host is not a valid host and port (RFC 9112 3.2)")
+    expect = values.get(EXPECT)
+    if expect is not None and expect.lower() != b"100-continue":
+        raise ClientError("Expect: only 100-continue is known (RFC 9110 10.1.1)", 417)
+    close, upgrade, offered = minor == 0, b"", b""
+    nominated: tuple[bytes, ...] = ()
+    options = values.get(CONNECTION)
+    if options is not None and options != b"keep-alive":
+        close, nominated, listed = _options(options, minor)
+        if UPGRADE in values and b"upgrade" in listed:
+            upgrade = _upgrade(method, minor, framing, values[UPGRADE])
+            offered = values[UPGRADE].lower() if minor == 1 and not upgrade else b""
+    elif options is not None:
+        close = False
+    return RequestHead(
+        method,
+        target,
+        minor,
+        block,
+        notes,
+        framing,
+        close,
+        upgrade,
+        expect is not None and minor > 0,
+        host,
+        nominated,
+        size,
+        None,
+        offered,
+        AUTHORIZATION in values,
+    )
+
+
+def response_facts(
+    status: int, line: bytes, minor: int, block: bytes, size: int
+) -> ResponseHead | None:
+    """The policy for responses. None where only the reference lane may judge."""
+    says_body = False
+    if has_no_body(status):
+        block, says_body = unframed(block)
+    noted = _note(block, _NOTED_IN_RESPONSE)
+    if noted is None:
+        return None
+    notes, values = noted
+    framing = _framing(values, minor, UpstreamError)
+    if framing is None:
+        return None
+    close = minor == 0
+    nominated: tuple[bytes, ...] = ()
+    options = values.get(CONNECTION)
+    if options is not None:
+        close, nominated, _ = _options(options, minor)
+    close = close or says_body
+    upgrade = values.get(UPGRADE, b"").lower()
+    dated = DATE in values
+    return ResponseHead(
+        status, line, minor, block, notes, framing, close, upgrade, dated, nominated, size
+    )
+
+
+def _options(options: bytes, minor: int) -> tuple[bool, tuple[bytes, ...], set[bytes]]:
+    """What a Connection field says: close it, which fields are for this hop only, and all of it."""
+    listed = {option.strip() for option in options.lower().split(b",")}
+    close = b"close" in listed or (minor == 0 and b"keep-alive" not in listed)
+    return close, tuple(sorted(listed - _PLAIN_OPTIONS - _NOT_NOMINABLE)), listed
+
+
+def _upgrade(method: bytes, minor: int, framing: int, upgrades: bytes) -> bytes:
+    """The token that may be upgraded to, or empty: then the request goes on as a plain one."""
+    tokens = {token.strip() for token in upgrades.lower().split(b",")}
+    fit = b"websocket" in tokens and minor == 1 and method == b"GET" and framing == 0
+    return b"websocket" if fit else b""

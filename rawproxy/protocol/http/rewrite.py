@@ -1,0 +1,324 @@
+"""Header rewriting: block in, block out, for requests and for responses.
+
+Order, as RFC 9110 7.6.1 wants it: what Connection names goes first, then the hop-by-hop fields and
+whatever a peer that is not trusted said about forwarding; only then are our own fields appended,
+so that nothing a client sends can remove or precede them (CVE-2024-45410).
+
+It never looks at a body and never decides where a request goes. Invariants: the bytes of every
+field that stays are untouched and in order (RFC 9110 5.3); rewriting what was rewritten changes
+only the forwarded chain; nothing raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from rawproxy.config.field_names import plain
+from rawproxy.config.model import Network
+from rawproxy.protocol.http import forwarding
+from rawproxy.protocol.http.forwarding import address_of, is_trusted
+from rawproxy.protocol.http.head import (
+    CHUNKED,
+    EXPECT,
+    FORWARDED_FOR,
+    FORWARDED_REST,
+    HSTS,
+    IDENTITY,
+    TWIN,
+    UNDERSCORED,
+    RequestHead,
+    ResponseHead,
+)
+from rawproxy.protocol.proxy_header import AnnouncedAddresses
+
+CRLF: Final = b"\r\n"
+UNIX: Final = b"unix:"  # stands where the address of a peer would that has none
+_CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
+_UPGRADE_LINES: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+# RFC 9110 7.6.3: the version as received; by `RequestHead.minor`.
+_VIA: Final[tuple[bytes, ...]] = tuple(
+    b"Via: %b rawproxy\r\n" % version for version in (b"1.0", b"1.1", b"2.0")
+)
+
+
+class HeadEdits(NamedTuple):
+    """What a route changes: names (lower case) to cut, then lines to append."""
+
+    request_cut: frozenset[bytes]  # plain: a twin of what is set or removed goes too
+    request_lines: bytes
+    response_cut: frozenset[bytes]
+    response_lines: bytes
+    cookies: frozenset[bytes] = frozenset()  # of our own, which are no upstream's business
+
+
+class ClientContext(NamedTuple):
+    """What one client connection means for the fields of its messages. Made once for each."""
+
+    peer: bytes  # the address as it goes into X-Forwarded-For
+    scheme: bytes
+    trusted: bool  # the peer's own forwarding fields are believed
+    append: bool  # --forwarded append
+    hsts: bytes | None  # the whole line to set; empty: cut the upstream's; None: leave it
+    lines: bytes  # X-Forwarded-For, -Proto and the beginning of -Host: ready for most requests
+    forwarded: bytes = b""  # the beginning of Forwarded (RFC 7239), up to the host; empty: none
+    real_ip: bool = False  # X-Real-IP is ours
+    networks: tuple[Network, ...] = ()  # of trusted proxies
+    route: AnnouncedAddresses | None = None  # for a PROXY protocol header towards the upstream
+    tls: bytes = b""  # the version towards the client; empty: plain
+    edits: HeadEdits | None = None  # of the route under way
+    id: bytes = b""  # of the request under way, where the route's values name it
+    identity: bytes | None = None  # SSL-Client-* of the client; None: no site asks for them
+    underscores: bool = False  # names with an underscore pass, if they mean nothing
+    via: bool = False  # --send-via
+
+
+def context(
+    peer: bytes, scheme: bytes, trusted: bool, append: bool, hsts: bytes | None
+) -> ClientContext:
+    """The facts of a connection from `peer`."""
+    lines = (
+        b"X-Forwarded-For: "
+        + peer
+        + b"\r\nX-Forwarded-Proto: "
+        + scheme
+        + b"\r\nX-Forwarded-Host: "
+    )
+    return ClientContext(peer, scheme, trusted, append, hsts, lines)
+
+
+def with_forwarded(context: ClientContext) -> ClientContext:
+    """The same, and Forwarded (RFC 7239)."""
+    node = forwarding.UNKNOWN if context.peer == UNIX else forwarding.node(context.peer)
+    return context._replace(forwarded=b'Forwarded: for=%b;proto=%b;host="' % (node, context.scheme))
+
+
+def with_real_ip(context: ClientContext) -> ClientContext:
+    """The same, and X-Real-IP, which for most requests is the peer."""
+    return context._replace(
+        real_ip=True, lines=b"X-Real-IP: %b\r\n%b" % (context.peer, context.lines)
+    )
+
+
+def request(head: RequestHead, context: ClientContext, authority: bytes) -> bytes:
+    """The whole request head for the upstream, always HTTP/1.1.
+
+    `authority` becomes the Host of an HTTP/1.0 request that brought none.
+    """
+    block = head.block
+    kept = [head.method, b" ", head.target, b" HTTP/1.1\r\n"]
+    at = 0
+    told = False  # did the peer say something about forwarding that may have to stay?
+    for kind, start, stop in head.notes:
+        if kind >= FORWARDED_FOR:
+            told |= kind < TWIN
+            if kind != FORWARDED_FOR and _stays(kind, context, block, start):
+                continue
+        elif kind == EXPECT and head.expect:
+            continue
+        if at < start:
+            kept.append(block[at:start])
+        at = stop
+    kept.append(block[at:] if at else block)
+    if head.nominated:
+        kept[4:] = [without(b"".join(kept[4:]), head.nominated)]
+    if not head.host:
+        kept.append(b"Host: " + authority + CRLF)
+    if told and (context.trusted or context.append):
+        kept.append(_chain(head, context, authority))
+    else:
+        kept += (context.lines, head.host or authority, CRLF)
+        if context.forwarded:
+            kept += (context.forwarded, head.host or authority, b'"\r\n')
+    if head.framing == CHUNKED:
+        kept.append(_CHUNKED_LINE)
+    if head.upgrade:
+        kept.append(upgrade_to(head.upgrade))
+    if context.via or context.identity is not None or context.edits is not None:
+        kept[4:] = [_amended(b"".join(kept[4:]), head, context)]
+    kept.append(CRLF)
+    return b"".join(kept)
+
+
+def measured(opening: bytes, size: int) -> bytes:
+    """The opening of a request whose chunked body has been gathered: so many bytes, all here.
+
+    An Expect has been met by then (RFC 9110 10.1.1).
+    """
+    kept = without(opening, (b"transfer-encoding", b"expect"))
+    return b"%bContent-Length: %d\r\n\r\n" % (kept[:-2], size)
+
+
+def _stays(kind: int, context: ClientContext, block: bytes, start: int) -> bool:
+    """Whether a field that is noted for what it says stays as it is."""
+    if kind == FORWARDED_REST:  # a trusted peer's, unless we set it ourselves
+        ours = context.real_ip and block[start : start + 10].lower() == b"x-real-ip:"
+        return context.trusted and not ours
+    if kind == IDENTITY:  # a trusted peer's, where it has seen the client's certificate and not we
+        return context.trusted and context.identity is None
+    return kind == UNDERSCORED and context.underscores
+
+
+def _amended(block: bytes, head: RequestHead, context: ClientContext) -> bytes:
+    """What only some have: Via, who the client is by its certificate, the route's changes."""
+    if context.via:
+        block += _VIA[head.minor]
+    if context.identity is not None:
+        block += context.identity
+    return block if context.edits is None else _edited(block, context.edits)
+
+
+def _edited(block: bytes, edits: HeadEdits) -> bytes:
+    """What the route changes. Twins go with what they are twins of, where they got so far."""
+    kept = []
+    for line in block.split(CRLF):
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if plain(name) in edits.request_cut:
+            continue
+        if edits.cookies and name == b"cookie":
+            line = _without_cookies(line[: -len(value)], value, edits.cookies)
+            if not line:
+                continue
+        kept.append(line)
+    return CRLF.join(kept) + edits.request_lines
+
+
+def _without_cookies(name: bytes, value: bytes, ours: frozenset[bytes]) -> bytes:
+    """A Cookie line without those called `ours` (RFC 6265 4.2.1); empty where none is left."""
+    pairs = value.split(b";")
+    theirs = [pair for pair in pairs if pair.partition(b"=")[0].strip() not in ours]
+    if len(theirs) == len(pairs):
+        return name + value
+    return name + b" " + b";".join(theirs).strip() if any(map(bytes.strip, theirs)) else b""
+
+
+def request_trailers(
+    block: bytes, allowed: frozenset[bytes], head: RequestHead, context: ClientContext
+) -> bytes:
+    """The trailers of a request that the upstream gets: those that the route lists.
+
+    They obey the rules of heads: `allowed` has no name that speaks, a name with an underscore
+    passes where such names do, and neither Connection nor an edit is got round by a trailer.
+    """
+    edits = context.edits
+    nominated = frozenset(head.nominated)  # there may be thousands
+    kept = []
+    for line in block.split(CRLF)[:-1]:
+        name = line.partition(b":")[0].lower()
+        if (
+            name in allowed
+            and name not in nominated
+            and (context.underscores or b"_" not in name)
+            and (edits is None or plain(name) not in edits.request_cut)
+        ):
+            kept.append(line + CRLF)
+    return b"".join(kept)
+
+
+def response_trailers(block: bytes, context: ClientContext) -> bytes:
+    """The trailers of a response that the client gets: without what the route cuts of heads."""
+    return block if context.edits is None else without(block, context.edits.response_cut)
+
+
+def response(head: ResponseHead, context: ClientContext) -> bytes:
+    """The block of a response for the client, without framing or Connection fields of ours."""
+    block = head.block
+    hsts = context.hsts
+    if head.notes:
+        kept: list[bytes] = []
+        at = 0
+        for kind, start, stop in head.notes:
+            if kind == HSTS and hsts is None:
+                continue
+            if at < start:
+                kept.append(block[at:start])
+            at = stop
+        kept.append(block[at:])
+        block = b"".join(kept)
+    if head.nominated:
+        block = without(block, head.nominated)
+    if hsts:
+        block += hsts
+    if context.edits is not None:
+        block = without(block, context.edits.response_cut) + context.edits.response_lines
+    return block
+
+
+def upgrade_to(token: bytes) -> bytes:
+    """The Connection and Upgrade fields of a request for a tunnel, or of the 101 that grants it."""
+    if token == b"websocket":
+        return _UPGRADE_LINES
+    return b"Connection: Upgrade\r\nUpgrade: %b\r\n" % token
+
+
+def upgrade_lines(head: ResponseHead) -> bytes:
+    """The Connection and Upgrade fields of a 426 that names WebSocket."""
+    return _UPGRADE_LINES if head.upgrade == b"websocket" else b""
+
+
+def without(block: bytes, names: Iterable[bytes]) -> bytes:
+    """The block without the fields called `names` (lower case).
+
+    In one pass: a Connection field may name thousands, and one pass for each would take a second.
+    """
+    cut = frozenset(names)
+    lines = block.split(CRLF)
+    return CRLF.join([line for line in lines if line.partition(b":")[0].lower() not in cut])
+
+
+def client_of(head: RequestHead, context: ClientContext) -> bytes:
+    """The client's address: the rightmost hop of the chain that is not a trusted proxy."""
+    if not context.trusted:
+        return context.peer
+    client = context.peer
+    hops = forwarding.said(head, True, context.networks).hops
+    for entry in reversed(hops.split(b",")):
+        address = address_of(entry)
+        if address is None:
+            break
+        client = str(address).encode()
+        if not is_trusted(address, context.networks):
+            break
+    return client
+
+
+def redirect_target(host: bytes, target: bytes, https_port: int) -> bytes:
+    """Where the plain listener sends a client: the requested host, over https.
+
+    A Host without a port came in on port 80, perhaps through a port mapping, so it goes to 443. A
+    Host that names our own port is answered with our own https port.
+    """
+    name, port = split_host(host)
+    suffix = b":%d" % https_port if port and https_port != 443 else b""
+    return b"https://" + name + suffix + (b"/" if target == b"*" else target)
+
+
+def split_host(host: bytes) -> tuple[bytes, bytes]:
+    """Name (brackets kept) and port of a Host value; the port may be empty."""
+    if host.endswith(b"]"):
+        return host, b""
+    name, colon, port = host.rpartition(b":")
+    return (name, port) if colon else (host, b"")
+
+
+def _chain(head: RequestHead, context: ClientContext, authority: bytes) -> bytes:
+    """The forwarding fields where what the peer said counts: one line each, the peer appended."""
+    told = forwarding.said(head, context.trusted, context.networks)
+    hops = told.hops
+    if not hops:
+        hops = context.peer
+    elif not (
+        context.trusted and context.peer == UNIX
+    ):  # a socket file is no hop that anybody could name
+        hops += b", " + context.peer
+    proto, host = told.proto or context.scheme, told.host or head.host or authority
+    return b"".join(
+        (
+            b"X-Real-IP: %b\r\n" % client_of(head, context) if context.real_ip else b"",
+            b"X-Forwarded-For: %b\r\n" % hops,
+            b"X-Forwarded-Proto: %b\r\n" % proto,
+            b"X-Forwarded-Host: %b\r\n" % host,
+            forwarding.line(hops, proto, host) if context.forwarded or told.forwarded else b"",
+        )
+    )

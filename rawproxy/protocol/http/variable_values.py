@@ -1,0 +1,186 @@
+r"""What the variables of a value stand for in one request.
+
+    $host           as asked for, lower case, no port; the site's name where there is none
+    $http_host      with its port, as asked for
+    $request_uri    path and query as they came; $path and $query (or $args) are the two
+    $uri            the path as nginx reads it: see `normalised`
+    $scheme, $method, $server_name (the site's first), $server_port
+    $remote_addr    the client: behind trusted proxies the one that they speak for
+    $remote_port    of the connection; empty for a socket file
+    $request_id     as in the log and on error pages
+    $client_verify  SUCCESS or NONE
+    $http_NAME      every value of that field, with commas between; $cookie_NAME, $arg_NAME: the
+                    first of that name, as it came
+
+It never looks at a connection, and nothing raises. Invariant: whatever a client sends, a value is
+part of one line: control characters become %XX, in the target of a redirect blanks and all that is
+not ASCII as well, so that it can end neither a line nor an URL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from rawproxy.config.variables import parse
+from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http.rewrite import ClientContext, client_of, split_host
+
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").sub
+_NOT_OF_URLS: Final = re.compile(rb"[^!-~]").sub
+_ESCAPED: Final = re.compile(rb"%([0-9A-Fa-f]{2})").sub
+_SLASHES: Final = re.compile(rb"//+").sub
+# What `normalised` leaves escaped: decoded, these would say something else in an URL.
+_KEPT: Final = b'%?#\\"'
+
+
+class Asked(NamedTuple):
+    """One request, and what its connection and its route know of it."""
+
+    head: RequestHead
+    context: ClientContext
+    server_name: bytes  # empty: the site has none
+    server_port: int  # 0: a socket file
+    remote_port: int
+
+
+Getter = Callable[[Asked, bytes], bytes]
+
+
+def _target(asked: Asked) -> bytes:
+    target = asked.head.target
+    return b"/" if target == b"*" else target  # OPTIONS * asks about the server
+
+
+def _host(asked: Asked, _: bytes) -> bytes:
+    host = split_host(asked.head.host)[0].lower().rstrip(b".")
+    return host or asked.server_name
+
+
+def _path(asked: Asked, _: bytes) -> bytes:
+    return _target(asked).partition(b"?")[0]
+
+
+def _query(asked: Asked, _: bytes) -> bytes:
+    return _target(asked).partition(b"?")[2]
+
+
+def _port(number: int) -> bytes:
+    return b"%d" % number if number else b""
+
+
+def _verify(asked: Asked, _: bytes) -> bytes:
+    identity = asked.context.identity or b""
+    return b"SUCCESS" if identity.startswith(b"SSL-Client-Verify: SUCCESS\r\n") else b"NONE"
+
+
+def _field(asked: Asked, name: bytes) -> bytes:
+    name = name.lower().replace(b"_", b"-")
+    between = b"; " if name == b"cookie" else b", "
+    return between.join(_values(asked.head.block, name))
+
+
+def _cookie(asked: Asked, name: bytes) -> bytes:
+    for value in _values(asked.head.block, b"cookie"):
+        for pair in value.split(b";"):
+            key, _, found = pair.strip().partition(b"=")
+            if key == name:
+                return found
+    return b""
+
+
+def _argument(asked: Asked, name: bytes) -> bytes:
+    for pair in _query(asked, b"").split(b"&"):
+        key, _, found = pair.partition(b"=")
+        if key.lower() == name.lower():
+            return found
+    return b""
+
+
+def _values(block: bytes, name: bytes) -> list[bytes]:
+    found: list[bytes] = []
+    for line in block.split(b"\r\n"):
+        key, _, value = line.partition(b":")
+        if key.lower() == name:
+            found.append(value.strip())
+    return found
+
+
+_GETTERS: Final[dict[str, Getter]] = {
+    "host": _host,
+    "http_host": lambda asked, _: asked.head.host,
+    "request_uri": lambda asked, _: _target(asked),
+    "uri": lambda asked, _: normalised(_path(asked, _)),
+    "path": _path,
+    "query": _query,
+    "args": _query,
+    "scheme": lambda asked, _: asked.context.scheme,
+    "method": lambda asked, _: asked.head.method,
+    "remote_addr": lambda asked, _: client_of(asked.head, asked.context),
+    "remote_port": lambda asked, _: _port(asked.remote_port),
+    "server_name": lambda asked, _: asked.server_name,
+    "server_port": lambda asked, _: _port(asked.server_port),
+    "request_id": lambda asked, _: asked.context.id,
+    "client_verify": _verify,
+    "http_": _field,
+    "cookie_": _cookie,
+    "arg_": _argument,
+}
+
+
+class Value:
+    """One value, ready for use. Raises `ConfigError`."""
+
+    __slots__ = ("_parts", "fixed")
+
+    def __init__(self, text: str) -> None:
+        self._parts: list[tuple[bytes, Getter | None, bytes]] = [
+            (piece.text.encode(), _GETTERS.get(piece.name), piece.argument.encode())
+            for piece in parse(text)
+        ]
+        text_alone = all(getter is None for _, getter, _ in self._parts)
+        # What it is for every request; None: each has its own.
+        self.fixed = b"".join([text for text, _, _ in self._parts]) if text_alone else None
+
+    def of(self, asked: Asked) -> bytes:
+        """The value in one request, as it may stand in a line."""
+        return _CONTROL(_percent, self._made(asked)).strip(b" \t")
+
+    def url_of(self, asked: Asked) -> bytes:
+        """The same as it may stand in a URL."""
+        return _NOT_OF_URLS(_percent, self._made(asked))
+
+    def _made(self, asked: Asked) -> bytes:
+        made: list[bytes] = []
+        for text, getter, argument in self._parts:
+            made.append(text if getter is None else getter(asked, argument))
+        return b"".join(made)
+
+
+def normalised(path: bytes) -> bytes:
+    """The path as nginx reads it, as far as that is safe.
+
+    Escaped visible characters are decoded, less those that would then mean something else; slashes
+    are merged, dot segments taken out. Blanks, control characters and what is not ASCII stay
+    escaped, where nginx's own $uri ends the line of a careless configuration.
+    """
+    segments: list[bytes] = []
+    parts = _SLASHES(b"/", _ESCAPED(_decoded, path)).split(b"/")[1:]
+    for part in parts:
+        if part == b"..":
+            del segments[-1:]
+        elif part != b".":
+            segments.append(part)
+    if parts and parts[-1] in (b".", b".."):
+        segments.append(b"")
+    return b"/" + b"/".join(segments)
+
+
+def _decoded(match: re.Match[bytes]) -> bytes:
+    byte = int(match[1], 16)
+    return bytes((byte,)) if 0x21 <= byte < 0x7F and byte not in _KEPT else b"%%%02X" % byte
+
+
+def _percent(match: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % match[0][0]

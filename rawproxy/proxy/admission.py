@@ -1,0 +1,130 @@
+"""Who may be a client now: connections are counted in total and for each client.
+
+A connection of HTTP/2 may carry a hundred requests, so those under way are counted for each client
+as well, and bounded by the same number.
+
+It never touches a socket. Invariants: every place that was given is given back exactly once,
+however often `leave` is called; a client that has no connection is not remembered.
+"""
+
+from __future__ import annotations
+
+from rawproxy.protocol.http.forwarding import one_client
+from rawproxy.protocol.proxy_header import AnnouncedAddresses
+from rawproxy.routing.match import Sites
+from rawproxy.routing.route_targets import ClientCertPolicy, RouteTarget
+
+
+class Admission:
+    """The counters of one worker. `total` and `per_client` are connections; 0: no limit."""
+
+    __slots__ = (
+        "by_client", "open", "per_client", "refused", "refused_streams", "streams", "total",
+    )  # fmt: skip
+
+    def __init__(self, total: int, per_client: int) -> None:
+        self.total = total
+        self.per_client = per_client
+        self.open = 0
+        self.by_client: dict[bytes, int] = {}  # connections
+        self.streams: dict[bytes, int] = {}  # requests under way over HTTP/2
+        self.refused = 0  # connections, since somebody last looked
+        self.refused_streams = 0
+
+    def enter(self) -> ConnectionSlot | None:
+        """A place for one more connection; None where there is none."""
+        if self.total and self.open >= self.total:
+            self.refused += 1
+            return None
+        self.open += 1
+        return ConnectionSlot(self)
+
+
+class ConnectionSlot:
+    """One client connection: what is counted of it, and who is at its other end."""
+
+    __slots__ = (
+        "_admission",
+        "client",
+        "client_cert_policy",
+        "counted",
+        "identity",
+        "peer",
+        "port",
+        "route",
+        "server_port",
+        "sites",
+        "tls",
+        "unknown",
+    )  # fmt: skip
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission: Admission | None = admission
+        self.counted = False  # for its client too
+        self.client = b""  # as `one_client` has it, once it is counted
+        self.peer: str | None = None  # None: a unix socket
+        self.port = 0  # of the client
+        self.server_port = 0  # of the listener
+        self.route: AnnouncedAddresses | None = None
+        self.unknown = False  # `peer` speaks for somebody, and did not say for whom
+        self.tls = ""  # its version, once the handshake is done
+        self.sites: Sites[RouteTarget] | None = None  # what its listener serves; None: one for all
+        self.client_cert_policy: ClientCertPolicy | None = (
+            None  # whose client certificates it was asked for
+        )
+        self.identity = b""  # lines that say who the client is, by its certificate
+
+    def claim(self, exempt: bool) -> bool:
+        """Count it for the client that `peer` is too; False where that has too many already."""
+        admission, peer = self._admission, self.peer
+        if self.counted or admission is None or peer is None:
+            return True
+        if exempt or not admission.per_client:
+            return True
+        client = self.client = one_client(peer.encode())
+        here = admission.by_client.get(client, 0)
+        if here >= admission.per_client:
+            admission.refused += 1
+            return False
+        admission.by_client[client] = here + 1
+        self.counted = True
+        return True
+
+    def most_streams(self, most: int) -> int:
+        """Requests that its connection may carry at once, of the `most` that any may."""
+        admission = self._admission
+        return min(most, admission.per_client) if self.counted and admission is not None else most
+
+    def begin(self) -> bool:
+        """One more request over HTTP/2; False where its client has as many as it may."""
+        admission = self._admission
+        if not self.counted or admission is None:
+            return True
+        under_way = admission.streams.get(self.client, 0)
+        if under_way >= admission.per_client:
+            admission.refused_streams += 1
+            return False
+        admission.streams[self.client] = under_way + 1
+        return True
+
+    def finish(self, count: int) -> None:
+        """So many requests that were begun are over; before `leave`."""
+        admission = self._admission
+        if not self.counted or admission is None or not count:
+            return
+        left = admission.streams[self.client] - count
+        if left:
+            admission.streams[self.client] = left
+        else:
+            del admission.streams[self.client]
+
+    def leave(self) -> None:
+        """The connection has gone."""
+        admission, self._admission = self._admission, None
+        if admission is None:
+            return
+        admission.open -= 1
+        if self.counted:
+            admission.by_client[self.client] -= 1
+            if not admission.by_client[self.client]:
+                del admission.by_client[self.client]

@@ -1,0 +1,277 @@
+"""From a request to a connection: the first half of an exchange's life.
+
+    CHECKOUT ──► SEND: there is an idle connection, or one has been made
+             ──► DIAL: there is room for one more; where that fails, the next candidate's turn
+             ──► QUEUE: the pool is full
+             ──► WAIT: every candidate refuses connections, and `--timeout wait` allows to wait
+             ──► DONE: 502 or 504 (no upstream), 503 (no room in time, or none to wait in)
+
+It never reads or writes a byte of a message. Invariant: while it waits it stands in exactly one
+queue, has a deadline, and holds no connection and no place in a pool.
+"""
+
+from __future__ import annotations
+
+import enum
+from time import monotonic
+from typing import Any, Final
+
+from rawproxy.balancing.policies import prefer
+from rawproxy.balancing.pool import DIAL as POOL_DIAL
+from rawproxy.balancing.pool import FULL as POOL_FULL
+from rawproxy.config.model import Deadlines
+from rawproxy.errors import CapacityError, DialError, ProxyError
+from rawproxy.protocol.http import rewrite
+from rawproxy.protocol.http.forwarding import one_client
+from rawproxy.protocol.http.head import RequestHead
+from rawproxy.proxy.client_side import ClientSide
+from rawproxy.proxy.service import Service
+from rawproxy.upstream.connection import ResponseHandler, UpstreamConnection
+from rawproxy.upstream.endpoint import Endpoint
+
+# RFC 9110 9.2.2
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+
+
+class State(enum.Enum):
+    """The nodes of the diagram in the README's Life of a request."""
+
+    REWRITE = "rewrite"
+    CHECKOUT = "checkout"
+    QUEUE = "queue"
+    DIAL = "dial"
+    WAIT = "wait"
+    SEND = "send"
+    RELAY = "relay"
+    TUNNEL = "tunnel"
+    DONE = "done"
+
+
+REWRITE: Final[State] = State.REWRITE
+CHECKOUT: Final[State] = State.CHECKOUT
+QUEUE: Final[State] = State.QUEUE
+DIAL: Final[State] = State.DIAL
+WAIT: Final[State] = State.WAIT
+SEND: Final[State] = State.SEND
+RELAY: Final[State] = State.RELAY
+TUNNEL: Final[State] = State.TUNNEL
+DONE: Final[State] = State.DONE
+
+
+class Checkout(ResponseHandler):
+    """Base of the exchange: who serves it, and over which connection."""
+
+    __slots__ = (
+        "candidates",
+        "client",
+        "deadline",
+        "deadlines",
+        "gather",
+        "head",
+        "parked",
+        "personal",
+        "renewed",
+        "service",
+        "state",
+        "waits_until",
+    )  # fmt: skip
+
+    candidates: list[Endpoint]
+
+    def __init__(self, service: Service, client: ClientSide, head: RequestHead) -> None:
+        self.service = service
+        self.client = client
+        self.head = head
+        self.method = head.method
+        self.deadlines: Deadlines = client.route_target.deadlines
+        self.state = REWRITE
+        self.deadline = 0.0
+        self.personal = head.personal  # its connection is this client's own from now on
+        self.retried = False
+        self.renewed = False  # the candidates were asked for again
+        self.parked = 0  # bytes of a body that comes before its connection, in the worker's sum
+        self.gather = 0  # bytes up to which the body is gathered (`holding`); 0: it streams
+        self.waits_until = 0.0  # for an upstream that takes connections; 0: it has not waited yet
+
+    def fail(self, error: ProxyError) -> None:
+        """End with an error response, or visibly cut what has begun."""
+        raise NotImplementedError
+
+    def send(self, connection: UpstreamConnection) -> None:
+        """The request goes out over `connection`."""
+        raise NotImplementedError
+
+    # ── a connection of the pool ────────────────────────────────────────────────────────────────
+
+    def checkout(self) -> None:
+        """Find a connection, or a place to wait for one."""
+        if self.parked and not self.gather:
+            self.park(0)
+        self.state = CHECKOUT
+        if self.client.bound is not None and self._take_bound():
+            return
+        endpoint: Endpoint = self.endpoint  # of a known type: compiled code calls it directly
+        pool = endpoint.pool
+        while True:
+            got = pool.fresh() if self.retried else pool.checkout()
+            if isinstance(got, UpstreamConnection):
+                if got.transport.is_closing() or (
+                    (got.suspect or self.method not in IDEMPOTENT) and got.stale()
+                ):
+                    got.drop()
+                    continue
+                self.send(got)
+                return
+            break
+        if got is not POOL_DIAL:
+            assert got is POOL_FULL
+            self.state = QUEUE
+            self.deadline = self.service.now + self.deadlines.queue
+            self._crowd_out(pool.wait(self, self._client()))
+        elif endpoint.room.queue.size and self.deadlines.wait:
+            endpoint.give_up_dial()  # others wait for it already, and somebody knocks
+            self._wait(DialError(endpoint.room.reason))
+        else:
+            self.on_room()
+
+    def prefer(self, bound: UpstreamConnection) -> None:
+        """The upstream that knows the client comes first."""
+        known = bound.endpoint
+        if isinstance(known, Endpoint) and known in self.candidates:
+            self.candidates = prefer(self.candidates, known)
+
+    def _take_bound(self) -> bool:
+        """Send the request over the client's own connection, if that is to its upstream."""
+        connection = self.client.bound
+        if connection is None or connection.endpoint is not self.endpoint or self.retried:
+            return False
+        self.client.bound = None
+        if not connection.bound:
+            return False
+        if connection.stale():
+            connection.unbind()
+            return False
+        connection.bound = False
+        self.personal = True
+        self.send(connection)
+        return True
+
+    def _client(self) -> bytes:
+        """Whose turn it is when it is this one's: so that no client fills a queue for all."""
+        return one_client(rewrite.client_of(self.head, self.client.context))
+
+    def _crowd_out(self, ticket: Any) -> None:
+        """There was no place for `ticket`, be it this one or another."""
+        if ticket is not None:
+            ticket.on_crowd()
+
+    def on_crowd(self) -> None:
+        """The queue is full, and ours is the ticket that has to go."""
+        waiting = self.endpoint.pool.waiting
+        if self.state is WAIT:
+            waiting = self.endpoint.room.queue
+        self.fail(CapacityError(f"{waiting.size} requests wait for {self.name()} already"))
+
+    def on_connection(self, connection: UpstreamConnection) -> None:
+        """A connection that another exchange released is ours: it is our turn."""
+        self.send(connection)
+
+    # ── a new connection ────────────────────────────────────────────────────────────────────────
+
+    def on_room(self) -> None:
+        """The pool has counted a connection for us: dial it."""
+        self.state = DIAL
+        self.deadline = 0.0  # the dial has its own
+        self.service.spawn(self._dial(self.endpoint))
+
+    async def _dial(self, endpoint: Endpoint) -> None:
+        began = monotonic()
+        endpoint.tally.dials += 1
+        try:
+            connection = await endpoint.dial(self._client(), self.client.context.route)
+        except DialError as error:
+            endpoint.tally.dial_failures += 1
+            endpoint.give_up_dial()
+            if self.state is DIAL:
+                self._dial_failed(error)
+        except BaseException:
+            endpoint.give_up_dial()
+            raise
+        else:
+            if self.state is DIAL:
+                self.dialled = monotonic() - began
+                self.send(connection)
+            else:  # the client went meanwhile: the next one will be glad of it
+                connection.reusable = True
+                endpoint.settle(connection)
+
+    def _dial_failed(self, error: DialError) -> None:
+        self.attempts += 1
+        if self.attempts == len(self.candidates) and not self.renewed:
+            # All have failed, and some name may stand for other addresses by now.
+            self.renewed = True
+            known = self.candidates
+            now = self.service.candidates(self.client.route_target, self.head, self.client.context)
+            self.candidates = [*known, *(one for one in now if one not in known)]
+        if self.attempts < len(self.candidates):
+            self.service.failed("-", 0, self.name(), f"{error.detail}; trying the next upstream")
+            self.endpoint = self.candidates[self.attempts]
+            self.checkout()
+        elif error.passing and self.deadlines.wait:
+            self._wait(error)
+        else:
+            self.fail(error)
+
+    # ── an upstream that refuses connections ────────────────────────────────────────────────────
+
+    def _wait(self, error: DialError) -> None:
+        """Until some upstream of the group takes connections again: it restarts, say."""
+        now = self.service.now
+        if not self.waits_until:
+            self.waits_until = now + self.deadlines.wait
+        elif now >= self.waits_until:
+            self._waited_enough(error.detail)
+            return
+        self.state = WAIT
+        self.deadline = self.waits_until
+        self._crowd_out(self.endpoint.room.enter(self, self._client(), error.detail))
+
+    def _waited_enough(self, reason: str) -> None:
+        self.fail(DialError(f"{reason}; still so after {self.deadlines.wait:g} s"))
+
+    def on_open(self) -> None:
+        """An upstream of the group takes connections again."""
+        self.candidates = self.service.candidates(
+            self.client.route_target, self.head, self.client.context
+        )
+        self.endpoint = self.candidates[0]
+        self.attempts = 0
+        self.renewed = False
+        self.checkout()
+
+    def sweep_wait(self) -> None:
+        """A wait for a connection is over."""
+        if self.state is QUEUE:
+            seconds = self.deadlines.queue
+            self.fail(CapacityError(f"no connection to {self.name()} for {seconds:g} s"))
+        elif self.state is WAIT:
+            self._waited_enough(self.endpoint.room.reason)
+
+    def park(self, size: int) -> None:
+        """So much of its body is here, and waits for the rest rather than for a connection."""
+        self.service.parked += size - self.parked
+        self.parked = size
+
+    def leave_queue(self) -> None:
+        """It waits no longer, wherever it did."""
+        if self.parked:
+            self.park(0)
+        if self.state is QUEUE:
+            self.endpoint.pool.forget(self)
+        elif self.state is WAIT:
+            self.endpoint.room.queue.remove(self)
+
+    def name(self) -> str:
+        """The upstream's, for the log."""
+        title: str = self.endpoint.title
+        return title

@@ -1,0 +1,433 @@
+"""The life of a request: rewrite → pick → checkout → send → relay → record.
+
+    state      waits for                     leaves to
+    ─────────  ────────────────────────────  ─────────────────────────────────────────────────────
+    REWRITE    nothing, or the body while    CHECKOUT
+               connections are scarce
+    CHECKOUT   nothing                       SEND (idle connection) │ DIAL │ QUEUE │ WAIT │
+                                             DONE (503)
+    QUEUE      room in the pool              SEND │ DIAL │ DONE (503)
+    DIAL       a new connection              SEND │ CHECKOUT (next candidate) │ WAIT │
+                                             DONE (502, 504)
+    WAIT       an upstream that takes        CHECKOUT │ DONE (502, 503)
+               connections again
+    SEND       the response head             RELAY │ TUNNEL │ CHECKOUT (retry) │ DONE (502, 504)
+    RELAY      the end of the response       DONE
+    TUNNEL     nothing: both sockets spliced DONE
+    DONE       nothing, for ever
+
+The rule of retries (RFC 9110 9.2.2): nothing of the response has reached the client, and either
+the dial failed, so that nothing was sent (any method), or a *reused* connection died before any
+byte of its response and the request is replayable: idempotent, its body absent or wholly held.
+Then it goes, once, over a fresh connection.
+
+Requests and responses stream: a body's bytes are written to the other side as they come, and a
+writer that is full closes the valve of its reader. Only bytes that have no connection yet, and
+those that a retry may need, are held, up to `Limits.replay`; what a route gathers, see `holding`.
+
+CHECKOUT to WAIT are told in `checkout`. It never parses and never touches a client's socket: the
+front does, for HTTP/1 and HTTP/2 alike.
+Invariant: every exchange reaches DONE exactly once, tells its front exactly once how it ended, and
+then holds no connection, no place in a queue and no deadline.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Final
+
+from rawproxy.balancing.pool import SLOW
+from rawproxy.errors import (
+    CapacityError,
+    ClientError,
+    DialError,
+    MalformedError,
+    ProxyError,
+    Retry,
+    Source,
+    UpstreamError,
+)
+from rawproxy.net.backpressure import NO_UPSTREAM, WRITER_FULL, unsent
+from rawproxy.protocol.http import last_hop, rewrite
+from rawproxy.protocol.http.connection_auth import binds
+from rawproxy.protocol.http.head import RequestHead, ResponseHead
+from rawproxy.protocol.http1.body import encode_chunk
+from rawproxy.protocol.websocket.upgrade import check_switch
+from rawproxy.proxy.checkout import DONE, IDEMPOTENT, QUEUE, RELAY, REWRITE, SEND, TUNNEL, WAIT
+from rawproxy.proxy.client_side import ClientSide
+from rawproxy.proxy.holding import Holding, too_large
+from rawproxy.proxy.service import Service
+from rawproxy.upstream.connection import UpstreamConnection
+from rawproxy.upstream.endpoint import Endpoint
+
+# Seconds over which a slow reader is judged while connections are scarce, and while requests wait
+# for one: well under the ten for which they do.
+PRESSED: Final = 5.0
+WAITED_FOR: Final = 3.0
+# RFC 9110 15.2.1, where we answer in the upstream's stead.
+CONTINUE: Final = ResponseHead(
+    100, b"HTTP/1.1 100 Continue\r\n", 1, b"", [], 0, False, b"", True, (), 0
+)
+# What lasts as long as somebody looks at a page (HTML Standard 9.2).
+EVENTS: Final = b"text/event-stream"
+
+
+class Exchange(Holding):
+    """One request and its response."""
+
+    __slots__ = (
+        "backlog", "blocked", "connection", "started", "throttled",
+    )  # fmt: skip
+
+    def __init__(self, service: Service, client: ClientSide, head: RequestHead) -> None:
+        super().__init__(service, client, head)
+        self.connection: UpstreamConnection | None = None
+        self.started = False  # something of the response has reached the client
+        self.throttled = False  # the upstream does not take the body as fast as it comes
+        self.blocked = 0.0  # since when the client does not take all we have; 0: it does
+        self.backlog = 0  # unsent bytes at the last look
+
+    def __repr__(self) -> str:
+        target = self.head.target.decode("latin-1")
+        return f"<Exchange {self.method.decode()} {target} {self.state.value}>"
+
+    def start(self, opening: bytes | None = None, *, coming: bool = False) -> None:
+        """Send the request on its way. `opening`: its rewritten head, where that is known.
+
+        `coming`: `on_request_body` is called next, so head and body go out as one.
+        """
+        client, head = self.client, self.head
+        context = client.context
+        self.candidates = self.service.candidates(client.route_target, head, context)
+        if client.bound is not None:
+            self.prefer(client.bound)
+        self.attempts = 0
+        endpoint = self.endpoint = self.candidates[0]
+        recorder = self.service.recorder
+        if recorder.on:
+            recorder.begin(self, head, context)
+        self.opening = opening or rewrite.request(head, context, endpoint.authority)
+        if not opening and self.method in last_hop.ASKED and self._ends_here():
+            return
+        limits = self.limits
+        if limits.body and head.framing > limits.body:
+            self.fail(too_large(limits.body))
+        elif head.upgrade and self.service.tunnels_full():
+            self.fail(CapacityError("as many tunnels as --limit tunnels allows"))
+        elif self.request_ended or not (coming or self.gather or self.hold_back()):
+            self.checkout()
+        elif head.expect and not coming:
+            # As nginx and HAProxy do it always, we do while connections are scarce: who is told
+            # to go on by us holds none until its body is here. So is who is gathered.
+            self.opening = rewrite.without(self.opening, (b"expect",))
+            self.client.send_interim(CONTINUE)
+
+    def _ends_here(self) -> bool:
+        """Whether an OPTIONS or TRACE is answered here, instead of going on."""
+        head, trace = self.head, self.client.route_target.trace
+        try:
+            forwards = last_hop.left(head, trace)
+        except ClientError as error:
+            self.fail(error)
+            return True
+        if forwards > 0:
+            self.opening = last_hop.counted(self.opening, forwards - 1)
+        elif not forwards:
+            self.state = DONE
+            self.client.reply(200, *last_hop.answer(head, trace))
+            self.client.exchange_done()
+        return not forwards
+
+    # ── send ────────────────────────────────────────────────────────────────────────────────────
+
+    def send(self, connection: UpstreamConnection) -> None:
+        """The request goes out over `connection`."""
+        self.state = SEND
+        self.connection = connection
+        connection.handler = self
+        connection.reusable = False
+        if self.blocked:
+            connection.throttle(True)
+        self.deadline = self.service.now + self.deadlines.response_head
+        opening = self.opening  # the front may keep it for the next request: it stays unmarked
+        if self.service.recorder.marks:
+            opening = self.service.recorder.marked(self, opening)
+        if self.held is None:
+            connection.transport.write(opening)
+            return
+        connection.transport.write(opening + b"".join(self.held))
+        if self.parked and not self.throttled:
+            self.park(0)
+        if not self.may_replay(connection):
+            self.held = None
+        self.client.throttle(NO_UPSTREAM, False)
+
+    def on_request_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
+        """Bytes of the request's body, unframed, as the front read them."""
+        framed = payload
+        self.received += len(payload)
+        if self.chunked:
+            most = self.limits.body
+            if most and self.received > most:
+                self.fail(too_large(most))
+                return
+            if self.gather and self.state is REWRITE:
+                self.gather_up(payload, ended, trailers)
+                return
+            framed = encode_chunk(payload) if payload else b""
+            if ended:
+                framed += self.last_chunk(trailers)
+        self.request_ended = ended
+        if self.state is DONE:
+            return
+        connection = self.connection
+        if connection is not None:
+            self.deadline = self.service.now + self.deadlines.response_head
+            connection.transport.write(framed)
+        if self.held is not None:
+            if framed:
+                self.held.append(framed)
+                self.held_size += len(framed)
+            if self.state is REWRITE:
+                if not ended and self.hold_back():
+                    self.park(self.held_size)
+                    return
+                self.checkout()
+                connection = self.connection
+            if connection is None:
+                if self.state is not DONE:
+                    self.client.throttle(NO_UPSTREAM, True)
+            elif not self.may_replay(connection):
+                self.held = None
+
+    def on_upstream_writable(self, writable: bool) -> None:
+        """Backpressure from the upstream on the request's body."""
+        self.throttled = not writable
+        if writable and self.parked:
+            self.park(0)
+        self.backlog = 0
+        self.deadline = self.service.now + self.deadlines.response_head
+        self.client.throttle(WRITER_FULL, not writable)
+
+    # ── relay ───────────────────────────────────────────────────────────────────────────────────
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """A 1xx on its way to the final response."""
+        self.deadline = self.service.now + self.deadlines.response_head
+        self.client.send_interim(head)
+
+    def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
+        """The response's head, and as much of its body as came with it."""
+        endpoint: Endpoint = self.endpoint
+        on_response_head = endpoint.on_response_head
+        if on_response_head is not None:
+            head = on_response_head(self.head, self.client.context, head)
+        if head.status == 401 and binds(head):
+            self.personal = True
+        self.started = True
+        self.held = None
+        if framing < 0 and not ended and EVENTS in head.block and not self.service.tunnels_full():
+            endpoint.set_apart(self.connection)
+        if self.service.recorder.timed:
+            self.first = monotonic()
+            if ended:
+                self.ended = self.first
+        if ended:
+            self._release()
+            self.state = DONE
+            self.client.send_response(head, framing, payload, True)
+            self.client.exchange_done()
+            return
+        self.state = RELAY
+        self.deadline = self.service.now + self.deadlines.response_body
+        self.client.send_response(head, framing, payload, False)
+
+    def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
+        """More of the response's body, unframed."""
+        if ended:
+            self._release()
+            self.state = DONE
+            if payload:
+                self.client.send_payload(payload)
+            if trailers:
+                trailers = rewrite.response_trailers(trailers, self.client.context)
+            self.client.send_end(trailers)
+            self.client.exchange_done()
+            return
+        self.deadline = self.service.now + self.deadlines.response_body
+        if payload:
+            self.client.send_payload(payload)
+
+    def on_client_writable(self, writable: bool) -> None:
+        """Backpressure from the client on the response's body."""
+        now = self.service.now
+        self.deadline = now + self.deadlines.response_body
+        self.blocked = 0.0 if writable else now
+        if self.connection is not None:
+            self.connection.throttle(not writable)
+
+    def on_switch(self, head: ResponseHead, rest: bytes) -> None:
+        """A 101: the tunnel begins, if it is what the client asked for (RFC 9110 7.8)."""
+        connection = self.connection
+        assert connection is not None
+        error = check_switch(self.head, head)
+        if error is None and not self.request_ended:
+            error = "a 101 before the request had come to its end (RFC 9110 7.8)"
+        if error is not None:
+            self.fail(MalformedError(error))
+            return
+        if self.service.recorder.timed:
+            self.first = monotonic()
+        on_response_head = self.endpoint.on_response_head
+        if on_response_head is not None:
+            head = on_response_head(self.head, self.client.context, head)
+        self.state = TUNNEL
+        self.connection = None
+        connection.handler = None
+        self.endpoint.set_apart(connection)
+        self.client.switch(head, connection, rest)
+
+    def _release(self) -> None:
+        if self.parked:
+            self.park(0)
+        connection = self.connection
+        if connection is None:
+            return
+        self.connection = None
+        # CVE-2024-24791: what is left of the body must not follow, nor a request what waits of it.
+        if not self.request_ended or (
+            self.head.framing and connection.transport.get_write_buffer_size()
+        ):
+            connection.reusable = False
+        if connection.valve.reasons:
+            connection.throttle(False)
+        if self.personal:
+            if connection.reusable and self.client.claim(connection):
+                return
+            connection.reusable = False
+        connection.let_go()
+
+    # ── the ends that are not the end of a response ─────────────────────────────────────────────
+
+    def on_lost(self, error: ProxyError) -> None:
+        """The upstream connection ended before the response did."""
+        connection = self.connection
+        assert connection is not None
+        self.connection = None
+        again = (
+            error.retry is Retry.IF_REUSED
+            and connection.served > 0
+            and not self.started
+            and not self.retried
+            and self.method in IDEMPOTENT
+            and (not self.head.framing or self.held is not None)
+        )
+        connection.endpoint.settle(connection)
+        if again:
+            self.retried = True
+            self.service.counters.retries += 1
+            self.endpoint.tally.retries += 1
+            self.checkout()
+        else:
+            self.fail(error)
+
+    def cancel(self) -> None:
+        """The client has gone: nobody waits for the rest."""
+        if self.state is DONE:
+            return
+        self.leave_queue()
+        self.state = DONE
+        self._drop_connection()
+        self.client.exchange_done()
+
+    def fail(self, error: ProxyError) -> None:
+        """End with an error response, or visibly cut what has begun (RFC 9112 8)."""
+        if self.state is DONE:
+            return
+        self.leave_queue()
+        self.state = DONE
+        self._drop_connection()
+        if isinstance(error, MalformedError):
+            self.endpoint.answered_badly()
+        elif error.source is Source.UPSTREAM and not isinstance(error, DialError):
+            # Of a dial the endpoint knows by itself. Who has begun to answer is not dead, however
+            # the answer ends; where it is, the next request finds out.
+            self.endpoint.failed(judged=not self.started)
+        if self.started:
+            name = self.id.decode() if self.service.recorder.named else "-"
+            self.service.failed(name, 0, self.name(), error.detail)
+            self.client.abort()
+        else:
+            if self.service.recorder.named:
+                error.request_id = self.id.decode()
+            self.client.send_error(error)
+            self.id = error.request_id.encode()
+        self.client.exchange_done()
+
+    def _drop_connection(self) -> None:
+        connection, self.connection = self.connection, None
+        self.held = None
+        if connection is not None:
+            connection.drop()
+
+    def on_cut(self) -> None:
+        """Others wait for a connection, and ours waits for a client that is slow."""
+        waiting = self.endpoint.pool.waiting.size
+        wait = f"slower than {SLOW // 1024} KiB/s while {waiting} requests wait for {self.name()}"
+        self.fail(
+            ClientError(f"{wait}, and slow clients may hold a quarter of --max-upstream", 408)
+        )
+
+    def sweep(self, now: float) -> None:
+        """Called about once a second: end a wait that is over."""
+        connection = self.connection
+        if connection is not None and not connection.apart and self.endpoint.pool.scarce():
+            self._note_slowness()
+        if self.blocked and self.state is RELAY:
+            self._watch_reader(now)
+            return
+        if not self.deadline or now < self.deadline:
+            return
+        deadlines = self.deadlines
+        if self.state is QUEUE or self.state is WAIT:
+            self.sweep_wait()
+        elif self.state is SEND and self.throttled and self._upstream_reads():
+            self.deadline = now + deadlines.response_head
+        elif self.state is SEND:
+            # While the client still sends, its own deadline is the one that counts.
+            if self.request_ended or self.throttled:
+                wait = f"no response for {deadlines.response_head:g} s"
+                self.fail(UpstreamError(wait, 504))
+        elif self.state is RELAY:
+            wait = f"no byte of the body for {deadlines.response_body:g} s"
+            self.fail(UpstreamError(wait, 504))
+
+    def _note_slowness(self) -> None:
+        """Tell the pool where the connection waits for our client, and how far that has come."""
+        if self.blocked and self.state is RELAY:
+            self.endpoint.pool.note(self, self.client.client_has())
+        elif not (self.request_ended or self.throttled):
+            moved = self.client.client_has() if self.state is RELAY else 0
+            self.endpoint.pool.note(self, self.received + moved)
+
+    def _watch_reader(self, now: float) -> None:
+        """A client that does not read as fast as it could has to keep the pace, `Limits.rate`."""
+        patience = self.deadlines.response_body
+        pool = self.endpoint.pool
+        if pool.waiting:
+            patience = min(patience, WAITED_FOR)
+        elif pool.pressed():
+            patience = min(patience, PRESSED)
+        if now - self.blocked < patience:
+            return
+        if self.client.client_took() >= self.service.pace(self.client.route_target, patience):
+            self.blocked = now
+        else:
+            wait = f"the client has read next to nothing for {patience:g} s"
+            self.fail(ClientError(wait, 408))
+
+    def _upstream_reads(self) -> bool:
+        """Whether the upstream took something of the body since the last look."""
+        connection = self.connection
+        before, self.backlog = self.backlog, unsent(connection.transport) if connection else 0
+        return not before or self.backlog < before

@@ -1,0 +1,117 @@
+"""A request's body before it goes on: what is held of it, and when it is gathered whole.
+
+    held       bytes that have no connection yet, or that a retry may need: framed, as they go out
+    gathered   a body of unknown length that the route wants sent with a length, for upstreams that
+               read no chunks (WSGI, PEP 3333): unframed, until it has ended
+
+A gathered body that ends within the route's `gather` goes on with a Content-Length, without its
+trailers, as such a message has none. One that does not is refused, or goes on in chunks as any
+other. Whatever waits for its end rather than for a connection counts in the worker's sum, `PARKED`;
+what was gathered counts until an upstream has taken it.
+
+It never writes to an upstream. Invariants: a byte is held once; a request never goes out both with
+a length and in chunks.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rawproxy.config.model import PARKED
+from rawproxy.errors import CapacityError, ClientError
+from rawproxy.net.backpressure import NO_UPSTREAM
+from rawproxy.protocol.http import rewrite
+from rawproxy.protocol.http.head import CHUNKED, RequestHead
+from rawproxy.protocol.http1.body import encode_chunk, last_chunk
+from rawproxy.proxy.checkout import DONE, IDEMPOTENT, SEND, Checkout
+from rawproxy.proxy.client_side import ClientSide
+from rawproxy.proxy.service import Service
+from rawproxy.upstream.connection import UpstreamConnection
+
+# Who sends a byte at a time must not make us keep an object for each: smaller ones are joined.
+PIECE: Final = 4096
+
+
+def too_large(limit: int) -> ClientError:
+    """RFC 9110 15.5.14."""
+    return ClientError(f"the request body is larger than {limit} bytes", 413)
+
+
+class Holding(Checkout):
+    """Base of the exchange: its request's body, as long as it stays here."""
+
+    __slots__ = (
+        "chunked", "held", "held_size", "limits", "opening", "received", "request_ended",
+    )  # fmt: skip
+
+    opening: bytes
+
+    def __init__(self, service: Service, client: ClientSide, head: RequestHead) -> None:
+        super().__init__(service, client, head)
+        route_target = client.route_target
+        self.limits = route_target.limits
+        self.chunked = head.framing == CHUNKED
+        if self.chunked and route_target.gather and not head.upgrade:
+            self.gather = route_target.gather
+        self.request_ended = head.framing == 0
+        # Body bytes for a connection to come or for a retry; None: no body, or no longer held.
+        self.held: list[bytes] | None = None if self.request_ended else []
+        self.held_size = 0
+        self.received = 0  # bytes of the request's body
+
+    def hold_back(self) -> bool:
+        """Whether the body must come first: a slow one holds no connection that others need."""
+        return (
+            self.held_size < self.limits.replay
+            and self.service.parked < PARKED
+            and self.endpoint.pool.pressed()
+        )
+
+    def may_replay(self, connection: UpstreamConnection) -> bool:
+        """Whether what is held would do for a retry."""
+        return (
+            connection.served > 0
+            and self.method in IDEMPOTENT
+            and self.held_size <= self.limits.replay
+        )
+
+    def last_chunk(self, trailers: bytes) -> bytes:
+        """The end of a chunked body, with those trailers that the route lists."""
+        client = self.client
+        allowed = client.route_target.trailers
+        if not trailers or not allowed:
+            return last_chunk(b"")
+        return last_chunk(rewrite.request_trailers(trailers, allowed, self.head, client.context))
+
+    def gather_up(self, payload: bytes, ended: bool, trailers: bytes) -> None:
+        """More of a body that is gathered: keep it, or send the request on its way."""
+        held = self.held
+        assert held is not None
+        self.held_size += len(payload)
+        if held and len(held[-1]) < PIECE:
+            held[-1] += payload
+        elif payload:
+            held.append(payload)
+        fits = self.held_size <= self.gather
+        room = ended or self.service.parked < PARKED
+        if fits and room and not ended:
+            self.park(self.held_size)
+            return
+        if fits and room:
+            self.chunked = False
+            self.opening = rewrite.measured(self.opening, self.held_size)
+        elif self.client.route_target.gather_passes:
+            whole = b"".join(held)
+            body = encode_chunk(whole) if whole else b""  # an empty chunk would be the last
+            self.held = [body + self.last_chunk(trailers) if ended else body]
+        elif fits:
+            self.fail(CapacityError("as many bytes of bodies are being gathered as may be"))
+            return
+        else:
+            self.fail(too_large(self.gather))
+            return
+        self.request_ended = ended
+        self.park(self.held_size)
+        self.checkout()
+        if self.state is not SEND and self.state is not DONE:
+            self.client.throttle(NO_UPSTREAM, True)

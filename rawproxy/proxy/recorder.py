@@ -1,0 +1,183 @@
+"""What one worker notes down of its exchanges: ids, timings, counters, the access log's lines.
+
+    begin    an exchange starts     its id, and the clock, where somebody wants them
+    marked   its head goes out      X-Request-ID and traceparent, where they were asked for
+    record   it has ended           kept until there are `BATCH` of them, or `WAIT` is over
+    flush    of all those at once   counted, and written to the log
+
+Each of these costs a request something, so each can be off: then it is one test of an attribute.
+Batches halve that cost, for their code is then in the processor's caches. It never touches a
+connection. Invariant: counters only ever grow, whatever becomes of a request.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from time import localtime, monotonic, process_time, time
+from typing import Final
+
+from rawproxy.config.model import Config
+from rawproxy.protocol.http import request_ids
+from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http.rewrite import ClientContext
+from rawproxy.routing.route_targets import names_ids
+from rawproxy.telemetry import error_log, masks
+from rawproxy.telemetry.access_log import FORMATS, Counters, Ended, Facts, lines
+from rawproxy.telemetry.counters import Tally, Tree
+
+BATCH: Final = 128  # exchanges: some 100 µs of work, as long as others may have to wait for it
+WAIT: Final = 0.1  # seconds after which fewer are enough, for whoever watches the log
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+Later = Callable[[float, Callable[[], None]], object]  # a loop's `call_later`
+
+
+class Recorder:
+    """The notes of one worker."""
+
+    def __init__(self, config: Config, write_log: Callable[[bytes], None] | None) -> None:
+        self.counters = Counters()
+        self.write_log = write_log
+        self.log_lost: Callable[[], int] = lambda: 0  # set by whoever has the log
+        self.ids = request_ids.Ids(os.urandom)
+        self.masks = masks.of(config)
+        self._format = FORMATS[config.log_format]
+        self._stamp = b""
+        self._send_id = config.send_request_id
+        self._send_trace = config.send_traceparent
+        full = write_log is not None and config.log_format != "combined"
+        self.metered = config.admin is not None
+        self.named = self._send_id or full or names_ids(config)  # every exchange has an id
+        self.timed = self.metered or full
+        self.on = self.timed or self.named or self._send_trace
+        self.marks = self._send_id or self._send_trace
+        self._kept = self.metered or write_log is not None
+        self._ended: list[Ended] = []  # and neither counted nor logged yet
+        self._most = 1  # of these; there is no loop yet that could see to them later
+        self._later: Later = lambda wait, call: None
+        self._due = False
+        # Of answers that needed no upstream: to a `Facts` this is their endpoint.
+        self.tally = Tally()
+        self.label = b""
+        self.stamp(time())
+
+    def gather(self, later: Later) -> None:
+        """Take several exchanges together from now on."""
+        self._later, self._most = later, BATCH
+
+    def stamp(self, wall: float) -> None:
+        """About once a second: the time that log lines bear."""
+        self.flush()
+        self._stamp = self._format.stamp(wall, localtime(wall).tm_gmtoff)
+
+    def begin(self, facts: Facts, head: RequestHead, context: ClientContext) -> None:
+        """An exchange begins. Called only where `on`."""
+        self.counters.begun += 1
+        facts.began = monotonic() if self.timed else 0.0
+        facts.dialled = facts.first = facts.ended = 0.0
+        facts.id = b""
+        if self.named:
+            facts.id = context.id or self.new_id(head, context)
+
+    def new_id(self, head: RequestHead, context: ClientContext) -> bytes:
+        """An id for a request: a trusted proxy's own, or a new one."""
+        peers = request_ids.peers_id(head.value(b"x-request-id")) if context.trusted else b""
+        return peers or self.ids.next()
+
+    def marked(self, facts: Facts, opening: bytes) -> bytes:
+        """The head for the upstream, with what tells this request from all others."""
+        if self._send_id:
+            opening = request_ids.with_id(opening, facts.id)
+        if self._send_trace:
+            opening = request_ids.with_trace(opening, self.ids)
+        return opening
+
+    def record(
+        self,
+        head: RequestHead,
+        context: ClientContext,
+        status: int,
+        sent: int,
+        facts: Facts | None = None,
+    ) -> None:
+        """One exchange has ended, for the counters and for whoever reads the access log."""
+        self.counters.requests += 1
+        if not self._kept:
+            return
+        if facts is None:
+            facts = self._bare(context)
+        facts.status, facts.sent = status, sent
+        if self.timed and not facts.ended:
+            facts.ended = monotonic()
+        ended = self._ended
+        ended.append((head, context, facts))
+        if len(ended) >= self._most:
+            self.flush()
+        elif not self._due:
+            self._due = True
+            self._later(WAIT, self._wait_over)
+
+    def _wait_over(self) -> None:
+        self._due = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Count what has ended, and write it to the log."""
+        ended, self._ended = self._ended, []
+        if not ended:
+            return
+        if self.metered:
+            self._count(ended)
+        if self.write_log is not None:
+            self.write_log(lines(self._format, ended, self._stamp, self.masks))
+
+    def _count(self, exchanges: list[Ended]) -> None:
+        protocols = self.counters.protocols
+        endpoint: object = None
+        tally = self.tally
+        for head, _, facts in exchanges:
+            status = facts.status
+            protocols[head.minor] += 1
+            if facts.endpoint is not endpoint:  # else it is that of the one before
+                endpoint = facts.endpoint
+                tally = facts.endpoint.tally
+            tally.classes[status // 100] += 1
+            tally.received += facts.received
+            tally.sent += facts.sent
+            began = facts.began
+            if began and status != 101 and not (head.upgrade and status == 200):  # a tunnel's
+                first = facts.first
+                tally.time(facts.ended - began, first - began if first else 0.0)
+
+    def _bare(self, context: ClientContext) -> Facts:
+        """The facts of an answer without an exchange: a redirect, a 421."""
+        self.counters.begun += 1
+        facts = Facts()
+        facts.endpoint = self
+        facts.id = (context.id or self.ids.next()) if self.named else b""
+        facts.began = facts.dialled = facts.first = facts.ended = 0.0
+        facts.received = facts.attempts = 0
+        facts.retried = False
+        return facts
+
+    def counts(self) -> Tree:
+        """The counters of a snapshot, without those of the upstreams."""
+        self.flush()
+        c = self.counters
+        return {
+            "accepted": c.accepted, "refused": c.refused, "begun": c.begun, "requests": c.requests,
+            "protocols": list(c.protocols), "tunnels": c.tunnels_begun, "tunnel_in": c.tunnel_in,
+            "tunnel_out": c.tunnel_out, "handshakes": c.handshakes, "resumed": c.resumed,
+            "handshakes_failed": c.handshakes_failed, "h2_faults": c.h2_faults,
+            "log_lost": self.log_lost(), "errors_lost": error_log.lost(), "cpu": process_time(),
+            "upstreams": {"": self.tally.counters()},
+        }  # fmt: skip
+
+
+def resident() -> int:
+    """Bytes of memory this process has in use; 0 where nothing tells."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except OSError:
+        return 0

@@ -1,0 +1,355 @@
+"""What all connections of one worker share: endpoints, clock, counters, the log.
+
+It never reads from a peer. Invariant: `clients` holds every client connection and tunnel that is
+open, so that the sweep and the drain reach all of them.
+
+The clock is coarse: `now` is set by the sweep, about once a second, to when the next one is due, so
+that no wait that is reckoned from it is cut short. Deadlines are fields on the connections that the
+sweep compares with the time; no timer is made for any request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine
+from email.utils import formatdate
+from typing import Any, Final, Protocol
+
+from rawproxy.balancing.health import UP
+from rawproxy.config.model import Config
+from rawproxy.errors import ClientError, ProxyError, Source
+from rawproxy.protocol.http import error_pages, forwarding, rewrite
+from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http.last_hop import METHODS
+from rawproxy.protocol.http.variable_values import Asked
+from rawproxy.protocol.http1.parser import request_parser
+from rawproxy.proxy.admission import Admission, ConnectionSlot
+from rawproxy.proxy.recorder import Recorder, resident
+from rawproxy.proxy.tunnel_close import DrainReason
+from rawproxy.routing.match import Sites
+from rawproxy.routing.route_targets import RouteTarget, RouteTargets
+from rawproxy.telemetry.counters import Tree, add
+from rawproxy.tls.client_identity import NOBODY
+from rawproxy.tls.upstream_trust import UpstreamTrust
+from rawproxy.upstream.endpoint import Clock, Endpoint
+from rawproxy.upstream.group import Surroundings, UpstreamGroup
+from rawproxy.upstream.resolver import Resolver
+
+log = logging.getLogger("rawproxy")
+CLIENTS: Final = 4096  # whose facts are remembered, some 500 bytes each
+SLICE: Final = 1024  # clients swept in one turn of the loop: a millisecond of work
+SWEEP: Final = 1.0  # seconds between two looks at all deadlines
+
+
+class Sweepable(Protocol):
+    """A client connection or tunnel, as the sweep sees it."""
+
+    def sweep(self, now: float) -> None: ...
+    def drain(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Service:
+    """The shared facts of one worker."""
+
+    def __init__(
+        self, config: Config, write_log: Callable[[bytes], None] | None, every: float = SWEEP
+    ) -> None:
+        self.config = config
+        self.every = every
+        self.limits = config.limits
+        self.deadlines = config.deadlines
+        self.parse = request_parser(config.parser, config.limits, write_log is not None)
+        self.now = 0.0
+        self.clock = Clock()
+        around = Surroundings(self.clock, self.spawn, _dial_for, Resolver(config.resolver))
+        self.groups = {one.name: UpstreamGroup(config, one, around) for one in config.groups}
+        self.announces = any(group.send_proxy for group in config.groups)
+        self.route_targets = RouteTargets(config)
+        self.route_target = self.route_targets.default
+        self.recorder = Recorder(config, write_log)
+        self.counters = self.recorder.counters
+        # Clients come back; a new one costs a tenth of a handshake.
+        self._contexts = functools.lru_cache(CLIENTS)(self._client_context)
+        self.lag = 0.0  # seconds by which the last sweep was late: how busy the loop is
+        self.admission = Admission(self.limits.connections, self.limits.per_client)
+        self.most_tunnels = self.limits.tunnels
+        self.parked = 0  # bytes of bodies that come before their connections
+        self.clients: set[Sweepable] = set()
+        self.draining = False
+        self.leaving = DrainReason.STOPPED
+        self.ends = 0.0  # once it drains: when that has to be over
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._stamped = 0
+        self.date_line = b""
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Of all groups, those that are to be used no more among them."""
+        return [one for group in self.groups.values() for one in group.members.everybody()]
+
+    def start(self) -> None:
+        """Begin to sweep; called in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self.recorder.gather(self._loop.call_later)
+        self._tick()
+        for group in self.groups.values():
+            group.start()
+
+    def _tick(self) -> None:
+        """One sweep: the clock, the Date line, every deadline, every pool."""
+        now = self._loop.time()
+        self.lag = max(now - self.now, 0.0) if self.now else 0.0
+        self.clock.now = now
+        self.now = now + self.every
+        wall = time.time()
+        self.date_line = b"Date: %b\r\n" % formatdate(wall, usegmt=True).encode()
+        self.recorder.stamp(wall)
+        if self.admission.refused:
+            refused, self.admission.refused = self.admission.refused, 0
+            self.counters.refused += refused
+            self.warn(f"{refused} connections refused: see --limit connections and per-client")
+        if self.admission.refused_streams:
+            refused, self.admission.refused_streams = self.admission.refused_streams, 0
+            self.warn(f"{refused} requests over HTTP/2 refused: see --limit per-client")
+        self._sweep(tuple(self.clients), 0)
+        for group in self.groups.values():
+            group.tick(now)
+        self._timer = self._loop.call_later(self.every, self._tick)
+
+    def _sweep(self, clients: tuple[Sweepable, ...], at: int) -> None:
+        """Look at the deadlines of so many clients, and at the others in a later turn."""
+        now = self.clock.now
+        for client in clients[at : at + SLICE]:
+            if client in self.clients:
+                client.sweep(now)
+        if at + SLICE < len(clients):
+            self._loop.call_soon(self._sweep, clients, at + SLICE)
+
+    def stop(self) -> None:
+        """No more sweeps; idle upstream connections are closed, dials cancelled."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for group in self.groups.values():
+            group.members.close_idle()
+
+    def drain(self, why: DrainReason = DrainReason.STOPPED) -> None:
+        """Finish what is under way; keep nothing. Called again where there is less time now."""
+        if not self.draining:
+            self.ends = self._loop.time() + self.deadlines.drain
+        self.draining = True
+        self.leaving = why
+        for group in self.groups.values():
+            group.members.drain()
+        for client in tuple(self.clients):
+            client.drain()
+
+    def time_left(self) -> float:
+        """Seconds until everything that is still under way is cut."""
+        return max(self.ends - self._loop.time(), 0.0)
+
+    def occupied(self) -> bool:
+        """Whether any client is still here, be it one that has said nothing yet."""
+        return bool(self.clients or self.admission.open)
+
+    def judged(self) -> list[UpstreamTrust]:
+        """What all upstreams over TLS are trusted by."""
+        groups = self.groups.values()
+        return [trust for group in groups for trust in group.members.trusts.values()]
+
+    def pins(self) -> dict[str, Any]:
+        """The certificates of upstreams that were accepted since this was last asked."""
+        told = ((trust.key, trust.news()) for trust in self.judged())
+        return {key: news for key, news in told if news is not None}
+
+    def tell_pins(self, tell: Callable[[], object]) -> None:
+        """Call `tell` whenever a certificate has been accepted."""
+        for trust in self.judged():
+            trust.on_news = tell
+
+    def learn(self, pins: dict[str, Any]) -> None:
+        """What the master knows of the workers' pins: there is one first time for all."""
+        for trust in self.judged():
+            if trust.key in pins and trust.obey(pins[trust.key]):
+                # Another worker was first with another certificate: ours is let go.
+                for one in self.endpoints:
+                    if one.trust is trust:
+                        one.close_idle()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a dial, say, beside the connections' own calls; the reference keeps it alive."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def tunnels_full(self) -> bool:
+        """Whether no more connections may be apart from their pools: a limit of their own."""
+        most = self.most_tunnels
+        return 0 < most <= sum(one.pool.apart for one in self.endpoints)
+
+    def pace(self, route_target: RouteTarget, seconds: float) -> float:
+        """Bytes that a body has to make within `seconds`, on this route; one at least."""
+        return max(route_target.limits.rate * seconds, 1)
+
+    def candidates(
+        self, route_target: RouteTarget, head: RequestHead, context: rewrite.ClientContext
+    ) -> list[Endpoint]:
+        """The upstreams of the route's group, in the order in which to try them."""
+        group = self.groups[route_target.group]
+        return group.at_once or group.candidates(head, context)
+
+    def find(
+        self, sites: Sites[RouteTarget], slot: ConnectionSlot, head: RequestHead
+    ) -> RouteTarget:
+        """The route of a request. Raises `ClientError` 400, 404 or 421."""
+        route_target = sites.find(head.host, head.target)
+        if route_target.client_cert_policy != slot.client_cert_policy and not (
+            route_target.optional and not slot.tls
+        ):
+            # One site's certificate must not open the door of another (RFC 9110 15.5.20).
+            raise ClientError("another site asks for client certificates in another way", 421)
+        return route_target
+
+    def follow(
+        self, context: rewrite.ClientContext, route_target: RouteTarget
+    ) -> rewrite.ClientContext:
+        """The facts of a connection for a request that goes to `route_target`."""
+        hsts = route_target.hsts if context.scheme == b"https" else context.hsts
+        return context._replace(hsts=hsts, edits=route_target.edits, id=b"")
+
+    def asked(
+        self,
+        head: RequestHead,
+        context: rewrite.ClientContext,
+        slot: ConnectionSlot,
+        route_target: RouteTarget,
+    ) -> Asked:
+        """What the values of a route may say of a request."""
+        context = context._replace(id=self.recorder.new_id(head, context))
+        return Asked(head, context, route_target.name, slot.server_port, slot.port)
+
+    def trusts(self, peer: str | None) -> bool:
+        """Whether `peer` is one of `--trusted-proxy`; None is any of a unix socket."""
+        networks = self.config.trusted_proxies
+        if peer is None:
+            return self.config.trust_unix
+        if not networks:
+            return False
+        address = forwarding.address_of(peer.partition("%")[0].encode())
+        return address is not None and forwarding.is_trusted(address, networks)
+
+    def announced(self, peer: str | None) -> bool:
+        """Whether a connection from `peer` begins by a PROXY protocol header."""
+        return self.config.accept_proxy and self.trusts(peer)
+
+    def context(self, slot: ConnectionSlot, secure: bool) -> rewrite.ClientContext:
+        """The facts of a client connection."""
+        context = self._contexts(slot.peer, secure, slot.tls, slot.unknown)
+        if slot.route is None and not self.route_targets.guarded:
+            return context
+        identity = (slot.identity or NOBODY) if self.route_targets.guarded else None
+        return context._replace(route=slot.route, identity=identity)
+
+    def _client_context(
+        self, peer: str | None, secure: bool, tls: str, unknown: bool
+    ) -> rewrite.ClientContext:
+        """What holds for all connections of one client."""
+        config = self.config
+        address = forwarding.address_of(peer.partition("%")[0].encode()) if peer else None
+        shown = rewrite.UNIX if address is None else str(address).encode()
+        trusted = self.trusts(peer) and not unknown
+        # RFC 6797 7.2: no HSTS over plain http, unless a trusted proxy in front speaks TLS.
+        hsts = self.route_target.hsts if secure else None if trusted else b""
+        scheme = b"https" if secure else b"http"
+        context = rewrite.context(shown, scheme, trusted, config.forwarded == "append", hsts)
+        if config.send_forwarded:
+            context = rewrite.with_forwarded(context)
+        if config.send_real_ip:
+            context = rewrite.with_real_ip(context)
+        return context._replace(
+            networks=config.trusted_proxies,
+            tls=tls.encode(),
+            edits=self.route_target.edits,
+            underscores=config.underscores == "pass",
+            via=config.send_via,
+        )
+
+    def shown(self, peer: str | None) -> str:
+        """A client's address as the log may have it."""
+        masks = self.recorder.masks
+        known = "unix:" if peer is None else peer.partition("%")[0]
+        return known if masks is None else masks.address(known.encode()).decode()
+
+    def warn(self, text: str) -> None:
+        """A warning for the admin."""
+        log.warning("%s", text)
+
+    def failed(self, request_id: str, status: int, subject: str, cause: str) -> None:
+        """One line with the cause of a generated error response, if it is not one of many."""
+        same = {"kind": status, "reason": cause}
+        log.warning("%s %d %s: %s", request_id, status, subject, cause, extra=same)
+
+    def error_page(
+        self, error: ProxyError, head: RequestHead | None, context: rewrite.ClientContext
+    ) -> tuple[bytes, bytes]:
+        """Lines and body of a response of our own; one log line has its id and the cause."""
+        request_id = error.request_id = error.request_id or self.recorder.ids.next().decode()
+        hint = error.detail if error.source is Source.CLIENT else ""
+        accept = head.value(b"accept") if head is not None else b""
+        kind, page = error_pages.render(error.status, accept, request_id, hint)
+        masks = self.recorder.masks
+        subject = b"from " + (context.peer if masks is None else masks.address(context.peer))
+        if head is not None:
+            target = head.target if masks is None else masks.target(head.target)
+            target = target.partition(b"?")[0]
+            subject = b"%b %b%b " % (head.method, head.host, target) + subject
+        else:  # nothing that could become an exchange, and be recorded as one
+            self.recorder.tally.classes[error.status // 100] += 1
+        self.failed(request_id, error.status, subject.decode("latin-1"), error.detail)
+        lines = b"Cache-Control: no-store\r\nX-Request-Id: %b\r\nContent-Type: %b\r\n"
+        if error.status == 405:  # RFC 9110 15.5.6
+            lines = b"Allow: %b\r\n" % METHODS + lines
+        return lines % (request_id.encode(), kind), page
+
+    def snapshot(self) -> Tree:
+        """Every count of this worker, to be summed by `meter.total`."""
+        counters = self.recorder.counts()
+        gauges: Tree = {
+            "workers": 1, "draining": int(self.draining), "connections": self.admission.open,
+            "tunnels": self.counters.tunnels, "upstreams": {},
+        }  # fmt: skip
+        groups = self.groups.values()
+        tallies = set()  # the addresses of a name share theirs, as it must outlive them
+        for group, endpoint in ((one, each) for one in groups for each in one.endpoints):
+            name, pools = endpoint.upstream.url, group.members.pools(endpoint)
+            # Who waits for any of a group is shown with the first of it.
+            rest = group.room.queue.size if endpoint is group.endpoints[0] else 0
+            if endpoint.tally not in tallies:
+                tallies.add(endpoint.tally)
+                counters = add(counters, {"upstreams": {name: endpoint.tally.counters()}})
+            state = {
+                "busy": sum(pool.busy for pool in pools),
+                "idle": sum(len(pool.idle) for pool in pools),
+                "waiting": sum(pool.waiting.size for pool in pools) + rest,
+                "limit": endpoint.pool.limit, "views": 1, "refused": int(endpoint.refused),
+                "up": int(endpoint.health.state is UP and not endpoint.refused),
+            }  # fmt: skip
+            gauges = add(gauges, {"upstreams": {name: state}})
+        worker = {
+            "pid": os.getpid(), "memory": resident(), "lag": self.lag, "cpu": counters["cpu"],
+            "connections": self.admission.open, "requests": counters["requests"],
+            "draining": self.draining,
+        }  # fmt: skip
+        return {"counters": counters, "gauges": gauges, "worker": worker}
+
+
+def _dial_for(ticket: Any) -> None:
+    """The pool has room again for the exchange whose turn it is."""
+    ticket.on_room()

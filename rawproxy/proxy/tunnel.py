@@ -1,0 +1,230 @@
+"""After a 101: two sockets, and nothing between them but bytes.
+
+Both transports get a new protocol; what either side had sent beyond its head is written first.
+A side that has ended is passed on as an end (half-close) where the other transport can do that;
+TLS cannot, so there the tunnel closes once what is under way has been written.
+
+It never looks into payloads: masking and compression are the peers' business. Of the framing it
+knows where frames end (`wsframes`), so that `farewell` can end a tunnel well.
+Invariants: bytes keep their order and none is lost; the connection is never pooled again; the
+pool hears of its end exactly once; an idle tunnel ends after `Deadlines.tunnel_idle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from rawproxy.errors import CutError
+from rawproxy.net.backpressure import WRITER_FULL, Valve, cut, last_words
+from rawproxy.protocol.http import rewrite
+from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.websocket.frames import Tracker
+from rawproxy.protocol.websocket.upgrade import WEBSOCKET
+from rawproxy.proxy.admission import ConnectionSlot
+from rawproxy.proxy.service import Service
+from rawproxy.proxy.tunnel_close import Farewell
+from rawproxy.telemetry.access_log import Facts
+from rawproxy.upstream.endpoint import Endpoint
+
+Side = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent already
+
+
+def _ignore(data: bytes) -> None:
+    """Nothing is to be known of these bytes."""
+
+
+class Splice(asyncio.Protocol):
+    """One side of a tunnel: what it reads, the other side writes."""
+
+    __slots__ = (
+        "counted", "ended", "other", "received", "track", "tracker", "transport", "tunnel", "valve",
+        "write",
+    )  # fmt: skip
+    __deletable__ = ("other", "tunnel")  # mypyc would not let them be deleted otherwise
+
+    other: Splice
+    write: Callable[[bytes], object]
+
+    def __init__(self, tunnel: Tunnel, transport: asyncio.Transport, valve: Valve) -> None:
+        self.tunnel = tunnel
+        self.transport = transport
+        self.valve = valve
+        self.write = transport.write
+        self.received = 0
+        self.counted = 0  # of them, those in the worker's counters
+        self.ended = False
+        self.tracker = Tracker()
+        # Other protocols have no frames that we know, and get no farewell.
+        self.track = self.tracker.feed if tunnel.framed else _ignore
+
+    def data_received(self, data: bytes) -> None:
+        self.received += len(data)
+        self.tunnel.active = True
+        self.track(data)
+        self.other.write(data)
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        self.tunnel.active = True
+        other = self.other
+        if other.ended or not other.transport.can_write_eof():
+            other.transport.close()
+            return False
+        other.transport.write_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        words = last_words(self.transport) if exc is not None and not self.ended else b""
+        if words and self is self.tunnel.upstream:  # why it takes no more: a Close frame, say
+            self.data_received(words)
+            self.other.transport.close()
+        # TLS without close_notify is how many a client leaves: what it said before is not lost.
+        elif exc is not None and not isinstance(exc, CutError):
+            if self.valve.reasons:  # the other side does not read
+                cut(self.other.transport)
+            else:
+                self.other.transport.abort()
+        else:
+            self.other.transport.close()
+        self.lost()
+
+    def lost(self) -> None:
+        """The connection of this side has gone."""
+        self.ended = True
+        self.tunnel.lost()
+
+    def pause_writing(self) -> None:
+        self.other.valve.close(WRITER_FULL)
+
+    def resume_writing(self) -> None:
+        self.tunnel.active = True
+        self.other.valve.open(WRITER_FULL)
+
+
+class Tunnel:
+    """A pair of spliced connections."""
+
+    __slots__ = (
+        "active",
+        "client",
+        "context",
+        "deadline",
+        "deadlines",
+        "endpoint",
+        "facts",
+        "farewell",
+        "framed",
+        "head",
+        "open",
+        "service",
+        "slot",
+        "status",
+        "upstream",
+    )  # fmt: skip
+
+    client: Splice
+    upstream: Splice
+
+    def __init__(
+        self,
+        service: Service,
+        head: RequestHead,
+        context: rewrite.ClientContext,
+        endpoint: Endpoint,
+        facts: Facts,
+        slot: ConnectionSlot | None = None,
+        status: int = 101,
+    ) -> None:
+        self.service = service
+        self.head = head
+        self.context = context
+        self.endpoint = endpoint
+        self.facts = facts
+        self.slot = slot  # None: a stream of HTTP/2, whose connection has one
+        self.status = status  # as the client was told: 200 in HTTP/2 (RFC 8441 5)
+        self.framed = head.upgrade == WEBSOCKET
+        self.active = True
+        self.open = 2
+        self.deadline = 0.0
+        self.deadlines = service.deadlines  # or those of the route
+        self.farewell: Farewell | None = None
+
+    def splice(self, client: Side, upstream: Side) -> None:
+        """Swap the protocols; leftovers first."""
+        self.client = Splice(self, client[0], client[1])
+        self.upstream = Splice(self, upstream[0], upstream[1])
+        self.client.other, self.upstream.other = self.upstream, self.client
+        self.service.clients.add(self)
+        self.service.counters.tunnels += 1
+        self.service.counters.tunnels_begun += 1
+        sides = ((self.client, client), (self.upstream, upstream))
+        for splice, (transport, _, _) in sides:
+            transport.set_protocol(splice)
+        # Whoever has been paused so far is known to be (WRITER_FULL), and hears it when that ends.
+        for splice, (transport, valve, early) in sides:
+            if early and not splice.other.transport.is_closing():
+                splice.data_received(early)
+            valve.open(~WRITER_FULL)
+            if transport.is_closing():
+                splice.other.transport.close()
+        if self.service.draining:  # it was on its way already
+            self.drain()
+
+    def lost(self) -> None:
+        """One side has gone for good."""
+        self.open -= 1
+        if self.client.ended and self.slot is not None:
+            self.slot.leave()
+        if self.open:
+            return
+        self.service.clients.discard(self)
+        self.service.counters.tunnels -= 1
+        self.endpoint.tunnel_over()
+        self._count()
+        self.facts.received = self.client.received
+        sent = self.upstream.received
+        self.service.recorder.record(self.head, self.context, self.status, sent, self.facts)
+        # Sockets and buffers are given back now, not when the collector looks at old objects.
+        for splice in (self.client, self.upstream):
+            del splice.other, splice.tunnel
+
+    def sweep(self, now: float) -> None:
+        """Called about once a second: an idle tunnel ends."""
+        if self.active:
+            self.active = False
+            self._count()
+            deadlines = self.deadlines
+            half = self.client.ended or self.upstream.ended
+            # A side that has ended and one that says nothing are soon nobody's tunnel.
+            self.deadline = now + (deadlines.response_body if half else deadlines.tunnel_idle)
+        elif now >= self.deadline:
+            self.abort()
+
+    def _count(self) -> None:
+        """Add what has passed since the last time to the worker's counters."""
+        counters, came, went = self.service.counters, self.client, self.upstream
+        counters.tunnel_in += came.received - came.counted
+        counters.tunnel_out += went.received - went.counted
+        came.counted, went.counted = came.received, went.received
+
+    def drain(self) -> None:
+        """The worker leaves: say goodbye at some time before it has to be gone."""
+        service = self.service
+        left = service.time_left()
+        most = max(left - service.deadlines.linger, left / 2)
+        # Not all at once: their clients come back, and would all come at once.
+        wait = secrets.SystemRandom().uniform(0, min(most, service.leaving.spread))
+        asyncio.get_running_loop().call_later(wait, self.part)
+
+    def part(self) -> None:
+        """Tell both peers that this is the end, and close once they have answered."""
+        if self.open == 2 and self.farewell is None and self.framed:
+            seconds = min(self.service.deadlines.linger, self.service.time_left())
+            self.farewell = Farewell(self.client, self.upstream, seconds)
+
+    def abort(self) -> None:
+        """Cut both sides."""
+        cut(self.client.transport)
+        cut(self.upstream.transport)

@@ -1,0 +1,159 @@
+"""The end of a tunnel when the worker leaves: each peer is told so by a Close frame.
+
+    relaying ──at a frame's end──► said: our Close is out, nothing of this direction follows it
+       │                             │
+       └──the peer's own Close───────┴──► heard ──both directions──► the connections are closed
+
+Where a message is under way its end is waited for, up to `PATIENCE`; then the end of a fragment has
+to do (RFC 6455 5.4), and at the last, when no frame ends in time, the connection is cut like any
+other. A peer that has said Close by itself is answered by the other one, as ever. It never changes
+what goes through before the Close. Invariants: no frame is torn by us; nothing follows a Close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import math
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+from rawproxy.protocol.websocket.frames import RESTART, Tracker, close_frame
+
+PATIENCE = 2.0  # seconds for a message that is under way to come to its end
+
+
+class DrainReason(enum.Enum):
+    """Why a worker drains: seconds over which tunnels end, at the most, and for idle clients.
+
+    A client that sends a request just as its idle connection is closed cannot know whether it was
+    heard. So idle connections are kept a little, and their next request is told to be the last.
+    """
+
+    RETIRED = (math.inf, 5.0)  # others serve on, and clients shall not all come to them at once
+    STOPPED = (2.0, 1.0)  # nobody is there to come back to, and somebody waits for our end
+
+    def __init__(self, spread: float, grace: float) -> None:
+        self.spread = spread
+        self.grace = grace
+
+
+class Side(Protocol):
+    """One side of a tunnel, as far as it is used here."""
+
+    tracker: Tracker
+    transport: asyncio.Transport
+    write: Callable[[bytes], object]
+    received: int
+    ended: bool
+
+    def lost(self) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
+class Farewell:
+    """Both directions of one tunnel, for at most so many seconds."""
+
+    def __init__(self, client: Side, upstream: Side, seconds: float) -> None:
+        self.whole = True  # only between messages
+        self.sides = (
+            Parting(self, client, upstream, masked=True),
+            Parting(self, upstream, client, masked=False),
+        )
+        loop = asyncio.get_running_loop()
+        self.timers = [
+            loop.call_later(min(PATIENCE, seconds / 2), self.hurry),
+            loop.call_later(seconds, self.end),
+        ]
+        for parting in self.sides:
+            parting.side.transport.set_protocol(parting)
+        self.go_on()
+
+    def hurry(self) -> None:
+        """The end of a fragment has to do."""
+        self.whole = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Say Close where that is possible now."""
+        for parting in self.sides:
+            parting.say(b"")
+        self.look()
+
+    def look(self) -> None:
+        """Once both peers have said Close, or gone, there is nothing to wait for."""
+        if all(parting.over for parting in self.sides):
+            self.end()
+
+    def end(self) -> None:
+        """Close both; what was written still goes out."""
+        for timer in self.timers:
+            timer.cancel()
+        for parting in self.sides:
+            parting.side.transport.close()
+
+
+class Parting(asyncio.Protocol):
+    """One side: what it reads goes to the other one, until a Close frame can stand there."""
+
+    def __init__(self, farewell: Farewell, side: Side, other: Side, *, masked: bool) -> None:
+        self.farewell = farewell
+        self.side = side
+        self.other = other
+        self.tracker = side.tracker
+        self.masked = masked  # what we write for it: its reader is a server
+        self.said = False
+
+    @property
+    def over(self) -> bool:
+        """Nothing that matters comes from here any more."""
+        tracker = self.tracker
+        return self.side.ended or (tracker.closed and not tracker.left)
+
+    def say(self, data: bytes) -> None:
+        """Relay `data`, up to where our Close goes in."""
+        if self.said or self.tracker.closed or self.side.ended:
+            return  # ended: an end of file has gone the same way already
+        at = self.tracker.stop(data, whole=self.farewell.whole)
+        if at < 0 or self.tracker.closed:  # its own Close is on its way: nothing goes behind it
+            self._pass(data)
+            return
+        self.said = True
+        mask = secrets.token_bytes(4) if self.masked else b""
+        self._pass(data[:at] + close_frame(RESTART, mask))
+        self.tracker.feed(data[at:])
+
+    def _pass(self, data: bytes) -> None:
+        if not self.other.transport.is_closing():
+            self.other.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        self.side.received += len(data)
+        if self.said:
+            self.tracker.feed(data)
+        elif self.tracker.closed:  # the rest of its own Close
+            self.tracker.feed(data)
+            self._pass(data)
+        else:
+            self.say(data)
+        self.farewell.look()
+
+    def eof_received(self) -> bool:
+        self.side.ended = True
+        if self.said or self.tracker.closed:
+            self.farewell.look()
+        else:
+            self.farewell.end()  # it went without a Close, and the other one cannot be helped
+        return self.side.transport.can_write_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.side.lost()
+        self.farewell.look()
+
+    def pause_writing(self) -> None:
+        self.side.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.side.resume_writing()

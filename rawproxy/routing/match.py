@@ -1,0 +1,171 @@
+r"""Which site, and which route of it: by Host, then by path.
+
+Sites: the exact name first, then the wildcard that stands for its first label, of letters, digits
+and hyphens, then the site without names. Routes: an
+exact path first, then the longest path that the request's begins with, by whole segments: `/app`
+serves `/app` and `/app/x`, never `/apple`; `/app/` serves `/app/` and `/app/x` alone.
+
+Paths are compared as they came, byte by byte, case and all, without the query. Servers differ in
+what else they take for the same path (RFC 3986 6.2.2): `%61` for `a`, `//` for `/`, `%2F` or `\`
+for `/`, `a;x` for `a`; `a%00x`, `a%23x` or `a%3Fx`, which some cut off where a string, a path or
+its fragment ends; `a%20` or `a.`, which some file systems take for `a`. Where such a reading would
+lead to another route the request is refused (400), so that nobody gets past a route by spelling its
+path in another way; where all readings lead to the same route they are that route's own business,
+and go on as they came. Dot segments
+are for clients to remove (RFC 3986 5.2.4): what still has one is refused. A site that serves all
+paths alike looks at none of them.
+
+It never changes a path. Invariant: a request that is given a route would be given the same by any
+server that reads its path in one of these ways. Raises `ClientError` 400, 404 or 421.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final, Generic, NamedTuple, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from rawproxy.errors import ClientError
+from rawproxy.protocol.http.rewrite import split_host
+
+T = TypeVar("T")
+
+_ODD: Final = re.compile(rb"[%;\\]|//|/\.|\.(?:/|\Z)").search
+_SLASHES: Final = re.compile(rb"//+").sub
+_PARAMETER: Final = re.compile(rb";[^/]*").sub
+_BLANKS: Final = bytes(range(33))  # what is trimmed as such, and what a C string ends by
+_END: Final = re.compile(rb"[\0#?].*", re.DOTALL).sub
+_LABEL: Final = re.compile(rb"[a-z0-9-]+").fullmatch
+# Verdicts on odd paths that are remembered: HTTP/2 can repeat one at the cost of a byte.
+_KNOWN: Final = 64
+_DOTS: Final = re.compile(rb"[/\\]\.\.?(?:[/\\;]|\Z)").search
+_UNRESERVED: Final = re.compile(
+    rb"%(2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])"
+).sub
+
+
+class Entry(NamedTuple, Generic[T]):
+    """One route of a site, and what it leads to."""
+
+    path: bytes
+    exact: bool
+    value: T
+
+
+class Routes(Generic[T]):
+    """The routes of one site."""
+
+    __slots__ = ("_begins", "_exact", "_known", "_only", "_prefixes")
+
+    def __init__(self, entries: Sequence[Entry[T]]) -> None:
+        self._exact = {one.path: one.value for one in entries if one.exact}
+        self._prefixes = {one.path: one.value for one in entries if not one.exact}
+        longest = sorted(self._prefixes, key=len, reverse=True)
+        # One alternation, the longest first; a whole segment ends where the next begins.
+        ends = [b"" if path.endswith(b"/") else rb"(?=/|\Z)" for path in longest]
+        pattern = b"|".join(re.escape(path) + end for path, end in zip(longest, ends, strict=True))
+        self._begins = re.compile(pattern or rb"(?!)", re.DOTALL).match
+        self._known: dict[bytes, str] = {}  # what is wrong with odd paths, or nothing
+        # Where all paths lead to the same place none is looked at.
+        single = len(entries) == 1 and b"/" in self._prefixes
+        self._only: T | None = entries[0].value if single else None
+
+    def find(self, target: bytes) -> T:
+        """What `target` (in origin form, or `*`) leads to."""
+        if self._only is not None:
+            return self._only
+        path = target.partition(b"?")[0]
+        if path == b"*":
+            path = b"/"  # OPTIONS * asks about the server (RFC 9110 9.3.7)
+        value = self._match(path)
+        if _ODD(path):
+            wrong = self._known.get(path)
+            if wrong is None:
+                if len(self._known) >= _KNOWN:
+                    self._known.clear()
+                wrong = self._known[path] = self._doubt(path, value)
+            if wrong:
+                raise ClientError(wrong)
+        if value is None:
+            raise ClientError("no route for this path", 404)
+        return value
+
+    def _match(self, path: bytes) -> T | None:
+        value = self._exact.get(path)
+        if value is None:
+            match = self._begins(path)
+            if match is not None:
+                value = self._prefixes[match[0]]
+        return value
+
+    def _doubt(self, path: bytes, value: T | None) -> str:
+        """What is wrong with an odd path, or nothing: every reading leads to the same place."""
+        for reading in readings(path):
+            if _DOTS(reading):
+                return "a dot segment in the path; leave it out (RFC 3986 5.2.4)"
+            if self._match(reading) is not value:
+                return "the path can be read in several ways, for several routes"
+        return ""
+
+
+def readings(path: bytes) -> Iterator[bytes]:
+    """What servers may take `path` for, as the docstring above lists it; some come twice."""
+    once = unquote_to_bytes(path)
+    decoded = dict.fromkeys((path, _UNRESERVED(_character, path), once, unquote_to_bytes(once)))
+    for plain in dict.fromkeys((*decoded, *(_END(b"", one) for one in decoded))):
+        for same in dict.fromkeys((plain, plain.replace(b"\\", b"/"))):
+            for bare in dict.fromkeys((same, _PARAMETER(b"", same))):
+                for trimmed in dict.fromkeys((bare, _trimmed(bare))):
+                    yield trimmed
+                    yield _SLASHES(b"/", trimmed)
+
+
+def _trimmed(path: bytes) -> bytes:
+    """Without blanks around its segments, nor dots behind them; dot segments have been refused."""
+    segments = path.split(b"/")
+    return b"/".join([one.strip(_BLANKS).rstrip(_BLANKS + b".") for one in segments])
+
+
+def _character(match: re.Match[bytes]) -> bytes:
+    return bytes((int(match[1], 16),))
+
+
+class Sites(Generic[T]):
+    """Every site that one listener serves."""
+
+    __slots__ = ("_default", "_exact", "_first", "_wildcards")
+
+    def __init__(self, sites: Sequence[tuple[Sequence[str], Routes[T]]]) -> None:
+        self._exact: dict[bytes, Routes[T]] = {}
+        self._wildcards: dict[bytes, Routes[T]] = {}  # by what stands behind the label
+        self._default: Routes[T] | None = None
+        self._first = sites[0][1]
+        for names, routes in sites:
+            for name in names:
+                if name.startswith("*."):
+                    self._wildcards[name[2:].encode()] = routes
+                else:
+                    self._exact[name.encode()] = routes
+            if not names:
+                self._default = routes
+
+    def find(self, host: bytes, target: bytes) -> T:
+        """What a request leads to. `host` is empty only in HTTP/1.0: then the first site serves."""
+        return self.routes(host).find(target)
+
+    def routes(self, host: bytes) -> Routes[T]:
+        """The site of that name. Raises `ClientError` 421 where there is none."""
+        return self._exact.get(host) or self._search(host)
+
+    def _search(self, host: bytes) -> Routes[T]:
+        name = split_host(host)[0].lower().removesuffix(b".")
+        routes = self._exact.get(name)
+        if routes is None:
+            label, _, rest = name.partition(b".")
+            routes = (self._wildcards.get(rest) if _LABEL(label) else None) or self._default
+            if routes is None and not host:
+                routes = self._first
+        if routes is None:
+            raise ClientError(f"no site is called {host.decode('latin-1')}", 421)
+        return routes

@@ -1,0 +1,208 @@
+"""What routes lead to while the proxy runs: a `RouteTarget` for each route of each site.
+
+It is made once, at start, so that a request costs a look-up and a comparison. It never sees a
+connection. Invariant: where one route serves every name and every path, `for_listener` gives None,
+and a request is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rawproxy.config.field_names import plain
+from rawproxy.config.model import Address, Config, Deadlines, Edits, Limits, Redirect, Route, Site
+from rawproxy.config.variables import named
+from rawproxy.protocol.http.rewrite import HeadEdits
+from rawproxy.protocol.http.target import is_host
+from rawproxy.protocol.http.variable_values import Asked, Value
+from rawproxy.routing.match import Entry, Routes, Sites
+
+ClientCertPolicy = tuple[str, str]  # --client-ca and --client-verify: who may come in
+
+
+class RouteTarget:
+    """One route, ready for use."""
+
+    __slots__ = (
+        "client_cert_policy",
+        "deadlines",
+        "edits",
+        "gather",
+        "gather_passes",
+        "group",
+        "hsts",
+        "limits",
+        "name",
+        "optional",
+        "plan",
+        "redirect",
+        "trace",
+        "trailers",
+        "upgrades",
+        "where",
+    )  # fmt: skip
+
+    def __init__(self, config: Config, site: Site, route: Route) -> None:
+        self.group = route.group or ""  # its name; none where `redirect` answers
+        self.redirect: Redirect | None = route.redirect
+        self.limits: Limits = route.limits or config.limits
+        self.deadlines: Deadlines = route.deadlines or config.deadlines
+        self.client_cert_policy = client_cert_policy(site)
+        self.optional = site.client_verify == "optional"
+        hsts = site.hsts
+        self.hsts = None if hsts is None else f"Strict-Transport-Security: {hsts}\r\n".encode()
+        self.name = site.names[0].encode() if site.names else b""
+        self.where = None if route.redirect is None else Value(route.redirect.target)
+        self.edits = edits(
+            route.request_headers, route.response_headers, _own_cookies(config, site)
+        )
+        # Where values differ from request to request; None: `edits` are all there is.
+        self.plan = plan(route.request_headers, route.response_headers)
+        self.trace = config.allow_trace if route.allow_trace is None else route.allow_trace
+        listed = config.upgrades if route.upgrades is None else route.upgrades
+        self.upgrades = {one.lower().encode(): one.encode() for one in listed}
+        self.gather = route.gather
+        self.gather_passes = route.gather_over == "pass"
+        self.trailers = frozenset(name.encode() for name in route.request_trailers)
+
+
+def client_cert_policy(site: Site) -> ClientCertPolicy | None:
+    """Which client certificates a site takes; None: it asks for none."""
+    if site.client_verify == "off" or site.client_ca is None:
+        return None
+    return site.client_ca, site.client_verify
+
+
+def _own_cookies(config: Config, site: Site) -> frozenset[bytes]:
+    """The cookies by which groups of this site know their clients: every path of it gets them."""
+    used = {route.group for route in site.routes}
+    return frozenset(
+        group.cookie.encode()
+        for group in config.groups
+        if group.policy == "cookie" and group.name in used
+    )
+
+
+def edits(
+    request: Edits, response: Edits, cookies: frozenset[bytes] = frozenset()
+) -> HeadEdits | None:
+    """Both directions of a route's edits; None where nothing changes.
+
+    Lines with variables in them are left out: the `plan` makes them.
+    """
+    if request == response == Edits() and not cookies:
+        return None
+    cut = frozenset(map(plain, _cut(request)))
+    return HeadEdits(cut, _lines(request), _cut(response), _lines(response), cookies)
+
+
+def plan(request: Edits, response: Edits) -> Plan | None:
+    """The edits of a route whose values have variables in them; None where none has."""
+    pairs = (*request.set, *request.add, *response.set, *response.add)
+    if all(Value(value).fixed is not None for _, value in pairs):
+        return None
+    return Plan(request, response)
+
+
+def _cut(edits: Edits) -> frozenset[bytes]:
+    names = (*edits.remove, *(name for name, _ in edits.set))
+    return frozenset(name.lower().encode() for name in names)
+
+
+def _lines(edits: Edits) -> bytes:
+    pairs = [(name.encode(), Value(value).fixed) for name, value in (*edits.set, *edits.add)]
+    return b"".join([b"%b: %b\r\n" % (name, value) for name, value in pairs if value is not None])
+
+
+class Plan:
+    """Edits whose values are made for each request."""
+
+    __slots__ = ("_request", "_response")
+
+    def __init__(self, request: Edits, response: Edits) -> None:
+        self._request = [(n.encode(), Value(v)) for n, v in (*request.set, *request.add)]
+        self._response = [(n.encode(), Value(v)) for n, v in (*response.set, *response.add)]
+
+    def of(self, edits: HeadEdits, asked: Asked) -> HeadEdits:
+        """The `edits` of the route, whole, for one request."""
+        lines, no_host = _made(self._request, asked)
+        return edits._replace(
+            request_cut=edits.request_cut - {b"host"} if no_host else edits.request_cut,
+            request_lines=lines,
+            response_lines=_made(self._response, asked)[0],
+        )
+
+
+def _made(fields: list[tuple[bytes, Value]], asked: Asked) -> tuple[bytes, bool]:
+    """The lines, and whether Host is to stay as it came.
+
+    As in nginx, an empty value is no line. A Host that is none would frame another request.
+    """
+    lines: list[bytes] = []
+    no_host = False
+    for name, value in fields:
+        made = value.fixed
+        if made is None:
+            made = value.of(asked)
+            if not made:
+                no_host = no_host or name.lower() == b"host"
+                continue
+            if name.lower() == b"host" and not is_host(made):
+                no_host = True
+                continue
+        lines.append(b"%b: %b\r\n" % (name, made))
+    return b"".join(lines), no_host
+
+
+class RouteTargets:
+    """Every route of every site."""
+
+    def __init__(self, config: Config) -> None:
+        self._served: list[tuple[Site, Routes[RouteTarget]]] = []
+        for site in config.sites:
+            entries = [
+                Entry(route.path.encode(), route.exact, RouteTarget(config, site, route))
+                for route in site.routes
+            ]
+            self._served.append((site, Routes(entries)))
+            if site is config.sites[0]:
+                self.default = entries[0].value
+        self.guarded = any(client_cert_policy(site) for site in config.sites)
+
+    def for_listener(self, address: Address | None) -> Sites[RouteTarget] | None:
+        """What `address` serves; None: the default goal, whatever is asked for."""
+        served = [
+            (site, routes)
+            for site, routes in self._served
+            if not site.listeners or address in site.listeners
+        ]
+        if len(self._served) == 1 and served and _everything(served[0][0]):
+            return None
+        return Sites([(site.names, routes) for site, routes in served])
+
+
+def _everything(site: Site) -> bool:
+    """Whether a site serves all names, all paths and all clients alike."""
+    (first, *others) = site.routes
+    plain = first.path == "/" and not first.exact and first.redirect is None
+    plain = plain and plan(first.request_headers, first.response_headers) is None
+    return plain and not others and not site.names and client_cert_policy(site) is None
+
+
+def names_ids(config: Config) -> bool:
+    """Whether any value says $request_id, so that every request needs one."""
+    return any(named(value, "request_id") for site in config.sites for value in _values(site))
+
+
+def _values(site: Site) -> Iterator[str]:
+    for route in site.routes:
+        for edits in (route.request_headers, route.response_headers):
+            yield from (value for _, value in (*edits.set, *edits.add))
+        if route.redirect is not None:
+            yield route.redirect.target
+
+
+def location(value: Value, asked: Asked) -> bytes:
+    """Where a redirect sends this request. What the client said cannot name another host."""
+    where = value.url_of(asked)
+    return b"/" + where.lstrip(b"/\\") if where.startswith(b"/") else where

@@ -1,0 +1,70 @@
+"""Certificates that were renewed: noticed by themselves, and used for every handshake from then on.
+
+Each second the files are looked at: whatever replaces them (certbot's symbolic links, a rename, an
+editor) changes what `stat` says. Once they have been the same for a second, so that no half of a
+pair is judged, a new context is made of them all. A context is not changed in place: a new key of
+another kind would leave the old certificate beside it, and OpenSSL would go on showing either.
+Connections keep the context they began with. Where the new files cannot be used, the old
+certificates go on and the log says why, once for each change.
+
+It never writes a file. Invariant: what it gives out has been made of files that fit together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from rawproxy.config.model import Config
+from rawproxy.errors import ConfigError
+from rawproxy.telemetry.error_log import log
+from rawproxy.tls.server import ServerContext, server_context
+
+INTERVAL = 1.0  # seconds between two looks: a few calls of stat
+
+Marks = list[tuple[int, int, int] | None]
+
+
+class Renewal:
+    """The files of one configuration. `use` gets each new context."""
+
+    def __init__(
+        self, config: Config, throwaway: bytes | None, use: Callable[[ServerContext], None],
+        *, quiet: bool = False,
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._throwaway = throwaway
+        self._use = use
+        self._quiet = quiet  # another worker says it
+        pairs = config.certificates()
+        authorities = (site.client_ca for site in config.sites if site.client_ca is not None)
+        self._files = (*(f for pair in pairs for f in (pair.cert, pair.key)), *authorities)
+        self._used = self._seen = self._marks()
+
+    def look(self) -> None:
+        """Called once a second."""
+        before, self._seen = self._seen, self._marks()
+        if self._seen == self._used or self._seen != before:
+            return
+        self._used = self._seen
+        try:
+            context = server_context(self._config, self._throwaway)
+        except ConfigError as error:
+            if not self._quiet:
+                log.warning("%s; the certificates from before go on", "; ".join(error.messages))
+            return
+        self._use(context)
+        if not self._quiet:
+            log.info("new certificates are in use")
+
+    def _marks(self) -> Marks:
+        return [_mark(file) for file in self._files]
+
+
+def _mark(file: str) -> tuple[int, int, int] | None:
+    """What differs once a file was replaced or written to; links are followed."""
+    try:
+        stat = os.stat(file)
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size

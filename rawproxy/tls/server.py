@@ -1,0 +1,361 @@
+"""TLS towards clients: Mozilla's profiles, certificates chosen by SNI, client certificates.
+
+The modern profile is TLS 1.3 alone, the intermediate one has 1.2 too; their key exchange groups are
+set by `openssl.cnf`, which `__main__` names before `ssl` is first imported. Sites that ask for the
+same client certificates, or for none, share a *realm*: one context, which no session leaves.
+
+It never opens a socket and never asks anything on the terminal. Invariant: a context that is
+returned has a certificate and its matching key. Raises `ConfigError` that names option and file.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import re
+import ssl
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from rawproxy.config.model import Certificate, Config, Site
+from rawproxy.errors import ClientError, ConfigError
+from rawproxy.routing.match import Entry, Routes, Sites
+from rawproxy.routing.route_targets import ClientCertPolicy, client_cert_policy
+
+ALPN = ("h2", "http/1.1")  # in the order of our preference
+# Mozilla's guidelines 5.7, less the DHE suites: what cannot do ECDHE knows no TLS 1.2 with AEAD.
+INTERMEDIATE = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384"
+    ":ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
+SELF_SIGNED_DAYS = 90
+EXPIRY_WARNING = datetime.timedelta(days=14)  # certbot renews at 30 days: by then it has failed
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+_CERTIFICATE = re.compile(rb"-----BEGIN [A-Z0-9 ]*CERTIFICATE-----").search
+_KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----").search
+# How OpenSSL says that a key is of another certificate: other numbers, or (two names) another kind.
+_MISMATCH = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+
+Choose = Callable[[ssl.SSLSocket | ssl.SSLObject, str | None, ssl.SSLContext], int | None]
+
+
+class ServerContext(ssl.SSLContext):
+    """A context towards clients, and whose certificates it asks them for."""
+
+    client_cert_policy: ClientCertPolicy | None = None
+    # Where sites differ in what they ask for: the context for the name in a ClientHello.
+    pick: Callable[[str], ServerContext] | None = None
+
+
+def server_context(config: Config, throwaway: bytes | None = None) -> ServerContext:
+    """The context of every https listener; the first certificate serves unknown names.
+
+    `throwaway` is the PEM for --self-signed, where the workers of one master share it.
+    """
+    realms: dict[ClientCertPolicy | None, list[Site]] = {}
+    for site in config.sites:
+        realms.setdefault(client_cert_policy(site), []).append(site)
+    made = {one: _realm_context(config, one, sites, throwaway) for one, sites in realms.items()}
+    nameless = next((site for site in config.sites if not site.names), config.sites[0])
+    default = made[client_cert_policy(nameless)]
+    if len(made) > 1:
+        default.pick = _by_name(config.sites, made, default)
+    return default
+
+
+def _realm_context(
+    config: Config,
+    client_cert_policy: ClientCertPolicy | None,
+    sites: Sequence[Site],
+    throwaway: bytes | None,
+) -> ServerContext:
+    """The context of the sites that ask for the same client certificates, or for none."""
+    contexts: list[tuple[ServerContext, Sequence[str]]] = []
+    pairs = dict.fromkeys(pair for site in sites for pair in site.certificates)
+    own = tuple(pairs) or (() if config.self_signed else config.certificates())
+    several = len(own) + config.self_signed > 1 or config.strict_sni
+    for pair in own:
+        context = _fresh(config, client_cert_policy)
+        load(context, pair)
+        contexts.append((context, _names(pair.cert) if several else ()))
+    if config.self_signed:
+        context = _fresh(config, client_cert_policy)
+        names = config.server_names()
+        load_self_signed(context, names, throwaway)
+        contexts.append((context, (*_LOCAL, *names)))
+    if not contexts:
+        raise ConfigError("no certificate: type --cert FILE --key FILE, or --self-signed")
+    default = contexts[0][0]
+    if several:
+        default.sni_callback = _by_sni(contexts, config.strict_sni)
+    return default
+
+
+def _by_name(
+    sites: Sequence[Site],
+    made: dict[ClientCertPolicy | None, ServerContext],
+    default: ServerContext,
+) -> Callable[[str], ServerContext]:
+    """What chooses among realms, by the names of the sites."""
+    table = Sites(
+        [
+            (site.names, Routes([Entry(b"/", False, made[client_cert_policy(site)])]))
+            for site in sites
+        ]
+    )
+
+    def pick(name: str) -> ServerContext:
+        try:
+            return table.find(name.encode("latin-1"), b"/") if name else default
+        except ClientError:
+            return default
+
+    return pick
+
+
+def load_self_signed(
+    context: ssl.SSLContext, names: Sequence[str], pem: bytes | None = None
+) -> None:
+    """Give `context` a throw-away certificate for this machine and `names`: `pem`, or a new one."""
+    pem = pem or b"".join(self_signed(names))
+    try:
+        # ssl loads files only; this one is ours alone (0600) and gone at once.
+        with tempfile.NamedTemporaryFile(suffix=".pem") as file:
+            file.write(pem)
+            file.flush()
+            context.load_cert_chain(file.name)
+    except OSError as error:
+        raise ConfigError(f"--self-signed: no temporary file can be written: {error}") from None
+
+
+def self_signed(names: Sequence[str]) -> tuple[bytes, bytes]:
+    """Certificate and key in PEM for localhost, its addresses and `names`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "rawproxy self-signed")])
+    now = datetime.datetime.now(datetime.UTC)
+    alternatives = [_general_name(name) for name in dict.fromkeys((*_LOCAL, *names))]
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))  # a client's clock may be behind
+        .not_valid_after(now + datetime.timedelta(days=SELF_SIGNED_DAYS))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        # Apple's clients refuse a server certificate that does not say it is one.
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    )
+    certificate = builder.sign(key, hashes.SHA256())
+    return (
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+
+
+def certificate_warnings(config: Config) -> list[str]:
+    """What the admin should know about the certificates before their visitors do."""
+    warnings = []
+    now = datetime.datetime.now(datetime.UTC)
+    for pair in config.certificates():
+        leaf = _leaf(pair.cert)
+        begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+        if end <= now:
+            warnings.append(f"--cert {pair.cert}: expired on {end:%Y-%m-%d}; renew it")
+        elif begin > now:
+            warnings.append(f"--cert {pair.cert}: not valid before {begin:%Y-%m-%d %H:%M} UTC")
+        elif end - now < EXPIRY_WARNING:
+            warnings.append(f"--cert {pair.cert}: expires on {end:%Y-%m-%d}; renew it soon")
+    for site in config.sites:
+        found = [] if site.client_ca is None else not_authorities(site.client_ca)
+        warnings += [f"--client-ca {site.client_ca}: {text}" for text in found]
+    if config.self_signed:
+        warnings.append(
+            "--self-signed: browsers will warn of this throw-away certificate;"
+            " use --cert and --key for a real one"
+        )
+    return warnings
+
+
+def _fresh(config: Config, client_cert_policy: ClientCertPolicy | None) -> ServerContext:
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    tell_ends_apart(context)
+    if config.tls == "intermediate":
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(INTERMEDIATE)
+    else:
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # All suites of both profiles are good: the client knows which is fast for it (the profiles too
+    # say so). Python would insist on AES-256, which costs phones without AES most.
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols(ALPN if config.http2 else ALPN[1:])
+    # One, as Go's servers send, not two: it is a twentieth of a handshake, and whoever comes back
+    # by it gets the next one (RFC 8446 C.4).
+    context.num_tickets = 1
+    if client_cert_policy is not None:
+        _ask(context, *client_cert_policy)
+        context.client_cert_policy = client_cert_policy
+    return context
+
+
+def tell_ends_apart(context: ssl.SSLContext) -> None:
+    """An end without close_notify is an error (RFC 8446 6.1), for who knows what is missing.
+
+    Some Pythons, Debian 12's among them, have OpenSSL take it for a clean one unless told.
+    """
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+
+
+def _ask(context: ServerContext, ca: str, verify: str) -> None:
+    """Have clients show a certificate of `ca`."""
+    try:
+        context.load_verify_locations(ca)
+    except OSError as error:  # SSLError is one
+        why = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"--client-ca {ca}: not a usable PEM bundle: {why}") from None
+    context.verify_mode = ssl.CERT_REQUIRED if verify == "require" else ssl.CERT_OPTIONAL
+    # A ticket would let in again whoever has been let in once, whatever became of the certificate.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+
+
+def mistakes(config: Config) -> Iterator[tuple[Certificate, ConfigError]]:
+    """Certificates that cannot be used, all of them."""
+    for pair in config.certificates():
+        try:
+            load(ServerContext(ssl.PROTOCOL_TLS_SERVER), pair)
+        except ConfigError as error:
+            yield pair, error
+
+
+def load(context: ssl.SSLContext, pair: Certificate, prefix: str = "--") -> None:
+    """Give `context` a certificate; its options begin by `prefix`.
+
+    Raises `ConfigError` that says what is wrong with it.
+    """
+    cert, key = f"{prefix}cert {pair.cert}", f"{prefix}key {pair.key}"
+    if not _CERTIFICATE(_read(cert, pair.cert)):
+        raise ConfigError(f"{cert}: no PEM certificate in it (BEGIN CERTIFICATE)")
+    if not _KEY(_read(key, pair.key)):
+        raise ConfigError(f"{key}: no PEM key in it (BEGIN PRIVATE KEY)")
+
+    def encrypted() -> NoReturn:
+        # OpenSSL asks for the password only then; without an answer it would ask the terminal.
+        raise ConfigError(
+            f"{key}: encrypted; decrypt it with: openssl pkey -in {pair.key} -out FILE"
+        )
+
+    try:
+        context.load_cert_chain(pair.cert, pair.key, password=encrypted)
+    except OSError as error:  # SSLError is one
+        raise ConfigError(_why(pair, cert, key, error)) from None
+
+
+def _why(pair: Certificate, cert: str, key: str, error: OSError) -> str:
+    """Why OpenSSL did not take a pair whose files can be read; it often says no more than "PEM"."""
+    reason = getattr(error, "reason", None) or str(error)
+    if reason in _MISMATCH:
+        return f"{key}: not the key of {cert}"
+    _leaf(pair.cert, cert)
+    try:
+        serialization.load_pem_private_key(_read(key, pair.key), None)
+    except (ValueError, UnsupportedAlgorithm):
+        return f"{key}: damaged, or of an unknown kind"
+    return f"{cert} {key}: OpenSSL refuses them: {reason}"
+
+
+def not_authorities(path: str) -> list[str]:
+    """Certificates of a PEM bundle that are their own issuer and yet can sign no other, in words.
+
+    What signs others has to say so (RFC 5280 4.2.1.9); OpenSSL makes an exception for version 1.
+    """
+    try:
+        found = x509.load_pem_x509_certificates(_read(path, path))
+    except (ConfigError, ValueError):
+        return []  # whoever loads it says why
+    return [
+        f"{one.subject.rfc4514_string()} is no authority: it lacks basicConstraints with CA:TRUE,"
+        " so what it signed does not verify; make it anew, as in"
+        " openssl req -x509 -addext basicConstraints=critical,CA:TRUE"
+        for one in found
+        if one.subject == one.issuer and one.version is not x509.Version.v1 and not _may_sign(one)
+    ]
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except x509.ExtensionNotFound:
+        return False
+    except ValueError:  # odd extensions: it is for OpenSSL to judge
+        return True
+    return found.value.ca
+
+
+def _read(option: str, path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError(f"{option}: {error.strerror}") from None
+
+
+def _leaf(path: str, option: str = "") -> x509.Certificate:
+    option = option or f"--cert {path}"
+    try:
+        return x509.load_pem_x509_certificates(_read(option, path))[0]
+    except ValueError:
+        raise ConfigError(f"{option}: damaged, or not a PEM certificate") from None
+
+
+def _names(path: str) -> list[str]:
+    """The DNS names that a certificate is for, lower case. SNI has no addresses (RFC 6066 3)."""
+    try:
+        extension = _leaf(path).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    except ValueError as error:
+        raise ConfigError(f"--cert {path}: its names cannot be read: {error}") from None
+    return [name.lower() for name in extension.value.get_values_for_type(x509.DNSName)]
+
+
+def _by_sni(contexts: Sequence[tuple[ServerContext, Sequence[str]]], strict: bool) -> Choose:
+    """What gives a connection the certificate of the name it asks for.
+
+    `strict`: a name that none of them has, or no name at all, ends the handshake (RFC 6066 3).
+    """
+    # Reversed: where two certificates have a name, the one given first is to stay.
+    chosen = {name: context for context, names in reversed(contexts) for name in names}
+
+    def choose(
+        connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext
+    ) -> int | None:
+        name = (name or "").lower()
+        # The exact name first, then the wildcard that covers it (RFC 6125 6.4.3).
+        context = chosen.get(name) or chosen.get("*." + name.partition(".")[2])
+        if context is not None:
+            connection.context = context
+        elif strict:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        return None
+
+    return choose
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

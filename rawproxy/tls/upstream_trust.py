@@ -1,0 +1,435 @@
+"""How the certificate of an https upstream is judged.
+
+    system, FILE   by the system's store, or by that bundle alone
+    off            not at all
+    pins           the leaf's SHA-256 must be one of --upstream-pin
+    auto           by the system's store; where that fails, by what the upstream has shown before
+                   and where it is (`fingerprints` has the rule)
+    pin            the same, but another certificate than the first is refused wherever it is
+
+Decisions only: it never dials. The dialer asks for a `Trial`, dials with its context, tells it of a
+failure (which may be worth another try), and lets it look at the certificate before a byte is sent.
+Where the store's word is not the last one, a trial goes
+
+    KNOWN    --another certificate--> STRICT        (passes: it is one accepted before)
+    STRICT   --verification fails---> ANY           (passes: the leaf is known as verified)
+    ANY      --refused--------------> DialError     (passes: accepted, and a warning if it is new)
+
+Invariant: in no mode but `off` does a connection carry a request whose certificate was neither
+verified nor accepted by `fingerprints`. A session is offered again only to the address and name it
+came from, in the context it came from, and what resumes it is judged by the certificate it has.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import os
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from rawproxy.errors import ConfigError, DialError
+from rawproxy.tls.fingerprints import (
+    ADDRESSES,
+    CHANGED,
+    EXPIRED,
+    KNOWN,
+    REFUSED,
+    Fingerprints,
+    Verdict,
+    is_local,
+    place,
+)
+from rawproxy.tls.upstream_contexts import WORDS, Contexts
+
+_NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_INVALID_CA = (24, 79)  # X509_V_ERR_INVALID_CA, until OpenSSL 1.1.1 and since 3.0
+# X509_V_ERR_EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK: of OpenSSL's security level.
+_TOO_WEAK = (66, 67, 68)
+# What OpenSSL's reasons mean to an admin; the names differ from version to version.
+_MEANINGS = (
+    (
+        (
+            "WRONG_VERSION_NUMBER",
+            "HTTP_REQUEST",
+            "HTTPS_PROXY_REQUEST",
+            "RECORD_LAYER_FAILURE",
+            "PACKET_LENGTH_TOO_LONG",
+        ),
+        "the upstream speaks plain HTTP on that port; use --upstream {plain}",
+    ),
+    (
+        ("CERTIFICATE_REQUIRED",),
+        "the upstream asks for a client certificate; use --upstream-cert FILE --upstream-key FILE",
+    ),
+    (
+        (
+            "ALERT_UNKNOWN_CA",
+            "ALERT_BAD_CERTIFICATE",
+            "ALERT_CERTIFICATE_",
+            "ALERT_UNSUPPORTED_CERT",
+        ),
+        "the upstream refuses our certificate; check --upstream-cert FILE, and that the"
+        " upstream knows its authority",
+    ),
+    (
+        ("UNRECOGNIZED_NAME",),
+        "the upstream does not know the name {name}; use --upstream-name NAME",
+    ),
+    (
+        ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"),
+        "the upstream does not speak {versions}{older}",
+    ),
+    (
+        (
+            "UNSAFE_LEGACY_RENEGOTIATION",
+            "DH_KEY_TOO_SMALL",
+            "EE_KEY_TOO_SMALL",
+            "CA_MD_TOO_WEAK",
+            "CA_KEY_TOO_SMALL",
+            "WRONG_SIGNATURE_TYPE",
+            "UNKNOWN_CIPHER_RETURNED",
+            "WRONG_CIPHER_RETURNED",
+        ),
+        "the upstream's TLS is too old ({reason}){older}",
+    ),
+    (
+        ("NO_APPLICATION_PROTOCOL",),
+        "the upstream does not speak HTTP/1.1 on that port",
+    ),
+    (
+        ("HANDSHAKE_FAILURE",),
+        "the upstream refuses the TLS handshake: no cipher suite or key exchange group in common,"
+        " or it asks for a client certificate (--upstream-cert){older}",
+    ),
+    (
+        ("UNEXPECTED_EOF", "EOF_OCCURRED"),
+        "the upstream closed the connection within the TLS handshake;"
+        " if it speaks plain HTTP on that port, use --upstream {plain}",
+    ),
+)
+_VERSIONS = {"modern": "TLS 1.3", "intermediate": "TLS 1.2 or 1.3", "legacy": "TLS"}
+_OLDER = {
+    "modern": "; use --upstream-tls intermediate",
+    "intermediate": "; if it is an old device, use --upstream-tls legacy",
+    "legacy": "",
+}
+
+
+class _Mode(enum.Enum):
+    STORE = "system or FILE"
+    OFF = "off"
+    PINS = "pins"
+    FIRST = "auto or pin"
+
+
+class Attempt(enum.Enum):
+    """The states above."""
+
+    KNOWN = "known"
+    STRICT = "strict"
+    ANY = "any"
+
+
+class UpstreamTrust:
+    """What one upstream's certificate must be: one for each upstream, name and process.
+
+    Raises `ConfigError` for an unusable bundle or name.
+    """
+
+    def __init__(
+        self, contexts: Contexts, pins: frozenset[str], server_name: str, url: str
+    ) -> None:
+        self.contexts = contexts
+        self.url = url
+        self.server_name = server_name
+        self.pins = pins
+        self.mode = _mode(contexts.verify, pins)
+        self.known = Fingerprints(strict=contexts.verify == "pin")
+        self.key = f"{contexts.verify} {url} {server_name}"  # of `known`, for other workers
+        self.on_news: Callable[[], object] = int  # what is accepted must be the same for all
+        # By address, the oldest first: the last good session, for one round trip less.
+        self._sessions: dict[str, tuple[ssl.SSLContext, ssl.SSLSession]] = {}
+        usual = contexts.lenient if self.mode in (_Mode.OFF, _Mode.PINS) else contexts.strict
+        try:
+            usual.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=server_name)
+        except ValueError:  # UnicodeError is one
+            raise ConfigError(
+                f"--upstream-name {server_name}: not a name that a certificate can have"
+            ) from None
+
+    def for_name(self, server_name: str) -> UpstreamTrust:
+        """The same for another name, with sessions of its own. Raises `ConfigError`."""
+        return UpstreamTrust(self.contexts, self.pins, server_name, self.url)
+
+    def trial(self) -> Trial:
+        """To be asked for at the beginning of a dial."""
+        return Trial(self)
+
+    # ── sessions ────────────────────────────────────────────────────────────────────────────────
+
+    def session(self, address: str, context: ssl.SSLContext) -> ssl.SSLSession | None:
+        """What may be offered there; with another context's every dial would fail."""
+        kept = self._sessions.get(address)
+        return kept[1] if kept is not None and kept[0] is context else None
+
+    def forget(self, address: str) -> None:
+        """Should the session be to blame for a failure, it is so but once."""
+        self._sessions.pop(address, None)
+
+    def remember(self, tls: ssl.SSLSocket) -> None:
+        """Keep the session of a connection that was judged, and on which data has come.
+
+        TLS 1.3 sends its tickets after the handshake.
+        """
+        # A resumed connection's own tickets are let go: by them a certificate, looked at once,
+        # would be good for ever. As it is, for as long as one ticket lives (RFC 8446: 7 days).
+        if tls.session_reused or tls.server_hostname != self.server_name:
+            return
+        session = tls.session
+        if session is not None and session.has_ticket:
+            try:
+                address = place(tls.getpeername())
+            except OSError:  # the upstream has gone already
+                return
+            self._sessions.pop(address, None)
+            self._sessions[address] = tls.context, session
+            if len(self._sessions) > ADDRESSES:
+                del self._sessions[next(iter(self._sessions))]
+
+    # ── what other workers know ─────────────────────────────────────────────────────────────────
+
+    def news(self) -> dict[str, Any] | None:
+        """What is known, if something of it has not been told yet."""
+        if not self.known.news:
+            return None
+        self.known.news = False
+        return self.known.told()
+
+    def obey(self, told: dict[str, Any]) -> bool:
+        """What the master knows goes; True: connections may be open that would be refused now."""
+        refused = self.known.obey(told)
+        if refused:
+            self._sessions.clear()
+        return refused
+
+    def how(self, address: str) -> str:
+        """How the certificate at `address` is known, which was let in: for `rawproxy check`."""
+        if self.mode is _Mode.OFF:
+            return "is not checked"
+        if self.mode is _Mode.PINS:
+            return "is one of --upstream-pin"
+        if not self.known.any_accepted():
+            return "verifies"
+        if not self.known.strict and is_local(address):
+            return "does not verify; at a private address another is accepted too"
+        return "does not verify; another will be refused"
+
+    # ── words ───────────────────────────────────────────────────────────────────────────────────
+
+    def explain(self, error: BaseException) -> str:
+        """Why a handshake failed, and what to type."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return self._unverified(error)
+        text = str(error)
+        # An asyncio server that fails a handshake hangs up without the alert that would say why;
+        # both loops make of it a ConnectionResetError without a number.
+        if isinstance(error, ConnectionResetError | BrokenPipeError):
+            text = "EOF_OCCURRED"
+        meaning = self._meaning(text)
+        if meaning:
+            return meaning
+        if isinstance(error, ssl.SSLError):
+            reason = getattr(error, "reason", None) or text
+            return f"the TLS handshake with the upstream failed: {reason}"
+        number = getattr(error, "errno", None)
+        return f"cannot connect: {os.strerror(number) if number else text or type(error).__name__}"
+
+    def complaint(self, error: BaseException | None) -> str:
+        """What the upstream's TLS alert behind the handshake means; empty where there is none.
+
+        In TLS 1.3 a client certificate is judged when the client believes the handshake over.
+        """
+        reason = getattr(error, "reason", None) or ""
+        if not isinstance(error, ssl.SSLError) or "ALERT" not in reason:
+            return ""
+        return self._meaning(reason) or f"the upstream ended TLS: {reason}"
+
+    def _meaning(self, text: str) -> str:
+        said = text.upper().replace(" ", "_")
+        for signs, meaning in _MEANINGS:
+            for sign in signs:
+                if sign in said:
+                    return meaning.format(
+                        plain=_plain(self.url), name=self.server_name, reason=sign,
+                        versions=_VERSIONS[self.contexts.tls], older=_OLDER[self.contexts.tls],
+                    )  # fmt: skip
+        return ""
+
+    def _unverified(self, error: ssl.SSLCertVerificationError) -> str:
+        said = f"the upstream's certificate does not verify: {_reason(error)};"
+        code = getattr(error, "verify_code", None)
+        flaw = self.contexts.flaw() if code in _INVALID_CA else ""
+        if flaw:
+            return f"{said} {flaw}"
+        if code in _TOO_WEAK and _OLDER[self.contexts.tls]:
+            return f"{said} if it is an old device, use --upstream-tls legacy"
+        name = " --upstream-name NAME with a name it has," if code in _NAME_MISMATCH else ""
+        file = "another FILE" if self.contexts.verify not in WORDS else "FILE"
+        return (
+            f"{said} use{name} --upstream-verify {file} with its CA,"
+            " or --upstream-pin SHA256 if it never changes"
+        )
+
+
+class Trial:
+    """One dial: which context is next, and what becomes of the certificate."""
+
+    __slots__ = ("address", "attempt", "changed", "there", "trust", "warning", "why")
+
+    def __init__(self, trust: UpstreamTrust) -> None:
+        self.trust = trust
+        self.attempt = Attempt.ANY
+        if trust.mode is _Mode.STORE:
+            self.attempt = Attempt.STRICT
+        elif trust.mode is _Mode.FIRST:
+            known = trust.known.any_accepted()
+            self.attempt = Attempt.KNOWN if known else Attempt.STRICT
+        self.address = ""
+        self.there = False  # the upstream is reached; what fails now is TLS
+        self.why = ""  # the store does not pass it
+        self.warning = ""  # to be printed
+        self.changed = False  # another certificate was accepted
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """To dial with."""
+        contexts = self.trust.contexts
+        return contexts.strict if self.attempt is Attempt.STRICT else contexts.lenient
+
+    def session(self, peer: tuple[Any, ...]) -> ssl.SSLSession | None:
+        """A connection to `peer` is made: what to resume there."""
+        self.address = place(peer)
+        self.there = True
+        return self.trust.session(self.address, self.context)
+
+    def failed(self, error: BaseException) -> bool:
+        """The dial ended in `error`: whether to try once more, with another context."""
+        self.trust.forget(self.address)
+        if self.trust.mode is not _Mode.FIRST or self.attempt is not Attempt.STRICT:
+            return False
+        if not isinstance(error, ssl.SSLCertVerificationError):
+            return False
+        self.why = _reason(error)
+        self.there = False
+        self.attempt = Attempt.ANY
+        return True
+
+    def passes(self, leaf: bytes) -> bool:
+        """Look at the leaf (DER) after the handshake; False: close, and try once more.
+
+        Raises `DialError` (502).
+        """
+        mode = self.trust.mode
+        if mode is _Mode.STORE or mode is _Mode.OFF:
+            return True
+        if not leaf:
+            raise DialError("the upstream shows no certificate")
+        sha = hashlib.sha256(leaf).hexdigest()
+        if mode is _Mode.PINS:
+            if sha not in self.trust.pins:
+                raise DialError(
+                    f"the upstream's certificate (SHA-256 {sha}) is not one of --upstream-pin;"
+                    f" if it is the right one, use --upstream-pin {sha}, or, where it changes with"
+                    " each restart of the upstream, --upstream-verify FILE with its CA"
+                )
+            return True
+        known = self.trust.known
+        if self.attempt is Attempt.STRICT:
+            known.verify(sha)
+        elif self.attempt is Attempt.KNOWN:
+            if known.look(sha, self.address) is not KNOWN:
+                self.attempt = Attempt.STRICT
+                self.there = False
+                return False
+        else:
+            self._judge(sha, known)
+        if known.news:
+            self.trust.on_news()
+        return True
+
+    def _judge(self, sha: str, known: Fingerprints) -> None:
+        """One that the store did not pass."""
+        before = known.before(self.address)
+        verdict = known.accept(sha, self.address)
+        if verdict is REFUSED:
+            self.trust.forget(self.address)
+            raise DialError(self._refusal(sha, before))
+        if verdict is CHANGED:
+            self.trust.forget(self.address)
+            self.changed = True
+        if verdict is not KNOWN:
+            self.warning = f"upstream {self.trust.url}: {self._notice(sha, before, verdict)}"
+
+    def _refusal(self, sha: str, before: str) -> str:
+        changed = (
+            f"the upstream's certificate changed from SHA-256 {before} to {sha}"
+            f" ({self.address}), which cannot be verified ({self.why})"
+        )
+        if self.trust.known.verified:
+            why = "and the one before could"
+        elif self.trust.known.strict:
+            why = "and --upstream-verify pin lets no other in; if that is right, restart rawproxy"
+            return f"{changed}, {why}"
+        else:
+            why = "and that is no private address, so it may be anybody"
+        return (
+            f"{changed}, {why}; if that is right, use --upstream-verify FILE with its CA,"
+            f" or --upstream-pin {sha} if it stays the same when the upstream restarts"
+        )
+
+    def _notice(self, sha: str, before: str, verdict: Verdict) -> str:
+        """What was accepted that cannot be verified, why, and what to type instead."""
+        if verdict is EXPIRED:
+            return (
+                f"its certificate, SHA-256 {sha}, verified once and does no more ({self.why});"
+                " it goes on with this one alone: renew it"
+            )
+        local = not self.trust.known.strict and is_local(self.address)
+        if verdict is CHANGED:
+            first = f"the certificate of {self.address} changed from SHA-256 {before} to {sha}"
+            first += f" and cannot be verified ({self.why})"
+        else:
+            first = f"the certificate of {self.address}, SHA-256 {sha},"
+            first += f" cannot be verified ({self.why})"
+        if local:
+            return (
+                f"{first}; trusted, as that is a private address, where another one would be too."
+                " For more: --upstream-verify FILE with its CA; or --upstream-verify pin, which"
+                " refuses any other until rawproxy is restarted"
+            )
+        return (
+            f"{first}; trusted as the first one seen, until rawproxy is restarted; any other is"
+            " refused. To make that permanent: --upstream-verify FILE with its CA,"
+            f" or --upstream-pin {sha} if it stays the same when the upstream restarts"
+        )
+
+
+def _mode(verify: str, pins: frozenset[str]) -> _Mode:
+    if pins:
+        return _Mode.PINS
+    words = {"auto": _Mode.FIRST, "pin": _Mode.FIRST, "off": _Mode.OFF}
+    return words.get(verify, _Mode.STORE)
+
+
+def _reason(error: ssl.SSLCertVerificationError) -> str:
+    # OpenSSL's own errors have these attributes, those made in Python do not.
+    return str(getattr(error, "verify_message", None) or error).rstrip(".")
+
+
+def _plain(url: str) -> str:
+    """The plain upstream at the very place where `url` expects TLS."""
+    place = (url.partition("://")[2] or url).rstrip("/")
+    port = "" if ":" in place.rpartition("]")[2] else ":443"
+    return f"http://{place}{port}"

@@ -1,0 +1,362 @@
+"""One connection to an upstream: reading responses, telling whether it may serve another.
+
+It hands what it reads to the exchange that holds it, by straight calls:
+
+    on_interim(head)            a 1xx other than 101
+    on_switch(head, rest)       a 101 and what came behind it
+    on_response(head, framing, payload, ended)
+    on_payload(payload, ended, trailers)
+    on_lost(error)              the connection ended first
+
+It never decides about retries and never rewrites. Invariants: a connection without an exchange is
+in the pool or closed; bytes or an end of file while idle evict it (RFC 9112 9.2); what follows a
+response's last byte makes the connection unfit for reuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from typing import Final, cast
+
+from rawproxy.config.model import Limits
+from rawproxy.errors import CutError, MalformedError, ProxyError, StaleError, UpstreamError
+from rawproxy.net.backpressure import WRITER_FULL, Valve, last_words
+from rawproxy.protocol.http.head import CHUNKED, ResponseHead, response_framing
+from rawproxy.protocol.http1.body import BodyError, ChunkedBody, CloseBody, LengthBody
+from rawproxy.protocol.http1.head_limits import waits
+from rawproxy.protocol.http1.parser import Parser
+from rawproxy.telemetry.access_log import Facts
+
+Stepper = LengthBody | ChunkedBody | CloseBody
+HEAD: Final = b"HEAD"
+VERSION: Final = b"HTTP/1."  # what a response begins with
+# How some say that they close an idle connection (RFC 9110 15.5.9).
+TIMED_OUT: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
+TRIES: Final = 4  # heads that were not the one before, and then none is kept
+INTERIMS: Final = 32  # of one response, in one read; Go's client allows five in all
+AGAIN: Final = 256  # heads later that is tried again
+
+
+class ResponseHandler(Facts):
+    """The exchange, as its upstream connection sees it.
+
+    A class, not a `Protocol`: compiled code calls the methods of those by name. So it has the
+    exchange's `Facts` in it, as a class has but one ancestor there.
+    """
+
+    __slots__ = ("method",)
+
+    method: bytes
+
+    def on_interim(self, head: ResponseHead) -> None: ...
+    def on_switch(self, head: ResponseHead, rest: bytes) -> None: ...
+    def on_response(
+        self, head: ResponseHead, framing: int, payload: bytes, ended: bool
+    ) -> None: ...
+    def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None: ...
+    def on_lost(self, error: ProxyError) -> None: ...
+    def on_upstream_writable(self, writable: bool) -> None: ...
+
+
+class ConnectionOwner:
+    """The endpoint, as its connections see it; a class for the same reason."""
+
+    limits: Limits
+    parse: Parser[ResponseHead]
+    babbles: bool = False  # it has sent bytes that nobody asked for
+    bodied: bool = False  # they were bodies of answers to HEAD
+
+    @property
+    def title(self) -> str:
+        """Its name in the log."""
+        raise NotImplementedError
+
+    def wanted(self) -> bool:
+        """Whether a request waits for a connection."""
+        raise NotImplementedError
+
+    def settle(self, connection: UpstreamConnection) -> None: ...
+    def evict(self, connection: UpstreamConnection) -> None: ...
+    def remember(self, connection: UpstreamConnection) -> None: ...
+    def babbled(self, bare: bool) -> None: ...
+    def complaint(self, error: Exception | None) -> str:
+        """What an alert of its TLS means; empty where `error` is none."""
+        return ""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to an upstream."""
+
+    __slots__ = (
+        "apart", "bare", "body", "bound", "buffer", "endpoint", "handler", "idle_since",
+        "known_head", "known_raw", "limits", "look", "lost", "parse", "reusable", "served",
+        "suspect", "transport", "unfit", "unlike", "valve",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+    valve: Valve
+
+    def __init__(self, endpoint: ConnectionOwner) -> None:
+        # of the connection
+        self.endpoint = endpoint
+        self.limits: Limits = endpoint.limits
+        self.parse: Parser[ResponseHead] = endpoint.parse
+        self.idle_since = 0.0
+        self.served = 0  # responses read to their end
+        self.lost = False
+        self.unfit = False  # a 1xx said something that forbids to use it again
+        self.apart = False  # in use, but not counted by the pool
+        self.bound = False  # a client's own, and idle: busy to the pool, as nobody else may have it
+        self.known_raw = b""  # the last head, and what it was read as: heads tend to repeat
+        self.known_head: ResponseHead | None = None
+        self.unlike = 0  # heads since one was
+        self.suspect = False  # bytes may follow the last response: look before it is used again
+        self.look: select.poll | None = None  # made when it is first needed
+        # of the response being read
+        self.handler: ResponseHandler | None = None
+        self.buffer = b""  # of a head that is not whole
+        self.body: Stepper | None = None
+        self.bare = False  # to HEAD: an upstream may send the body all the same
+        self.reusable = False
+
+    def __repr__(self) -> str:
+        state = "lost" if self.lost else "busy" if self.handler else "idle"
+        return f"<UpstreamConnection {self.endpoint.title} {state} served={self.served}>"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
+        self.transport = transport
+        self.valve = Valve(transport)
+
+    def let_go(self) -> None:
+        """The exchange is done: idle, or closed where the connection is not fit for another."""
+        self.handler = None
+        self.endpoint.settle(self)
+
+    def bind(self) -> None:
+        """The exchange is done, and the client it was for keeps the connection (`challenge`)."""
+        self.handler = None
+        self.bound = True
+
+    def unbind(self) -> None:
+        """That client has gone: as its proof is still good here, nobody else may have it."""
+        if self.bound:
+            self.bound = False
+            self.reusable = False
+            self.endpoint.settle(self)
+
+    def drop(self) -> None:
+        """Close at once, whatever is under way; the peer sees a reset rather than a clean end."""
+        self.handler = None
+        self.reusable = False
+        self.transport.abort()
+        self.endpoint.settle(self)
+
+    def stale(self) -> bool:
+        """Whether anything can be read: on a connection that ought to be silent, that is the end.
+
+        One system call, 3 % of a small request. So it is asked for requests that could not be
+        retried (RFC 9110 9.2.2), and where bytes are likely (`suspect`); of all others the loop
+        says so, but for what comes within the very turn in which a connection is used again.
+        """
+        if self.lost or self.transport.is_closing():
+            return True
+        look = self.look
+        if look is None:
+            sock = self.transport.get_extra_info("socket")
+            look = self.look = select.poll()
+            look.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        return bool(look.poll(0))
+
+    def data_received(self, data: bytes) -> None:
+        handler = self.handler
+        if handler is None:
+            self.reusable = False
+            if not data.startswith(TIMED_OUT):
+                self.endpoint.babbled(self.bare)
+            if not self.lost:
+                self.endpoint.evict(self)
+            return
+        try:
+            if self.body is None:
+                if self.buffer:
+                    seen, most = len(self.buffer), self.limits.response_head
+                    data = self.buffer = self.buffer + data
+                    if seen > len(VERSION) and waits(data, seen, most, most):
+                        return
+                self._read_head(handler, data)
+            else:
+                payload, rest = self.body.feed(data)
+                while self.body.more:
+                    handler.on_payload(payload, False, b"")
+                    if self.handler is not handler or self.body is None:
+                        return
+                    payload, rest = self.body.feed(b"")
+                if rest is None:
+                    handler.on_payload(payload, False, b"")
+                else:
+                    self._ended(self.reusable and not rest)
+                    handler.on_payload(payload, True, self.trailers())
+        except BodyError as malformed:
+            self._fail(MalformedError(f"the response body is malformed: {malformed}"))
+        except UpstreamError as error:
+            if self.suspect and not data.startswith(VERSION):  # it belongs to the response before
+                self.endpoint.babbled(self.bare)
+                self._fail(StaleError("the upstream sent bytes that belong to no response"))
+            else:
+                self._fail(MalformedError(error.detail, error.status))
+
+    def trailers(self) -> bytes:
+        """The trailer block of the body that has just ended."""
+        body, self.body = self.body, None
+        return body.trailers if body is not None else b""
+
+    def _read_head(self, handler: ResponseHandler, data: bytes) -> None:
+        at = interims = 0  # heads are read where they stand: cutting one off copies what follows
+        while True:
+            known = self.known_head
+            if known is not None and data.startswith(self.known_raw, at):
+                head, stop = known, at + len(self.known_raw)
+                self.unlike = 0
+            else:
+                found = self.parse(data, at)
+                if found is None:
+                    self.buffer = data[at:]
+                    return
+                head, stop = found, at + found.size
+                if head.status >= 200:
+                    self._remember(data[at:stop], head)
+            self.buffer = b""
+            if head.status >= 200:
+                break
+            at = stop
+            if head.status == 101:
+                handler.on_switch(head, data[at:])
+                return
+            self.unfit |= head.close
+            interims += 1
+            if interims > INTERIMS:
+                raise UpstreamError(f"more than {INTERIMS} interim responses at once")
+            handler.on_interim(head)
+            if at == len(data) or self.handler is not handler:
+                return
+        self._read_body(handler, head, data, stop)
+
+    def _remember(self, raw: bytes, head: ResponseHead) -> None:
+        """The next head may be the same, unless the last ones never were."""
+        self.unlike = (self.unlike + 1) % AGAIN
+        if self.unlike < TRIES:
+            self.known_raw, self.known_head = raw, head
+        elif self.unlike == TRIES:
+            self.known_raw, self.known_head = b"", None
+
+    def _read_body(
+        self, handler: ResponseHandler, head: ResponseHead, data: bytes, stop: int
+    ) -> None:
+        framing = response_framing(head, handler.method)
+        self.bare = handler.method == HEAD
+        self.reusable = not (head.close or self.unfit)
+        if framing >= 0:
+            whole = stop + framing
+            size = len(data)
+            if size >= whole:
+                if self.bare and size > whole:
+                    self.endpoint.babbled(True)
+                self._ended(self.reusable and size == whole)
+                handler.on_response(head, framing, data[stop:whole], True)
+                return
+            self.body = LengthBody(framing - size + stop)
+            handler.on_response(head, framing, data[stop:], False)
+            return
+        if framing == CHUNKED:
+            body = self.body = ChunkedBody(
+                self.limits.chunk_line, self.limits.trailers, padded=True
+            )
+            if head.nominated:
+                body.nominated = frozenset(head.nominated)
+        else:
+            self.body = CloseBody()
+            self.reusable = False
+        payload, rest = self.body.feed(data[stop:])
+        if rest is None:
+            more = self.body.more
+            handler.on_response(head, framing, payload, False)
+            if more and self.handler is handler:
+                self.data_received(b"")
+            return
+        self._ended(self.reusable and not rest)
+        trailers = self.trailers()
+        if trailers:
+            handler.on_response(head, framing, payload, False)
+            if self.handler is handler:
+                handler.on_payload(b"", True, trailers)
+        else:
+            handler.on_response(head, framing, payload, True)
+
+    def _ended(self, reusable: bool) -> None:
+        if not self.served:
+            self.endpoint.remember(self)
+        self.served += 1
+        self.suspect = self.bare or self.endpoint.babbles
+        self.reusable = reusable and not (self.bare and self.endpoint.bodied)
+
+    def _fail(self, error: ProxyError) -> None:
+        handler = self.handler
+        self.handler = None
+        self.reusable = False
+        self.transport.abort()
+        if handler is not None:
+            handler.on_lost(error)
+
+    def eof_received(self) -> bool:
+        self.connection_ended(None)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.handler is not None:
+            self.lost = True  # so that it is not used again, whatever it says now
+            words = last_words(self.transport)
+            if words:
+                self.data_received(words)
+        self.connection_ended(exc)
+        self.lost = True
+
+    def connection_ended(self, exc: Exception | None) -> None:
+        """The upstream closed, cleanly (`exc` is None) or not."""
+        handler, self.handler = self.handler, None
+        self.reusable = False
+        if handler is None:
+            if not self.lost:
+                self.endpoint.evict(self)
+            return
+        # Over TLS an end without close_notify may be anybody's doing, and a reset looks the same.
+        cut = "cut the connection" if isinstance(exc, CutError) else "reset the connection"
+        how = cut if exc is not None else "closed the connection"
+        said = self.endpoint.complaint(exc)
+        if said:
+            how = f"ended the connection, as {said},"
+        if self.body is None and not self.buffer:
+            handler.on_lost(StaleError(f"the upstream {how} before its response"))
+        elif self.body is None:
+            handler.on_lost(UpstreamError(f"the upstream {how} within its response head"))
+        elif isinstance(self.body, CloseBody) and exc is None:
+            self.body = None
+            handler.on_payload(b"", True, b"")
+        else:
+            handler.on_lost(UpstreamError(f"the upstream {how} within its response body"))
+
+    def pause_writing(self) -> None:
+        if self.handler is not None:
+            self.handler.on_upstream_writable(False)
+
+    def resume_writing(self) -> None:
+        if self.handler is not None:
+            self.handler.on_upstream_writable(True)
+
+    def throttle(self, full: bool) -> None:
+        """The client cannot take more (or can again)."""
+        if full:
+            self.valve.close(WRITER_FULL)
+        else:
+            self.valve.open(WRITER_FULL)

@@ -1,0 +1,206 @@
+"""The endpoints of a group: made, resolved, retired.
+
+An upstream that is a name has an endpoint for each of its addresses; until they are known, one that
+waits for them. An upstream that is an address or a socket file has one for ever.
+
+An address that its name has no more is retired: it gets no request, its idle connections are
+closed, what is under way comes to its end. It is as before should the name have it again.
+
+It never chooses and never judges. Invariant: `endpoints` holds one of each upstream at least.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rawproxy.balancing.health import Health
+from rawproxy.balancing.pool import Pool
+from rawproxy.config.model import HOST, Config, Group, Upstream
+from rawproxy.errors import ProxyError
+from rawproxy.protocol.http.rewrite import split_host
+from rawproxy.tls.fingerprints import place
+from rawproxy.tls.upstream_contexts import Contexts
+from rawproxy.tls.upstream_trust import UpstreamTrust
+from rawproxy.upstream.endpoint import Clock, Endpoint, identity
+from rawproxy.upstream.endpoints_by_name import Namesakes
+from rawproxy.upstream.name_watch import Watch
+from rawproxy.upstream.resolver import Resolver, Server, is_numeric
+
+log = logging.getLogger("rawproxy")
+
+
+class Members:
+    """Who is in the group just now. `changed` is called when that is somebody else."""
+
+    def __init__(self, config: Config, group: Group, resolver: Resolver, clock: Clock) -> None:
+        self.config = config
+        self.group = group
+        self.clock = clock
+        self.changed: Callable[[], None] = lambda: None
+        self.prepare: Callable[[Endpoint], None] = lambda endpoint: None
+        self.retired: list[Endpoint] = []
+        self.draining = False
+        self.namesakes: dict[Endpoint, Namesakes] = {}
+        self.watches = {
+            upstream: Watch(
+                upstream, resolver, functools.partial(self._resolved, upstream), log.warning
+            )
+            for upstream in dict.fromkeys(group.upstreams)
+            if upstream.path is None and not is_numeric(upstream.host)
+        }
+        contexts = Contexts.of(group)
+        self.trusts = {one: trust_of(contexts, group, one) for one in group.upstreams if one.tls}
+        self.endpoints = [self._make(one, None, 0.0) for one in group.upstreams]
+
+    def prepare_all(self, prepare: Callable[[Endpoint], None]) -> None:
+        """Call `prepare` with every endpoint there is, and with those to come."""
+        self.prepare = prepare
+        for endpoint in self.endpoints:
+            prepare(endpoint)
+
+    def everybody(self) -> list[Endpoint]:
+        """The retired ones too, and each under all of its names."""
+        others = [one for known in self.namesakes.values() for one in known.everybody()]
+        return [*self.endpoints, *self.retired, *others]
+
+    def named(self, endpoint: Endpoint, host: bytes) -> Endpoint:
+        """The same server under the name that a request asks for; plain ones need none."""
+        trust = endpoint.trust
+        if trust is None:
+            return endpoint
+        known = self.namesakes.get(endpoint)
+        if known is None:
+
+            def make(name: str) -> Endpoint:
+                same = trust.for_name(name)
+                return Endpoint(self.config, self.group, endpoint.upstream, log.warning, same)
+
+            known = self.namesakes[endpoint] = Namesakes(endpoint, make)
+        return known.of(host)
+
+    def pools(self, endpoint: Endpoint) -> list[Pool[Any, Any]]:
+        """Of all names of a server."""
+        known = self.namesakes.get(endpoint)
+        return [endpoint.pool, *(known.pools() if known is not None else ())]
+
+    def _retire(self, endpoint: Endpoint) -> None:
+        known = self.namesakes.get(endpoint)
+        for one in (endpoint, *(known.everybody() if known is not None else ())):
+            one.draining = True
+            one.close_idle()
+        self.retired.append(endpoint)
+
+    def _occupied(self, endpoint: Endpoint) -> bool:
+        return any(pool.in_use() for pool in self.pools(endpoint))
+
+    def tick(self, now: float) -> None:
+        """About once a second: idle connections, and whom nobody needs any more."""
+        for endpoint in self.everybody():
+            for connection in endpoint.pool.expire(now):
+                connection.transport.close()
+            for handler in endpoint.pool.judge(now):
+                handler.on_cut()
+        if self.retired:
+            self.retired = [one for one in self.retired if self._occupied(one)]
+        if self.namesakes:
+            here = {*self.endpoints, *self.retired}
+            self.namesakes = {k: names for k, names in self.namesakes.items() if k in here}
+            for names in self.namesakes.values():
+                names.tick()
+
+    def drain(self) -> None:
+        """No connection is kept from now on."""
+        self.draining = True
+        for endpoint in self.everybody():
+            endpoint.draining = True
+
+    def close_idle(self) -> None:
+        """The worker stops."""
+        for endpoint in self.everybody():
+            endpoint.close_idle()
+
+    def _make(self, upstream: Upstream, server: Server | None, since: float) -> Endpoint:
+        trust = self.trusts.get(upstream)
+        endpoint = Endpoint(self.config, self.group, upstream, log.warning, trust)
+        endpoint.clock = self.clock
+        endpoint.health = Health(
+            self.group.passive, self.group.active, self.group.slow_start, since
+        )
+        endpoint.draining = self.draining
+        endpoint.watch = self.watches.get(upstream)
+        if server is not None:
+            endpoint.settle_on(server)
+        return endpoint
+
+    def _resolved(self, upstream: Upstream, servers: Sequence[Server]) -> None:
+        """The name stands for these servers now."""
+        index = next(n for n, one in enumerate(self.endpoints) if one.upstream == upstream)
+        mine = [one for one in self.endpoints if one.upstream == upstream]
+        waiting = [one for one in mine if one.addresses is None]
+        known = {one.name: one for one in (*self.retired, *mine) if one.addresses is not None}
+        since = 0.0 if waiting else self.clock.now
+        current: list[Endpoint] = []
+        for server in servers:
+            endpoint = known.get(server.name.encode())
+            if endpoint is None and waiting:
+                endpoint = waiting.pop()
+                endpoint.settle_on(server)
+                self.prepare(endpoint)
+            elif endpoint is None:
+                endpoint = self._make(upstream, server, since)
+                # What the name was first seen with holds for all of its addresses.
+                endpoint.tally = mine[0].tally
+                self.prepare(endpoint)
+            else:
+                endpoint.settle_on(server)
+                if endpoint in self.retired:
+                    endpoint.draining = self.draining
+                    self.prepare(endpoint)
+            current.append(endpoint)
+        if since:
+            names = ", ".join(server.name for server in servers)
+            log.info("upstream %s is now %s", upstream.url, names)
+        others = [one for one in self.endpoints if one.upstream != upstream]
+        self.endpoints = [*others[:index], *current, *others[index:]]
+        self.retired = [one for one in self.retired if one not in current]
+        for one in mine:
+            if one not in current:
+                self._retire(one)
+        self.changed()
+
+
+def trust_of(contexts: Contexts, group: Group, upstream: Upstream) -> UpstreamTrust:
+    """What holds for all addresses of an https upstream. Raises `ConfigError`."""
+    name = group.server_name or identity(upstream)
+    if name == HOST:  # where no request asks: probes, and `rawproxy check`
+        host = group.active.host if group.active is not None else None
+        name = split_host(host.encode())[0].decode().strip("[]") if host else identity(upstream)
+    return UpstreamTrust(contexts, group.pins, name, upstream.url)
+
+
+async def reach(config: Config, group: Group, upstream: Upstream) -> list[str]:
+    """Connect to every server that `upstream` stands for; a line for each. Raises `ProxyError`."""
+    trust = trust_of(Contexts.of(group), group, upstream) if upstream.tls else None
+    endpoint = Endpoint(config, group, upstream, log.warning, trust)
+    lines = []
+    try:
+        servers: Sequence[Server | None] = (None,)
+        if upstream.path is None and not is_numeric(upstream.host):
+            servers = (await Resolver(config.resolver).servers(upstream)).servers
+        for server in servers:
+            if server is not None:
+                endpoint.settle_on(server)
+            connection = await endpoint.connect()
+            tls = connection.transport.get_extra_info("ssl_object")
+            how = "plain"
+            if tls is not None and trust is not None:
+                known = trust.how(place(tls.getpeername()))
+                how = f"{tls.version()}, {tls.cipher()[0]}; its certificate {known}"
+            connection.transport.abort()
+            lines.append(f"upstream {endpoint.title}: reached ({how})")
+    except ProxyError as error:
+        raise type(error)(f"{endpoint.title}: {error.detail}", error.status) from None
+    return lines

@@ -1,0 +1,105 @@
+"""Active health: a request of our own to one endpoint, again and again.
+
+Each probe has a connection of its own, dialled and judged as any other (TLS trust, PROXY header),
+so that it sees what a new request would see, and none of the pool's is spent on it.
+
+It never decides what a fault means: `health` does. Invariant: a probe ends within its timeout, and
+its connection with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from rawproxy import __version__
+from rawproxy.config.model import Active
+from rawproxy.errors import DialError, ProxyError, UpstreamError
+from rawproxy.protocol.http.head import ResponseHead
+from rawproxy.upstream.connection import ResponseHandler
+from rawproxy.upstream.endpoint import Endpoint
+
+JITTER = 0.1  # of the interval, either way: many proxies must not knock all at once
+FIRST = 1.0  # seconds within which the first probe goes out
+
+
+async def probe_for_ever(
+    endpoint: Endpoint, active: Active, report: Callable[[str | None], None]
+) -> None:
+    """Probe until the endpoint is retired; `report` gets what is wrong, or None.
+
+    `endpoint.probing` was set by who called this.
+    """
+    try:
+        await asyncio.sleep(min(active.interval, FIRST) * random.random())  # noqa: S311
+        while not endpoint.draining:
+            report(await probe(endpoint, active))
+            spread = 1 + JITTER * (2 * random.random() - 1)  # noqa: S311
+            await asyncio.sleep(active.interval * spread)
+    finally:
+        endpoint.probing = False
+
+
+async def probe(endpoint: Endpoint, active: Active) -> str | None:
+    """Ask once: what is wrong, or None."""
+    try:
+        async with asyncio.timeout(active.timeout):
+            return await _ask(endpoint, active)
+    except TimeoutError:
+        return f"no answer within {active.timeout:g} s"
+    except DialError as error:
+        return error.detail
+
+
+async def _ask(endpoint: Endpoint, active: Active) -> str | None:
+    connection = await endpoint.connect()
+    asking = _Asking(active.method)
+    connection.handler = asking
+    host = active.host.encode() if active.host else endpoint.authority
+    try:
+        connection.transport.write(
+            b"%b %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: rawproxy/%b (health)\r\n"
+            b"Accept: */*\r\nConnection: close\r\n\r\n"
+            % (asking.method, active.path.encode(), host, __version__.encode())
+        )
+        status = await asking.answer
+    except UpstreamError as error:
+        return error.detail
+    finally:
+        connection.handler = None
+        connection.transport.abort()
+    if any(low <= status <= high for low, high in active.status):
+        return None
+    return f"{active.method} {active.path} was answered {status}"
+
+
+class _Asking(ResponseHandler):
+    """Holds the connection of one probe, and wants nothing but the status."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method.encode()
+        self.answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """There is more to come."""
+
+    def on_switch(self, head: ResponseHead, rest: bytes) -> None:
+        self._end(head.status)
+
+    def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
+        self._end(head.status)
+
+    def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
+        """Nobody reads it."""
+
+    def on_lost(self, error: ProxyError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def on_upstream_writable(self, writable: bool) -> None:
+        """A head of a few lines: nothing waits for it."""
+
+    def _end(self, status: int) -> None:
+        if not self.answer.done():
+            self.answer.set_result(status)

@@ -1,0 +1,100 @@
+"""While every upstream of a group refuses connections, as while it restarts: who waits for it.
+
+    enter ──► a place in a bounded, fair queue; the first one there makes somebody knock
+    knock ──► a dial of our own to each upstream, again and again, until one succeeds
+    open  ──► everybody goes on at once: the pool says who may dial, and who waits for that
+
+One dial at a time for each upstream and not one for each request, so that a thousand clients that
+come back at once are no storm for a machine that has enough to do. Who waits has no timer either:
+its deadline is swept as all are.
+
+It never looks at a request. Invariants: somebody knocks exactly while somebody waits; a ticket that
+left is not called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from rawproxy.balancing.fair_queue import FairQueue
+from rawproxy.errors import DialError
+from rawproxy.upstream.endpoint import Endpoint
+
+log = logging.getLogger("rawproxy")
+FIRST: Final = 0.1  # seconds from one knock to the next, doubled each time: a restart may be short
+LONGEST: Final = 1.0  # and at the most: how late a request may notice that it could go on
+
+
+class WaitingRoom:
+    """That of one group."""
+
+    def __init__(
+        self,
+        limit: int,
+        endpoints: Callable[[], Sequence[Endpoint]],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self.queue: FairQueue[Any] = FairQueue(limit)
+        self.endpoints = endpoints  # those of the group, as they are at the moment
+        self.spawn = spawn
+        self.reason = ""  # why the last dial failed
+        self._knocks = False
+        self._said = False  # that it waits: once, until it goes on
+        self._under_way: set[Endpoint] = set()
+
+    def __repr__(self) -> str:
+        return f"<WaitingRoom waiting={self.queue.size} knocking={len(self._under_way)}>"
+
+    def enter(self, ticket: Any, client: bytes, reason: str) -> Any:
+        """`ticket` waits, its `on_open` is to be called; returns the one that has no place."""
+        gone = self.queue.put(ticket, client)
+        self.reason = reason
+        if self.queue.size and not self._said:
+            self._said = True
+            names = ", ".join(one.title for one in self.endpoints())
+            log.warning("upstream %s: %s; requests wait for it (--timeout wait)", names, reason)
+        if self.queue.size and not self._knocks:
+            self._knocks = True
+            self.spawn(self._keep_knocking())
+        return gone
+
+    async def _keep_knocking(self) -> None:
+        pause = FIRST
+        try:
+            while self.queue.size:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST)
+                for endpoint in self.endpoints() if self.queue.size else ():
+                    if endpoint not in self._under_way:
+                        self._under_way.add(endpoint)
+                        self.spawn(self._knock(endpoint))
+        finally:
+            self._knocks = False
+
+    async def _knock(self, endpoint: Endpoint) -> None:
+        endpoint.tally.dials += 1
+        try:
+            connection = await endpoint.connect()
+        except DialError as error:
+            endpoint.tally.dial_failures += 1
+            self.reason = error.detail
+            if endpoint.watch is not None:  # it may come back at another address
+                endpoint.watch.ask_again()
+        else:
+            endpoint.welcome(connection)
+            self._open(endpoint)
+        finally:
+            self._under_way.discard(endpoint)
+
+    def _open(self, endpoint: Endpoint) -> None:
+        tickets: list[Any] = []
+        while self.queue.size:
+            tickets.append(self.queue.take())
+        if self._said:
+            self._said = False
+            log.warning("upstream %s takes connections: %d go on", endpoint.title, len(tickets))
+        for ticket in tickets:
+            ticket.on_open()

@@ -1,0 +1,58 @@
+"""The metrics, as Prometheus' own parsers read them."""
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as text
+
+from rawproxy.admin.prometheus import render
+from rawproxy.telemetry.counters import BUCKETS, Tally
+
+OPEN = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+def worker(requests: int, up: int = 1) -> dict:
+    tally = Tally()
+    tally.classes[2] = requests
+    for _ in range(requests):
+        tally.time(0.004, 0.0002)
+    state = {"busy": 1, "idle": 2, "waiting": 0, "limit": 9, "views": 1, "up": up}
+    counters = {"upstreams": {'http://"u"': tally.counters()}, "protocols": [0, requests, 0]}
+    counters |= {"begun": requests + 3, "requests": requests, "handshakes": 5, "resumed": 2}
+    gauges = {"workers": 1, "tunnels": 1, "upstreams": {'http://"u"': state}}
+    shape = {"memory": 1000, "lag": requests / 100}
+    return {"counters": counters, "gauges": gauges, "worker": shape}
+
+
+@pytest.mark.parametrize(("accept", "parse"), [("text/plain", text), (OPEN, openmetrics)])
+def test_both_formats(accept, parse):
+    workers = [worker(2), worker(3, up=0)]
+    page, kind = render({"workers": workers, "retired": workers[0]["counters"]}, accept)
+    assert kind.startswith(accept.partition(";")[0])
+    found = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in parse(page.decode())
+        for sample in family.samples
+    }
+    u = ("upstream", 'http://"u"')
+    assert found["rawproxy_requests_total", (("status", "2xx"), u)] == 7
+    assert found["rawproxy_requests_by_protocol_total", (("protocol", "HTTP/1.1"),)] == 7
+    assert found["rawproxy_request_duration_seconds_count", (u,)] == 7
+    assert found["rawproxy_request_duration_seconds_sum", (u,)] == pytest.approx(0.028)
+    below = [
+        found["rawproxy_request_duration_seconds_bucket", (("le", str(end)), u)] for end in BUCKETS
+    ]
+    assert below == [0, 0, 0] + [7] * (len(BUCKETS) - 3)
+    assert found["rawproxy_first_byte_seconds_bucket", (("le", "0.0005"), u)] == 7
+    assert found["rawproxy_upstream_up", (u,)] == 0.5
+    assert found["rawproxy_upstream_connections", (("state", "idle"), u)] == 4
+    assert found["rawproxy_tls_handshakes_total", (("result", "full"),)] == 9
+    assert found["rawproxy_requests_in_flight", ()] == 7  # 9 begun and not ended, 2 are tunnels
+    assert found["rawproxy_loop_lag_seconds", ()] == pytest.approx(0.03)
+    assert found["rawproxy_resident_memory_bytes", ()] == 2000
+    assert found["rawproxy_workers", ()] == 2
+    assert found["rawproxy_build_info", (("version", "0.1.0"),)] == 1
+
+
+def test_before_there_is_a_worker():
+    page, _ = render({"workers": [], "retired": {}}, "")
+    assert "rawproxy_workers 0.0" in page.decode()
