@@ -68,7 +68,7 @@ class H1Connection(Intake, asyncio.Protocol):
         self.received = 0  # bytes of it since the deadline was set
 
     def __repr__(self) -> str:
-        return f"<ClientConnection {self.context.peer.decode()} {self.phase.value}>"
+        return f"<H1Connection {self.context.peer.decode()} {self.phase.value}>"
 
     # ── the transport's calls ───────────────────────────────────────────────────────────────────
 

@@ -55,7 +55,7 @@ class H2Connection(Intake, asyncio.Protocol):
         self.deadline = service.now + service.deadlines.request_head
 
     def __repr__(self) -> str:
-        return f"<ClientConnection HTTP/2 {self.context.peer.decode()} {len(self.streams)} streams>"
+        return f"<H2Connection {self.context.peer.decode()} {len(self.streams)} streams>"
 
     # ── the transport's calls ───────────────────────────────────────────────────────────────────
 

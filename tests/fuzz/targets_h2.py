@@ -5,7 +5,7 @@ import zlib
 
 import hpack as law
 
-from rawproxy.client.h2_connection import ClientConnection
+from rawproxy.client.h2_connection import H2Connection
 from rawproxy.config.model import Limits, Upstream, single
 from rawproxy.errors import ClientError
 from rawproxy.protocol.http import rewrite
@@ -242,7 +242,7 @@ class Connection:
         assert slot is not None
         slot.peer = "203.0.113.9"
         with loop.running():
-            front = ClientConnection(service, slot)
+            front = H2Connection(service, slot)
             front.connection_made(transport)
             for part in parts:
                 if not transport.is_closing():

@@ -98,7 +98,7 @@ class Rig:
     @property
     def log(self) -> list[bytes]:
         """The lines of the access log so far."""
-        self.service.notes.flush()
+        self.service.recorder.flush()
         return b"".join(self._logged).splitlines(keepends=True)
 
     async def __aenter__(self) -> "Rig":

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from rawproxy.proxy.tunnel_close import DrainReason
-from tests.unit.test_wsframes import frame
+from tests.unit.protocol.websocket.test_frames import frame
 
 from .rig import Rig, read_head, run
 from .test_tunnel import ASK, GRANT

@@ -1,7 +1,7 @@
 """The worker leaves: HTTP/2 clients are warned, and then told which request was the last."""
 
 from rawproxy.protocol.http2 import frames
-from tests.unit.test_wsframes import frame
+from tests.unit.protocol.websocket.test_frames import frame
 
 from .rig import read_head, response
 from .test_farewell import GOODBYE

@@ -7,7 +7,7 @@ import pytest
 
 from rawproxy.config.model import Edits, Route, Site
 from rawproxy.protocol.http2 import frames
-from rawproxy.protocol.proxy_header import Route as Ends
+from rawproxy.protocol.proxy_header import AnnouncedAddresses as Ends
 from rawproxy.protocol.proxy_header import write
 
 from .h2raw import H2Client

@@ -292,7 +292,9 @@ def test_what_ends_at_the_very_end_is_in_the_log(tmp_path):
             service.start()
             service.stop()
             head = parse_request(b"GET /last HTTP/1.1\r\nHost: h\r\n\r\n")
-            service.notes.record(head, context(b"192.0.2.1", b"http", False, False, None), 499, 0)
+            service.recorder.record(
+                head, context(b"192.0.2.1", b"http", False, False, None), 499, 0
+            )
             assert not path.read_bytes()
 
     run(test())

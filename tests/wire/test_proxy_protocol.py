@@ -9,11 +9,11 @@ import ssl
 import pytest
 
 from rawproxy.config.model import Upstream
-from rawproxy.protocol.proxy_header import Route, read, write
+from rawproxy.protocol.proxy_header import AnnouncedAddresses, read, write
 
 from .rig import CA, LEAF, Rig, get, read_head, read_response, response, run
 
-ROUTE = Route("192.0.2.7", 50000, "203.0.113.1", 443)
+ROUTE = AnnouncedAddresses("192.0.2.7", 50000, "203.0.113.1", 443)
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 TRUSTING = {"accept_proxy": True, "trusted_proxies": LOOPBACK}
 
@@ -149,7 +149,7 @@ def test_out(tls, version):
                 writer.write(get())
                 assert (await read_response(reader))[1].startswith(b"GET / HTTP/1.1\r\n")
             here = writer.get_extra_info("sockname")
-            assert seen == [Route("127.0.0.1", here[1], "127.0.0.1", rig.port)] * 2
+            assert seen == [AnnouncedAddresses("127.0.0.1", here[1], "127.0.0.1", rig.port)] * 2
             assert not endpoint.pool.idle
             await accepting
             listener.close()

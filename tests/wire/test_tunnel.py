@@ -10,7 +10,7 @@ import struct
 
 import pytest
 
-from rawproxy.client.h1_connection import ClientConnection
+from rawproxy.client.h1_connection import H1Connection
 from rawproxy.net.tls_transport import TlsTransport
 from rawproxy.proxy.exchange import Exchange
 from rawproxy.proxy.tunnel import Splice, Tunnel
@@ -79,7 +79,7 @@ def test_an_ended_tunnel_leaves_nothing_for_the_collector(tls, loop):
 
     async def test():
         async with Rig(echo, tls) as rig:
-            kinds = (Splice, Tunnel, ClientConnection, Exchange, TlsTransport)
+            kinds = (Splice, Tunnel, H1Connection, Exchange, TlsTransport)
             gc.collect()
             before = {id(one) for one in gc.get_objects() if isinstance(one, kinds)}
             gc.disable()
