@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup run fast test-fast test check fmt fmt-check lint types cover failover conformance reloads bench bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
+.PHONY: docs setup run fast test-fast test check fmt fmt-check lint types cover failover conformance reloads bench bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -53,7 +53,7 @@ test-fast: fast
 	$(FAST) install "$$(echo build/fast/*.whl)[test]"
 	rm -rf build/test-fast
 	mkdir -p build/test-fast
-	cp -r tests bench pyproject.toml README.md build/test-fast
+	cp -r tests bench docs pyproject.toml README.md build/test-fast
 	cd build/test-fast && ../../.venv-fast/bin/python -m pytest -W ignore::DeprecationWarning tests/unit tests/property tests/wire \
 		--ignore tests/property/test_exchange.py --ignore tests/property/test_groups.py \
 		--ignore tests/unit/test_upstream.py
@@ -83,6 +83,10 @@ cover: $(VENV)/.test
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 	$(BIN)/coverage report --fail-under=100 --include='rawproxy/errors.py,rawproxy/config/model.py,rawproxy/config/option_values.py,rawproxy/protocol/regex.py,rawproxy/protocol/http1/recogniser.py,rawproxy/protocol/http1/head_limits.py,rawproxy/protocol/http/target.py,rawproxy/protocol/http/head.py,rawproxy/protocol/http1/parser.py,rawproxy/protocol/http1/body.py,rawproxy/config/field_names.py,rawproxy/protocol/http/forwarding.py,rawproxy/protocol/http/rewrite.py,rawproxy/protocol/http/last_hop.py,rawproxy/protocol/client_hello.py,rawproxy/tls/client_identity.py,rawproxy/routing/route_targets.py,rawproxy/routing/match.py,rawproxy/config/toml_lines.py,rawproxy/balancing/policies.py,rawproxy/balancing/health.py,rawproxy/balancing/fair_queue.py,rawproxy/balancing/pool.py,rawproxy/tls/fingerprints.py,rawproxy/telemetry/counters.py,rawproxy/telemetry/history.py,rawproxy/admin/top_screen.py,rawproxy/protocol/http/request_ids.py,rawproxy/telemetry/access_log.py,rawproxy/proxy/admission.py,rawproxy/protocol/proxy_header.py,rawproxy/protocol/http/error_pages.py,rawproxy/protocol/websocket/upgrade.py,rawproxy/protocol/http/connection_auth.py,rawproxy/protocol/websocket/frames.py,rawproxy/protocol/http2/frames.py,rawproxy/protocol/http2/hpack.py,rawproxy/protocol/http2/fields.py,rawproxy/protocol/http2/header_reader.py,rawproxy/net/tls_outbox.py,rawproxy/telemetry/repeats.py,rawproxy/admin/host_names.py,rawproxy/config/variables.py,rawproxy/protocol/http/variable_values.py,rawproxy/telemetry/masks.py'
+
+# Writes docs/options.md from the option table.
+docs: $(VENV)/.test
+	$(BIN)/python -m docs.write_options
 
 # One of three upstreams fails, behind rawproxy, HAProxy and Caddy: who loses how many requests.
 failover: $(VENV)/.test

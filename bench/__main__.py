@@ -68,15 +68,15 @@ def rows_command() -> None:
 
 @main.command("report")
 @click.option("--results", type=click.Path(path_type=Path, exists=True), help="Default: latest.")
-@click.option("--readme", type=click.Path(path_type=Path, exists=True), help="README to rewrite.")
-def report_command(results: Path | None, readme: Path | None) -> None:
-    """Table, pictures and the README's block from a results file."""
+@click.option("--top", type=click.Path(path_type=Path, exists=True), help="Whose pages to rewrite.")
+def report_command(results: Path | None, top: Path | None) -> None:
+    """Table, pictures and the blocks of README.md and docs/performance.md from a results file."""
     from bench import report, run
 
     source = results or run.RESULTS / "latest.json"
     if not source.exists():
         raise click.UsageError("there is no results file yet: run the bench first")
-    for line in report.write_all(source, readme):
+    for line in report.write_all(source, top):
         click.echo(line)
 
 

@@ -1,4 +1,4 @@
-"""The README's pictures of the status page and of `rawproxy top`, of a real proxy under load.
+"""The pictures in docs/observability.md: the status page and `rawproxy top`, under real load.
 
 `python -m bench eyes`: clients, an upstream whose latency wanders, one that
 goes away for a while, WebSockets, and after five minutes Chromium looks at the page and a terminal

@@ -1,4 +1,4 @@
-"""From a results file to a table, pictures and the README's block.
+"""From a results file to tables, pictures, docs/performance.md and the README's block.
 
 Pure but for `write_all`: the same results give the same bytes. Ratios are per round (neighbours in
 time), then the median; their spread is the smallest and the largest round.
@@ -26,6 +26,14 @@ SATURATING = (
     "h2load",
     "websocket",
 )  # measures that keep one core or the other full
+# What the README has room for: some of what we lose, some of what we win.
+README_ROWS = ("mix-tls", "get-16k-tls", "h2-10", "page-64", "idle-ws-tls")
+PICTURES = (
+    ("ratios", "Ratios to nginx, row by row"),
+    ("cpu", "CPU time for each request, browser mix"),
+    ("latency", "Latency under rising load"),
+    ("memory", "Memory of an idle WebSocket"),
+)
 NONE = "\u2013"  # an en dash: no figure
 OTHERS = (
     "haproxy",
@@ -175,7 +183,7 @@ def _verdict(row_id: str, row: dict[str, Any]) -> str:
 
 
 def table(results: dict[str, Any], *, brief: bool = False) -> str:
-    """The markdown table; `brief` leaves out what the README has no room for."""
+    """The markdown table; `brief` leaves out what only the full table has."""
     rows = {
         key: row
         for key, row in results["rows"].items()
@@ -304,33 +312,45 @@ def heading(results: dict[str, Any]) -> str:
     )
 
 
-def readme_block(results: dict[str, Any], folder: str = "bench/results") -> str:
-    """What stands between the README's marks."""
-    pictures = "\n".join(
-        f"![{title}]({folder}/{name}.svg)"
-        for name, title in (
-            ("ratios", "Ratios to nginx, row by row"),
-            ("cpu", "CPU time for each request, browser mix"),
-            ("latency", "Latency under rising load"),
-            ("memory", "Memory of an idle WebSocket"),
-        )
-    )
+def page_block(results: dict[str, Any], folder: str = "../bench/results") -> str:
+    """What stands between the marks of docs/performance.md: every row and every picture."""
+    pictures = "\n".join(f"![{title}]({folder}/{name}.svg)" for name, title in PICTURES)
     return f"{heading(results)}\n\n{table(results, brief=True)}\n\n{pictures}\n"
 
 
-def update_readme(readme: Path, results: dict[str, Any]) -> bool:
-    """Rewrite the block between the marks; False if the README has none."""
-    text = readme.read_text()
+def readme_block(results: dict[str, Any], folder: str = "bench/results") -> str:
+    """What stands between the README's marks: five rows and one picture."""
+    lines = [
+        "| | nginx | rawproxy | unit | rawproxy ÷ nginx | by CPU time |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for key in README_ROWS:
+        row = results["rows"].get(key)
+        if row is not None and row["peers"]:
+            cells = [row["title"], _rate(row, YARDSTICK), _rate(row, SUBJECT), row["unit"]]
+            cells += [f"**{_versus(row, SUBJECT)}**", _versus(row, SUBJECT, "cpu_us")]
+            lines.append("| " + " | ".join(cells) + " |")
+    name, title = PICTURES[0]
+    facts = results["machine"]
+    told = (
+        f"{results['taken']}, {facts['cpu']}, {facts['system']}, nginx {results['peers']['nginx']}."
+        " Of req/s more is better, of KiB less."
+    )
+    return f"{told}\n\n" + "\n".join(lines) + f"\n\n![{title}]({folder}/{name}.svg)\n"
+
+
+def update(page: Path, block: str) -> bool:
+    """Rewrite what stands between the marks; False if the page has none."""
+    text = page.read_text()
     start, stop = text.find(BEGIN), text.find(END)
     if start < 0 or stop < start:
         return False
-    block = f"{BEGIN}\n{readme_block(results)}{END}"
-    readme.write_text(text[:start] + block + text[stop + len(END) :])
+    page.write_text(f"{text[:start]}{BEGIN}\n{block}{text[stop:]}")
     return True
 
 
-def write_all(source: Path, readme: Path | None = None) -> list[str]:
-    """Table and pictures beside the results file; the README's block if it has the marks."""
+def write_all(source: Path, top: Path | None = None) -> list[str]:
+    """Table and pictures beside the results file; the blocks of the pages below `top`."""
     results = json.loads(source.read_text())
     folder = source.parent
     (folder / "TABLE.md").write_text(f"# Bench results\n\n{heading(results)}\n\n{table(results)}\n")
@@ -338,7 +358,8 @@ def write_all(source: Path, readme: Path | None = None) -> list[str]:
     from bench import pictures
 
     said += pictures.draw_all(results, folder)
-    readme = readme or Path(__file__).parent.parent / "README.md"
-    if readme.exists() and update_readme(readme, results):
-        said.append(readme.name)
+    top = top or Path(__file__).parent.parent
+    for name, block in (("README.md", readme_block), ("docs/performance.md", page_block)):
+        if (top / name).exists() and update(top / name, block(results)):
+            said.append(name)
     return [f"wrote {name}" for name in said]

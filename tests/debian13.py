@@ -29,6 +29,7 @@ SOURCES = (
     "rawproxy",
     "tests",
     "bench",
+    "docs",
     "LICENSE",
     "Makefile",
     "README.md",
@@ -138,7 +139,7 @@ def main() -> None:
             )
             # Where the plain modules are not in the way.
             debian.run("rm -rf build/test && mkdir -p build/test")
-            debian.run("cp -r tests bench pyproject.toml README.md build/test")
+            debian.run("cp -r tests bench docs pyproject.toml README.md build/test")
         suites = [f"{python} {PYTEST} {BYSTANDERS}" for python in builds]
         if not options.bystanders:
             suites += [f"{python} {PYTEST} tests/unit tests/wire" for python in builds]

@@ -1,6 +1,6 @@
 """Where one text of the tests names another test: `wire/test_faults.py::test_deadlines`.
 
-THREATS.md and the rule table point at tests instead of repeating them; a test follows every
+`docs/threats.md` and the rule table point at tests instead of repeating them; a test follows every
 pointer, so that none leads nowhere. A pointer may name a whole file.
 """
 

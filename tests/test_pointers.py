@@ -1,10 +1,10 @@
-"""What THREATS.md names exists."""
+"""What docs/threats.md names exists."""
 
 from tests.pointers import TESTS, dangling, pointers
 
 
 def test_threats_names_tests_that_exist():
-    text = (TESTS / "THREATS.md").read_text()
+    text = (TESTS.parent / "docs" / "threats.md").read_text()
     assert len(pointers(text)) > 50
     assert dangling(text) == []
 

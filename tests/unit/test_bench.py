@@ -118,6 +118,26 @@ def test_what_eyes_and_workers_cost_is_told_in_a_sentence():
     assert "| workers-plain" not in text
 
 
+def test_a_page_is_rewritten_between_its_marks_and_left_alone_without(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nbehind\n")
+    for _ in range(2):  # writing twice is writing once
+        assert report.update(page, "new\n")
+        text = "before\n<!-- bench:begin -->\nnew\n<!-- bench:end -->\nbehind\n"
+        assert page.read_text() == text
+    page.write_text("no marks")
+    assert not report.update(page, "new\n")
+    assert page.read_text() == "no marks"
+
+
+def test_the_pages_say_what_the_committed_results_say():
+    top = report.Path(report.__file__).parent.parent
+    found = json.loads((top / "bench" / "results" / "latest.json").read_text())
+    assert report.readme_block(found) in (top / "README.md").read_text()
+    assert report.page_block(found) in (top / "docs" / "performance.md").read_text()
+    assert set(report.README_ROWS) <= set(found["rows"])
+
+
 def test_no_two_requests_of_the_mix_have_the_same_head_but_for_the_number():
     data, seen = payloads.mix_templates(), set()
     while data:

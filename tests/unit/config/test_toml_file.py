@@ -514,11 +514,10 @@ def written(value) -> str:
     return "".join(f"{name} = {inline(inner)}\n" for name, inner in value.items())
 
 
-def test_the_readmes_example(load):
+def test_the_pages_example(load):
     """It is good, and it says what the text around it says that it says."""
-    readme = (pathlib.Path(__file__).parents[3] / "README.md").read_text()
-    section = readme.partition("## Configuration file")[2]
-    example = section.partition("```toml\n")[2].partition("```")[0]
+    page = (pathlib.Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+    example = page.partition("```toml\n")[2].partition("```")[0]
     config = load(example)
     assert not list(VALIDATOR.iter_errors(tomllib.loads(example)))
     authentik, api = config.groups
