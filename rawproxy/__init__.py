@@ -1,7 +1,8 @@
 """rawproxy: a reverse proxy that its users can read.
 
-The files in the order in which a request meets them: `listener`, `front_h1`, `exchange`, `head`,
-`rewrite`, `balancer`, `pool`, `upstream`, `record`, and, after a 101, `tunnel`.
+The rooms, in the order in which a request meets them: `client`, `protocol`, `routing`, `proxy`,
+`balancing`, `upstream`, `telemetry`. The walk in docs/architecture.md goes through them file by
+file.
 """
 
 __version__ = "0.1.0"

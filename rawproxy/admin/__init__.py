@@ -1,6 +1,7 @@
 """What people look at: metrics, health, the status page, `rawproxy top`.
 
-It never changes anything. Invariant: it is served on a listener of its own.
+This room never changes what the proxy does. Invariant: its pages are served on a listener of their
+own.
 
 May import: config, protocol, telemetry, net, proxy.
 """

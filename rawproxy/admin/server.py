@@ -7,7 +7,7 @@
     /readyz        200: requests are taken, and there is an upstream for them; else 503 and why
 
 It never changes anything, and never does anything for the listeners of clients. Invariants: only
-GET and HEAD are answered, and those alone that ask by a name which `admin_names` lets pass; at most
+GET and HEAD are answered, and those alone that ask by a name which `host_names` lets pass; at most
 `CONNECTIONS` are served, each for at most `PATIENCE` between two requests, and where there are as
 many, one that waits for nothing but its client makes room: nobody locks the admin out by silence.
 """

@@ -1,4 +1,4 @@
-"""`rawproxy top`: the status page in a terminal, asked for each second and drawn by `screen`.
+"""`rawproxy top`: the status page in a terminal, asked for each second and drawn by `top_screen`.
 
 It needs nothing but ANSI sequences; without a terminal there is one frame and no colour. It never
 changes anything. Invariant: however it ends, the terminal is as it was.

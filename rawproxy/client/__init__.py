@@ -1,6 +1,6 @@
 """The clients' connections: accepting them, HTTP/1.1 and HTTP/2 as a server speaks them.
 
-It never chooses an upstream. Invariant: every wait for a client has a deadline.
+This room never chooses an upstream. Invariant: every wait for a client has a deadline.
 
 May import: config, errors, protocol, routing, telemetry, net, tls, upstream, proxy.
 """

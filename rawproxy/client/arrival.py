@@ -1,12 +1,12 @@
-"""A client's first bytes, before any of them is HTTP: PROXY protocol, TLS, which front it gets.
+"""A client's first bytes, before any of them is HTTP: PROXY protocol, TLS, and who serves it.
 
-    accepted ──► PROXY header (--accept-proxy) ──► first byte ──► TLS ──► ALPN ──► front
+    accepted ──► PROXY header (--accept-proxy) ──► first byte ──► TLS ──► ALPN ──► HTTP/1 or /2
 
 On a TLS listener the first byte is looked at before the handshake begins, so that a client that
 speaks plain HTTP there is told so (400 in plain text, as nginx does) instead of being cut off.
 
 It never takes a byte that is not a PROXY header's. Invariants: a connection that never says
-anything is closed at the handshake's deadline; whatever way it ends, its place is given back.
+anything is closed at the handshake's deadline; whatever way it ends, its slot is given back.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CROWDED: Final = _plain(
 
 
 class Arrival:
-    """A connection that has not said enough yet to get a front."""
+    """A connection that has not said enough yet to be served."""
 
     __slots__ = (
         "context",
@@ -176,7 +176,7 @@ class Arrival:
         return True
 
     async def _serve(self) -> None:
-        """Hand the socket to a transport of the loop's, and that to a front."""
+        """Hand the socket to a transport of the loop's, and that to an `H1Connection`."""
         service, slot = self.service, self.slot
         try:
             await self.loop.connect_accepted_socket(
@@ -228,7 +228,7 @@ class Arrival:
         TlsTransport(sock, tls, front, grace, self.loop, self.poller).begin()
 
     def close(self, answer: bytes = b"") -> None:
-        """No front for this one; a client that may be speaking plain HTTP is told why."""
+        """Nobody serves this one; a client that may be speaking plain HTTP is told why."""
         self._stop_waiting()
         self.slot.leave()
         if answer and (self.context is None or answer is PLAIN):

@@ -9,7 +9,7 @@
     DRAIN    bytes of a body whose response is out already: dropped, up to a limit
     LINGER   whatever still comes is dropped until the client closes
 
-The exchange answers by straight calls to the writing half, `responder`. It never rewrites, picks
+The exchange answers by straight calls to the writing half, `h1_responder`. It never rewrites, picks
 an upstream or retries. Invariants: responses leave in the order of their requests (RFC 9112
 9.3.2); no byte behind a head or a body is lost; no request starts while the client does not take
 the answers it has; one turn of the loop serves so many and no more; every wait has a deadline.

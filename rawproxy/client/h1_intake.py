@@ -41,7 +41,7 @@ LINGER: Final[Phase] = Phase.LINGER
 
 
 class Intake(Responder):
-    """Base of the HTTP/1 front: its bytes that are not due yet."""
+    """Base of the HTTP/1 connection: its bytes that are not due yet."""
 
     __slots__ = ("at", "blocked", "buffer", "due", "parsing", "phase", "taken", "valve")
 

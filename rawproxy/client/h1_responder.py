@@ -22,7 +22,7 @@ from rawproxy.routing.route_targets import RouteTarget, location
 
 
 class Responder(ClientSide):
-    """Base of the HTTP/1 front: the response under way and how it is written."""
+    """Base of the HTTP/1 connection: the response under way and how it is written."""
 
     __slots__ = (
         "chunked",

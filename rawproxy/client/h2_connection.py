@@ -5,7 +5,7 @@
     streams       ──► HEADERS, DATA ──► one coalesced write for each turn of the loop
 
 The connection's send window and the socket's readiness are shared out frame by frame, in turns, so
-that no stream starves (`writer_h2`), and so are the turns of the loop (`intake_h2`). What the
+that no stream starves (`h2_writer`), and so are the turns of the loop (`h2_intake`). What the
 client sends that serves no request is paid from a budget. It never rewrites, picks an upstream or
 retries. Invariants: after a GOAWAY of ours with an error nothing is processed; HPACK's state is
 kept for every block, also of streams that are refused; every wait has a deadline.

@@ -35,7 +35,7 @@ HELD: Final = 16 * 1024  # bytes of frames that wait; reading stops where there 
 
 
 class Intake(FrameWriter[Stream]):
-    """Base of the HTTP/2 front: frames as they come."""
+    """Base of the HTTP/2 connection: frames as they come."""
 
     __slots__ = ("at", "buffer", "due", "paused", "preface")
 

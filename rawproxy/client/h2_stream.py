@@ -4,10 +4,10 @@
     our half             exchange ──► HEADERS, DATA; what the windows do not allow waits in `outbox`
 
 It is a `ClientSide`, as the HTTP/1 connection is: the exchange cannot tell them apart. It never
-writes
-to a socket; frames leave through the connection, which shares the send window out. Invariants: a
-stalled upstream or client costs at most the stream's window or one read; END_STREAM is sent once;
-the stream is in the connection's table until both halves have ended or one side has reset it.
+writes to a socket; frames leave through the connection, which shares the send window out.
+Invariants: a stalled upstream or client costs at most the stream's window or one read;
+END_STREAM is sent once; the stream is in the connection's table until both halves have
+ended or one side has reset it.
 """
 
 from __future__ import annotations

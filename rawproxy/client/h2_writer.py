@@ -43,7 +43,7 @@ S = TypeVar("S", bound=Sender)
 
 
 class FrameWriter(Generic[S]):
-    """Base of the HTTP/2 front: its streams and what they send."""
+    """Base of the HTTP/2 connection: its streams and what they send."""
 
     __slots__ = (
         "acked",
@@ -103,7 +103,7 @@ class FrameWriter(Generic[S]):
         self.out_size = 0
 
     def greet(self) -> None:
-        """Our own preface (RFC 9113 3.4): a stream's window is `stream_h2.WINDOW`."""
+        """Our own preface (RFC 9113 3.4): a stream's window is `h2_stream.WINDOW`."""
         limits = self.service.limits
         self.write(
             frames.settings(

@@ -1,7 +1,8 @@
-"""What the admin asked for: options, environment and the TOML file become one model.
+"""What the admin asked for: options, environment and TOML file become one `Config`.
 
-It never opens a socket and never reads a certificate. Invariant: a `Config` that leaves this room
-has been checked.
+`options` has every key there is, `sources` says which value wins, `build` makes the `Config` of
+`model`. This room never opens a socket and never reads a certificate. Invariant: a `Config` that
+`check` returned is valid.
 
 May import: errors.
 """

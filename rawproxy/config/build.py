@@ -1,6 +1,6 @@
 """Settings into a `Config`: its groups, sites and routes.
 
-It never looks at where a setting comes from: `settings` knows. Invariant: whatever is wrong is
+It never looks at where a setting comes from: `sources` knows. Invariant: whatever is wrong is
 collected there, and something that is valid stands in its place, so that the rest is judged too.
 """
 

@@ -8,7 +8,7 @@
 
 A request finds its site by Host, its route by path, and by the route its group. The command line
 alone makes one group and one site, both for everything: `single`. What each option is called, and
-its default, is said in the README; a field has the option's name unless it says otherwise.
+its default, is said in docs/options.md; a field has the option's name unless it says otherwise.
 
 It never reads a file or a clock, and never resolves a name. Invariant: a `Config` that `check`
 returned is valid; whatever is wrong was raised as a `ConfigError` that names the option.

@@ -1,6 +1,6 @@
 """Every key there is: of the command line, of the TOML file and of its tables.
 
-One description serves them all: click makes options of it, `settings` judges the file by it, and
+One description serves them all: click makes options of it, `toml_file` judges the file by it, and
 `schema` is the same for editors (`rawproxy.schema.json`). Attributes are click's (`multiple`,
 `type`, `is_flag`, `default`, `help`); what only a file can have is said by
 

@@ -1,4 +1,4 @@
-"""The TOML file: what stands in it, judged key by key against `keys`.
+"""The TOML file: what stands in it, judged key by key against `options`.
 
 Each mistake is said with file, line and key; a key that is not known, with the one that was
 probably meant. All of them are found, not the first alone. It never looks at what a value means.

@@ -5,8 +5,9 @@
     $$               a dollar
 
 A header to set or to add and the target of a redirect are such values. What a variable stands for
-is said in `asked`. Invariant: a value that `parse` let pass knows nothing but these; a name that is
-not known is never taken for text, since then a typing error would be sent to an upstream.
+is said in `variable_values`. Invariant: a value that `parse` let pass knows nothing but these; a
+name that is not known is never taken for text, since then a typing error would be sent to an
+upstream.
 """
 
 from __future__ import annotations

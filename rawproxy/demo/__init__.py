@@ -1,6 +1,7 @@
-"""The embedded upstream of `rawproxy demo`, which the README's first command runs.
+"""The embedded upstream of `rawproxy demo`, which `make run` starts.
 
-It is never part of a proxy that serves. Invariant: it listens on loopback alone.
+This room is never part of a proxy that serves. Invariant: unless told otherwise, it listens on
+loopback alone.
 
 May import: config, tls.
 """

@@ -1,6 +1,6 @@
 """Bytes on sockets: listening, readiness, backpressure, TLS records.
 
-It never reads HTTP. Invariant: whatever reaches under Python's `ssl` stands here.
+This room never reads HTTP. Invariant: whatever uses a private part of Python's `ssl` stands here.
 
 May import: config, errors.
 """

@@ -2,7 +2,7 @@
 
 The loops' own transports feed OpenSSL through memory: each byte is copied twice more, and each
 connection holds buffers. Here OpenSSL reads and writes the non-blocking socket itself; the loop
-only says when. (The handshake comes before: `shake`.)
+only says when. (The handshake comes before: `tls_handshake`.)
 
     state       the loop watches for             left by
     ─────────   ──────────────────────────────   ───────────────────────────────────────────────
@@ -18,7 +18,7 @@ without an error; a connection that just ends (or is reset) is `connection_lost`
 as nobody can say whether something is missing (RFC 8446 6.1, RFC 9112 9.8).
 
 An upstream that takes no more may have said why: what it has sent before a write to it fails is
-read still, and `last_words` in `flow` asks for it within `connection_lost`.
+read still, and `last_words` in `backpressure` asks for it within `connection_lost`.
 
 It never reads ahead: a record is read whole or not at all, so nothing decrypted stays behind in
 OpenSSL, of which the kernel could not tell. Invariants: nothing is watched on a closed descriptor,

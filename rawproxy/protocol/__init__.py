@@ -1,6 +1,7 @@
 """Bytes and what they mean: HTTP/1.1, HTTP/2, WebSocket, PROXY headers, the ClientHello.
 
-It never does I/O and reads no clock. Invariant: everything here is a function of its arguments.
+Each version and WebSocket have a room within this one; `http` is what both versions share. This
+room never does I/O and never reads a clock. Invariant: the same bytes give the same answer.
 
 May import: errors.
 """

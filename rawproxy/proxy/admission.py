@@ -3,7 +3,7 @@
 A connection of HTTP/2 may carry a hundred requests, so those under way are counted for each client
 as well, and bounded by the same number.
 
-It never touches a socket. Invariants: every place that was given is given back exactly once,
+It never touches a socket. Invariants: every slot that was given is given back exactly once,
 however often `leave` is called; a client that has no connection is not remembered.
 """
 
@@ -32,7 +32,7 @@ class Admission:
         self.refused_streams = 0
 
     def enter(self) -> ConnectionSlot | None:
-        """A place for one more connection; None where there is none."""
+        """A slot for one more connection; None where there is none."""
         if self.total and self.open >= self.total:
             self.refused += 1
             return None

@@ -34,7 +34,7 @@ IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"
 
 
 class State(enum.Enum):
-    """The nodes of the diagram in the README's Life of a request."""
+    """The nodes of the diagram in docs/architecture.md."""
 
     REWRITE = "rewrite"
     CHECKOUT = "checkout"

@@ -11,11 +11,12 @@
     throttle          the request's body comes too fast, or may go on
     client_has        how much of the response the client has taken
     client_took       the same since it was last asked
-    claim             this upstream connection is the client's own from now on (`challenge`)
+    claim             this upstream connection is the client's own from now on (`connection_auth`)
     exchange_done     the last call, after whichever of these
 
-`front_h1` implements it for a connection, `stream_h2` for a stream. It decides nothing. Invariant:
-at most one of `send_response`, `send_error`, `reply` and `switch` is called for an exchange.
+`h1_connection` implements it for a connection, `h2_stream` for a stream. It decides nothing.
+Invariant: at most one of `send_response`, `send_error`, `reply` and `switch` is called for an
+exchange.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from rawproxy.upstream.connection import UpstreamConnection
 class ClientSide:
     """One request of a client, answered by these calls.
 
-    A class for the same reason as `upstream.ResponseHandler`.
+    A class for the same reason as `connection.ResponseHandler`.
     """
 
     __slots__ = ("bound", "context", "route_target")

@@ -26,9 +26,9 @@ writer that is full closes the valve of its reader. Only bytes that have no conn
 those that a retry may need, are held, up to `Limits.replay`; what a route gathers, see `holding`.
 
 CHECKOUT to WAIT are told in `checkout`. It never parses and never touches a client's socket: the
-front does, for HTTP/1 and HTTP/2 alike.
-Invariant: every exchange reaches DONE exactly once, tells its front exactly once how it ended, and
-then holds no connection, no place in a queue and no deadline.
+client side does, for HTTP/1 and HTTP/2 alike.
+Invariant: every exchange reaches DONE exactly once, tells its client side exactly once how it
+ended, and then holds no connection, no place in a queue and no deadline.
 """
 
 from __future__ import annotations
@@ -149,7 +149,9 @@ class Exchange(Holding):
         if self.blocked:
             connection.throttle(True)
         self.deadline = self.service.now + self.deadlines.response_head
-        opening = self.opening  # the front may keep it for the next request: it stays unmarked
+        opening = (
+            self.opening
+        )  # the client side may keep it for the next request: it stays unmarked
         if self.service.recorder.marks:
             opening = self.service.recorder.marked(self, opening)
         if self.held is None:
@@ -163,7 +165,7 @@ class Exchange(Holding):
         self.client.throttle(NO_UPSTREAM, False)
 
     def on_request_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
-        """Bytes of the request's body, unframed, as the front read them."""
+        """Bytes of the request's body, unframed, as the client side read them."""
         framed = payload
         self.received += len(payload)
         if self.chunked:

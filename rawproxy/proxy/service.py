@@ -319,7 +319,7 @@ class Service:
         return lines % (request_id.encode(), kind), page
 
     def snapshot(self) -> Tree:
-        """Every count of this worker, to be summed by `meter.total`."""
+        """Every count of this worker, to be summed by `counters.total`."""
         counters = self.recorder.counts()
         gauges: Tree = {
             "workers": 1, "draining": int(self.draining), "connections": self.admission.open,

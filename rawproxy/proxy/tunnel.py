@@ -5,7 +5,7 @@ A side that has ended is passed on as an end (half-close) where the other transp
 TLS cannot, so there the tunnel closes once what is under way has been written.
 
 It never looks into payloads: masking and compression are the peers' business. Of the framing it
-knows where frames end (`wsframes`), so that `farewell` can end a tunnel well.
+knows where frames end (`websocket.frames`), so that `tunnel_close` can end a tunnel well.
 Invariants: bytes keep their order and none is lost; the connection is never pooled again; the
 pool hears of its end exactly once; an idle tunnel ends after `Deadlines.tunnel_idle`.
 """

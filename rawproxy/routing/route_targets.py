@@ -170,7 +170,7 @@ class RouteTargets:
         self.guarded = any(client_cert_policy(site) for site in config.sites)
 
     def for_listener(self, address: Address | None) -> Sites[RouteTarget] | None:
-        """What `address` serves; None: the default goal, whatever is asked for."""
+        """What `address` serves; None: the default route, whatever is asked for."""
         served = [
             (site, routes)
             for site, routes in self._served

@@ -1,6 +1,7 @@
 """Numbers and log lines: counters, their history, the access log, the error log.
 
-It never holds up a request. Invariant: a reader that is slow loses lines, which are counted.
+This room never holds up a request. Invariant: if whoever reads a log is slow, lines are lost, and
+the lost ones are counted.
 
 May import: config, protocol.
 """

@@ -1,6 +1,7 @@
 """Contexts and trust: our certificates, those of clients, those of upstreams.
 
-It never holds a connection. Invariant: nobody is trusted by a default of a library.
+This room never holds a connection. Invariant: whom we trust is said here, never left to a library's
+default.
 
 May import: config, errors, routing, telemetry.
 """

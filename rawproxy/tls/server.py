@@ -2,7 +2,7 @@
 
 The modern profile is TLS 1.3 alone, the intermediate one has 1.2 too; their key exchange groups are
 set by `openssl.cnf`, which `__main__` names before `ssl` is first imported. Sites that ask for the
-same client certificates, or for none, share a *realm*: one context, which no session leaves.
+same client certificates, or for none, share one context, which no session leaves.
 
 It never opens a socket and never asks anything on the terminal. Invariant: a context that is
 returned has a certificate and its matching key. Raises `ConfigError` that names option and file.
@@ -103,7 +103,7 @@ def _by_name(
     made: dict[ClientCertPolicy | None, ServerContext],
     default: ServerContext,
 ) -> Callable[[str], ServerContext]:
-    """What chooses among realms, by the names of the sites."""
+    """What chooses among contexts, by the names of the sites."""
     table = Sites(
         [
             (site.names, Routes([Entry(b"/", False, made[client_cert_policy(site)])]))

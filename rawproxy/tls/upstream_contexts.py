@@ -1,11 +1,12 @@
 """The TLS contexts towards the upstreams of a group: made once, shared by all of its addresses.
 
     strict     verifies chain and name: by the system's store, or by the bundle of --upstream-verify
-    lenient    verifies nothing; what comes of it is judged by `trust`
+    lenient    verifies nothing; what comes of it is judged by `upstream_trust`
 
 To load the system's store takes 30 to 40 ms, in which a worker serves nobody; so an address that
-appears while it runs must cost no context of its own. Sessions are kept elsewhere (`trust`): a
-context that many addresses share must not offer the session of one to another.
+appears while it runs must cost no context of its own. Sessions are kept elsewhere
+(`upstream_trust`): a context that many addresses share must not offer the session of one to
+another.
 
 It never dials and never judges. Raises `ConfigError` for files that cannot be used.
 """

@@ -135,7 +135,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.endpoint.settle(self)
 
     def bind(self) -> None:
-        """The exchange is done, and the client it was for keeps the connection (`challenge`)."""
+        """The exchange is done, and its client keeps the connection (see `connection_auth`)."""
         self.handler = None
         self.bound = True
 

@@ -1,8 +1,8 @@
 """A group of upstreams at work: who gets a request, and what is made of how it ended.
 
 `candidates` gives the endpoints in the order in which to try them; what came of it is told to
-`answered` and `Endpoint.failed`, and together with probes (`prober`) that makes their `health`. The
-table that the `balancer` chooses from is made anew when any of it changes: a request costs one
+`answered` and `Endpoint.failed`, and together with probes (`probe`) that makes their `health`. The
+table that `policies` choose from is made anew when any of it changes: a request costs one
 choice, and nothing at all where there is but one endpoint.
 
 It never dials and never reads. Invariant: `only` is set exactly while there is one endpoint, and

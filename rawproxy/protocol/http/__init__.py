@@ -1,6 +1,7 @@
 """What both HTTP versions share: heads, their policy and rewriting, and our own answers.
 
-It never reads from a connection. Invariant: one rewriting serves both HTTP versions.
+This room never reads from a connection. Invariant: heads of both HTTP versions are rewritten by the
+same code.
 
 May import: config, errors, protocol.
 """

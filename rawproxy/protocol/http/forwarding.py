@@ -1,4 +1,4 @@
-r"""Who forwarded a request: the hops that its peer names, in either of the two languages for it.
+r"""Who forwarded a request: the proxies that its peer names, in either of the two languages for it.
 
     X-Forwarded-For: 203.0.113.7, 10.0.0.3      the client first, then each proxy's own peer
     X-Forwarded-Proto: https                    as the client spoke to the first of them
@@ -23,7 +23,7 @@ from rawproxy.config.model import Network
 from rawproxy.protocol.http.head import FORWARDED_FOR, FORWARDED_KEPT, RequestHead
 from rawproxy.protocol.http.target import is_host
 
-LISTED: Final = 32  # hops written to Forwarded, the last ones: nobody has so many proxies
+LISTED: Final = 32  # proxies written to Forwarded, the last ones: nobody has so many proxies
 UNKNOWN: Final = b"unknown"  # RFC 7239 6.2: a node that has no address, or none that we could read
 
 _PAIR: Final = re.compile(

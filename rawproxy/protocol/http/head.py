@@ -4,7 +4,7 @@ A head is kept as bytes: the *block* is the run of `Name: value\r\n` lines, each
 after its colon and none before its end. Looking a field up or cutting one out is then a few
 C-speed searches, and nothing is built for fields nobody asked about. The facts that matter to an
 intermediary are found once, by `request_facts` and `response_facts`, whoever read the head: either
-lane (`lanes`), or HTTP/2 (`fields`). Their policy is stricter than h11's.
+lane (`parser`), or HTTP/2 (`fields`). Their policy is stricter than h11's.
 
 It never sees a body, a socket or a clock. Invariant: the facts are a function of the block and the
 start line alone. Raises `ClientError` for requests and `UpstreamError` for responses, nothing else.

@@ -4,9 +4,9 @@ r"""The two lanes of reading a message head.
         │           └─ anything else, unjudged ─┐               ├─► facts: our policy ──► Head
         └─ --parser h11 ──────────► reference lane (h11, the law) ┘
 
-The fast lane is a compiled recogniser (`recognise`): one match says that nothing about a head is
-unusual, and where its few facts stand. Whatever it declines is cut off at its limits (`bounds`),
-read by h11, and judged by the policy (`head`).
+The fast lane is a compiled recogniser (`recogniser`): one match says that nothing about a head is
+unusual, and where its few facts stand. Whatever it declines is cut off at its limits
+(`head_limits`), read by h11, and judged by the policy (`head`).
 
 It never sees a body, a socket or a clock. Invariant: for every input either lane that accepts
 gives the same `RequestHead`/`ResponseHead`; the fast lane never judges, it only declines.

@@ -38,7 +38,7 @@ _PLAIN = rb"[!#$%&'*+.^`|~0-9A-Za-z-]"
 _SECOND = rb"[!#$%&'*+.^`|~0-9A-RTV-Za-rtv-z-]"
 _OTHER_REQUEST_INITIALS = rb"[!#$%&'*+.^`|~0-9ABDGIJL-OQ-SVWYZabdgijl-oq-svwyz-]" + _SECOND
 _UNDERSCORED = _PLAIN + rb"*+_" + TOKEN + rb"*+"
-# `names.IDENTITY` stands here again, so that each name is tried only behind its first letter.
+# `field_names.IDENTITY` stands here again, so that each name is tried only behind its first letter.
 _NOTED_REQUEST_NAMES = (
     rb"[cC](?i:onnection|ontent-length|lient-cert)|[cC](?i:lient-cert-)[^:\r\n]*+|[hH](?i:ost)"
     rb"|[tT](?i:ransfer-encoding|e)|[tT](?i:ls-client-)[^:\r\n]*+|[uU](?i:pgrade)"
