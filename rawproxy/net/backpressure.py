@@ -95,11 +95,14 @@ def last_words(transport: asyncio.Transport) -> bytes:
     return b"".join(pieces)
 
 
-def reset_on_close(sock: socket.SocketType) -> None:
+def reset_on_close(sock: socket.SocketType | None) -> None:
     """From now on closing `sock` is a reset, and the kernel gives its buffers back at once.
 
     Else it keeps up to four megabytes of what a peer did not read, and offers them for minutes.
+    None is a transport's socket once its peer has reset it: uvloop's have none any more.
     """
+    if sock is None:
+        return
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 

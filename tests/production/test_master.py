@@ -129,7 +129,7 @@ def test_new_code_is_served_after_a_reload_and_broken_code_is_not(tmp_path):
         assert b"nosniff" not in fetch(port)
         # A worker that dies now finds other code than its configuration was made by.
         page.write_text(text)
-        service = page.with_name("service.py")
+        service = tmp_path / "rawproxy" / "proxy" / "service.py"
         service.write_text(service.read_text().replace("no-store", "no-store, new"))
         (worker,) = psutil.Process(process.process.pid).children()
         worker.kill()

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import json
 import socket
+import struct
 
 import pytest
 
@@ -46,6 +47,24 @@ async def ask(
     body = b"" if method == b"HEAD" else await reader.readexactly(length)
     writer.close()
     return int(head.split()[1]), head, body
+
+
+def test_a_client_that_resets_within_its_request_is_no_error_of_ours():
+    async def main():
+        errors = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: errors.append(told))
+        async with serving() as admin:
+            reader, writer = await asyncio.open_connection("127.0.0.1", admin.port)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHo")
+            await asyncio.sleep(0.1)
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+            await asyncio.sleep(0.1)
+            assert (await ask(admin.port, b"/healthz"))[0] == 200
+        assert not errors
+
+    run(main())
 
 
 def test_health_and_readiness():
