@@ -79,14 +79,15 @@ class Program:
 
     def cpu(self) -> float:
         """Seconds of user and system time so far, of it and its children."""
-        times = [process.cpu_times() for process in self._family()]
+        times = [process.cpu_times() for process in self.family()]
         return sum(time.user + time.system for time in times)
 
     def rss(self) -> int:
         """Resident memory of it and its children, in bytes."""
-        return sum(process.memory_info().rss for process in self._family())
+        return sum(process.memory_info().rss for process in self.family())
 
-    def _family(self) -> list[psutil.Process]:
+    def family(self) -> list[psutil.Process]:
+        """It and its children."""
         first = psutil.Process(self.process.pid)
         return [first, *first.children(recursive=True)]
 

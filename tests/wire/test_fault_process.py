@@ -18,13 +18,9 @@ class FewDescriptors(RawProxy):
     """rawproxy that may have so many, and takes no notice of that when it admits clients."""
 
     def __init__(self, *arguments: str) -> None:
-        before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, before[1]))
-        try:
-            super().__init__(*arguments, "--limit", "connections=100000", https=False)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+        super().__init__(*arguments, "--limit", "connections=100000", https=False)
+        for process in self.family():
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
 
 
 def ask(sock: socket.socket) -> bytes:
