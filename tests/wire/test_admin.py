@@ -54,7 +54,7 @@ def test_a_client_that_resets_within_its_request_is_no_error_of_ours():
         errors = []
         asyncio.get_running_loop().set_exception_handler(lambda _, told: errors.append(told))
         async with serving() as admin:
-            reader, writer = await asyncio.open_connection("127.0.0.1", admin.port)
+            _, writer = await asyncio.open_connection("127.0.0.1", admin.port)
             writer.write(b"GET /healthz HTTP/1.1\r\nHo")
             await asyncio.sleep(0.1)
             linger = struct.pack("ii", 1, 0)
