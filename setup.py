@@ -5,15 +5,20 @@
     trained    compile for what those counts say is usual
 
 Without it, as on any `pip install .`, rawproxy is plain Python and no compiler is needed.
-`make fast` calls it so, with `bench/train.py` in between; everything else about the package stands
-in pyproject.toml.
+`make fast` calls it so, with `bench/train.py` in between. It also turns README.md into the text for
+a package index. Everything else about the package stands in pyproject.toml.
 """
 
 import os
+import re
 import subprocess
 import sysconfig
+import tomllib
+from pathlib import Path
 
 from setuptools import setup
+
+HERE = Path(__file__).parent
 
 # Every module that a connection or a request passes; what runs less often stays as it is. Two
 # habits of theirs are for the compiler. Constants are `Final`: others it looks up each time. Tuples
@@ -77,4 +82,33 @@ def extensions() -> list[object]:
     return found
 
 
-setup(ext_modules=extensions())
+def index_page() -> str:
+    """README.md for a package index, where relative links and pictures lead nowhere.
+
+    If pyproject.toml names the repository (`Source` in `[project.urls]`), they lead there. If not,
+    a link becomes the path of its file in the source distribution, and pictures are left out.
+    """
+    project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
+    source = project.get("urls", {}).get("Source", "").rstrip("/")
+
+    def link(found: re.Match[str]) -> str:
+        picture, text, target = found.groups()
+        if "://" in target:
+            return found[0]
+        if target.startswith("#"):  # an index gives headings no anchors
+            return text
+        if source:
+            return f"{picture}[{text}]({source}/{'raw' if picture else 'blob'}/HEAD/{target})"
+        path = target.partition("#")[0]
+        if picture:
+            return ""
+        return f"`{path}`" if text == Path(path).name else f"{text} (`{path}`)"
+
+    return re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", link, (HERE / "README.md").read_text())
+
+
+setup(
+    ext_modules=extensions(),
+    long_description=index_page(),
+    long_description_content_type="text/markdown",
+)
