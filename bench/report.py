@@ -332,9 +332,11 @@ def readme_block(results: dict[str, Any], folder: str = "bench/results") -> str:
             lines.append("| " + " | ".join(cells) + " |")
     name, title = PICTURES[0]
     facts = results["machine"]
+    how = results.get("builds", {}).get(SUBJECT, "")
     told = (
-        f"{results['taken']}, {facts['cpu']}, {facts['system']}, nginx {results['peers']['nginx']}."
-        " Of req/s more is better, of KiB less."
+        f"{results['taken']}; {facts['cpu']}, {facts['system']}; nginx "
+        f"{results['peers'].get(YARDSTICK, '')}; rawproxy {how}. Of req/s more is better, of KiB "
+        "less."
     )
     return f"{told}\n\n" + "\n".join(lines) + f"\n\n![{title}]({folder}/{name}.svg)\n"
 
