@@ -56,7 +56,7 @@ test-fast: fast
 	cp -r tests bench docs pyproject.toml README.md build/test-fast
 	cd build/test-fast && ../../.venv-fast/bin/python -m pytest -W ignore::DeprecationWarning tests/unit tests/property tests/wire \
 		--ignore tests/property/test_exchange.py --ignore tests/property/test_groups.py \
-		--ignore tests/unit/test_upstream.py
+		--ignore tests/unit/upstream/test_connection.py
 
 # Coverage is always gathered, child processes included; `make check` judges it.
 test: $(VENV)/.test
