@@ -141,3 +141,13 @@ def test_files_stand_on_each_other_one_way() -> None:
 def test_pure_files_know_no_sockets_and_no_clock(module: str) -> None:
     _, others = imports(module)
     assert not others & FORBIDDEN
+
+
+def test_no_class_name_stands_twice() -> None:
+    """Who reads a name in a log, a test or a page finds one class of that name."""
+    where: dict[str, list[str]] = {}
+    for name, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                where.setdefault(node.name, []).append(name)
+    assert not {name: files for name, files in where.items() if len(files) > 1}

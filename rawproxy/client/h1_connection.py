@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, cast
 
-from rawproxy.client.h1_intake import ANSWER, BODY, DRAIN, HEAD, LINGER, TURN, Intake
+from rawproxy.client.h1_intake import ANSWER, BODY, DRAIN, HEAD, LINGER, TURN, H1Intake
 from rawproxy.client.presence import ASK, Presence
 from rawproxy.errors import ClientError
 from rawproxy.net.backpressure import PIPELINED, WRITER_FULL, Valve, cut
@@ -41,7 +41,7 @@ CR: Final = 13  # a head never begins with it, nor with a line feed or anything 
 LEADING_BLANKS: Final = 8  # bytes of empty lines before a request: forgiven (RFC 9112 2.2)
 
 
-class H1Connection(Intake, asyncio.Protocol):
+class H1Connection(H1Intake, asyncio.Protocol):
     """One connection of an HTTP/1 client."""
 
     __slots__ = (

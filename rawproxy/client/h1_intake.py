@@ -40,7 +40,7 @@ DRAIN: Final[Phase] = Phase.DRAIN
 LINGER: Final[Phase] = Phase.LINGER
 
 
-class Intake(Responder):
+class H1Intake(Responder):
     """Base of the HTTP/1 connection: its bytes that are not due yet."""
 
     __slots__ = ("at", "blocked", "buffer", "due", "parsing", "phase", "taken", "valve")

@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, cast
 
-from rawproxy.client.h2_intake import Intake
+from rawproxy.client.h2_intake import H2Intake
 from rawproxy.client.h2_stream import Stream
 from rawproxy.errors import ClientError
 from rawproxy.net.backpressure import cut
@@ -42,7 +42,7 @@ from rawproxy.proxy.service import Service
 BLOCK_FRAMES: Final = 16  # HEADERS and CONTINUATIONs of one block: 256 KiB where they are full
 
 
-class H2Connection(Intake, asyncio.Protocol):
+class H2Connection(H2Intake, asyncio.Protocol):
     """One connection of an HTTP/2 client."""
 
     __slots__ = ("block", "reader", "slot")

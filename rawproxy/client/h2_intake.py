@@ -34,7 +34,7 @@ _WORK: Final = (1, 8, 1, 4, 2, 1, 1, 1, 1, 8)  # by the frame's type; DATA is pa
 HELD: Final = 16 * 1024  # bytes of frames that wait; reading stops where there are more
 
 
-class Intake(FrameWriter[Stream]):
+class H2Intake(FrameWriter[Stream]):
     """Base of the HTTP/2 connection: frames as they come."""
 
     __slots__ = ("at", "buffer", "due", "paused", "preface")

@@ -56,7 +56,7 @@ def bind(address: Address) -> list[socket.socket]:
 
 
 @dataclass(slots=True)
-class Plan:
+class BindPlan:
     """Sockets for one configuration: those there were, and those bound for it."""
 
     rows: list[tuple[str, Address, list[Row]]] = field(default_factory=list)
@@ -82,13 +82,13 @@ class Stock:
     """The sockets of a master."""
 
     def __init__(self, passed: Iterable[Passed] = ()) -> None:
-        self.plan = Plan()
+        self.plan = BindPlan()
         self.passed = [_adopted(one) for one in passed]
 
-    def prepare(self, wanted: Sequence[Wanted], workers: int) -> Plan:
+    def prepare(self, wanted: Sequence[Wanted], workers: int) -> BindPlan:
         """What `wanted` needs, bound but not listening yet. Raises `OSError` naming the option."""
         left = list(self.plan.rows)
-        plan = Plan()
+        plan = BindPlan()
         try:
             for option, address in wanted:
                 count = 1 if option == ADMIN else workers
@@ -110,7 +110,7 @@ class Stock:
             raise
         return plan
 
-    def adopt(self, plan: Plan) -> None:
+    def adopt(self, plan: BindPlan) -> None:
         """The plan holds from now on; sockets that it has no use for are closed."""
         for sock in plan.fresh:
             sock.listen(BACKLOG)
@@ -123,14 +123,14 @@ class Stock:
         self.plan = plan
         plan.fresh = []
 
-    def abandon(self, plan: Plan) -> None:
+    def abandon(self, plan: BindPlan) -> None:
         """It is not to be; what was bound for it is closed."""
         for sock in plan.fresh:
             release(sock)
 
     def close(self) -> None:
         """Listen no more."""
-        self.adopt(Plan())
+        self.adopt(BindPlan())
 
     def _grow(self, row: Row, workers: int) -> Row:
         """More sockets beside those of `row`, until each worker has one of its own."""
@@ -143,7 +143,7 @@ class Stock:
         row += more
         return more
 
-    def _unclaimed(self, plan: Plan) -> None:
+    def _unclaimed(self, plan: BindPlan) -> None:
         used = {sock for *_, rows in plan.rows for row in rows for sock in row}
         for sock in self.passed:
             if sock not in used:

@@ -72,7 +72,7 @@ class ErrorQueue:
         Some milliseconds. Where it cannot be tried (no anonymous suites), the first cure stays.
         """
         try:
-            with Trial(self) as trial:
+            with QueueTrial(self) as trial:
                 for cure in (None, *CURES):
                     self.cure = cure
                     if not trial.soiled():
@@ -87,7 +87,7 @@ class ErrorQueue:
         )
 
 
-class Trial:
+class QueueTrial:
     """An idle connection, which a failed write of another one may mislead."""
 
     def __init__(self, queue: ErrorQueue) -> None:
@@ -95,7 +95,7 @@ class Trial:
         self.idle: ssl.SSLSocket
         self.stack = contextlib.ExitStack()
 
-    def __enter__(self) -> Trial:
+    def __enter__(self) -> QueueTrial:
         with contextlib.ExitStack() as stack:
             self.idle, _ = stack.enter_context(_connection())
             self.stack = stack.pop_all()

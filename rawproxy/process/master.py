@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from rawproxy.config.model import Config
-from rawproxy.net.listening import Plan, Stock
+from rawproxy.net.listening import BindPlan, Stock
 from rawproxy.process import systemd
 from rawproxy.process.channel import Ledger, Message
 from rawproxy.process.children import Backoff, Child, SignalPipe, how_it_ended
@@ -153,7 +153,7 @@ class Master:
 
     # ── children ────────────────────────────────────────────────────────────────────────────────
 
-    def _worker(self, slot: int, wanted: Order, plan: Plan) -> Child:
+    def _worker(self, slot: int, wanted: Order, plan: BindPlan) -> Child:
         """Start one."""
         sockets = plan.of(slot, wanted.workers)
         child = Child(slot, [fd for _, fds in sockets for fd in fds])

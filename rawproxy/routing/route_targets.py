@@ -96,12 +96,12 @@ def edits(
     return HeadEdits(cut, _lines(request), _cut(response), _lines(response), cookies)
 
 
-def plan(request: Edits, response: Edits) -> Plan | None:
+def plan(request: Edits, response: Edits) -> ValuePlan | None:
     """The edits of a route whose values have variables in them; None where none has."""
     pairs = (*request.set, *request.add, *response.set, *response.add)
     if all(Value(value).fixed is not None for _, value in pairs):
         return None
-    return Plan(request, response)
+    return ValuePlan(request, response)
 
 
 def _cut(edits: Edits) -> frozenset[bytes]:
@@ -114,7 +114,7 @@ def _lines(edits: Edits) -> bytes:
     return b"".join([b"%b: %b\r\n" % (name, value) for name, value in pairs if value is not None])
 
 
-class Plan:
+class ValuePlan:
     """Edits whose values are made for each request."""
 
     __slots__ = ("_request", "_response")

@@ -39,7 +39,7 @@ LOCAL: Final = tuple(
 Told = dict[str, Any]  # {"verified": [SHA-256, …], "seen": {address: [SHA-256, …], …}}
 
 
-class Verdict(enum.Enum):
+class CertificateVerdict(enum.Enum):
     """What an unverifiable certificate is."""
 
     KNOWN = "accepted before"
@@ -49,11 +49,11 @@ class Verdict(enum.Enum):
     REFUSED = "another one, and refused"
 
 
-KNOWN: Final[Verdict] = Verdict.KNOWN
-FIRST: Final[Verdict] = Verdict.FIRST
-CHANGED: Final[Verdict] = Verdict.CHANGED
-EXPIRED: Final[Verdict] = Verdict.EXPIRED
-REFUSED: Final[Verdict] = Verdict.REFUSED
+KNOWN: Final[CertificateVerdict] = CertificateVerdict.KNOWN
+FIRST: Final[CertificateVerdict] = CertificateVerdict.FIRST
+CHANGED: Final[CertificateVerdict] = CertificateVerdict.CHANGED
+EXPIRED: Final[CertificateVerdict] = CertificateVerdict.EXPIRED
+REFUSED: Final[CertificateVerdict] = CertificateVerdict.REFUSED
 
 
 class Fingerprints:
@@ -82,7 +82,7 @@ class Fingerprints:
         seen = self.seen.get(address) or next(reversed(self.seen.values()), None)
         return seen[-1] if seen else ""
 
-    def look(self, sha: str, address: str) -> Verdict:
+    def look(self, sha: str, address: str) -> CertificateVerdict:
         """What the certificate `sha`, which does not verify, is at `address`."""
         if self.verified:
             if sha not in self.verified:
@@ -97,7 +97,7 @@ class Fingerprints:
             return KNOWN
         return REFUSED if self.seen else FIRST
 
-    def accept(self, sha: str, address: str) -> Verdict:
+    def accept(self, sha: str, address: str) -> CertificateVerdict:
         """The same, and remember it unless it is refused."""
         verdict = self.look(sha, address)
         if verdict is FIRST or verdict is CHANGED:

@@ -36,8 +36,8 @@ from rawproxy.tls.fingerprints import (
     EXPIRED,
     KNOWN,
     REFUSED,
+    CertificateVerdict,
     Fingerprints,
-    Verdict,
     is_local,
     place,
 )
@@ -389,7 +389,7 @@ class Trial:
             f" or --upstream-pin {sha} if it stays the same when the upstream restarts"
         )
 
-    def _notice(self, sha: str, before: str, verdict: Verdict) -> str:
+    def _notice(self, sha: str, before: str, verdict: CertificateVerdict) -> str:
         """What was accepted that cannot be verified, why, and what to type instead."""
         if verdict is EXPIRED:
             return (

@@ -108,9 +108,9 @@ def test_to_have_to_wait_leaves_nothing_behind(soiled):
 def test_what_helps_here_is_found_out():
     queue = openssl_errors.ErrorQueue()
     assert queue.find_out() is None
-    with openssl_errors.Trial(openssl_errors.ErrorQueue()) as trial:
+    with openssl_errors.QueueTrial(openssl_errors.ErrorQueue()) as trial:
         assert not trial.soiled(), "the first cure, before anything is known"
-    with openssl_errors.Trial(queue) as trial:
+    with openssl_errors.QueueTrial(queue) as trial:
         assert not trial.soiled()
     for cure in openssl_errors.CURES:
         cure()
@@ -133,7 +133,7 @@ def test_which_cure_is_chosen(monkeypatch, outcomes, cure, said):
             raise outcome
         return outcome
 
-    monkeypatch.setattr(openssl_errors.Trial, "soiled", soiled)
+    monkeypatch.setattr(openssl_errors.QueueTrial, "soiled", soiled)
     queue = openssl_errors.ErrorQueue()
     text = queue.find_out()
     assert queue.cure is cure
