@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from rawproxy import __version__
+from rawproxy.proxy import exchange
 from tests.process import LEAF, Program, RawProxy, free_port, wait_for_port
 from tests.smuggling.peers import PATH, PEERS, Peer
 
@@ -102,7 +104,8 @@ def running(name: str) -> Iterator[Target]:
 
 def versions() -> dict[str, str]:
     """Of what is installed; who is not is left out."""
-    found = {"rawproxy": ""}
+    build = "plain Python" if str(exchange.__file__).endswith(".py") else "compiled by mypyc"
+    found = {"rawproxy": f"{__version__} ({build})"}
     for one in PEERS:
         if version := one.installed():
             found[one.name] = version
