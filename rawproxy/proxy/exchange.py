@@ -149,9 +149,8 @@ class Exchange(Holding):
         if self.blocked:
             connection.throttle(True)
         self.deadline = self.service.now + self.deadlines.response_head
-        opening = (
-            self.opening
-        )  # the client side may keep it for the next request: it stays unmarked
+        # The client side may keep it for the next request: it stays unmarked.
+        opening = self.opening
         if self.service.recorder.marks:
             opening = self.service.recorder.marked(self, opening)
         if self.held is None:
@@ -228,7 +227,8 @@ class Exchange(Holding):
             self.personal = True
         self.started = True
         self.held = None
-        if framing < 0 and not ended and EVENTS in head.block and not self.service.tunnels_full():
+        # Most heads do not have it at all; one that has may mean something else by it.
+        if framing < 0 and not ended and EVENTS in head.block and self._lasts(head):
             endpoint.set_apart(self.connection)
         if self.service.recorder.timed:
             self.first = monotonic()
@@ -243,6 +243,11 @@ class Exchange(Holding):
         self.state = RELAY
         self.deadline = self.service.now + self.deadlines.response_body
         self.client.send_response(head, framing, payload, False)
+
+    def _lasts(self, head: ResponseHead) -> bool:
+        """Whether the response is a stream of events, and there is room beside the pool for it."""
+        kind = head.value(b"content-type").partition(b";")[0].strip()
+        return kind == EVENTS and not self.service.tunnels_full()
 
     def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """More of the response's body, unframed."""

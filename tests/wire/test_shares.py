@@ -24,6 +24,11 @@ from .test_limits import status
 from .test_tunnel import ASK, GRANT
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
+# Chunked, and it only speaks of events.
+OTHER = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Asked: text/event-stream\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -37,6 +42,10 @@ async def site(reader, writer):
             return
         if head.startswith(b"GET /events "):
             writer.write(STREAM + b"6\r\ndata:\n\r\n")
+            await reader.read()
+            return
+        if head.startswith(b"GET /other "):
+            writer.write(OTHER + b"6\r\ndata:\n\r\n")
             await reader.read()
             return
         if head.startswith(b"GET /endless "):
@@ -416,3 +425,19 @@ def test_requests_over_http2_count_for_their_client():
             time.sleep(0.01)
 
     talk(upstream, client, limits={"per_client": 4})
+
+
+def test_only_streams_of_events_are_beside_the_pool():
+    """Not what names their type elsewhere: a visitor may be able to have that said."""
+
+    async def main():
+        async with Rig(site) as rig:
+            pool, kept = rig.service.endpoints[0].pool, []
+            for path, where in ((b"/other", (1, 0)), (b"/events", (1, 1))):
+                reader, writer = await rig.client()
+                writer.write(get(path))
+                await reader.readuntil(b"data:")
+                assert (pool.busy, pool.apart) == where
+                kept.append(writer)
+
+    run(main())
