@@ -83,7 +83,7 @@ class Arrival:
         self.redirect = redirect
         self.loop = loop
         self.poller = poller
-        self.deadline = service.now + service.deadlines.tls_handshake
+        self.deadline = service.deadline(service.deadlines.tls_handshake)
         self.waiting = False  # watched and swept
         self.handshake: Handshake | None = None
         # What there is of a PROXY header; None: none is due.
@@ -246,7 +246,7 @@ class Arrival:
 
     def drain(self) -> None:
         """The worker stops: this one was accepted, so what it asks now is answered."""
-        self.deadline = min(self.deadline, self.service.now + self.service.leaving.grace)
+        self.deadline = min(self.deadline, self.service.deadline(self.service.leaving.grace))
 
     def abort(self) -> None:
         """Close; it said nothing, or too little, in time."""

@@ -78,7 +78,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
         self.valve = Valve(transport)
         self.context = self.service.context(self.slot, self.secure)
         self.service.clients.add(self)
-        self.deadline = self.service.now + self.service.deadlines.request_head
+        self.deadline = self.service.deadline(self.service.deadlines.request_head)
 
     def data_received(self, data: bytes) -> None:
         if self.phase is HEAD:
@@ -107,7 +107,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
         """
         if self.phase is ANSWER and not self.secure and not self._upgrading():
             self.closing = self.half_closed = True
-            self.deadline = self.service.now + self.service.deadlines.linger
+            self.deadline = self.service.deadline(self.service.deadlines.linger)
             self.presence = Presence(self.transport, self._ask, self.abort)
             return True
         if self.phase is BODY:
@@ -135,7 +135,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.on_client_writable(True)
         elif self.phase is HEAD and not self.parsing:
-            self.deadline = self.service.now + self.service.deadlines.client_idle
+            self.deadline = self.service.deadline(self.service.deadlines.client_idle)
             self.go_on()
 
     # ── requests ────────────────────────────────────────────────────────────────────────────────
@@ -194,7 +194,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
 
     def _wait_for_head(self, data: bytes) -> None:
         if not self.buffer and not self.deadline:
-            self.deadline = self.service.now + self.service.deadlines.request_head
+            self.deadline = self.service.deadline(self.service.deadlines.request_head)
         self.buffer = data
         if self.valve.reasons:
             self.valve.open(PIPELINED)
@@ -275,7 +275,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
     def _expect_body(self) -> None:
         """From now on the client has to keep the pace, `Limits.rate`."""
         self.received = 0
-        self.deadline = self.service.now + self.route_target.deadlines.request_body
+        self.deadline = self.service.deadline(self.route_target.deadlines.request_body)
 
     def _client_failed(self, error: ClientError) -> None:
         """The request broke off within its body: the upstream must not take it for whole."""
@@ -356,7 +356,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
             return
         if self.phase is BODY and not self.closing:
             self.phase = DRAIN
-            self.deadline = self.service.now + self.service.deadlines.linger
+            self.deadline = self.service.deadline(self.service.deadlines.linger)
         elif self.closing:
             self._close()
         else:
@@ -366,7 +366,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
 
     def _next(self) -> None:
         self.phase = HEAD
-        self.deadline = self.service.now + self.service.deadlines.client_idle
+        self.deadline = self.service.deadline(self.service.deadlines.client_idle)
         if self.parsing:
             return
         if self.blocked:
@@ -410,7 +410,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
         self.phase = LINGER
         self.buffer = b""
         self.body = None
-        self.deadline = self.service.now + self.service.deadlines.linger
+        self.deadline = self.service.deadline(self.service.deadlines.linger)
         if not sending:
             self.transport.close()
             return
@@ -439,7 +439,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
         elif self.bound is not None and self.bound.endpoint.wanted():
             self._unbind()  # the client proves itself again; others may not wait for its next click
         elif self.service.draining and self.phase is HEAD and not self.buffer:
-            self.deadline = min(self.deadline, now + self.service.leaving.grace)
+            self.deadline = min(self.deadline, self.service.deadline(self.service.leaving.grace))
         if not self.deadline or now < self.deadline:
             return
         if self.phase is BODY and (self.valve.reasons or self._keeps_pace()):
@@ -449,8 +449,8 @@ class H1Connection(H1Intake, asyncio.Protocol):
         elif self.phase is HEAD and self.buffer and not self.blocked:
             self._refuse(ClientError("the request head did not come to its end", 408))
         elif self.half_closed and self._ask():
-            self.deadline = now + self.service.deadlines.linger
-        elif not self.still_takes(now):
+            self.deadline = self.service.deadline(self.service.deadlines.linger)
+        elif not self.still_takes():
             self.phase = LINGER
             cut(self.transport)
 

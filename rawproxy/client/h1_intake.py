@@ -91,7 +91,7 @@ class H1Intake(Responder):
             self.buffer, self.at = data, at
         self.valve.close(PIPELINED)
         self.client_took()
-        self.deadline = self.service.now + self.service.deadlines.response_body
+        self.deadline = self.service.deadline(self.service.deadlines.response_body)
 
     def _in_turn(self) -> None:
         """All others had their turn."""
@@ -119,7 +119,7 @@ class H1Intake(Responder):
         self.at = 0
         return data
 
-    def still_takes(self, now: float) -> bool:
+    def still_takes(self) -> bool:
         """Whether the client, which gets nothing new, takes what it has."""
         deadlines = self.service.deadlines
         wait = deadlines.response_body if self.phase is HEAD else deadlines.linger
@@ -127,7 +127,7 @@ class H1Intake(Responder):
             self.route_target, wait
         ):
             return False
-        self.deadline = now + wait
+        self.deadline = self.service.deadline(wait)
         return True
 
     def client_has(self) -> int:

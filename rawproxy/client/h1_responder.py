@@ -129,7 +129,7 @@ class Responder(ClientSide):
         """More of the response's body."""
         self.sent += len(payload)
         if self.half_closed:  # the answer comes along, so there is somebody to have it
-            self.deadline = self.service.now + self.service.deadlines.linger
+            self.deadline = self.service.deadline(self.service.deadlines.linger)
         self.transport.write(encode_chunk(payload) if self.chunked else payload)
 
     def send_end(self, trailers: bytes) -> None:

@@ -52,7 +52,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
         self.slot = slot
         self.reader = Reader(service.limits)
         self.block: tuple[int, int, list[bytes]] | None = None  # stream, flags and what came
-        self.deadline = service.now + service.deadlines.request_head
+        self.deadline = service.deadline(service.deadlines.request_head)
 
     def __repr__(self) -> str:
         return f"<H2Connection {self.context.peer.decode()} {len(self.streams)} streams>"
@@ -85,7 +85,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
             if kind != frames.SETTINGS or flags & ACK:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS (3.4)")
             self.preface = 0
-            self.deadline = self.service.now + self.service.deadlines.client_idle
+            self.deadline = self.service.deadline(self.service.deadlines.client_idle)
         if self.block is not None and kind != frames.CONTINUATION:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a frame within a field block (6.10)")
         if self.budget.left < 0:
@@ -135,7 +135,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
             self._field_block(flags, number, payload)
             return
         self.block = (number, flags, [payload])
-        self.deadline = self.service.now + self.service.deadlines.request_head
+        self.deadline = self.service.deadline(self.service.deadlines.request_head)
 
     def _on_continuation(self, flags: int, number: int, payload: bytes) -> None:
         block = self.block
@@ -323,7 +323,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
             if self.took() < self.service.pace(self.service.route_target, wait):
                 self.abort()
                 return
-            self.progress = now + wait
+            self.progress = self.service.deadline(wait)
         if self.service.draining and not (self.draining or self.preface):
             self.drain()
         elif self.draining == 1 and not self.dead:

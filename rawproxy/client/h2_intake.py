@@ -117,7 +117,7 @@ class H2Intake(FrameWriter[Stream]):
     def pause_writing(self) -> None:
         self.blocked = True
         self.acked = 0  # it has a whole stretch from the next look on
-        self.progress = self.service.now + self.service.deadlines.response_body
+        self.progress = self.service.deadline(self.service.deadlines.response_body)
 
     def resume_writing(self) -> None:
         self.blocked = False

@@ -147,7 +147,7 @@ class Stream(ClientSide):
     def _expect_body(self) -> None:
         """From now on the client has to keep the pace, `Limits.rate`."""
         self.seen = self.received
-        self.deadline = self.connection.service.now + self.route_target.deadlines.request_body
+        self.deadline = self.connection.service.deadline(self.route_target.deadlines.request_body)
 
     def refuse(self, error: ProxyError) -> None:
         """Answer without an upstream."""
@@ -372,7 +372,7 @@ class Stream(ClientSide):
         if self.queued:
             service = self.connection.service
             self.taken = self.sent - self.queued
-            self.deadline = service.now + self.route_target.deadlines.response_body
+            self.deadline = service.deadline(self.route_target.deadlines.response_body)
         if self.head is not None:
             self.connection.service.recorder.record(
                 self.head, self.context, self.status, self.sent, exchange
@@ -465,7 +465,7 @@ class Stream(ClientSide):
             service = self.connection.service
             self.throttled = 0
             self.dropped = -self.in_window
-            self.deadline = service.now + min(STOP, service.deadlines.linger)
+            self.deadline = service.deadline(min(STOP, service.deadlines.linger))
             self.credit(0)
 
     def end(self) -> None:
@@ -490,7 +490,7 @@ class Stream(ClientSide):
         elif self.exchange is None:
             least = self.connection.service.pace(self.route_target, deadlines.response_body)
             if self.client_took() >= least:
-                self.deadline = now + deadlines.response_body
+                self.deadline = self.connection.service.deadline(deadlines.response_body)
             else:
                 self.reset(Code.CANCEL)
         elif self.throttled or self._keeps_pace():

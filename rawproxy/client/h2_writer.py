@@ -200,7 +200,7 @@ class FrameWriter(Generic[S]):
     def rest(self) -> None:
         """Nothing is due: without a stream the connection is idle."""
         idle = not self.streams
-        self.deadline = self.service.now + self.service.deadlines.client_idle if idle else 0.0
+        self.deadline = self.service.deadline(self.service.deadlines.client_idle) if idle else 0.0
 
     def _remember(self, number: int, ours: bool) -> None:
         self.closed[number] = ours
@@ -243,7 +243,7 @@ class FrameWriter(Generic[S]):
             stream.cancel(ConnectionResetError("the connection is closed"))
         self.write(frames.goaway(self.last_id, code, detail))
         self.flush()
-        self.deadline = self.service.now + self.service.deadlines.linger
+        self.deadline = self.service.deadline(self.service.deadlines.linger)
         self.transport.close()
 
     def goaway(self, final: bool) -> None:

@@ -126,7 +126,7 @@ class Checkout(ResponseHandler):
         if got is not POOL_DIAL:
             assert got is POOL_FULL
             self.state = QUEUE
-            self.deadline = self.service.now + self.deadlines.queue
+            self.deadline = self.service.deadline(self.deadlines.queue)
             self._crowd_out(pool.wait(self, self._client()))
         elif endpoint.room.queue.size and self.deadlines.wait:
             endpoint.give_up_dial()  # others wait for it already, and somebody knocks
@@ -226,10 +226,9 @@ class Checkout(ResponseHandler):
 
     def _wait(self, error: DialError) -> None:
         """Until some upstream of the group takes connections again: it restarts, say."""
-        now = self.service.now
         if not self.waits_until:
-            self.waits_until = now + self.deadlines.wait
-        elif now >= self.waits_until:
+            self.waits_until = self.service.deadline(self.deadlines.wait)
+        elif self.service.clock.now >= self.waits_until:
             self._waited_enough(error.detail)
             return
         self.state = WAIT

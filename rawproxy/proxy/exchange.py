@@ -148,7 +148,7 @@ class Exchange(Holding):
         connection.reusable = False
         if self.blocked:
             connection.throttle(True)
-        self.deadline = self.service.now + self.deadlines.response_head
+        self.deadline = self.service.deadline(self.deadlines.response_head)
         # The client side may keep it for the next request: it stays unmarked.
         opening = self.opening
         if self.service.recorder.marks:
@@ -183,7 +183,7 @@ class Exchange(Holding):
             return
         connection = self.connection
         if connection is not None:
-            self.deadline = self.service.now + self.deadlines.response_head
+            self.deadline = self.service.deadline(self.deadlines.response_head)
             connection.transport.write(framed)
         if self.held is not None:
             if framed:
@@ -207,14 +207,14 @@ class Exchange(Holding):
         if writable and self.parked:
             self.park(0)
         self.backlog = 0
-        self.deadline = self.service.now + self.deadlines.response_head
+        self.deadline = self.service.deadline(self.deadlines.response_head)
         self.client.throttle(WRITER_FULL, not writable)
 
     # ── relay ───────────────────────────────────────────────────────────────────────────────────
 
     def on_interim(self, head: ResponseHead) -> None:
         """A 1xx on its way to the final response."""
-        self.deadline = self.service.now + self.deadlines.response_head
+        self.deadline = self.service.deadline(self.deadlines.response_head)
         self.client.send_interim(head)
 
     def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
@@ -241,7 +241,7 @@ class Exchange(Holding):
             self.client.exchange_done()
             return
         self.state = RELAY
-        self.deadline = self.service.now + self.deadlines.response_body
+        self.deadline = self.service.deadline(self.deadlines.response_body)
         self.client.send_response(head, framing, payload, False)
 
     def _lasts(self, head: ResponseHead) -> bool:
@@ -261,15 +261,14 @@ class Exchange(Holding):
             self.client.send_end(trailers)
             self.client.exchange_done()
             return
-        self.deadline = self.service.now + self.deadlines.response_body
+        self.deadline = self.service.deadline(self.deadlines.response_body)
         if payload:
             self.client.send_payload(payload)
 
     def on_client_writable(self, writable: bool) -> None:
         """Backpressure from the client on the response's body."""
-        now = self.service.now
-        self.deadline = now + self.deadlines.response_body
-        self.blocked = 0.0 if writable else now
+        self.deadline = self.service.deadline(self.deadlines.response_body)
+        self.blocked = 0.0 if writable else self.service.deadline(0.0)
         if self.connection is not None:
             self.connection.throttle(not writable)
 
@@ -399,7 +398,7 @@ class Exchange(Holding):
         if self.state is QUEUE or self.state is WAIT:
             self.sweep_wait()
         elif self.state is SEND and self.throttled and self._upstream_reads():
-            self.deadline = now + deadlines.response_head
+            self.deadline = self.service.deadline(deadlines.response_head)
         elif self.state is SEND:
             # While the client still sends, its own deadline is the one that counts.
             if self.request_ended or self.throttled:

@@ -3,9 +3,9 @@
 It never reads from a peer. Invariant: `clients` holds every client connection and tunnel that is
 open, so that the sweep and the drain reach all of them.
 
-The clock is coarse: `now` is set by the sweep, about once a second, to when the next one is due, so
-that no wait that is reckoned from it is cut short. Deadlines are fields on the connections that the
-sweep compares with the time; no timer is made for any request.
+The clock is coarse: the sweep sets it, about once a second. Deadlines are fields on the connections
+that the sweep compares with the time; no timer is made for any request. `deadline` is what makes
+them: it reckons from the next sweep, so that no wait is cut short.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Service:
         self.limits = config.limits
         self.deadlines = config.deadlines
         self.parse = request_parser(config.parser, config.limits, write_log is not None)
-        self.now = 0.0
+        self.next_sweep = 0.0  # when it is due
         self.clock = Clock()
         around = Surroundings(self.clock, self.spawn, _dial_for, Resolver(config.resolver))
         self.groups = {one.name: UpstreamGroup(config, one, around) for one in config.groups}
@@ -104,9 +104,9 @@ class Service:
     def _tick(self) -> None:
         """One sweep: the clock, the Date line, every deadline, every pool."""
         now = self._loop.time()
-        self.lag = max(now - self.now, 0.0) if self.now else 0.0
+        self.lag = max(now - self.next_sweep, 0.0) if self.next_sweep else 0.0
         self.clock.now = now
-        self.now = now + self.every
+        self.next_sweep = now + self.every
         wall = time.time()
         self.date_line = b"Date: %b\r\n" % formatdate(wall, usegmt=True).encode()
         self.recorder.stamp(wall)
@@ -130,6 +130,10 @@ class Service:
                 client.sweep(now)
         if at + SLICE < len(clients):
             self._loop.call_soon(self._sweep, clients, at + SLICE)
+
+    def deadline(self, seconds: float) -> float:
+        """When a wait of so many seconds that begins now is over: not sooner, as sweeps go."""
+        return self.next_sweep + seconds
 
     def stop(self) -> None:
         """No more sweeps; idle upstream connections are closed, dials cancelled."""

@@ -198,7 +198,8 @@ class Tunnel:
             deadlines = self.deadlines
             half = self.client.ended or self.upstream.ended
             # A side that has ended and one that says nothing are soon nobody's tunnel.
-            self.deadline = now + (deadlines.response_body if half else deadlines.tunnel_idle)
+            wait = deadlines.response_body if half else deadlines.tunnel_idle
+            self.deadline = self.service.deadline(wait)
         elif now >= self.deadline:
             self.abort()
 

@@ -248,7 +248,7 @@ class Connection:
                 if not transport.is_closing():
                     front.data_received(part)
                     loop.turn()
-            front.sweep(service.now)
+            front.sweep(service.clock.now)
             front.drain()
             loop.turn()
             front.connection_lost(None)

@@ -270,11 +270,11 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 6.0, 30.0, 100.0]))
     def time_passes(self, seconds):
-        self.service.now += seconds
+        now = self.service.next_sweep = self.service.deadline(seconds)
         for number in self.unfinished():
             if self.exchanges[number].state is not DONE:
-                self.exchanges[number].sweep(self.service.now)
-        for connection in self.endpoint.pool.expire(self.service.now):
+                self.exchanges[number].sweep(now)
+        for connection in self.endpoint.pool.expire(now):
             connection.transport.close()
         self.turn()
 
