@@ -13,10 +13,12 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from rawproxy import __version__
+from rawproxy.config.addresses import parse_address, parse_upstream
 from rawproxy.config.build import config_of
-from rawproxy.config.model import Address, Config, check, single
-from rawproxy.config.option_values import parse_address, parse_file, parse_upstream
+from rawproxy.config.model import Address, Config, single
+from rawproxy.config.option_values import parse_file
 from rawproxy.config.options import OPTIONS, flat, schema
+from rawproxy.config.problems import check
 from rawproxy.config.sources import Rank, Settings, read
 from rawproxy.errors import ConfigError
 

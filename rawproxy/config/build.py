@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rawproxy.config import option_values
+from rawproxy.config import addresses, option_values
 from rawproxy.config.model import (
     DEFAULT,
     Active,
@@ -26,8 +26,8 @@ from rawproxy.config.model import (
     Route,
     Site,
     Upstream,
-    problems,
 )
+from rawproxy.config.problems import problems
 from rawproxy.config.sources import Rank, Scope, Settings
 from rawproxy.errors import ConfigError
 
@@ -55,10 +55,10 @@ def _top(settings: Settings) -> Config:
     limits = settings.named(
         ("limits",), data.get("limits", {}), values["limit"], option_values.parse_limits, Limits()
     )
-    trusted = top.several("trusted-proxy", option_values.parse_network)
+    trusted = top.several("trusted-proxy", addresses.parse_network)
     return Config(
-        http=top.several("http", lambda text: option_values.parse_address("--http", text)),
-        https=top.several("https", lambda text: option_values.parse_address("--https", text)),
+        http=top.several("http", lambda text: addresses.parse_address("--http", text)),
+        https=top.several("https", lambda text: addresses.parse_address("--https", text)),
         redirect=not values["no-redirect"],
         self_signed=values["self-signed"],
         tls=values["tls"],
@@ -74,7 +74,7 @@ def _top(settings: Settings) -> Config:
         allow_trace=values["allow-trace"],
         underscores=values["underscores"],
         upgrades=top.several("upgrade", option_values.parse_upgrade),
-        resolver=top.take("resolver", option_values.parse_resolver, None)
+        resolver=top.take("resolver", addresses.parse_resolver, None)
         if values["resolver"] is not None
         else None,
         access_log=top.file("access-log", ("-", "off")),
@@ -82,7 +82,7 @@ def _top(settings: Settings) -> Config:
         access_log_mask=top.several("access-log-mask", option_values.parse_parameter),
         access_log_short_addresses=values["access-log-short-addresses"],
         access_log_no_paths=values["access-log-no-paths"],
-        admin=top.take("admin", lambda text: option_values.parse_address("--admin", text), None)
+        admin=top.take("admin", lambda text: addresses.parse_address("--admin", text), None)
         if values["admin"] is not None
         else None,
         send_request_id=values["send-request-id"],
@@ -151,7 +151,7 @@ def _group(settings: Settings, name: str, table: Mapping[str, Any], config: Conf
         verify=scope.file("upstream-verify", ("auto", "pin", "system", "off")),
         tls=scope.value("upstream-tls"),
         pins=frozenset(scope.several("upstream-pin", option_values.parse_pin)),
-        server_name=scope.take("upstream-name", option_values.parse_upstream_name, "")
+        server_name=scope.take("upstream-name", addresses.parse_upstream_name, "")
         if named
         else None,
         client_cert=pairs[0] if pairs else None,
@@ -168,7 +168,7 @@ def _upstream(settings: Settings, group: str, key: Key, one: str | dict[str, Any
     if url is None:
         settings.mistake((*key, "url"), " is missing: type url = 'host:port'")
         return _NOWHERE
-    found = settings.take(key, option_values.parse_upstream, url, _NOWHERE)
+    found = settings.take(key, addresses.parse_upstream, url, _NOWHERE)
     found = replace(found, weight=table.get("weight", 1), backup=table.get("backup", False))
     settings.keys[group, found] = key
     return found
@@ -187,7 +187,7 @@ def _active(settings: Settings, path: Key, table: Mapping[str, Any]) -> Active:
     if "path" in facts:
         scope.take("path", option_values.parse_target, "/")
     if "host" in facts:
-        scope.take("host", option_values.parse_host, "")
+        scope.take("host", addresses.parse_host, "")
     if "status" in facts:
         facts["status"] = scope.several("status", option_values.parse_status)
     return Active(**facts)
@@ -220,11 +220,9 @@ def _site(scope: Scope, config: Config) -> Site:
     ]
     listeners: tuple[Address, ...] = ()
     if "listen" in table:
-        listeners = scope.several(
-            "listen", lambda text: option_values.parse_address("--listen", text)
-        )
+        listeners = scope.several("listen", lambda text: addresses.parse_address("--listen", text))
     return Site(
-        names=scope.several("server-name", option_values.parse_server_name),
+        names=scope.several("server-name", addresses.parse_server_name),
         routes=tuple(routes),
         certificates=settings.pairs(scope, "cert", "key"),
         hsts=_hsts(scope),

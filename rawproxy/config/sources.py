@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rawproxy.config import option_values
-from rawproxy.config.model import Certificate, Key, option_of
+from rawproxy.config.model import Certificate, Key
+from rawproxy.config.problems import option_of
 from rawproxy.config.toml_file import Document, Mistake
 from rawproxy.errors import ConfigError
 

@@ -172,8 +172,8 @@ SEEN: dict[str, tuple[Work, bytes]] = {
 }
 # What never does: configuration, files, and what we have written ourselves.
 OURS = {
-    "config.toml_file._AT_LINE", "config.option_values._DIRECTIVE", "config.option_values._FIELD_VALUE", "config.option_values._LABEL",
-    "config.option_values._MAX_AGE", "config.option_values._PATH", "config.option_values._REDIRECT", "config.option_values._SERVICE", "config.option_values._SIZE",
+    "config.toml_file._AT_LINE", "config.option_values._DIRECTIVE", "config.option_values._FIELD_VALUE", "config.addresses._LABEL",
+    "config.option_values._MAX_AGE", "config.option_values._PATH", "config.option_values._REDIRECT", "config.addresses._SERVICE", "config.option_values._SIZE",
     "config.option_values._STATUS", "config.option_values._TOKEN", "config.option_values.parse_group", "config.option_values.parse_parameter",
     "config.option_values.parse_target", "config.option_values.parse_upgrade", "config.toml_lines._BLANK", "config.toml_lines._PART", "config.toml_lines._SCALAR",
     "config.toml_lines._STRING", "config.toml_lines._Scan", "admin.top_screen._ANSI", "config.sources._OPTION", "tls.server._CERTIFICATE", "tls.server._KEY", "config.variables._DOLLAR",

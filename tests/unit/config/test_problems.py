@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from rawproxy.config.addresses import parse_address
 from rawproxy.config.model import (
     Address,
     Certificate,
@@ -16,10 +17,9 @@ from rawproxy.config.model import (
     Route,
     Site,
     Upstream,
-    check,
     single,
 )
-from rawproxy.config.option_values import parse_address
+from rawproxy.config.problems import check
 from rawproxy.errors import ConfigError
 
 TLS = Upstream("h:1", tls=True, host="h", port=1)
