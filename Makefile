@@ -18,7 +18,7 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	touch $@ $(VENV)/.run
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench,fast]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@
 
 setup: $(VENV)/.test
@@ -27,8 +27,7 @@ run: $(VENV)/.run
 	$(BIN)/rawproxy demo
 
 # The same source with its hot path compiled (mypyc) and heads read by PCRE2, in an environment of
-# its own: .venv-fast/bin/rawproxy. Needs a C compiler and Python's headers; the wheel that it
-# leaves in build/fast needs neither. It is compiled twice: to count what a training executes, and
+# its own: .venv-fast/bin/rawproxy. Needs a C compiler, Python's headers and libpcre2-dev. It is compiled twice: to count what a training executes, and
 # then for that (GCC; with another compiler the training changes nothing).
 FAST := .venv-fast/bin/python -m pip --quiet --disable-pip-version-check
 COMPILED = rm -rf build && RAWPROXY_COUNTS=$(CURDIR)/.venv-fast/counts RAWPROXY_COMPILE=$(1) \
@@ -37,10 +36,9 @@ COMPILED = rm -rf build && RAWPROXY_COUNTS=$(CURDIR)/.venv-fast/counts RAWPROXY_
 
 fast: .venv-fast/.done
 
-.venv-fast/.done: pyproject.toml setup.py bench/train.py $(shell find rawproxy -name '*.py')
+.venv-fast/.done: pyproject.toml setup.py bench/train.py $(shell find rawproxy -name '*.py' -o -name '*.c')
 	$(PYTHON) -m venv --clear .venv-fast
 	$(FAST) install 'setuptools>=77' wheel 'mypy>=1.11' hpack .
-	$(FAST) install '.[fast]' || echo "no PCRE2 (try apt install libpcre2-dev): heads are read by re"
 	$(call COMPILED,count)
 	.venv-fast/bin/python -m bench.train .venv-fast/bin/rawproxy
 	$(call COMPILED,trained)

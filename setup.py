@@ -5,8 +5,10 @@
     trained    compile for what those counts say is usual
 
 Without it, as on any `pip install .`, rawproxy is plain Python and no compiler is needed.
-`make fast` calls it so, with `bench/train.py` in between. It also turns README.md into the text for
-a package index. Everything else about the package stands in pyproject.toml.
+`make fast` calls it so, with `bench/train.py` in between. With the hot path goes the engine that
+reads heads, `rawproxy/protocol/_pcre2.c`; where PCRE2's header or library is missing it is left
+out, with a warning, and `re` reads them. It also turns README.md into the text for a package index.
+Everything else about the package stands in pyproject.toml.
 """
 
 import os
@@ -70,10 +72,20 @@ def extensions() -> list[object]:
     if STEP not in ("1", "count", "trained"):
         return []
     from mypyc.build import mypycify
+    from setuptools import Extension
 
     found = mypycify(
         [f"rawproxy/{room}/{name}.py" for room, names in HOT.items() for name in names.split()],
         opt_level="3",
+    )
+    found.append(
+        Extension(
+            "rawproxy.protocol._pcre2",
+            ["rawproxy/protocol/_pcre2.c"],
+            extra_compile_args=["-O3"],
+            libraries=["pcre2-8"],
+            optional=True,
+        )
     )
     compile_flags, link_flags = flags()
     for extension in found:

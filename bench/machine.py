@@ -12,7 +12,7 @@ import sysconfig
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("rawproxy", "uvloop", "h11", "aiofastnet", "picows", "aiohttp", "h2", "jh2", "pypcre")
+PACKAGES = ("rawproxy", "uvloop", "h11", "aiofastnet", "picows", "aiohttp", "h2", "jh2")
 
 
 def facts() -> dict[str, object]:

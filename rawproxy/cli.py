@@ -12,7 +12,6 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from rawproxy import __version__
 from rawproxy.config.addresses import parse_address, parse_upstream
 from rawproxy.config.build import config_of
 from rawproxy.config.model import Address, Config, single
@@ -66,6 +65,15 @@ def proxy_options(function: F) -> F:
     return function
 
 
+def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Tell which build this is, and with what it runs."""
+    if asked:
+        from rawproxy.process.build import described
+
+        click.echo(described())
+        ctx.exit()
+
+
 @click.group(
     cls=GroupedGroup,
     invoke_without_command=True,
@@ -75,7 +83,14 @@ def proxy_options(function: F) -> F:
     },
 )
 @proxy_options
-@click.version_option(__version__, message="rawproxy %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=show_version,
+    help="Show the version, which build it is, and what it runs with.",
+)
 @click.pass_context
 def rawproxy(ctx: click.Context, /, **options: Any) -> None:
     """Proxy HTTP/1.1 and WebSocket to an upstream: rawproxy --upstream host:9443 .

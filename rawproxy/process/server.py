@@ -22,6 +22,7 @@ from rawproxy.config.caution import cautions
 from rawproxy.config.model import Address, Config
 from rawproxy.net import openssl_errors
 from rawproxy.net.listening import bind, explained
+from rawproxy.process import build
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel_close import DrainReason
 from rawproxy.telemetry.access_log_file import LogSink
@@ -65,6 +66,8 @@ def open_doors(
         service.most_tunnels = max((_descriptors() - RESERVE) // 4, 1)
     doors = Doors(service, context, sink)
     doors.quiet = quiet
+    if not (quiet or build.is_compiled()):
+        stack.callback(build.watch_load())
     if context is not None:
         stack.callback(doors.watch(Renewal(config, throwaway, doors.use, quiet=quiet)))
     return doors

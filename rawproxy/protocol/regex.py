@@ -1,11 +1,10 @@
 r"""The regular-expression engine behind the recognisers of message heads.
 
-`pcre` (PCRE2 with its just-in-time compiler, from the optional extra `rawproxy[fast]`) where it is
-installed, else the standard library's `re`, which takes three times as long for the same answer.
-`RAWPROXY_REGEX=re` chooses the latter, for comparison. The same property tests hold either of them
-against h11.
+The compiled build brings PCRE2 with its just-in-time compiler (`_pcre2.c`). The plain build has the
+standard library's `re`, which takes three times as long for the same answer. `RAWPROXY_REGEX=re`
+chooses the latter, for comparison. The same property tests hold either of them against h11.
 
-It never sees traffic itself. Invariants: `re` and `pcre` are given patterns that mean the same to
+It never sees traffic itself. Invariants: both engines are given patterns that mean the same to
 both, and none that needs backtracking across lines; a recogniser looks at one place and at no
 other: time and memory are linear in what is matched, and do not depend on what lies behind it.
 """
@@ -30,12 +29,12 @@ class Found(Protocol):
 
 Match = Callable[[bytes, int], Found | None]  # the bytes, and where in them to look
 
-pcre: Any = None
+pcre2: Any = None
 if os.environ.get("RAWPROXY_REGEX") != "re":
     with contextlib.suppress(ImportError):
-        pcre = importlib.import_module("pcre")
+        pcre2 = importlib.import_module("rawproxy.protocol._pcre2")
 
-ENGINE = "re" if pcre is None else "pcre"
+ENGINE = "re" if pcre2 is None else f"PCRE2 {pcre2.VERSION}"
 
 
 def compiled(pattern: bytes) -> Match:
@@ -51,16 +50,14 @@ def all_of(pattern: bytes) -> Callable[[bytes], list[tuple[bytes, ...]]]:
 
 
 def _compile(pattern: bytes) -> Any:
-    found = (re if pcre is None else pcre).compile(pattern)
-    # That package's own methods are Python around these, and a seventh of the time of a match.
-    return getattr(found, "_pattern", found)
+    return (re if pcre2 is None else pcre2).compile(pattern)
 
 
 # In front of a pattern: the place where the match begins. `match` of `re` looks nowhere else, but
 # that of PCRE2 goes on to search the rest: 64 KB of lines that all but begin a head took seconds.
 # (Its option ANCHORED does the same, and costs an eighth of the time of a match.)
-HERE = b"" if pcre is None else rb"\G"
+HERE = b"" if pcre2 is None else rb"\G"
 # The quantifier for any number of lines, without a way back. `re` gets a plain one: before Python
 # 3.11.5 its possessive groups fail to match what they should (gh-106052). There is but one way to
 # match a line, so nothing is lost by that.
-MANY = b"*" if pcre is None else b"*+"
+MANY = b"*" if pcre2 is None else b"*+"

@@ -209,7 +209,7 @@ def is_expression(node: ast.AST) -> bool:
     called = ast.unparse(node.func)
     known = ("re.compile", "re.match", "re.fullmatch", "re.search", "re.findall", "re.finditer")
     more = ("re.sub", "re.subn", "re.split", "regex.compiled", "regex.all_of", "_recogniser")
-    return called in (*known, *more) or "else pcre).compile" in called
+    return called in (*known, *more) or "else pcre2).compile" in called
 
 
 # ── every function that goes over a peer's bytes ────────────────────────────────────────────────
