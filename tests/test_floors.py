@@ -30,6 +30,7 @@ ROOMS = [
     "tls",
     "upstream",
     "proxy",
+    "access",
     "client",
     "admin",
     "process",
@@ -40,6 +41,10 @@ ROOMS = [
 ENTRIES = {"__init__", "__main__", "cli", "errors"}
 PURE = ("errors", "config", "protocol", "routing", "balancing")
 PURE_FILES = {
+    "access.address_lists",
+    "access.htpasswd",
+    "access.password_hashes",
+    "access.rates",
     "telemetry.access_log",
     "telemetry.counters",
     "telemetry.history",

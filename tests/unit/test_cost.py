@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import rawproxy
+from rawproxy.access.htpasswd import credentials
 from rawproxy.balancing import policies
 from rawproxy.config import field_names
 from rawproxy.config.model import Limits
@@ -172,6 +173,7 @@ SEEN: dict[str, tuple[Work, bytes]] = {
 }
 # What never does: configuration, files, and what we have written ourselves.
 OURS = {
+    "access.htpasswd._APR1", "access.htpasswd._BCRYPT", "access.htpasswd._SHA",
     "config.toml_file._AT_LINE", "config.option_values._DIRECTIVE", "config.option_values._FIELD_VALUE", "config.addresses._LABEL",
     "config.option_values._MAX_AGE", "config.option_values._PATH", "config.option_values._REDIRECT", "config.addresses._SERVICE", "config.option_values._SIZE",
     "config.option_values._STATUS", "config.option_values._TOKEN", "config.option_values.parse_group", "config.option_values.parse_parameter",
@@ -292,6 +294,7 @@ FUNCTIONS: dict[str, tuple[Work, bytes]] = {
     "an id": (lambda data: request_ids.with_id(data, b"id"), REQUEST),
     "a PROXY header": (proxy_header.read, b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n"),
     "a binary PROXY header": (proxy_header.read, proxy_header.SIGNATURE + b"\x21\x11\x00\x0c" + bytes(12)),
+    "a password": (credentials, b"Basic dTpw"),
     "a ClientHello": (client_hello.server_name, b"\x16\x03\x01\x00\x80\x01" + bytes(90)),
 }  # fmt: skip
 PUMPS = tuple(
