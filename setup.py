@@ -35,7 +35,7 @@ HOT = {
     "routing": "match route_targets",
     "balancing": "fair_queue pool health policies",
     "telemetry": "masks access_log counters",
-    "net": "tls_outbox backpressure poller tls_transport tls_handshake",
+    "net": "tls_outbox backpressure poller tls_ends socket_transport tls_transport tls_handshake",
     "upstream": "connection endpoint probe group",
     "proxy": ("recorder tunnel client_side checkout holding exchange admission service"),
     "client": (

@@ -2,7 +2,7 @@
 
 debootstrap makes the folder, apt fills it (both only the first time), and there the project is
 installed from these sources. The bystander test comes first, as it is what only these versions can
-fail (see `rawproxy/net/openssl_errors.py`); then unit and wire tests of the plain build, and with --fast the
+fail (see `rawproxy/net/openssl/error_queue.py`); then unit and wire tests of the plain build, and with --fast the
 same over the compiled one. It has to be root, for debootstrap and chroot; the tests run as root
 there too, with the network of this machine.
 """

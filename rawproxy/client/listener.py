@@ -14,7 +14,8 @@ from typing import Final
 
 from rawproxy.client.arrival import CROWDED, Arrival, route_of
 from rawproxy.config.model import Address
-from rawproxy.net.listening import BACKLOG, BareSocket, release
+from rawproxy.net.listening import BACKLOG, release
+from rawproxy.net.openssl.objects import BareSocket, accepted
 from rawproxy.net.poller import poller
 from rawproxy.proxy.service import Service, log
 from rawproxy.tls.server import ServerContext
@@ -86,9 +87,7 @@ class Listener:
         """A batch; whether more may be waiting. The `last` ones are thousands, so they queue up."""
         for _ in range(self._batch):
             try:
-                # As `accept` does, which makes enums of two numbers for each socket: 1 % of a
-                # TLS handshake.
-                fd, peer = self.sock._accept()  # type: ignore[attr-defined]
+                fd, peer = accepted(self.sock)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return False
             except OSError as error:

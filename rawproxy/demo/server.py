@@ -194,6 +194,7 @@ class Visit:
         elif isinstance(event, Ping | CloseConnection):
             reply = event.response()
         if reply is not None:
+            # `response` is declared to give any event; it gives one that can be sent.
             self.writer.write(ws.send(reply))  # type: ignore[arg-type]
             await self.writer.drain()
         return not isinstance(event, CloseConnection) and not isinstance(reply, RejectConnection)

@@ -1,6 +1,6 @@
 """Bytes on sockets: listening, readiness, backpressure, TLS records.
 
-This room never reads HTTP. Invariant: whatever uses a private part of Python's `ssl` stands here.
+This room never reads HTTP. Invariant: a descriptor that is closed is watched by nobody.
 
-May import: config, errors.
+May import: config, errors, net.openssl.
 """

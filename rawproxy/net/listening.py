@@ -39,15 +39,6 @@ class Passed:
     name: str
 
 
-class BareSocket(socket.SocketType):
-    """A socket without what the standard library adds to the system's, some Python for each.
-
-    OpenSSL wants no more than that, and a weak reference; the loop's transports do.
-    """
-
-    __slots__ = ("__weakref__",)
-
-
 def bind(address: Address) -> list[socket.socket]:
     """Listening sockets for `address`: IPv4 and IPv6 where it names no host. Raises `OSError`."""
     if address.path is not None:

@@ -12,22 +12,14 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from rawproxy.net import openssl_errors
+from rawproxy.net.openssl import error_queue
+from rawproxy.net.openssl.objects import core, server_side
 from rawproxy.net.poller import Poller, poller
 from rawproxy.net.tls_transport import TlsTransport
 
 UNREAD: Final = 65_536  # bytes thrown away behind a handshake that failed
-
-
-def core(sock: ssl.SSLSocket) -> Any:
-    """The object beneath, as `TlsTransport` wants it.
-
-    `SSLSocket.read` and `write` are two more calls of Python each, and four of those make up 3 % of
-    a small proxied request.
-    """
-    return sock._sslobj  # type: ignore[attr-defined]
 
 
 class Handshake:
@@ -74,7 +66,7 @@ class Handshake:
     def _end(self, error: OSError | None) -> None:
         ended = self._ended
         if error is not None:
-            openssl_errors.after(error)
+            error_queue.after(error)
             with contextlib.suppress(OSError):
                 # Unread bytes would turn the close into a reset, which may overtake our alert.
                 os.read(self._fd, UNREAD)
@@ -102,19 +94,8 @@ def accept(
 
     Raises `OSError` where the client has gone; `sock` is the caller's still.
     """
-    if context.sni_callback is not None:  # which wants to be handed a whole `SSLSocket`
-        sock.getpeername()  # `wrap_socket` would raise too, but lose the descriptor
-        whole = context.wrap_socket(
-            cast(socket.socket, sock),
-            server_side=True,
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=False,
-        )
-        return Handshake(whole, core(whole), ended, watch)
-    # What `wrap_socket` calls in the end. All that it does before, which is to make another socket
-    # of this one, is Python, and some per cent of the cost of a new connection.
-    tls = context._wrap_socket(sock, True)  # type: ignore[attr-defined]
-    return Handshake(sock, tls, ended, watch)
+    kept, tls = server_side(sock, context)
+    return Handshake(kept, tls, ended, watch)
 
 
 async def connect(

@@ -20,8 +20,8 @@ from rawproxy.admin.server import Admin, Source
 from rawproxy.client.listener import Listener
 from rawproxy.config.caution import cautions
 from rawproxy.config.model import Address, Config
-from rawproxy.net import openssl_errors
 from rawproxy.net.listening import bind, explained
+from rawproxy.net.openssl.at_start import found_out
 from rawproxy.process import build
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel_close import DrainReason
@@ -49,9 +49,9 @@ def open_doors(
     for text in () if quiet else certificate_warnings(config):
         log.warning("%s", text)
     if context is not None or any(one.tls for group in config.groups for one in group.upstreams):
-        misled = openssl_errors.queue.find_out()
-        if misled is not None and not quiet:
-            log.warning("%s", misled)
+        for text in found_out():
+            if not quiet:
+                log.warning("%s", text)
     sink = None if config.access_log == "off" else LogSink(config.access_log)
     if sink is not None:
         stack.callback(sink.close)

@@ -19,11 +19,13 @@ from typing import Protocol
 
 from rawproxy.config.model import Address, Config, Group, Upstream
 from rawproxy.errors import ConfigError, ProxyError, failure
+from rawproxy.net.openssl.at_start import found_out
 from rawproxy.process.channel import Control, Message, encode
 from rawproxy.process.order import STALE, OtherCodeError, unpack_config, unpacked
 from rawproxy.process.server import Doors, open_doors
 from rawproxy.proxy.tunnel_close import DrainReason
 from rawproxy.telemetry import error_log
+from rawproxy.telemetry.error_log import log
 from rawproxy.upstream.members import reach
 
 
@@ -50,6 +52,8 @@ def run(config: Config, *, companion: Companion | None = None) -> int:
 def probe(config: Config) -> list[tuple[Group, Upstream, list[str] | ProxyError | ConfigError]]:
     """Reach each server once, for `rawproxy check`: a line for each address, or why not."""
     error_log.set_up(serving=False)
+    for text in found_out():
+        log.warning("%s", text)
 
     async def look(group: Group, upstream: Upstream) -> list[str] | ProxyError | ConfigError:
         try:
@@ -67,6 +71,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         import uvloop
     except ImportError:
         return None  # asyncio's own loop serves, slower
+    # Where mypy finds no uvloop, it is `Any`.
     return uvloop.new_event_loop  # type: ignore[no-any-return,unused-ignore]
 
 

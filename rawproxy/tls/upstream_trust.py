@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import os
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -33,88 +32,14 @@ from rawproxy.errors import ConfigError, DialError
 from rawproxy.tls.fingerprints import (
     ADDRESSES,
     CHANGED,
-    EXPIRED,
     KNOWN,
     REFUSED,
-    CertificateVerdict,
     Fingerprints,
     is_local,
     place,
 )
-from rawproxy.tls.upstream_contexts import WORDS, Contexts
-
-_NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-_INVALID_CA = (24, 79)  # X509_V_ERR_INVALID_CA, until OpenSSL 1.1.1 and since 3.0
-# X509_V_ERR_EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK: of OpenSSL's security level.
-_TOO_WEAK = (66, 67, 68)
-# What OpenSSL's reasons mean to an admin; the names differ from version to version.
-_MEANINGS = (
-    (
-        (
-            "WRONG_VERSION_NUMBER",
-            "HTTP_REQUEST",
-            "HTTPS_PROXY_REQUEST",
-            "RECORD_LAYER_FAILURE",
-            "PACKET_LENGTH_TOO_LONG",
-        ),
-        "the upstream speaks plain HTTP on that port; use --upstream {plain}",
-    ),
-    (
-        ("CERTIFICATE_REQUIRED",),
-        "the upstream asks for a client certificate; use --upstream-cert FILE --upstream-key FILE",
-    ),
-    (
-        (
-            "ALERT_UNKNOWN_CA",
-            "ALERT_BAD_CERTIFICATE",
-            "ALERT_CERTIFICATE_",
-            "ALERT_UNSUPPORTED_CERT",
-        ),
-        "the upstream refuses our certificate; check --upstream-cert FILE, and that the"
-        " upstream knows its authority",
-    ),
-    (
-        ("UNRECOGNIZED_NAME",),
-        "the upstream does not know the name {name}; use --upstream-name NAME",
-    ),
-    (
-        ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"),
-        "the upstream does not speak {versions}{older}",
-    ),
-    (
-        (
-            "UNSAFE_LEGACY_RENEGOTIATION",
-            "DH_KEY_TOO_SMALL",
-            "EE_KEY_TOO_SMALL",
-            "CA_MD_TOO_WEAK",
-            "CA_KEY_TOO_SMALL",
-            "WRONG_SIGNATURE_TYPE",
-            "UNKNOWN_CIPHER_RETURNED",
-            "WRONG_CIPHER_RETURNED",
-        ),
-        "the upstream's TLS is too old ({reason}){older}",
-    ),
-    (
-        ("NO_APPLICATION_PROTOCOL",),
-        "the upstream does not speak HTTP/1.1 on that port",
-    ),
-    (
-        ("HANDSHAKE_FAILURE",),
-        "the upstream refuses the TLS handshake: no cipher suite or key exchange group in common,"
-        " or it asks for a client certificate (--upstream-cert){older}",
-    ),
-    (
-        ("UNEXPECTED_EOF", "EOF_OCCURRED"),
-        "the upstream closed the connection within the TLS handshake;"
-        " if it speaks plain HTTP on that port, use --upstream {plain}",
-    ),
-)
-_VERSIONS = {"modern": "TLS 1.3", "intermediate": "TLS 1.2 or 1.3", "legacy": "TLS"}
-_OLDER = {
-    "modern": "; use --upstream-tls intermediate",
-    "intermediate": "; if it is an old device, use --upstream-tls legacy",
-    "legacy": "",
-}
+from rawproxy.tls.upstream_contexts import Contexts
+from rawproxy.tls.upstream_words import Unverified, UpstreamWords, notice, reason, refusal
 
 
 class _Mode(enum.Enum):
@@ -145,6 +70,7 @@ class UpstreamTrust:
         self.url = url
         self.server_name = server_name
         self.pins = pins
+        self.words = UpstreamWords(contexts, server_name, url)
         self.mode = _mode(contexts.verify, pins)
         self.known = Fingerprints(strict=contexts.verify == "pin")
         self.key = f"{contexts.verify} {url} {server_name}"  # of `known`, for other workers
@@ -226,62 +152,6 @@ class UpstreamTrust:
             return "does not verify; at a private address another is accepted too"
         return "does not verify; another will be refused"
 
-    # ── words ───────────────────────────────────────────────────────────────────────────────────
-
-    def explain(self, error: BaseException) -> str:
-        """Why a handshake failed, and what to type."""
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return self._unverified(error)
-        text = str(error)
-        # An asyncio server that fails a handshake hangs up without the alert that would say why;
-        # both loops make of it a ConnectionResetError without a number.
-        if isinstance(error, ConnectionResetError | BrokenPipeError):
-            text = "EOF_OCCURRED"
-        meaning = self._meaning(text)
-        if meaning:
-            return meaning
-        if isinstance(error, ssl.SSLError):
-            reason = getattr(error, "reason", None) or text
-            return f"the TLS handshake with the upstream failed: {reason}"
-        number = getattr(error, "errno", None)
-        return f"cannot connect: {os.strerror(number) if number else text or type(error).__name__}"
-
-    def complaint(self, error: BaseException | None) -> str:
-        """What the upstream's TLS alert behind the handshake means; empty where there is none.
-
-        In TLS 1.3 a client certificate is judged when the client believes the handshake over.
-        """
-        reason = getattr(error, "reason", None) or ""
-        if not isinstance(error, ssl.SSLError) or "ALERT" not in reason:
-            return ""
-        return self._meaning(reason) or f"the upstream ended TLS: {reason}"
-
-    def _meaning(self, text: str) -> str:
-        said = text.upper().replace(" ", "_")
-        for signs, meaning in _MEANINGS:
-            for sign in signs:
-                if sign in said:
-                    return meaning.format(
-                        plain=_plain(self.url), name=self.server_name, reason=sign,
-                        versions=_VERSIONS[self.contexts.tls], older=_OLDER[self.contexts.tls],
-                    )  # fmt: skip
-        return ""
-
-    def _unverified(self, error: ssl.SSLCertVerificationError) -> str:
-        said = f"the upstream's certificate does not verify: {_reason(error)};"
-        code = getattr(error, "verify_code", None)
-        flaw = self.contexts.flaw() if code in _INVALID_CA else ""
-        if flaw:
-            return f"{said} {flaw}"
-        if code in _TOO_WEAK and _OLDER[self.contexts.tls]:
-            return f"{said} if it is an old device, use --upstream-tls legacy"
-        name = " --upstream-name NAME with a name it has," if code in _NAME_MISMATCH else ""
-        file = "another FILE" if self.contexts.verify not in WORDS else "FILE"
-        return (
-            f"{said} use{name} --upstream-verify {file} with its CA,"
-            " or --upstream-pin SHA256 if it never changes"
-        )
-
 
 class Trial:
     """One dial: which context is next, and what becomes of the certificate."""
@@ -321,7 +191,7 @@ class Trial:
             return False
         if not isinstance(error, ssl.SSLCertVerificationError):
             return False
-        self.why = _reason(error)
+        self.why = reason(error)
         self.there = False
         self.attempt = Attempt.ANY
         return True
@@ -361,59 +231,16 @@ class Trial:
 
     def _judge(self, sha: str, known: Fingerprints) -> None:
         """One that the store did not pass."""
-        before = known.before(self.address)
+        one = Unverified(sha, known.before(self.address), self.address, self.why)
         verdict = known.accept(sha, self.address)
         if verdict is REFUSED:
             self.trust.forget(self.address)
-            raise DialError(self._refusal(sha, before))
+            raise DialError(refusal(one, known))
         if verdict is CHANGED:
             self.trust.forget(self.address)
             self.changed = True
         if verdict is not KNOWN:
-            self.warning = f"upstream {self.trust.url}: {self._notice(sha, before, verdict)}"
-
-    def _refusal(self, sha: str, before: str) -> str:
-        changed = (
-            f"the upstream's certificate changed from SHA-256 {before} to {sha}"
-            f" ({self.address}), which cannot be verified ({self.why})"
-        )
-        if self.trust.known.verified:
-            why = "and the one before could"
-        elif self.trust.known.strict:
-            why = "and --upstream-verify pin lets no other in; if that is right, restart rawproxy"
-            return f"{changed}, {why}"
-        else:
-            why = "and that is no private address, so it may be anybody"
-        return (
-            f"{changed}, {why}; if that is right, use --upstream-verify FILE with its CA,"
-            f" or --upstream-pin {sha} if it stays the same when the upstream restarts"
-        )
-
-    def _notice(self, sha: str, before: str, verdict: CertificateVerdict) -> str:
-        """What was accepted that cannot be verified, why, and what to type instead."""
-        if verdict is EXPIRED:
-            return (
-                f"its certificate, SHA-256 {sha}, verified once and does no more ({self.why});"
-                " it goes on with this one alone: renew it"
-            )
-        local = not self.trust.known.strict and is_local(self.address)
-        if verdict is CHANGED:
-            first = f"the certificate of {self.address} changed from SHA-256 {before} to {sha}"
-            first += f" and cannot be verified ({self.why})"
-        else:
-            first = f"the certificate of {self.address}, SHA-256 {sha},"
-            first += f" cannot be verified ({self.why})"
-        if local:
-            return (
-                f"{first}; trusted, as that is a private address, where another one would be too."
-                " For more: --upstream-verify FILE with its CA; or --upstream-verify pin, which"
-                " refuses any other until rawproxy is restarted"
-            )
-        return (
-            f"{first}; trusted as the first one seen, until rawproxy is restarted; any other is"
-            " refused. To make that permanent: --upstream-verify FILE with its CA,"
-            f" or --upstream-pin {sha} if it stays the same when the upstream restarts"
-        )
+            self.warning = f"upstream {self.trust.url}: {notice(one, known, verdict)}"
 
 
 def _mode(verify: str, pins: frozenset[str]) -> _Mode:
@@ -421,15 +248,3 @@ def _mode(verify: str, pins: frozenset[str]) -> _Mode:
         return _Mode.PINS
     words = {"auto": _Mode.FIRST, "pin": _Mode.FIRST, "off": _Mode.OFF}
     return words.get(verify, _Mode.STORE)
-
-
-def _reason(error: ssl.SSLCertVerificationError) -> str:
-    # OpenSSL's own errors have these attributes, those made in Python do not.
-    return str(getattr(error, "verify_message", None) or error).rstrip(".")
-
-
-def _plain(url: str) -> str:
-    """The plain upstream at the very place where `url` expects TLS."""
-    place = (url.partition("://")[2] or url).rstrip("/")
-    port = "" if ":" in place.rpartition("]")[2] else ":443"
-    return f"http://{place}{port}"

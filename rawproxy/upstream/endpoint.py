@@ -21,7 +21,7 @@ from rawproxy.balancing.pool import Pool
 from rawproxy.config.model import HOST, Config, Group, Upstream
 from rawproxy.errors import DialError
 from rawproxy.net import tls_handshake
-from rawproxy.net.tls_transport import is_cut
+from rawproxy.net.tls_ends import is_cut
 from rawproxy.protocol import proxy_header
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
@@ -280,12 +280,12 @@ class Endpoint(ConnectionOwner):
 
     def complaint(self, error: Exception | None) -> str:
         """What an alert of its TLS means; empty where `error` is none."""
-        return self.trust.complaint(error) if self.trust is not None else ""
+        return self.trust.words.complaint(error) if self.trust is not None else ""
 
     def explain(self, error: BaseException) -> str:
         """Why a dial failed, in the admin's words."""
         if self.trust is not None:
-            return self.trust.explain(error)
+            return self.trust.words.explain(error)
         number = getattr(error, "errno", None)
         return f"cannot connect: {os.strerror(number) if number else error}"
 

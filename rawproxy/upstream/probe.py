@@ -32,10 +32,10 @@ async def probe_for_ever(
     `endpoint.probing` was set by who called this.
     """
     try:
-        await asyncio.sleep(min(active.interval, FIRST) * random.random())  # noqa: S311
+        await asyncio.sleep(min(active.interval, FIRST) * random.random())  # noqa: S311, no secret
         while not endpoint.draining:
             report(await probe(endpoint, active))
-            spread = 1 + JITTER * (2 * random.random() - 1)  # noqa: S311
+            spread = 1 + JITTER * (2 * random.random() - 1)  # noqa: S311, no secret
             await asyncio.sleep(active.interval * spread)
     finally:
         endpoint.probing = False

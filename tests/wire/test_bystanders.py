@@ -1,6 +1,6 @@
 """Clients that reset in the middle of a TLS response, beside others that upload: nobody is cut.
 
-With Python 3.13 and OpenSSL 3.5 half of the uploads were (see `rawproxy/net/openssl_errors.py`). Where this
+With Python 3.13 and OpenSSL 3.5 half of the uploads were (see `rawproxy/net/openssl/error_queue.py`). Where this
 Python does not do that the test cannot fail; `make test-debian13` runs it where it can.
 """
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from rawproxy.net import openssl_errors
+from rawproxy.net.openssl import error_queue
 from rawproxy.protocol.http2 import frames
 from rawproxy.protocol.http2.frames import Code
 
@@ -37,7 +37,7 @@ def flood(proxy, pieces, settings=None) -> Code:
                 attacker.send(piece)
                 sent += len(piece)
         except OSError as error:  # closed on us, which is the point
-            openssl_errors.after(error)  # of which the bystander is not to hear, in this process
+            error_queue.after(error)  # of which the bystander is not to hear, in this process
         assert bystander.get("/100") == (200, bytes(100))
         code = attacker.goaway()
         took = time.monotonic() - began

@@ -15,8 +15,10 @@ from rawproxy.errors import CutError
 from rawproxy.net import tls_handshake
 from rawproxy.net.backpressure import MOST_WORDS, last_words
 from rawproxy.net.poller import poller
+from rawproxy.net.socket_transport import HIGH, LOW
+from rawproxy.net.tls_ends import told
 from rawproxy.net.tls_outbox import RECORD
-from rawproxy.net.tls_transport import BATCH, HIGH, LOW, TlsTransport, told
+from rawproxy.net.tls_transport import BATCH, TlsTransport
 from rawproxy.tls.server import tell_ends_apart
 
 try:

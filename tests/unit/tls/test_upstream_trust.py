@@ -761,7 +761,7 @@ def test_what_the_loops_raise_is_explained(loop, speak, words, bundle):
     async def story():
         with blocking(speak) as port, pytest.raises(OSError) as caught:
             await connect(port, t.trial().context, "up.test")
-        text = t.explain(caught.value)
+        text = t.words.explain(caught.value)
         assert words in text
         assert "\n" not in text
 
@@ -776,7 +776,7 @@ def test_a_wrong_name_is_explained(loop, name, bundle):
         async with Peer() as peer:
             with pytest.raises(ssl.SSLCertVerificationError) as caught:
                 await Dialer(t, name).dial(peer)
-        text = t.explain(caught.value)
+        text = t.words.explain(caught.value)
         assert f"not valid for '{name}'; use --upstream-name NAME" in text
         assert "--upstream-verify another FILE" in text
         assert "--upstream-pin" in text
@@ -809,7 +809,7 @@ def test_a_wrong_name_is_explained(loop, name, bundle):
     ],
 )
 def test_explanations(error, words):
-    assert words in trust().explain(error)
+    assert words in trust().words.explain(error)
 
 
 @pytest.mark.parametrize(
@@ -823,7 +823,7 @@ def test_explanations(error, words):
 )
 def test_the_plain_place(url, plain):
     error = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number")
-    assert trust(url=url).explain(error).endswith(f"use --upstream {plain}")
+    assert trust(url=url).words.explain(error).endswith(f"use --upstream {plain}")
 
 
 def signed_by_no_authority(tmp_path):
@@ -858,7 +858,7 @@ def test_a_bundle_without_basic_constraints_is_said_to_be_wrong(loop, tmp_path):
         t = trust(bundle)
         with blocking(over(context)) as port, pytest.raises(ssl.SSLError) as caught:
             await connect(port, t.trial().context, "up.test")
-        text = t.explain(caught.value)
+        text = t.words.explain(caught.value)
         assert f"in {bundle}, CN=root is no authority: it lacks basicConstraints" in text
         assert "-addext basicConstraints=critical,CA:TRUE" in text
         assert "--upstream-verify" not in text, "that is what was just done"
@@ -885,7 +885,9 @@ def test_modern_is_tls_1_3_alone(loop):
         t = trust("off", tls="modern")
         with blocking(over(serving(version=TLS12))) as port, pytest.raises(OSError) as caught:
             await connect(port, t.trial().context, "up.test")
-        assert "does not speak TLS 1.3; use --upstream-tls intermediate" in t.explain(caught.value)
+        assert "does not speak TLS 1.3; use --upstream-tls intermediate" in t.words.explain(
+            caught.value
+        )
         async with Peer() as peer:
             assert (await Dialer(t).dial(peer)).version() == "TLSv1.3"
 
@@ -901,8 +903,8 @@ def test_what_the_profiles_allow():
     assert {"AES128-SHA", "AES256-SHA"} <= offered
     assert not any("NULL" in name or "ADH" in name or "AECDH" in name for name in offered)
     old = ssl.SSLError(1, "[SSL: UNSUPPORTED_PROTOCOL] unsupported protocol")
-    assert trust("off", tls="legacy").explain(old) == "the upstream does not speak TLS"
-    assert "legacy" not in trust("off", tls="legacy").explain(WEAK)
+    assert trust("off", tls="legacy").words.explain(old) == "the upstream does not speak TLS"
+    assert "legacy" not in trust("off", tls="legacy").words.explain(WEAK)
 
 
 def test_complaints_behind_the_handshake():
@@ -915,9 +917,9 @@ def test_complaints_behind_the_handshake():
     ]:
         error = ssl.SSLError(1, f"[SSL: {reason}] x")
         error.reason = reason
-        assert words in t.complaint(error)
+        assert words in t.words.complaint(error)
     for error in (None, ConnectionResetError(), ssl.SSLError(1, "odd"), ssl.SSLEOFError(8, "x")):
-        assert t.complaint(error) == ""
+        assert t.words.complaint(error) == ""
 
 
 def test_how_a_certificate_is_known():
