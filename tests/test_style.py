@@ -22,8 +22,6 @@ FUNCTION = 50
 LONG = {
     "client/h1_connection.py",
     "client/h2_stream.py",
-    "config/model.py",
-    "config/option_values.py",
     "process/master.py",
     "proxy/exchange.py",
 }
