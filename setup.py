@@ -30,7 +30,7 @@ HOT = {
     "protocol": "regex",
     "protocol/http1": "recogniser head_limits parser body",
     "protocol/http": ("target head forwarding connection_auth rewrite last_hop variable_values"),
-    "protocol/http2": "frames hpack fields header_reader",
+    "protocol/http2": "frames flow_control budget hpack fields header_reader",
     "protocol/websocket": "frames",
     "routing": "match route_targets",
     "balancing": "fair_queue pool health policies",

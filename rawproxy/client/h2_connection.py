@@ -23,13 +23,13 @@ from rawproxy.errors import ClientError
 from rawproxy.net.backpressure import cut
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http2 import fields, frames
+from rawproxy.protocol.http2.budget import RESET
 from rawproxy.protocol.http2.frames import (
     ACK,
     END_HEADERS,
     END_STREAM,
     HAS_PRIORITY,
     MAX_WINDOW,
-    Budget,
     Code,
     ConnectionFault,
     StreamFault,
@@ -107,15 +107,14 @@ class H2Connection(H2Intake, asyncio.Protocol):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "DATA on stream 0 (6.1)")
         size = len(payload)
         payload = frames.unpad(flags, payload)
-        if size:
-            self.received(size)
+        credit = self.flow.received(size)
+        if credit:
+            self.write(frames.window_update(0, credit))
         stream = self.streams.get(number)
         if stream is None:
             self._late(number, "DATA")
             return
-        stream.in_window -= size
-        if stream.in_window < 0:
-            raise StreamFault(Code.FLOW_CONTROL_ERROR, "DATA beyond the window (6.9)")
+        stream.take(size)
         ended = bool(flags & END_STREAM)
         if payload or ended:
             self.budget.earn(2)
@@ -186,7 +185,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
         try:
             head, opening = self.reader.request(block, ended)
         except FieldsTooLarge as failure:
-            self.budget.spend(Budget.RESET, "field blocks over the limits")
+            self.budget.spend(RESET, "field blocks over the limits")
             error = ClientError(str(failure), 431)
         except ClientError as refusal:
             error = refusal
@@ -238,7 +237,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
             self.budget.spend(1, "RST_STREAM")
             return
         stream.on_reset(int.from_bytes(payload, "big"))
-        self.budget.spend(Budget.RESET, "RST_STREAM")
+        self.budget.spend(RESET, "RST_STREAM")
 
     def _on_settings(self, flags: int, number: int, payload: bytes) -> None:
         if number:
@@ -250,14 +249,9 @@ class H2Connection(H2Intake, asyncio.Protocol):
             return
         pairs = frames.parse_settings(payload)
         self.budget.spend(1 + len(pairs) // 8, "SETTINGS")
-        windows = [value for name, value in pairs if name == frames.INITIAL_WINDOW_SIZE]
-        if windows:  # thousands of them, it may be: the streams hear of the last
-            before, self.initial_window = self.initial_window, windows[-1]
-            most = max(windows) - before
-            for stream in self.streams.values():
-                if stream.window + most > MAX_WINDOW:
-                    raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window over 2^31-1")
-                stream.window += windows[-1] - before  # may become negative (6.9.2)
+        sizes = [value for name, value in pairs if name == frames.INITIAL_WINDOW_SIZE]
+        if sizes:
+            self.flow.resize(sizes, [stream.send_window for stream in self.streams.values()])
         for name, value in pairs:
             if name == frames.HEADER_TABLE_SIZE and value < TABLE_SIZE:
                 self.resize = True
@@ -293,9 +287,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
         if not number:
             if not credit:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing (6.9)")
-            self.window += credit
-            if self.window > MAX_WINDOW:
-                raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window over 2^31-1 (6.9.1)")
+            self.flow.send.credit(credit)
             self.pump()
             return
         stream = self.streams.get(number)
@@ -305,9 +297,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
             return
         if not credit:
             raise StreamFault(Code.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing (6.9)")
-        stream.window += credit
-        if stream.window > MAX_WINDOW:
-            raise StreamFault(Code.FLOW_CONTROL_ERROR, "a window over 2^31-1 (6.9.1)")
+        stream.send_window.credit(credit)
         if stream.queued:
             self.pump()
 

@@ -21,13 +21,8 @@ from rawproxy.errors import ClientError, ProxyError, UpstreamError
 from rawproxy.net.backpressure import WRITER_FULL
 from rawproxy.protocol.http import error_pages, rewrite
 from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
-from rawproxy.protocol.http2.frames import (
-    DEFAULT_WINDOW,
-    MAX_FRAME,
-    Code,
-    StreamFault,
-    window_update,
-)
+from rawproxy.protocol.http2.flow_control import Window
+from rawproxy.protocol.http2.frames import MAX_FRAME, Code, StreamFault, window_update
 from rawproxy.protocol.http2.hpack import encode_block, encode_status
 from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.exchange import Exchange
@@ -37,8 +32,6 @@ from rawproxy.routing.route_targets import RouteTarget, location
 from rawproxy.telemetry.access_log import keep
 from rawproxy.upstream.connection import UpstreamConnection
 
-WINDOW: Final = DEFAULT_WINDOW  # bytes of a request body under way that nobody has taken yet
-WINDOW_MAX: Final = 1024 * 1024  # where it grows to while the upstream keeps up: 1 Gbit/s at 8 ms
 # Seconds until a client that is answered, and neither sends on nor ends its body, is told to stop:
 # one or two turns of the sweep, so that the answer has long been read.
 STOP: Final = 1.5
@@ -49,10 +42,10 @@ class Stream(ClientSide):
     """A request and its response, between HEADERS and END_STREAM."""
 
     __slots__ = (
-        "connection", "deadline", "dropped", "early", "ending", "exchange", "full", "grown",
-        "head", "id", "in_window", "last", "local_ended", "outbox", "owed",
-        "queued", "received", "remote_ended", "seen", "sent", "status", "taken", "throttled",
-        "trailers", "tunnel", "unsure", "window",
+        "connection", "deadline", "dropped", "early", "ending", "exchange", "full", "head", "id",
+        "last", "local_ended", "outbox", "queued", "receive_window", "received", "remote_ended",
+        "seen", "send_window", "sent", "status", "taken", "throttled", "trailers", "tunnel",
+        "unsure",
     )  # fmt: skip
 
     def __init__(
@@ -77,12 +70,11 @@ class Stream(ClientSide):
         self.last: bytes | None = None  # a body's last bytes, until END_STREAM confirms them
         self.early: list[bytes] = []  # of a tunnel that is not one yet
         self.throttled = 0  # reasons why the client gets no credit
-        self.owed = 0  # consumed bytes for which it has not got any
-        self.in_window = WINDOW  # what the client may still send
-        self.grown = 0  # bytes by which its window is larger than it was
+        # What the client may send; None: its request had no body.
+        self.receive_window: Window | None = None if ended else connection.flow.receiver()
         # our half
         self.dropped = 0  # bytes that came after the answer, less those it could not stop
-        self.window = connection.initial_window
+        self.send_window: Window = connection.flow.sender()
         self.outbox: deque[memoryview] = deque()
         self.queued = 0  # bytes in it
         self.full = False  # the exchange has been told to wait
@@ -156,10 +148,15 @@ class Stream(ClientSide):
 
     # ── the client's half ───────────────────────────────────────────────────────────────────────
 
+    def take(self, size: int) -> None:
+        """`size` bytes of DATA, padding included, are here. Raises `StreamFault`."""
+        window = self.receive_window
+        if self.remote_ended or window is None:
+            raise StreamFault(Code.STREAM_CLOSED, "DATA behind END_STREAM (5.1)")
+        window.take(size)
+
     def on_data(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
         """Bytes of the request's body. Raises `StreamFault`."""
-        if self.remote_ended:
-            raise StreamFault(Code.STREAM_CLOSED, "DATA behind END_STREAM")
         self.received += len(payload)
         head = self.head
         if head is not None and self.exchange and not head.upgrade and head.framing != CHUNKED:
@@ -221,16 +218,13 @@ class Stream(ClientSide):
 
     def credit(self, size: int) -> None:
         """`size` bytes have been consumed; tell the client once it is worth a frame."""
-        self.owed += size
-        size = WINDOW + self.grown
-        if self.throttled or self.remote_ended or self.owed * 2 < size:
+        window = self.receive_window
+        if window is None:
             return
-        credit, self.owed = self.owed, 0
-        if size < WINDOW_MAX and self.connection.may_grow(size):
-            self.grown += size
-            credit += size
-        self.in_window += credit
-        self.connection.write(window_update(self.id, credit))
+        window.consume(size)
+        if window.due() and not (self.throttled or self.remote_ended):
+            self.connection.flow.widen(window)
+            self.connection.write(window_update(self.id, window.give()))
 
     def throttle(self, reason: int, full: bool) -> None:
         """The upstream cannot take more of the body, or can again."""
@@ -401,7 +395,7 @@ class Stream(ClientSide):
 
     def pump(self, room: int) -> int:
         """Send one frame of at most `room` bytes from the outbox; how many bytes it took."""
-        room = min(room, self.window, MAX_FRAME)
+        room = min(room, self.send_window.left, MAX_FRAME)
         if room <= 0:  # a window may be negative (RFC 9113 6.9.2)
             return 0
         piece = self.outbox[0][:room]
@@ -462,9 +456,9 @@ class Stream(ClientSide):
         if self.remote_ended or (self.tunnel is not None and self.tunnel.is_closing()):
             self.end()
         elif self.tunnel is None:
-            service = self.connection.service
+            service, window = self.connection.service, self.receive_window
             self.throttled = 0
-            self.dropped = -self.in_window
+            self.dropped = -window.left if window is not None else 0
             self.deadline = service.deadline(min(STOP, service.deadlines.linger))
             self.credit(0)
 

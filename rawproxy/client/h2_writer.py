@@ -14,25 +14,24 @@ from typing import Final, Generic, Protocol, TypeVar
 from rawproxy.net.backpressure import unsent
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http2 import frames
-from rawproxy.protocol.http2.frames import DEFAULT_WINDOW, MAX_FRAME, Budget, Code, Fault
+from rawproxy.protocol.http2.budget import RESET, Budget
+from rawproxy.protocol.http2.flow_control import CONNECTION, FlowControl, Window
+from rawproxy.protocol.http2.frames import DEFAULT_WINDOW, MAX_FRAME, Code, Fault
 from rawproxy.protocol.http2.hpack import SIZE_UPDATE_ZERO
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.service import Service, log
 
 COALESCE: Final = 64 * 1024  # bytes of frames that are gathered before they are written
 CLOSED: Final = 1024  # closed streams that are remembered, to tell a late frame from a wrong one
-GROWTH: Final = 4 * 1024 * 1024  # bytes by which the windows of all streams together may grow
-WINDOW: Final = 16 * 1024 * 1024  # of the connection: wide, as the streams' own bound more
-CREDIT: Final = WINDOW // 16  # bytes received before the connection's window is opened again
 
 
 class Sender(Protocol):
     """A stream, as the connection that shares the window out sees it."""
 
     id: int
-    window: int
     queued: int
-    grown: int
+    send_window: Window
+    receive_window: Window | None
 
     def pump(self, room: int) -> int: ...
     def release(self) -> None: ...
@@ -54,21 +53,17 @@ class FrameWriter(Generic[S]):
         "dead",
         "deadline",
         "draining",
-        "growth",
+        "flow",
         "held",
-        "in_window",
-        "initial_window",
         "last_id",
         "out",
         "out_size",
-        "owed",
         "progress",
         "resize",
         "service",
         "streams",
         "transport",
         "waiting",
-        "window",
         "written",
     )  # fmt: skip
 
@@ -85,13 +80,7 @@ class FrameWriter(Generic[S]):
         self.deadline = 0.0
         self.draining = 0  # 1: no stream is begun after those under way, 2: a GOAWAY said so
         self.dead = False
-        # what the client may send
-        self.in_window = WINDOW
-        self.owed = 0  # bytes received for which it has not been given new credit
-        self.growth = 0
-        # what we may send
-        self.window = DEFAULT_WINDOW
-        self.initial_window = DEFAULT_WINDOW
+        self.flow = FlowControl()
         self.waiting: dict[int, S] = {}  # streams with an outbox, in the order of turns
         self.held: list[S] = []  # streams that are told when the socket takes more
         self.blocked = False  # the socket takes no more
@@ -103,7 +92,7 @@ class FrameWriter(Generic[S]):
         self.out_size = 0
 
     def greet(self) -> None:
-        """Our own preface (RFC 9113 3.4): a stream's window is `h2_stream.WINDOW`."""
+        """Our own preface (RFC 9113 3.4)."""
         limits = self.service.limits
         self.write(
             frames.settings(
@@ -115,7 +104,7 @@ class FrameWriter(Generic[S]):
                     frames.NO_RFC7540_PRIORITIES: 1,
                 }
             )
-            + frames.window_update(0, WINDOW - DEFAULT_WINDOW)
+            + frames.window_update(0, CONNECTION - DEFAULT_WINDOW)
         )
 
     def write(self, data: bytes) -> None:
@@ -154,13 +143,14 @@ class FrameWriter(Generic[S]):
         `ended` sets END_STREAM on the last frame if all of it can be sent.
         """
         size = len(payload)
-        room = min(self.window, stream.window)
+        ours, window = self.flow.send, stream.send_window
+        room = min(ours.left, window.left)
         if size and (self.blocked or room < size):
             if self.blocked or room <= 0:
                 return 0
             payload, size, ended = memoryview(payload)[:room], room, False
-        self.window -= size
-        stream.window -= size
+        ours.take(size)
+        window.take(size)
         self.budget.earn(2 + 2 * size // MAX_FRAME)
         self.write(frames.data(stream.id, payload, ended))
         return size
@@ -168,11 +158,12 @@ class FrameWriter(Generic[S]):
     def pump(self) -> None:
         """Streams with an outbox send in turns, for as long as anything can be sent."""
         waiting = self.waiting
+        window = self.flow.send
         stuck = 0
-        while waiting and stuck < len(waiting) and self.window > 0 and not self.blocked:
+        while waiting and stuck < len(waiting) and window.left > 0 and not self.blocked:
             number = next(iter(waiting))
             stream = waiting.pop(number)
-            sent = stream.pump(min(self.window, MAX_FRAME))
+            sent = stream.pump(min(window.left, MAX_FRAME))
             if stream.queued and number in self.streams:
                 waiting[number] = stream
             stuck = 0 if sent else stuck + 1
@@ -180,7 +171,7 @@ class FrameWriter(Generic[S]):
     def reset(self, number: int, code: Code) -> None:
         """A RST_STREAM. Ours are paid for as the client's are (CVE-2025-8671)."""
         self._remember(number, True)
-        self.budget.left -= Budget.RESET
+        self.budget.owe(RESET)
         self.write(frames.rst_stream(number, code))
 
     def forget(self, stream: S) -> bool:
@@ -190,7 +181,8 @@ class FrameWriter(Generic[S]):
         if self.slot.counted:
             self.slot.finish(1)
         self.waiting.pop(stream.id, None)
-        self.growth -= stream.grown
+        if stream.receive_window is not None:
+            self.flow.ended(stream.receive_window)
         self._remember(stream.id, False)
         if not self.streams:
             self.rest()
@@ -206,24 +198,6 @@ class FrameWriter(Generic[S]):
         self.closed[number] = ours
         if len(self.closed) > CLOSED:
             del self.closed[next(iter(self.closed))]
-
-    def may_grow(self, size: int) -> bool:
-        """Whether a stream's window may grow by `size` bytes."""
-        if self.growth + size > GROWTH:
-            return False
-        self.growth += size
-        return True
-
-    def received(self, size: int) -> None:
-        """`size` bytes of DATA frames came: open the connection's window again."""
-        self.in_window -= size
-        if self.in_window < 0:
-            raise frames.ConnectionFault(Code.FLOW_CONTROL_ERROR, "DATA beyond the window (6.9)")
-        self.owed += size
-        if self.owed >= CREDIT:
-            credit, self.owed = self.owed, 0
-            self.in_window += credit
-            self.write(frames.window_update(0, credit))
 
     def fail(self, fault: Fault) -> None:
         """The client broke the protocol: GOAWAY, and the end of everything (RFC 9113 5.4.1)."""

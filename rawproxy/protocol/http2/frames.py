@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from typing import ClassVar, Final
+from typing import Final
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER: Final = struct.Struct(">HBBBL")  # length (24 bits as 16 and 8), type, flags, stream
@@ -166,36 +166,3 @@ def parse_settings(payload: bytes) -> list[tuple[int, int]]:
         if name == ENABLE_CONNECT_PROTOCOL and value > 1:
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"ENABLE_CONNECT_PROTOCOL of {value}")
     return pairs
-
-
-class Budget:
-    """What a client may make us do that serves no request: a bucket that drains and refills.
-
-    Every frame that carries nothing costs one, a reset fifty; a request or a frame of body,
-    either way, earns two. A client that only works never notices; a flood of SETTINGS, PING,
-    PRIORITY, empty DATA, WINDOW_UPDATE (CVE-2019-9511 and its kin) or of resets, the client's and
-    ours (CVE-2023-44487, CVE-2025-8671), is over within `size` frames.
-    """
-
-    __slots__ = ("left", "refill", "size")
-
-    RESET: ClassVar[int] = 50
-
-    def __init__(self, size: int, refill: int) -> None:
-        self.size = size
-        self.refill = refill
-        self.left = size
-
-    def spend(self, cost: int, what: str) -> None:
-        """Raises `ConnectionFault` where nothing is left."""
-        self.left -= cost
-        if self.left < 0:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"too many frames to no end: {what}")
-
-    def earn(self, gain: int) -> None:
-        """Something useful was done."""
-        self.left = min(self.left + gain, self.size)
-
-    def tick(self) -> None:
-        """About once a second."""
-        self.earn(self.refill)

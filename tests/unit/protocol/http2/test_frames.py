@@ -1,9 +1,9 @@
-"""Frames as bytes, and the budget of what serves no request."""
+"""Frames as bytes."""
 
 import pytest
 
 from rawproxy.protocol.http2 import frames
-from rawproxy.protocol.http2.frames import Budget, Code, ConnectionFault, StreamFault
+from rawproxy.protocol.http2.frames import Code, ConnectionFault, StreamFault
 
 
 def test_frames_as_bytes():
@@ -76,14 +76,3 @@ def test_settings_that_are_right():
     assert frames.parse_settings(payload) == [
         (2, 1), (4, 2**31 - 1), (5, 2**24 - 1), (0x7777, 1), (8, 1),
     ]  # fmt: skip
-
-
-def test_the_budget():
-    budget = Budget(10, 2)
-    budget.spend(10, "PING")
-    with pytest.raises(ConnectionFault, match="PING"):
-        budget.spend(1, "PING")
-    budget.tick()
-    assert budget.left == 1
-    budget.earn(100)
-    assert budget.left == 10
