@@ -31,7 +31,7 @@ from rawproxy.net.listening import BindPlan, Stock
 from rawproxy.process import systemd
 from rawproxy.process.channel import Ledger, Message
 from rawproxy.process.children import Backoff, Child, SignalPipe, how_it_ended
-from rawproxy.process.order import STALE, Order, order, unpacked
+from rawproxy.process.order import STALE, Order, OrderError, order, unpacked
 from rawproxy.telemetry import error_log
 from rawproxy.telemetry.error_log import log
 from rawproxy.tls.fingerprints import Fingerprints, Told
@@ -214,7 +214,10 @@ class Master:
         elif "failed" in message:
             child.failed = message["failed"], message["code"]
         elif "order" in message and child is self.loader:
-            self.loaded = unpacked(message["order"])
+            try:
+                self.loaded = unpacked(message["order"])
+            except OrderError as error:
+                child.failed = [str(error)], error.code
         elif message.get("is") == "ready":
             self._ready(child, message["lines"])
         elif message.get("is") == "draining" and self.serving.get(child.slot) is child:

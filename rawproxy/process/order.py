@@ -1,40 +1,49 @@
 """What a master hands to its workers, and a new configuration to its master.
 
-A worker is a fresh interpreter. It does not read options, environment and files by itself: they may
+A worker is a fresh interpreter. It does not read options, environment and files by itself. They may
 have changed since, half-edited perhaps, and all workers must agree, also one that replaces another
-a week later. So whoever reads the configuration (the command at the start, a *loader*, a fresh
-interpreter with the new code, at each reload) makes an `Order`: the `Config`, pickled, for workers
-of the same code, and beside it in plain words what the master has to know, whatever its own code's
-age. A worker whose code is another one than the order's says so (`Stale`) instead of guessing.
+a week later. So one process reads the configuration: the command at the start, and at each reload
+a *loader*, a fresh interpreter with the new code. It makes an `Order`, which travels as JSON:
 
-Pickles come from our own parent alone, through a socketpair that nobody else has. It never opens a
-socket. Invariant: a `Config` that is unpacked was packed by this very code.
+    config       the `Config`, as `config/json_codec` writes it; only workers read it
+    all others   what the master has to know, in plain values, whatever the age of its own code
+    code         a fingerprint of the code that wrote the order
+
+This module never opens a socket. Invariant: a `Config` that is unpacked was packed by this very
+code. Raises `OrderError`, and `OtherCodeError` for an order of another code.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
-import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rawproxy.config.json_codec import from_json, to_json
 from rawproxy.config.model import Address, Config
 
 STALE = 75  # exit code EX_TEMPFAIL: the order is of another code; a reload makes a new one
 
 
-class OtherCodeError(Exception):
+class OrderError(Exception):
+    """The order cannot be read. The text says why; `code` is the exit code that goes with it."""
+
+    code = 1
+
+
+class OtherCodeError(OrderError):
     """The order was made by another version of the code."""
+
+    code = STALE
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One configuration, as the master sees it. Only plain values: it travels as JSON."""
+    """One configuration, as the master sees it."""
 
-    config: str  # for workers only
+    config: Any  # plain JSON values; what they mean is known to the code that wrote them
     code: str
     workers: int
     listeners: tuple[tuple[str, str | None, int, str | None], ...]  # option, host, port, path
@@ -46,14 +55,15 @@ class Order:
         return [(option, Address(host, port, path)) for option, host, port, path in self.listeners]
 
     def packed(self) -> dict[str, Any]:
-        """For `unpacked`, via JSON."""
-        return asdict(self)
+        """The order as JSON values, for `unpacked`."""
+        values: dict[str, Any] = to_json(self)
+        return values
 
 
 def order(config: Config) -> Order:
     """The order that makes workers serve `config`."""
     return Order(
-        base64.b85encode(pickle.dumps(config)).decode(),
+        to_json(config),
         CODE,
         config.workers or cpus(),
         tuple((name, a.host, a.port, a.path) for name, a in addresses(config)),
@@ -62,20 +72,28 @@ def order(config: Config) -> Order:
     )
 
 
-def unpacked(packed: dict[str, Any]) -> Order:
-    """What `packed` was; names that are new since our code was loaded are left out."""
-    known = {name: packed[name] for name in Order.__slots__}
-    known["listeners"] = tuple(map(tuple, known["listeners"]))
-    return Order(**known)
+def unpacked(packed: object) -> Order:
+    """The order that `packed` was. Raises `OrderError`.
+
+    Names that are new since our code was loaded are left out: the master may be older than those
+    who write its orders.
+    """
+    try:
+        if isinstance(packed, dict):
+            packed = {name: packed[name] for name in Order.__slots__ if name in packed}
+        return from_json(Order, packed)
+    except ValueError as error:
+        raise OrderError(f"the work order cannot be read: {error}") from None
 
 
 def unpack_config(one: Order) -> Config:
-    """The configuration itself. Raises `OtherCodeError`."""
+    """The configuration itself. Raises `OrderError`."""
     if one.code != CODE:
-        raise OtherCodeError
-    config = pickle.loads(base64.b85decode(one.config))  # noqa: S301, our parent made it
-    assert isinstance(config, Config)
-    return config
+        raise OtherCodeError("the code has changed since the configuration was read")
+    try:
+        return from_json(Config, one.config)
+    except ValueError as error:
+        raise OrderError(f"the work order cannot be read: {error}") from None
 
 
 def addresses(config: Config) -> list[tuple[str, Address]]:

@@ -21,7 +21,7 @@ from rawproxy.config.model import Address, Config, Group, Upstream
 from rawproxy.errors import ConfigError, ProxyError, failure
 from rawproxy.net.openssl.at_start import found_out
 from rawproxy.process.channel import Control, Message, encode
-from rawproxy.process.order import STALE, OtherCodeError, unpack_config, unpacked
+from rawproxy.process.order import OrderError, unpack_config, unpacked
 from rawproxy.process.server import Doors, open_doors
 from rawproxy.proxy.tunnel_close import DrainReason
 from rawproxy.telemetry import error_log
@@ -107,9 +107,9 @@ def serve_master(sock: socket.socket, message: Message) -> int:
     error_log.set_up()
     try:
         config = unpack_config(unpacked(message["order"]))
-    except OtherCodeError:
-        sock.sendall(encode({"failed": ["the code has changed"], "code": STALE}))
-        return STALE
+    except OrderError as error:
+        sock.sendall(encode({"failed": [str(error)], "code": error.code}))
+        return error.code
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_obey(sock, config, message))
 

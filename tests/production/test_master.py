@@ -141,6 +141,32 @@ def test_new_code_is_served_after_a_reload_and_broken_code_is_not(tmp_path):
     assert code == 0
 
 
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("config.workers or cpus()", "Order.workers: a whole number is expected, not 'many'"),
+        ("to_json(config)", "Config: an object is expected, not 'many'"),
+    ],
+)
+def test_a_work_order_that_cannot_be_read_is_refused(tmp_path, written, why):
+    """By the master, and by the new workers; the old ones go on."""
+    module = tmp_path / "rawproxy" / "process" / "order.py"
+    options = copied(tmp_path)
+    command = [*COMMAND, "--upstream", "http://127.0.0.1:1", "--http", "127.0.0.1:0"]
+    process = Program(command, **options)
+    try:
+        until(lambda: "rawproxy ready" in process.err(), "not ready")
+        assert written in module.read_text()
+        module.write_text(module.read_text().replace(written, "'many'"))
+        process.process.send_signal(signal.SIGHUP)
+        refused = "reload refused, the old configuration goes on: the work order cannot be read"
+        until(lambda: f"{refused}: {why}" in process.err(), "not refused")
+        assert len(psutil.Process(process.process.pid).children()) == 1
+    finally:
+        code = process.stop()
+    assert code == 0
+
+
 def test_a_second_signal_cuts_short():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]

@@ -6,7 +6,15 @@ from dataclasses import replace
 import pytest
 
 from rawproxy.config.model import Address, Deadlines, Upstream, single
-from rawproxy.process.order import Order, OtherCodeError, cpus, order, unpack_config, unpacked
+from rawproxy.process.order import (
+    Order,
+    OrderError,
+    OtherCodeError,
+    cpus,
+    order,
+    unpack_config,
+    unpacked,
+)
 
 CONFIG = single(
     (Upstream("http://a", tls=False, host="a", port=80),),
@@ -38,8 +46,27 @@ def test_what_the_master_has_to_know():
 
 
 def test_other_code_is_refused():
-    with pytest.raises(OtherCodeError):
-        unpack_config(replace(order(CONFIG), code="another"))
+    with pytest.raises(OtherCodeError, match=r"^the code has changed"):
+        unpack_config(replace(order(CONFIG), code="another", config="what an old version wrote"))
+
+
+@pytest.mark.parametrize(
+    ("packed", "why"),
+    [
+        (None, "Order: an object is expected, not None"),
+        ({}, "Order: config is missing"),
+        (order(CONFIG).packed() | {"listeners": [["--http"]]}, "4 values are expected, not 1"),
+        (order(CONFIG).packed() | {"workers": "2"}, "Order.workers: a whole number is expected"),
+    ],
+)
+def test_an_order_that_is_malformed_is_refused(packed, why):
+    with pytest.raises(OrderError, match=f"^the work order cannot be read: .*{why}"):
+        unpacked(packed)
+
+
+def test_a_configuration_that_is_malformed_is_refused():
+    with pytest.raises(OrderError, match=r"cannot be read: Config\.workers: a whole number"):
+        unpack_config(replace(order(CONFIG), config={"workers": "2"}))
 
 
 def test_what_newer_code_says_beside_it_is_left_out():
