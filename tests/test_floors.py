@@ -43,9 +43,13 @@ ENTRIES = {"__init__", "__main__", "cli", "errors"}
 PURE = ("errors", "config", "protocol", "routing", "balancing")
 PURE_FILES = {
     "access.address_lists",
+    "access.answer_cache",
     "access.htpasswd",
     "access.password_hashes",
+    "access.questions",
     "access.rates",
+    "access.rules",
+    "access.verdicts",
     "telemetry.access_log",
     "telemetry.counters",
     "telemetry.history",

@@ -22,6 +22,9 @@ import pytest
 
 import rawproxy
 from rawproxy.access.htpasswd import credentials
+from rawproxy.access.questions import QuestionForm
+from rawproxy.access.rules import AUTHENTIK, AuthRule
+from rawproxy.access.verdicts import AnswerForm, navigates
 from rawproxy.balancing import policies
 from rawproxy.config import field_names
 from rawproxy.config.model import Limits
@@ -38,6 +41,7 @@ from rawproxy.protocol.http import (
     variable_values,
 )
 from rawproxy.protocol.http import forwarding as _forwarded
+from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.protocol.http1 import body, head_limits, parser, recogniser
 from rawproxy.protocol.http1.body import ChunkedBody
 from rawproxy.protocol.http1.head_limits import find_request, find_response, waits
@@ -268,6 +272,25 @@ def decoded(data: bytes) -> None:
     fields.request(read, True, LIMITS)
 
 
+SSO = AuthRule("sso", AUTHENTIK, "sso", "/auth", copied=("X-authentik-*",), sign_in="/login")
+QUESTION, ANSWER = QuestionForm(SSO, SSO.copied), AnswerForm(SSO)
+
+
+def questioned(data: bytes) -> None:
+    read = LOGGED(data, 0)
+    if read is not None:
+        asked = Asked(read, CONTEXT, b"h", 443, 1)
+        QUESTION.opening(QUESTION.head(read, asked), asked)
+        navigates(read)
+
+
+def ruled(data: bytes) -> None:
+    read = PARSERS[2](data, 0)
+    if read is not None:
+        ANSWER.for_client(ANSWER.judge(read, b""), UNASKED, b"https://h/" + data)
+
+
+UNASKED = parse_request(REQUEST)
 UNDER_WAY = b"GET / HTTP/1.1\r\nA: b\r\n"
 FUNCTIONS: dict[str, tuple[Work, bytes]] = {
     **{f"parse {n}": (lambda data, parse=parse: parse(data, 0), REQUEST if n < 2 else RESPONSE)
@@ -295,6 +318,8 @@ FUNCTIONS: dict[str, tuple[Work, bytes]] = {
     "a PROXY header": (proxy_header.read, b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n"),
     "a binary PROXY header": (proxy_header.read, proxy_header.SIGNATURE + b"\x21\x11\x00\x0c" + bytes(12)),
     "a password": (credentials, b"Basic dTpw"),
+    "a question": (questioned, REQUEST),
+    "an answer of a guard": (ruled, RESPONSE),
     "a ClientHello": (client_hello.server_name, b"\x16\x03\x01\x00\x80\x01" + bytes(90)),
 }  # fmt: skip
 PUMPS = tuple(

@@ -50,6 +50,7 @@ class HeadEdits(NamedTuple):
     response_cut: frozenset[bytes]
     response_lines: bytes
     cookies: frozenset[bytes] = frozenset()  # of our own, which are no upstream's business
+    families: tuple[bytes, ...] = ()  # plain: what names begin with that are cut of requests too
 
 
 class ClientContext(NamedTuple):
@@ -174,7 +175,7 @@ def _edited(block: bytes, edits: HeadEdits) -> bytes:
     for line in block.split(CRLF):
         name, _, value = line.partition(b":")
         name = name.lower()
-        if plain(name) in edits.request_cut:
+        if _is_cut(plain(name), edits):
             continue
         if edits.cookies and name == b"cookie":
             line = _without_cookies(line[: -len(value)], value, edits.cookies)
@@ -182,6 +183,11 @@ def _edited(block: bytes, edits: HeadEdits) -> bytes:
                 continue
         kept.append(line)
     return CRLF.join(kept) + edits.request_lines
+
+
+def _is_cut(name: bytes, edits: HeadEdits) -> bool:
+    """Whether a route cuts the field `name` (plain) of requests."""
+    return name in edits.request_cut or name.startswith(edits.families)
 
 
 def _without_cookies(name: bytes, value: bytes, ours: frozenset[bytes]) -> bytes:
@@ -210,7 +216,7 @@ def request_trailers(
             name in allowed
             and name not in nominated
             and (context.underscores or b"_" not in name)
-            and (edits is None or plain(name) not in edits.request_cut)
+            and (edits is None or not _is_cut(plain(name), edits))
         ):
             kept.append(line + CRLF)
     return b"".join(kept)

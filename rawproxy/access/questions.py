@@ -1,0 +1,106 @@
+"""From a request to the question that a guard is asked about it.
+
+    GET /app?a=b HTTP/1.1         GET /outpost.goauthentik.io/auth/caddy HTTP/1.1
+    Host: app.domain.tld     →    Host: app.domain.tld
+    Cookie: …                     Cookie: …
+                                  X-Forwarded-For, -Proto, -Host, -Method, -Uri
+
+Every field of the client's goes along that tells who it is and what it wants: guards look at
+cookies, at Authorization, at keys of their own. Left out is what would make the question another
+one: what belongs to a body or a connection, conditions, ranges, and whatever the client says of
+forwarding or of its own identity, in every spelling. The address is the client's own, behind
+trusted proxies the one that they speak for, and no chain: whoever reads one from its wrong end
+would believe a stranger.
+
+The whole head is also what an answer may depend on, so it is the key of whoever remembers answers.
+It never sends anything. Invariant: the target that is asked about is byte for byte the one that is
+routed and forwarded; no field that frames or upgrades is in a question.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rawproxy.access.rules import OAUTH2_PROXY, AuthRule
+from rawproxy.config.field_names import plain
+from rawproxy.protocol.http import forwarding, rewrite
+from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http.rewrite import HeadEdits
+from rawproxy.protocol.http.variable_values import Asked, Value
+
+# Fields of the request that are none of the question (plain names), and families of them.
+_CUT: Final = frozenset(
+    b"content-length content-type content-encoding content-language content-location content-md5 "
+    b"digest content-digest range if-match if-none-match if-modified-since if-unmodified-since "
+    b"if-range max-forwards x-rewrite-url x-auth-request-redirect x-http-method-override".split()
+)
+_FAMILIES: Final = (b"sec-websocket-", b"x-original-", b"x-authelia-")
+_SCHEMES: Final = (b"http", b"https")
+
+
+class QuestionForm:
+    """How one guard is asked."""
+
+    __slots__ = ("_cut", "_families", "_headers", "_path", "_real_ip", "method")
+
+    def __init__(self, rule: AuthRule, identity: tuple[str, ...]) -> None:
+        """`identity`: fields of which the client's own must not be believed."""
+        names, families = named(identity)
+        headers = [(name.encode(), Value(value)) for name, value in rule.headers]
+        # A guard may ask for the client's Authorization, although it also answers by one.
+        told = {plain(name.lower()) for name, _ in headers}
+        self._cut = _CUT | told | (names - {b"authorization"})
+        self._families = (*_FAMILIES, *families)
+        self._headers = headers
+        self._path = Value(rule.path)
+        self._real_ip = rule.kind == OAUTH2_PROXY
+        self.method = rule.method.encode()
+
+    def head(self, head: RequestHead, asked: Asked) -> RequestHead:
+        """The question's own head: an exchange goes by it, and `opening` is what is sent."""
+        path = self._path.fixed
+        target = self._path.url_of(asked) if path is None else path
+        return head._replace(
+            method=self.method, target=target, framing=0, upgrade=b"", offered=b"", expect=False,
+            close=False, personal=False,
+        )  # fmt: skip
+
+    def opening(self, question: RequestHead, asked: Asked) -> bytes:
+        """The bytes that are sent."""
+        head, client = asked.head, rewrite.client_of(asked.head, asked.context)
+        context = asked.context
+        lines = [
+            b"X-Forwarded-Method: %b\r\nX-Forwarded-Uri: %b\r\n" % (head.method, uri(head)),
+            b"X-Real-IP: %b\r\n" % client if self._real_ip else b"",
+        ]
+        for name, value in self._headers:
+            made = value.of(asked) if value.fixed is None else value.fixed
+            if made:  # as everywhere, an empty value is no line
+                lines.append(b"%b: %b\r\n" % (name, made))
+        edits = HeadEdits(self._cut, b"".join(lines), frozenset(), b"", families=self._families)
+        ours = rewrite.context(client, scheme_of(head, context), False, False, None)
+        return rewrite.request(question, ours._replace(edits=edits), asked.server_name)
+
+
+def named(texts: tuple[str, ...]) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
+    """Names (lower case), and what families of them begin with: `X-authentik-*` is one."""
+    lower = [text.lower().encode() for text in texts]
+    families = tuple(one.removesuffix(b"*") for one in lower if one.endswith(b"*"))
+    return frozenset(one for one in lower if not one.endswith(b"*")), families
+
+
+def uri(head: RequestHead) -> bytes:
+    """Path and query as they came; `OPTIONS *` asks about the server, as in routing."""
+    return b"/" if head.target == b"*" else head.target
+
+
+def scheme_of(head: RequestHead, context: rewrite.ClientContext) -> bytes:
+    """How the client came: to us, or to the trusted proxy before us. Never ws or wss."""
+    told = forwarding.said(head, True, context.networks).proto if context.trusted else b""
+    told = told.lower().replace(b"ws", b"http")
+    return told if told in _SCHEMES else context.scheme
+
+
+def url(head: RequestHead, context: rewrite.ClientContext, server_name: bytes) -> bytes:
+    """The URL that was asked for."""
+    return b"%b://%b%b" % (scheme_of(head, context), head.host or server_name, uri(head))

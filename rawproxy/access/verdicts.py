@@ -1,0 +1,146 @@
+"""From a guard's answer to what becomes of the request.
+
+    status                          verdict
+    ──────────────────────────────  ────────────────────────────────────────────────────────────
+    one that passes (2xx, usually)  PASS, with the fields that the upstream is to get; a field
+                                    that is required and missing makes it a refusal (403)
+    301, 302, 303, 307, 308         ANSWER: to the client as it is, with all its cookies
+    401                             ANSWER as it is; for whoever navigates, a redirect to sign in,
+                                    if there is such a place
+    403                             ANSWER as it is
+    any other, or none              CLOSED: 503
+
+Whatever the verdict, every Set-Cookie of the answer reaches the client: sessions are kept in
+several cookies, and each of them may be renewed by each answer. It never sends anything. Invariant:
+nothing but a status that passes lets a request pass; nothing of an answer reaches the upstream but
+the fields that are listed.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+from rawproxy.access.questions import named
+from rawproxy.access.rules import AUTHENTIK, AuthRule
+from rawproxy.protocol.http.head import RequestHead, ResponseHead
+
+BODY: Final = 64 * 1024  # bytes of an answer: pages that say no are smaller
+REDIRECTS: Final = (301, 302, 303, 307, 308)
+# What frames an answer or belongs to its connection; date and HSTS are written by us.
+_NOT_RELAYED: Final = frozenset(
+    b"connection content-length transfer-encoding upgrade keep-alive te trailer date "
+    b"strict-transport-security proxy-connection".split()
+)
+
+
+class Ruling(enum.Enum):
+    """What becomes of a request."""
+
+    PASS = "pass"  # noqa: S105, no password
+    ANSWER = "answer"
+    CLOSED = "closed"
+
+
+class AuthVerdict(NamedTuple):
+    """What a guard's answer means."""
+
+    ruling: Ruling
+    lines: bytes = b""  # fields for the upstream, or of the answer to the client
+    cookies: bytes = b""  # Set-Cookie, for the client in any case
+    status: int = 0  # of an answer
+    body: bytes = b""
+    reason: str = ""  # for the log, where it does not pass
+
+
+def closed(reason: str) -> AuthVerdict:
+    """The guard could not be asked, or said what nobody understands."""
+    return AuthVerdict(Ruling.CLOSED, reason=reason)
+
+
+class AnswerForm:
+    """How the answers of one guard are understood."""
+
+    __slots__ = (
+        "_copied", "_families", "_kind", "_require", "_sign_in", "_statuses",
+    )  # fmt: skip
+
+    def __init__(self, rule: AuthRule) -> None:
+        self._copied, self._families = named(rule.copied)
+        self._require = tuple(name.lower().encode() for name in rule.require)
+        self._statuses = frozenset(
+            status for low, high in rule.statuses for status in range(low, high + 1)
+        )
+        self._sign_in = rule.sign_in.encode()
+        self._kind = rule.kind
+
+    def judge(self, head: ResponseHead, body: bytes) -> AuthVerdict:
+        """The verdict, whoever has asked."""
+        copied: list[bytes] = []
+        cookies: list[bytes] = []
+        names: set[bytes] = set()
+        for line in head.block.split(b"\r\n")[:-1]:
+            name = line.partition(b":")[0].lower()
+            if name == b"set-cookie":
+                cookies.append(line + b"\r\n")
+            elif name in self._copied or name.startswith(self._families):
+                copied.append(line + b"\r\n")
+            if len(line) > len(name) + 2:
+                names.add(name)
+        cookie_lines, status = b"".join(cookies), head.status
+        if status in self._statuses:
+            missing = [name for name in self._require if name not in names]
+            if not missing:
+                return AuthVerdict(Ruling.PASS, b"".join(copied), cookie_lines)
+            told = b", ".join(missing).decode("latin-1")
+            reason = f"it lets the request pass and does not say {told}, which is required"
+            return AuthVerdict(Ruling.ANSWER, b"", cookie_lines, 403, b"", reason)
+        if (status in REDIRECTS and b"location" in names) or status in (401, 403):
+            reason = f"it answered {status}"
+            return AuthVerdict(Ruling.ANSWER, relayed(head), cookie_lines, status, body, reason)
+        return closed(f"it answered {status}{self._hint(status)}")
+
+    def _hint(self, status: int) -> str:
+        if self._kind == AUTHENTIK and status in (400, 404):
+            return ": the outpost has no provider for this host, or is not given this application"
+        return ""
+
+    def for_client(self, verdict: AuthVerdict, head: RequestHead, asked: bytes) -> AuthVerdict:
+        """The verdict for one client: a 401 sends whoever navigates to the place to sign in.
+
+        `asked`: the URL to come back to.
+        """
+        if verdict.status != 401 or not self._sign_in or not navigates(head):
+            return verdict
+        back = asked
+        if self._sign_in.startswith(b"/"):  # on the same host: a path does, and needs no permission
+            back = b"/" + asked.split(b"/", 3)[3]
+        mark = b"&" if b"?" in self._sign_in else b"?"
+        where = b"%b%brd=%b" % (self._sign_in, mark, quote(back, safe="").encode())
+        lines = b"Location: %b\r\nCache-Control: no-store\r\n" % where
+        return verdict._replace(status=302, lines=lines, body=b"")
+
+
+def relayed(head: ResponseHead) -> bytes:
+    """The fields of an answer that the client gets, without its cookies."""
+    cut = _NOT_RELAYED.union(head.nominated, (b"set-cookie",))
+    lines = head.block.split(b"\r\n")[:-1]
+    kept = [line + b"\r\n" for line in lines if line.partition(b":")[0].lower() not in cut]
+    return b"".join(kept)
+
+
+def navigates(head: RequestHead) -> bool:
+    """Whether somebody looks at the answer, so that it may lead elsewhere.
+
+    A script whose request is redirected to a login page learns nothing from it, and makes the login
+    lead back to what the script had asked for.
+    """
+    if head.upgrade:
+        return False
+    mode = head.value(b"sec-fetch-mode").lower()
+    if mode:
+        return mode == b"navigate"
+    if head.value(b"x-requested-with").lower() == b"xmlhttprequest":
+        return False
+    return b"text/html" in head.value(b"accept").lower()
