@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.report import SUBJECT, ratio, valid
+from bench.figures import SUBJECT, ratio, valid
 from bench.rows import ROWS, YARDSTICK
 
 TOLERANCE = 0.15

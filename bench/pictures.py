@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from bench.report import NAMES, SUBJECT, cell, ratio, valid
+from bench.figures import NAMES, SUBJECT, cell, ratio, valid
 from bench.rows import DIRECT, ROWS, YARDSTICK
 
 COLOURS = {
@@ -91,36 +92,43 @@ def ratios(rows: dict[str, Any]) -> Figure | None:
 
 def cpu(rows: dict[str, Any]) -> Figure | None:
     """CPU time for each request of the browser mix, plain and TLS, all proxies."""
-    shown = [(key, rows[key]) for key in ("mix-plain", "mix-tls") if key in rows]
-    shown = [(key, row) for key, row in shown if valid(row, YARDSTICK)]
-    if not shown:
-        return None
-    figure, all_axes = plt.subplots(1, len(shown), figsize=(4.4 * len(shown), 2.6), squeeze=False)
-    for axes, (key, row) in zip(all_axes[0], shown, strict=True):
-        costs = [
-            (one.cpu_us, peer)
-            for peer in row["peers"]
-            if valid(row, peer) and (one := cell(row, peer)) and one.cpu_us
-        ]
-        costs.sort(reverse=True)
-        _named_bars(axes, [(peer, value) for value, peer in costs])
-        axes.set_title(f"CPU µs for each request, {'TLS' if key.endswith('tls') else 'plain'}")
-    figure.tight_layout()
-    return figure
+
+    def cost(row: dict[str, Any], peer: str) -> float | None:
+        one = cell(row, peer)
+        return one.cpu_us if one and valid(row, peer) else None
+
+    shown = {key: rows[key] for key in ("mix-plain", "mix-tls") if key in rows}
+    shown = {key: row for key, row in shown.items() if valid(row, YARDSTICK)}
+    return _plain_and_tls(shown, cost, "CPU µs for each request", 2.6)
 
 
 def memory(rows: dict[str, Any]) -> Figure | None:
     """KiB for each idle WebSocket."""
-    shown = [(key, rows[key]) for key in ("idle-ws-plain", "idle-ws-tls") if key in rows]
-    shown = [(key, row) for key, row in shown if row["peers"]]
-    if not shown:
+
+    def size(row: dict[str, Any], peer: str) -> float | None:
+        one = cell(row, peer)
+        return one.rate if one else None
+
+    shown = {key: rows[key] for key in ("idle-ws-plain", "idle-ws-tls") if key in rows}
+    shown = {key: row for key, row in shown.items() if row["peers"]}
+    return _plain_and_tls(shown, size, "KiB for each idle WebSocket", 2.4)
+
+
+def _plain_and_tls(
+    rows: dict[str, Any],
+    figure_of: Callable[[dict[str, Any], str], float | None],
+    title: str,
+    height: float,
+) -> Figure | None:
+    """A chart for each row, side by side, with the peers from the largest figure to the least."""
+    if not rows:
         return None
-    figure, all_axes = plt.subplots(1, len(shown), figsize=(4.4 * len(shown), 2.4), squeeze=False)
-    for axes, (key, row) in zip(all_axes[0], shown, strict=True):
-        sizes = [(one.rate, peer) for peer in row["peers"] if (one := cell(row, peer)) and one.rate]
-        sizes.sort(reverse=True)
-        _named_bars(axes, [(peer, value) for value, peer in sizes])
-        axes.set_title(f"KiB for each idle WebSocket, {'TLS' if key.endswith('tls') else 'plain'}")
+    figure, all_axes = plt.subplots(1, len(rows), figsize=(4.4 * len(rows), height), squeeze=False)
+    for axes, (key, row) in zip(all_axes[0], rows.items(), strict=True):
+        bars = [(value, peer) for peer in row["peers"] if (value := figure_of(row, peer))]
+        bars.sort(reverse=True)
+        _named_bars(axes, [(peer, value) for value, peer in bars])
+        axes.set_title(f"{title}, {'TLS' if key.endswith('tls') else 'plain'}")
     figure.tight_layout()
     return figure
 

@@ -34,8 +34,8 @@ from rawproxy.net.backpressure import reset_on_close
 from rawproxy.net.listening import bind
 from rawproxy.protocol.http.rewrite import split_host
 from rawproxy.protocol.http1.head_limits import clean_so_far
-from rawproxy.proxy.service import log
 from rawproxy.telemetry.counters import Tree, total
+from rawproxy.telemetry.error_log import log
 from rawproxy.telemetry.history import INTERVAL, LENGTH, History
 
 CONNECTIONS = 64  # Prometheus needs one, a browser six
