@@ -1,4 +1,4 @@
-"""Starts and configures each peer, and the origins, for the same work.
+"""Starts and configures each peer for the same work; `origins` starts what stands behind it.
 
 Every configuration is a readable file in `configs/`; here are only command lines and the values
 that are filled in. A peer that is not installed is reported as missing, never an error.
@@ -6,7 +6,6 @@ that are filled in. A peer that is not installed is reported as missing, never a
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
 import shutil
@@ -16,8 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import client, payloads
-from bench.procs import BenchError, Proc, free_ports, insecure_context, run, spawn, wait_for_port
+from bench.procs import BenchError, Proc, free_ports, spawn, wait_for_port
 
 CONFIGS = Path(__file__).parent / "configs"
 ROOT = Path(__file__).parent.parent
@@ -109,7 +107,7 @@ def _nginx(lab: Lab, setup: Setup, port: int, *, big: bool = False, workers: int
     template = "nginx-page.conf" if setup.page else "nginx.conf"
     name = f"nginx-{port}.conf"
     config = _config(lab, setup, port, template, name, big=big, workers=workers)
-    return [_nginx_path(), "-c", str(config), "-p", str(lab.work), "-e", "stderr"]
+    return [nginx_path(), "-c", str(config), "-p", str(lab.work), "-e", "stderr"]
 
 
 def _nginx_big(lab: Lab, setup: Setup, port: int) -> list[str]:
@@ -221,7 +219,7 @@ def _mitmproxy(lab: Lab, setup: Setup, port: int) -> list[str]:
     return [*argv, "-s", str(CONFIGS / "mitmproxy_addon.py")]
 
 
-def _nginx_path() -> str:
+def nginx_path() -> str:
     return shutil.which("nginx") or "/usr/sbin/nginx"
 
 
@@ -316,9 +314,9 @@ def builds() -> dict[str, str]:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("nginx", _nginx, lambda: [_nginx_path(), "-v"]),
-        Peer("nginx-big", _nginx_big, lambda: [_nginx_path(), "-v"]),
-        Peer("nginx-2w", _nginx_two, lambda: [_nginx_path(), "-v"]),
+        Peer("nginx", _nginx, lambda: [nginx_path(), "-v"]),
+        Peer("nginx-big", _nginx_big, lambda: [nginx_path(), "-v"]),
+        Peer("nginx-2w", _nginx_two, lambda: [nginx_path(), "-v"]),
         Peer("haproxy", _haproxy, lambda: ["haproxy", "-v"]),
         Peer("envoy", _envoy, lambda: [_envoy_path(), "--version"]),
         Peer(
@@ -345,137 +343,3 @@ PEERS = {
         Peer("rawproxy-both", _rawproxy_both, lambda: _own_version("--admin"), env=_OWN),
     )
 }
-
-
-@dataclass
-class Origins:
-    """The origins of a run and their ports."""
-
-    procs: list[Proc]
-    nginx: int
-    nginx_tls: int
-    echo: int
-    echo_tls: int
-
-    def port(self, kind: str, tls: bool) -> int:
-        """The port of origin `kind`: `nginx`, `echo` or `sink` (the port after echo's)."""
-        if kind == "nginx":
-            return self.nginx_tls if tls else self.nginx
-        return (self.echo_tls if tls else self.echo) + (kind == "sink")
-
-    def close(self) -> None:
-        for proc in self.procs:
-            proc.close()
-
-
-def prepare(work: Path) -> tuple[Path, Path]:
-    """Write the payloads, the OpenSSL configuration and a P-256 certificate for both sides."""
-    payloads.write_all(work)
-    client.build(work)
-    fill("openssl.cnf", {"ciphers": CIPHERS, "group": GROUP}, {}, work / "openssl.cnf")
-    cert, key = _certificate()
-    (work / "cert.pem").write_bytes(cert)
-    (work / "key.pem").write_bytes(key)
-    (work / "both.pem").write_bytes(cert + key)
-    return work / "cert.pem", work / "key.pem"
-
-
-def _certificate() -> tuple[bytes, bytes]:
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, payloads.HOST)])
-    now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName(payloads.HOST), x509.DNSName("localhost")])
-    cert = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
-        .add_extension(names, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    form = serialization.PrivateFormat.PKCS8
-    secret = key.private_bytes(pem, form, serialization.NoEncryption())
-    return cert.public_bytes(pem), secret
-
-
-def start_origins(lab: Lab) -> Origins:
-    """Start nginx for small answers and files, `bench.sink` for uploads, chunks and WebSockets."""
-    plain, tls, echo, _sink, echo_tls, sink_tls = free_ports(6)
-    values = {
-        "work": str(lab.work),
-        "cert": str(lab.cert),
-        "key": str(lab.key),
-        "plain": str(plain),
-        "tls": str(tls),
-        "ciphers": CIPHERS,
-        "group": GROUP,
-    }
-    config = fill("origin.nginx.conf", values, {}, lab.work / "origin.conf")
-    argv = [_nginx_path(), "-c", str(config), "-p", str(lab.work), "-e", "stderr"]
-    nginx = spawn("origin", argv, lab.load_cores, lab.work / "origin.log")
-    argv = [sys.executable, "-m", "bench.sink", str(echo), str(echo_tls)]
-    argv += [str(lab.cert), str(lab.key)]
-    log = lab.work / "sink.log"
-    python = spawn("sink", argv, lab.load_cores, log, lab.load_env)
-    origins = Origins([nginx, python], plain, tls, echo, echo_tls)
-    wait_for_port(nginx, tls)
-    wait_for_port(python, sink_tls)
-    return origins
-
-
-def same_work(port: int, setup: Setup) -> None:
-    """Ask once through a proxy and check what reached the origin and what came back.
-
-    The row's origin must be nginx, which answers `/seen`.
-    """
-    context = insecure_context() if setup.tls else None
-    connection: http.client.HTTPConnection
-    if context:
-        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
-    else:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", "/seen", headers={"Host": payloads.HOST})
-        answer = connection.getresponse()
-        seen = answer.read().decode().strip()
-        hsts = answer.getheader("Strict-Transport-Security")
-    except (OSError, http.client.HTTPException) as error:
-        raise BenchError(f"no answer through the proxy: {error!r}") from error
-    finally:
-        connection.close()
-    scheme = "https" if setup.tls else "http"
-    host = "" if setup.page and seen.endswith("|") else payloads.HOST
-    # Envoy names the machine's own address where others say 127.0.0.1: any one address will do.
-    wanted = rf"{payloads.HOST}\|[0-9a-f.:]+\|{scheme}\|{host}"
-    if answer.status != 200 or not re.fullmatch(wanted, seen):
-        raise BenchError(f"not the same work: {answer.status}, the origin saw {seen!r}")
-    if (hsts or None) != (HSTS if setup.tls else None):
-        raise BenchError(f"not the same work: Strict-Transport-Security is {hsts!r}")
-
-
-PROBE = """
-import socket, ssl, sys
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-context.set_alpn_protocols(["h2", "http/1.1"])
-raw = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
-with context.wrap_socket(raw, server_hostname=sys.argv[2]) as tls:
-    print(tls.version(), tls.cipher()[0], tls.selected_alpn_protocol())
-"""
-
-
-def negotiated(lab: Lab, port: int) -> tuple[str, str, str]:
-    """TLS version, cipher and ALPN protocol that a load generator gets; OpenSSL's own names."""
-    argv = [sys.executable, "-c", PROBE, str(port), payloads.HOST]
-    version, cipher, alpn = run(argv, lab.load_cores, 15.0, lab.load_env).split()
-    return version, cipher, alpn

@@ -52,83 +52,93 @@ def _many(**args: int | str) -> dict[str, int | str]:
     return {"connections": 64, **args}
 
 
-def _http_rows() -> list[Row]:
+def _http_rows(tls: bool) -> list[Row]:
+    return [*_small_rows(tls), *_response_rows(tls), *_body_rows(tls)]
+
+
+def _small_rows(tls: bool) -> list[Row]:
+    kind, key = ("TLS", "tls") if tls else ("plain", "plain")
+    return [
+        Row(
+            f"mix-{key}",
+            f"small GET, browser mix (every head different), {kind}",
+            "requests",
+            MIX,
+            0.75,
+            1.0,
+            tls=tls,
+            direct=True,
+            quick=True,
+            seconds=1.2 if tls else 1.5,
+            args=_many(templates="mix"),
+        ),
+        Row(
+            f"api-{key}",
+            f"small GET, API client (the same head each time), {kind}",
+            "requests",
+            SOME,
+            0.8 if tls else 0.9,
+            1.0 if tls else 1.1,
+            tls=tls,
+            args=_many(templates="api"),
+        ),
+    ]
+
+
+def _response_rows(tls: bool) -> list[Row]:
+    kind, key = ("TLS", "tls") if tls else ("plain", "plain")
     rows = []
-    for tls in (False, True):
-        kind = "TLS" if tls else "plain"
-        key = "tls" if tls else "plain"
-        rows += [
+    bodies = (("16k", "16 KiB", 16_384), ("1m", "1 MiB", 2**20), ("10m", "10 MiB", 10 * 2**20))
+    plain = {"16k": (0.9, 1.0), "1m": (1.5, 2.0), "10m": (1.2, 2.0)}
+    for name, title, size in bodies:
+        first, then = (0.9, 1.0) if tls else plain[name]
+        rows.append(
             Row(
-                f"mix-{key}",
-                f"small GET, browser mix (every head different), {kind}",
-                "requests",
-                MIX,
-                0.75,
-                1.0,
+                f"get-{name}-{key}",
+                f"{title} response, {kind}",
+                "wrk",
+                SOME if name == "16k" else BULK,
+                first,
+                then,
                 tls=tls,
                 direct=True,
-                quick=True,
-                seconds=1.2 if tls else 1.5,
-                args=_many(templates="mix"),
-            ),
-            Row(
-                f"api-{key}",
-                f"small GET, API client (the same head each time), {kind}",
-                "requests",
-                SOME,
-                0.8 if tls else 0.9,
-                1.0 if tls else 1.1,
-                tls=tls,
-                args=_many(templates="api"),
-            ),
-        ]
-        bodies = (("16k", "16 KiB", 16_384), ("1m", "1 MiB", 2**20), ("10m", "10 MiB", 10 * 2**20))
-        plain = {"16k": (0.9, 1.0), "1m": (1.5, 2.0), "10m": (1.2, 2.0)}
-        for name, title, size in bodies:
-            first, then = (0.9, 1.0) if tls else plain[name]
-            rows.append(
-                Row(
-                    f"get-{name}-{key}",
-                    f"{title} response, {kind}",
-                    "wrk",
-                    SOME if name == "16k" else BULK,
-                    first,
-                    then,
-                    tls=tls,
-                    direct=True,
-                    quick=name == "16k" and not tls,
-                    body=size,
-                    args={"connections": CONNECTIONS[name], "script": name},
-                )
+                quick=name == "16k" and not tls,
+                body=size,
+                args={"connections": CONNECTIONS[name], "script": name},
             )
-        rows += [
-            Row(
-                f"upload-1m-{key}",
-                f"1 MiB upload, {kind}",
-                "wrk",
-                SOME,
-                0.9,
-                1.0,
-                tls=tls,
-                origin="sink",
-                direct=True,
-                args=_many(script="upload", connections=16),
-            ),
-            Row(
-                f"chunked-16k-{key}",
-                f"chunked both ways, 16 KiB, {kind}",
-                "wrk",
-                SOME,
-                0.7,
-                1.0,
-                tls=tls,
-                origin="sink",
-                direct=True,
-                body=16_384,
-                args=_many(script="chunked"),
-            ),
-        ]
+        )
     return rows
+
+
+def _body_rows(tls: bool) -> list[Row]:
+    kind, key = ("TLS", "tls") if tls else ("plain", "plain")
+    return [
+        Row(
+            f"upload-1m-{key}",
+            f"1 MiB upload, {kind}",
+            "wrk",
+            SOME,
+            0.9,
+            1.0,
+            tls=tls,
+            origin="sink",
+            direct=True,
+            args=_many(script="upload", connections=16),
+        ),
+        Row(
+            f"chunked-16k-{key}",
+            f"chunked both ways, 16 KiB, {kind}",
+            "wrk",
+            SOME,
+            0.7,
+            1.0,
+            tls=tls,
+            origin="sink",
+            direct=True,
+            body=16_384,
+            args=_many(script="chunked"),
+        ),
+    ]
 
 
 def _websocket_rows() -> list[Row]:
@@ -155,8 +165,8 @@ def _websocket_rows() -> list[Row]:
     return rows
 
 
-def _other_rows() -> list[Row]:
-    rows = [
+def _h2_rows() -> list[Row]:
+    return [
         Row(
             f"h2-{streams}",
             f"HTTP/2 small GET, {streams} stream{'s' * (streams > 1)} on each connection, TLS",
@@ -169,7 +179,10 @@ def _other_rows() -> list[Row]:
         )
         for streams in (1, 10)
     ]
-    rows += [
+
+
+def _handshake_rows() -> list[Row]:
+    return [
         Row(
             f"handshake-{'resumed' if resumed else 'full'}",
             f"new TLS connections for each CPU second, {'resumed' if resumed else 'full'}",
@@ -184,7 +197,10 @@ def _other_rows() -> list[Row]:
         )
         for resumed in (False, True)
     ]
-    rows += [
+
+
+def _page_rows() -> list[Row]:
+    return [
         Row(
             f"page-{flight}",
             f"the authentik page's own settings (keepalive 10, TLS upstream), {flight} in flight",
@@ -202,7 +218,10 @@ def _other_rows() -> list[Row]:
         )
         for flight in (64, 320)
     ]
-    rows.append(
+
+
+def _log_and_worker_rows() -> list[Row]:
+    return [
         Row(
             "log-plain",
             "small GET, browser mix, plain, access log on",
@@ -212,9 +231,7 @@ def _other_rows() -> list[Row]:
             1.0,
             log=True,
             args=_many(templates="mix"),
-        )
-    )
-    rows.append(
+        ),
         Row(
             "eyes-plain",
             "small GET, browser mix, plain, JSON access log and metrics on",
@@ -233,9 +250,7 @@ def _other_rows() -> list[Row]:
             log=True,
             seconds=1.5,  # small differences
             args=_many(templates="mix"),
-        )
-    )
-    rows.append(
+        ),
         Row(
             "workers-plain",
             "small GET, browser mix, plain, one and two workers on cores shared with the load",
@@ -246,9 +261,12 @@ def _other_rows() -> list[Row]:
             shared=True,
             aside=True,
             args=_many(templates="mix"),
-        )
-    )
-    rows.append(
+        ),
+    ]
+
+
+def _latency_rows() -> list[Row]:
+    rows = [
         Row(
             "latency",
             "p99 latency at 70 % of nginx's peak, browser mix, plain",
@@ -262,7 +280,7 @@ def _other_rows() -> list[Row]:
             seconds=2,
             args=_many(percent=70),
         )
-    )
+    ]
     rows += [
         Row(
             f"latency-{percent}",
@@ -278,7 +296,11 @@ def _other_rows() -> list[Row]:
         )
         for percent in (20, 45, 90)
     ]
-    rows += [
+    return rows
+
+
+def _idle_rows() -> list[Row]:
+    return [
         Row(
             f"idle-ws-{'tls' if tls else 'plain'}",
             f"memory of an idle WebSocket ({'TLS' if tls else 'plain'})",
@@ -295,10 +317,13 @@ def _other_rows() -> list[Row]:
         )
         for tls in (False, True)
     ]
-    return rows
 
 
-ROWS: dict[str, Row] = {row.id: row for row in _http_rows() + _websocket_rows() + _other_rows()}
+_GROUPS = (
+    _http_rows(tls=False), _http_rows(tls=True), _websocket_rows(), _h2_rows(), _handshake_rows(),
+    _page_rows(), _log_and_worker_rows(), _latency_rows(), _idle_rows(),
+)  # fmt: skip
+ROWS: dict[str, Row] = {row.id: row for rows in _GROUPS for row in rows}
 
 
 START_SECONDS = 0.6  # to start one peer and ask it once whether it does the same work

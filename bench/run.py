@@ -23,19 +23,11 @@ from statistics import median
 from typing import Any
 
 from bench import load, machine
-from bench.peers import (
-    PEERS,
-    Lab,
-    Origins,
-    Setup,
-    builds,
-    negotiated,
-    prepare,
-    same_work,
-    start_origins,
-)
+from bench.origins import Origins, prepare, start_origins
+from bench.peers import PEERS, Lab, Setup, builds
 from bench.procs import BenchError, Proc, raise_file_limit
 from bench.rows import DIRECT, PAIR, ROWS, WARM_ROUND, YARDSTICK, Row, minutes
+from bench.same_work import negotiated, same_work
 
 OUT = Path(__file__).parent / "out"  # not committed
 RESULTS = Path(__file__).parent / "results"

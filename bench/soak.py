@@ -30,7 +30,8 @@ from typing import Any
 
 from bench import client, machine, payloads
 from bench.load import H2_COUNTS, H2_FIELDS
-from bench.peers import Lab, builds, prepare
+from bench.origins import prepare
+from bench.peers import Lab, builds
 from bench.procs import BenchError, Proc, free_ports, pinned, raise_file_limit, spawn, wait_for_port
 from bench.run import OUT, RESULTS, cores, say
 
