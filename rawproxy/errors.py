@@ -10,6 +10,8 @@
     └── CapacityError           ours: a limit is reached: 503
     ConfigError                 at start only: names the option (or file and line) and what to type
 
+Beside them stands `ignore`, for whoever does not want to be told of anything, wrong or not.
+
 It never imports anything of the house. Invariant: every exception that leaves a module of this
 package is one of these or is documented there; any other is a bug.
 """
@@ -130,6 +132,10 @@ class ConfigError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(self.messages)
+
+
+def ignore(*_: object) -> None:
+    """The callback of whoever does not want to know, whatever there is to be told."""
 
 
 def failure(error: Exception) -> tuple[list[str], int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from abc import abstractmethod
 from typing import Final
 
 from rawproxy.client.h1_responder import Responder
@@ -57,13 +58,13 @@ class H1Intake(Responder):
         self.blocked = False  # the client does not read as fast as we write
         self.taken = 0  # bytes of the response that had left at the last look
 
+    @abstractmethod
     def read_requests(self, data: bytes, at: int) -> None:
         """Start exchanges for what is in `data` from `at` on; keep what belongs to a later one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def data_received(self, data: bytes) -> None:
         """The transport's call."""
-        raise NotImplementedError
 
     def stop_reading(self, data: bytes, at: int) -> None:
         """Nothing more can be started just now; what is left of `data` begins at `at`."""

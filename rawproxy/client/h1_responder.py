@@ -9,6 +9,7 @@ with the connection, no further response follows.
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 
 from rawproxy.errors import ClientError, ProxyError
 from rawproxy.protocol.http import error_pages, rewrite
@@ -54,9 +55,9 @@ class Responder(ClientSide):
         self.sent = 0  # bytes of the response's body
         self.deadline = 0.0
 
+    @abstractmethod
     def may_stay(self) -> bool:
         """Whether the connection can be kept although an answer goes out now."""
-        raise NotImplementedError
 
     def find(self, sites: Sites[RouteTarget], head: RequestHead) -> bool:
         """Choose the route; the answer is out where there is none, or where it redirects."""

@@ -11,6 +11,7 @@ turn of the loop or once the socket has room; it is never more than `HELD` bytes
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from typing import Final
 
 from rawproxy.client.h2_stream import Stream
@@ -47,9 +48,9 @@ class H2Intake(FrameWriter[Stream]):
         self.due = False  # the frames in it go on in a later turn
         self.paused = False  # and no more are read
 
+    @abstractmethod
     def frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         """One frame. Raises `ConnectionFault` and `HpackError`."""
-        raise NotImplementedError
 
     def data_received(self, data: bytes) -> None:
         if self.dead:

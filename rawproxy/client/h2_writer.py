@@ -9,6 +9,7 @@ in the order in which they were encoded; no DATA beyond a window; nothing after 
 from __future__ import annotations
 
 import asyncio
+from abc import ABCMeta
 from typing import Final, Generic, Protocol, TypeVar
 
 from rawproxy.net.backpressure import unsent
@@ -41,7 +42,7 @@ class Sender(Protocol):
 S = TypeVar("S", bound=Sender)
 
 
-class FrameWriter(Generic[S]):
+class FrameWriter(Generic[S], metaclass=ABCMeta):
     """Base of the HTTP/2 connection: its streams and what they send."""
 
     __slots__ = (

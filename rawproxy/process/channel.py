@@ -24,6 +24,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, cast
 
+from rawproxy.errors import ignore
 from rawproxy.telemetry.counters import Tree, add
 
 Message = dict[str, Any]
@@ -120,9 +121,9 @@ class Control(asyncio.Protocol):
     def __init__(self) -> None:
         self.snapshot: Callable[[], Tree] = dict
         self.pins: Callable[[], dict[str, str]] = dict
-        self.learn: Callable[[dict[str, str]], object] = id  # pins that others found
+        self.learn: Callable[[dict[str, str]], object] = ignore  # pins that others found
         self.orders: dict[str, Callable[[], object]] = {"stats": self.report}
-        self.gone: Callable[[], object] = int  # called once the master has gone
+        self.gone: Callable[[], object] = ignore  # called once the master has gone
         self._lines = Lines()
         self._asking: list[asyncio.Future[Tree]] = []
         self._transport: asyncio.Transport | None = None
@@ -165,7 +166,7 @@ class Control(asyncio.Protocol):
             elif "pins" in message:
                 self.learn(message["pins"])
             else:
-                self.orders.get(message.get("do", ""), int)()
+                self.orders.get(message.get("do", ""), ignore)()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

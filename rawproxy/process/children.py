@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Self
 
+from rawproxy.errors import ignore
 from rawproxy.process.channel import Channel, Message
 from rawproxy.process.systemd import VARIABLES
 
@@ -59,7 +60,7 @@ class Child:
         self.open = True  # the socketpair
         self.ready = False
         self.failed: tuple[list[str], int] | None = None  # why it could not start, and exit code
-        self.watch: Callable[[int], object] = int  # what to call when it has said something
+        self.watch: Callable[[int], object] = ignore  # what to call when it has said something
 
     def __repr__(self) -> str:
         return f"<Child {self.slot} {self.pid} {'ready' if self.ready else 'starting'}>"
@@ -117,7 +118,7 @@ class SignalPipe:
 
     def __enter__(self) -> Self:
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-        self._before = {n: signal.signal(n, lambda *_: None) for n in self._numbers}
+        self._before = {n: signal.signal(n, ignore) for n in self._numbers}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,6 +13,7 @@ queue, has a deadline, and holds no connection and no place in a pool.
 from __future__ import annotations
 
 import enum
+from abc import abstractmethod
 from time import monotonic
 from typing import Any, Final
 
@@ -93,13 +94,13 @@ class Checkout(ResponseHandler):
         self.gather = 0  # bytes up to which the body is gathered (`holding`); 0: it streams
         self.waits_until = 0.0  # for an upstream that takes connections; 0: it has not waited yet
 
+    @abstractmethod
     def fail(self, error: ProxyError) -> None:
         """End with an error response, or visibly cut what has begun."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send(self, connection: UpstreamConnection) -> None:
         """The request goes out over `connection`."""
-        raise NotImplementedError
 
     # ── a connection of the pool ────────────────────────────────────────────────────────────────
 

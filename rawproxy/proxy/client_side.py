@@ -21,6 +21,8 @@ exchange.
 
 from __future__ import annotations
 
+from abc import ABCMeta, abstractmethod
+
 from rawproxy.errors import ProxyError
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import ResponseHead
@@ -28,7 +30,7 @@ from rawproxy.routing.route_targets import RouteTarget
 from rawproxy.upstream.connection import UpstreamConnection
 
 
-class ClientSide:
+class ClientSide(metaclass=ABCMeta):
     """One request of a client, answered by these calls.
 
     A class for the same reason as `connection.ResponseHandler`.
@@ -40,26 +42,54 @@ class ClientSide:
     route_target: RouteTarget
     bound: UpstreamConnection | None  # the client's own; an exchange takes it, and gives it back
 
-    def send_interim(self, head: ResponseHead) -> None: ...
-    def send_response(
-        self, head: ResponseHead, framing: int, payload: bytes, ended: bool
-    ) -> None: ...
-    def send_payload(self, payload: bytes) -> None: ...
-    def send_end(self, trailers: bytes) -> None: ...
-    def send_error(self, error: ProxyError) -> None: ...
-    def reply(self, status: int, extra: bytes, page: bytes) -> None: ...
-    def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None: ...
-    def abort(self) -> None: ...
-    def throttle(self, reason: int, full: bool) -> None: ...
+    @abstractmethod
+    def send_interim(self, head: ResponseHead) -> None:
+        """A 1xx."""
+
+    @abstractmethod
+    def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
+        """The head of the final response, and what there is of its body."""
+
+    @abstractmethod
+    def send_payload(self, payload: bytes) -> None:
+        """More of the response's body, unframed."""
+
+    @abstractmethod
+    def send_end(self, trailers: bytes) -> None:
+        """The end of the response's body."""
+
+    @abstractmethod
+    def send_error(self, error: ProxyError) -> None:
+        """An error of our own, instead of a response."""
+
+    @abstractmethod
+    def reply(self, status: int, extra: bytes, page: bytes) -> None:
+        """Any other answer of our own; `extra` are lines of its head."""
+
+    @abstractmethod
+    def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
+        """A tunnel, instead of a response; `rest` came behind the 101."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Cut what has begun, for all to see."""
+
+    @abstractmethod
+    def throttle(self, reason: int, full: bool) -> None:
+        """The request's body comes too fast, or may go on."""
+
+    @abstractmethod
+    def exchange_done(self) -> None:
+        """The exchange has ended."""
+
+    @abstractmethod
+    def client_has(self) -> int:
+        """Bytes of the response that the client has taken."""
+
+    @abstractmethod
+    def client_took(self) -> int:
+        """Bytes of the response that the client took since it was last asked."""
+
     def claim(self, connection: UpstreamConnection) -> bool:
         """Keep the connection for the client's next request; False: close it."""
         return False
-
-    def exchange_done(self) -> None: ...
-    def client_has(self) -> int:
-        """Bytes of the response that the client has taken."""
-        raise NotImplementedError
-
-    def client_took(self) -> int:
-        """Bytes of the response that the client took since it was last asked."""
-        raise NotImplementedError

@@ -18,6 +18,7 @@ from time import localtime, monotonic, process_time, time
 from typing import Final
 
 from rawproxy.config.model import Config
+from rawproxy.errors import ignore
 from rawproxy.protocol.http import request_ids
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http.rewrite import ClientContext
@@ -54,7 +55,7 @@ class Recorder:
         self._kept = self.metered or write_log is not None
         self._ended: list[Ended] = []  # and neither counted nor logged yet
         self._most = 1  # of these; there is no loop yet that could see to them later
-        self._later: Later = lambda wait, call: None
+        self._later: Later = ignore
         self._due = False
         # Of answers that needed no upstream: to a `Facts` this is their endpoint.
         self.tally = Tally()

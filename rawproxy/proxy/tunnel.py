@@ -16,7 +16,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 
-from rawproxy.errors import CutError
+from rawproxy.errors import CutError, ignore
 from rawproxy.net.backpressure import WRITER_FULL, Valve, cut, last_words
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import RequestHead
@@ -29,10 +29,6 @@ from rawproxy.telemetry.access_log import Facts
 from rawproxy.upstream.endpoint import Endpoint
 
 Side = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent already
-
-
-def _ignore(data: bytes) -> None:
-    """Nothing is to be known of these bytes."""
 
 
 class Splice(asyncio.Protocol):
@@ -57,7 +53,7 @@ class Splice(asyncio.Protocol):
         self.ended = False
         self.tracker = Tracker()
         # Other protocols have no frames that we know, and get no farewell.
-        self.track = self.tracker.feed if tunnel.framed else _ignore
+        self.track = self.tracker.feed if tunnel.framed else ignore
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)

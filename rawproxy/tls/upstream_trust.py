@@ -28,7 +28,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from rawproxy.errors import ConfigError, DialError
+from rawproxy.errors import ConfigError, DialError, ignore
 from rawproxy.tls.fingerprints import (
     ADDRESSES,
     CHANGED,
@@ -74,7 +74,7 @@ class UpstreamTrust:
         self.mode = _mode(contexts.verify, pins)
         self.known = Fingerprints(strict=contexts.verify == "pin")
         self.key = f"{contexts.verify} {url} {server_name}"  # of `known`, for other workers
-        self.on_news: Callable[[], object] = int  # what is accepted must be the same for all
+        self.on_news: Callable[[], object] = ignore  # what is accepted must be the same for all
         # By address, the oldest first: the last good session, for one round trip less.
         self._sessions: dict[str, tuple[ssl.SSLContext, ssl.SSLSession]] = {}
         usual = contexts.lenient if self.mode in (_Mode.OFF, _Mode.PINS) else contexts.strict

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from abc import ABCMeta, abstractmethod
 from typing import Final, cast
 
 from rawproxy.config.model import Limits
@@ -38,7 +39,7 @@ INTERIMS: Final = 32  # of one response, in one read; Go's client allows five in
 AGAIN: Final = 256  # heads later that is tried again
 
 
-class ResponseHandler(Facts):
+class ResponseHandler(Facts, metaclass=ABCMeta):
     """The exchange, as its upstream connection sees it.
 
     A class, not a `Protocol`: compiled code calls the methods of those by name. So it has the
@@ -49,17 +50,32 @@ class ResponseHandler(Facts):
 
     method: bytes
 
-    def on_interim(self, head: ResponseHead) -> None: ...
-    def on_switch(self, head: ResponseHead, rest: bytes) -> None: ...
-    def on_response(
-        self, head: ResponseHead, framing: int, payload: bytes, ended: bool
-    ) -> None: ...
-    def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None: ...
-    def on_lost(self, error: ProxyError) -> None: ...
-    def on_upstream_writable(self, writable: bool) -> None: ...
+    @abstractmethod
+    def on_interim(self, head: ResponseHead) -> None:
+        """A 1xx other than 101."""
+
+    @abstractmethod
+    def on_switch(self, head: ResponseHead, rest: bytes) -> None:
+        """A 101, and what came behind it."""
+
+    @abstractmethod
+    def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
+        """The head of the final response, and as much of its body as came with it."""
+
+    @abstractmethod
+    def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
+        """More of its body, unframed."""
+
+    @abstractmethod
+    def on_lost(self, error: ProxyError) -> None:
+        """The connection ended before the response did."""
+
+    @abstractmethod
+    def on_upstream_writable(self, writable: bool) -> None:
+        """The upstream does not take the request as fast as it comes, or does so again."""
 
 
-class ConnectionOwner:
+class ConnectionOwner(metaclass=ABCMeta):
     """The endpoint, as its connections see it; a class for the same reason."""
 
     limits: Limits
@@ -68,21 +84,33 @@ class ConnectionOwner:
     bodied: bool = False  # they were bodies of answers to HEAD
 
     @property
+    @abstractmethod
     def title(self) -> str:
         """Its name in the log."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wanted(self) -> bool:
         """Whether a request waits for a connection."""
-        raise NotImplementedError
 
-    def settle(self, connection: UpstreamConnection) -> None: ...
-    def evict(self, connection: UpstreamConnection) -> None: ...
-    def remember(self, connection: UpstreamConnection) -> None: ...
-    def babbled(self, bare: bool) -> None: ...
+    @abstractmethod
+    def settle(self, connection: UpstreamConnection) -> None:
+        """The connection is free: it serves another request, or is closed."""
+
+    @abstractmethod
+    def evict(self, connection: UpstreamConnection) -> None:
+        """It is idle, and spoke or ended: it is no longer to be used."""
+
+    @abstractmethod
+    def remember(self, connection: UpstreamConnection) -> None:
+        """It has brought its first response to the end."""
+
+    @abstractmethod
+    def babbled(self, bare: bool) -> None:
+        """Bytes came that belong to no response, `bare`: behind one to HEAD."""
+
+    @abstractmethod
     def complaint(self, error: Exception | None) -> str:
         """What an alert of its TLS means; empty where `error` is none."""
-        return ""
 
 
 class UpstreamConnection(asyncio.Protocol):

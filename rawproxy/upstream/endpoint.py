@@ -19,7 +19,7 @@ from rawproxy.balancing.fair_queue import FairQueue
 from rawproxy.balancing.health import Health
 from rawproxy.balancing.pool import Pool
 from rawproxy.config.model import HOST, Config, Group, Upstream
-from rawproxy.errors import DialError
+from rawproxy.errors import DialError, ignore
 from rawproxy.net import tls_handshake
 from rawproxy.net.tls_ends import is_cut
 from rawproxy.protocol import proxy_header
@@ -102,8 +102,8 @@ class Endpoint(ConnectionOwner):
         self.tag = b""  # of its cookie
         # Called with every final response's head, which it may change; None: nobody cares.
         self.on_response_head: Judge | None = None
-        self.on_failure: Callable[[Endpoint], None] = lambda endpoint: None
-        self.on_life: Callable[[Endpoint], None] = lambda endpoint: None
+        self.on_failure: Callable[[Endpoint], None] = ignore
+        self.on_life: Callable[[Endpoint], None] = ignore
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.title} {self.health.state.value} {self.pool!r}>"

@@ -19,7 +19,7 @@ from typing import Any
 from rawproxy.balancing.health import Health
 from rawproxy.balancing.pool import Pool
 from rawproxy.config.model import HOST, Config, Group, Upstream
-from rawproxy.errors import ProxyError
+from rawproxy.errors import ProxyError, ignore
 from rawproxy.protocol.http.rewrite import split_host
 from rawproxy.tls.fingerprints import place
 from rawproxy.tls.upstream_contexts import Contexts
@@ -39,8 +39,8 @@ class Members:
         self.config = config
         self.group = group
         self.clock = clock
-        self.changed: Callable[[], None] = lambda: None
-        self.prepare: Callable[[Endpoint], None] = lambda endpoint: None
+        self.changed: Callable[[], None] = ignore
+        self.prepare: Callable[[Endpoint], None] = ignore
         self.retired: list[Endpoint] = []
         self.draining = False
         self.namesakes: dict[Endpoint, Namesakes] = {}

@@ -23,6 +23,8 @@ class Endpoint(ConnectionOwner):
     def remember(self, connection):
         pass
 
+    settle = evict = babbled = complaint = wanted = None  # nothing of theirs happens here
+
 
 class ResponseHandler:
     """Takes one response after the other."""
