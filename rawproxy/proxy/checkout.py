@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 from abc import abstractmethod
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from rawproxy.balancing.policies import prefer
 from rawproxy.balancing.pool import DIAL as POOL_DIAL
@@ -27,8 +27,9 @@ from rawproxy.protocol.http.forwarding import one_client
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.service import Service
-from rawproxy.upstream.connection import ResponseHandler, UpstreamConnection
+from rawproxy.upstream.connection import UpstreamConnection
 from rawproxy.upstream.endpoint import Endpoint
+from rawproxy.upstream.ticket import Ticket
 
 # RFC 9110 9.2.2
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -59,7 +60,7 @@ TUNNEL: Final[State] = State.TUNNEL
 DONE: Final[State] = State.DONE
 
 
-class Checkout(ResponseHandler):
+class Checkout(Ticket):
     """Base of the exchange: who serves it, and over which connection."""
 
     __slots__ = (
@@ -128,7 +129,7 @@ class Checkout(ResponseHandler):
             assert got is POOL_FULL
             self.state = QUEUE
             self.deadline = self.service.deadline(self.deadlines.queue)
-            self._crowd_out(pool.wait(self, self._client()))
+            _crowd_out(pool.wait(self, self._client()))
         elif endpoint.room.queue.size and self.deadlines.wait:
             endpoint.give_up_dial()  # others wait for it already, and somebody knocks
             self._wait(DialError(endpoint.room.reason))
@@ -160,11 +161,6 @@ class Checkout(ResponseHandler):
     def _client(self) -> bytes:
         """Whose turn it is when it is this one's: so that no client fills a queue for all."""
         return one_client(rewrite.client_of(self.head, self.client.context))
-
-    def _crowd_out(self, ticket: Any) -> None:
-        """There was no place for `ticket`, be it this one or another."""
-        if ticket is not None:
-            ticket.on_crowd()
 
     def on_crowd(self) -> None:
         """The queue is full, and ours is the ticket that has to go."""
@@ -234,7 +230,7 @@ class Checkout(ResponseHandler):
             return
         self.state = WAIT
         self.deadline = self.waits_until
-        self._crowd_out(self.endpoint.room.enter(self, self._client(), error.detail))
+        _crowd_out(self.endpoint.room.enter(self, self._client(), error.detail))
 
     def _waited_enough(self, reason: str) -> None:
         self.fail(DialError(f"{reason}; still so after {self.deadlines.wait:g} s"))
@@ -275,3 +271,9 @@ class Checkout(ResponseHandler):
         """The upstream's, for the log."""
         title: str = self.endpoint.title
         return title
+
+
+def _crowd_out(ticket: Ticket | None) -> None:
+    """There was no place for `ticket`, be it the one that came or another."""
+    if ticket is not None:
+        ticket.on_crowd()

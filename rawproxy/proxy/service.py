@@ -66,7 +66,7 @@ class Service:
         self.parse = request_parser(config.parser, config.limits, write_log is not None)
         self.next_sweep = 0.0  # when it is due
         self.clock = Clock()
-        around = Surroundings(self.clock, self.spawn, _dial_for, Resolver(config.resolver))
+        around = Surroundings(self.clock, self.spawn, Resolver(config.resolver))
         self.groups = {one.name: UpstreamGroup(config, one, around) for one in config.groups}
         self.announces = any(group.send_proxy for group in config.groups)
         self.route_targets = RouteTargets(config)
@@ -352,8 +352,3 @@ class Service:
             "draining": self.draining,
         }  # fmt: skip
         return {"counters": counters, "gauges": gauges, "worker": worker}
-
-
-def _dial_for(ticket: Any) -> None:
-    """The pool has room again for the exchange whose turn it is."""
-    ticket.on_room()

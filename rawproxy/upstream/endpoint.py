@@ -32,6 +32,7 @@ from rawproxy.tls.upstream_trust import Trial, UpstreamTrust
 from rawproxy.upstream.connection import ConnectionOwner, UpstreamConnection
 from rawproxy.upstream.name_watch import Watch
 from rawproxy.upstream.resolver import AddrInfo, Server, is_numeric, sockaddrs
+from rawproxy.upstream.ticket import Ticket
 
 Judge = Callable[[RequestHead, rewrite.ClientContext, ResponseHead], ResponseHead]
 SHUTDOWN: Final = 5.0  # seconds for the upstream's close_notify before the connection is cut
@@ -66,7 +67,7 @@ class Endpoint(ConnectionOwner):
         self.parse = response_parser(config.parser, config.limits)
         self.deadline = config.deadlines.connect
         self.warn = warn
-        self.pool: Pool[UpstreamConnection, Any] = Pool(
+        self.pool: Pool[UpstreamConnection, Ticket] = Pool(
             group.max_upstream, group.keepalive, group.keepalive_idle, group.queue
         )
         self.server_name = trust.server_name if trust is not None else ""
@@ -76,7 +77,6 @@ class Endpoint(ConnectionOwner):
         self.looks = 0.0  # when it is looked at again, if it is
         self.authority = authority(upstream)
         self.tally = Tally()  # shared by all addresses of a name, as they come and go
-        self.on_room: Callable[[Any], None] = lambda ticket: None  # set by the group
         self.room: Any = None  # the group's `WaitingRoom`
         self.dialling = 0
         # Those that wait for their turn to dial, each with a place in the pool.
@@ -145,9 +145,7 @@ class Endpoint(ConnectionOwner):
         """A busy connection becomes a tunnel or a stream of events: the pool goes on without it."""
         if connection is not None and not connection.apart:
             connection.apart = True
-            ticket = self.pool.part()
-            if ticket is not None:
-                self.on_room(ticket)
+            _go_on(self.pool.part())
 
     def welcome(self, connection: UpstreamConnection) -> None:
         """A connection that was made for nobody: idle, if it may be anybody's."""
@@ -167,9 +165,7 @@ class Endpoint(ConnectionOwner):
                 ticket.on_connection(connection)
             return
         connection.transport.close()
-        ticket = self.pool.discard()
-        if ticket is not None:
-            self.on_room(ticket)
+        _go_on(self.pool.discard())
 
     def tunnel_over(self) -> None:
         """Both sides of a tunnel have gone."""
@@ -177,9 +173,7 @@ class Endpoint(ConnectionOwner):
 
     def give_up_dial(self) -> None:
         """A dial that counted as busy came to nothing."""
-        ticket = self.pool.discard()
-        if ticket is not None:
-            self.on_room(ticket)
+        _go_on(self.pool.discard())
 
     def evict(self, connection: UpstreamConnection) -> None:
         """An idle connection spoke or ended: it is no longer to be used."""
@@ -368,6 +362,12 @@ class Endpoint(ConnectionOwner):
             sock.close()
             raise
         return connection
+
+
+def _go_on(ticket: Ticket | None) -> None:
+    """A place in the pool is free: it is this ticket's turn to dial, if anybody waits."""
+    if ticket is not None:
+        ticket.on_room()
 
 
 def identity(upstream: Upstream) -> str:

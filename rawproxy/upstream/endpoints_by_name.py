@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from rawproxy.balancing.pool import Pool
 from rawproxy.errors import ConfigError
 from rawproxy.protocol.http.rewrite import split_host
+from rawproxy.upstream.connection import UpstreamConnection
 from rawproxy.upstream.endpoint import Endpoint
+from rawproxy.upstream.ticket import Ticket
 
 NAMES: Final = 64  # of one address: each may keep idle connections, and visitors make names up
 LONGEST: Final = 253  # characters of a host name in text (RFC 1035 2.3.4)
@@ -54,7 +56,7 @@ class Namesakes:
         """Those on their way out too."""
         return [*self.known.values(), *self.leaving]
 
-    def pools(self) -> list[Pool[Any, Any]]:
+    def pools(self) -> list[Pool[UpstreamConnection, Ticket]]:
         """For the counts of the address."""
         return [one.pool for one in self.everybody()]
 
@@ -76,9 +78,5 @@ class Namesakes:
         one.addresses, one.name, one.label = first.addresses, first.name, first.label
         one.weight, one.share, one.backup = first.weight, first.share, first.backup
         one.health, one.tally, one.tag = first.health, first.tally, first.tag
-        one.on_response_head, one.on_room, one.on_failure = (
-            first.on_response_head,
-            first.on_room,
-            first.on_failure,
-        )
-        one.on_life, one.room = first.on_life, first.room
+        one.on_response_head, one.room = first.on_response_head, first.room
+        one.on_failure, one.on_life = first.on_failure, first.on_life

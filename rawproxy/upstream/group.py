@@ -50,7 +50,6 @@ class Surroundings:
 
     clock: Clock
     spawn: Callable[[Coroutine[Any, Any, None]], None]
-    on_room: Callable[[Any], None]  # it is this ticket's turn to dial
     resolver: Resolver
 
 
@@ -221,7 +220,6 @@ class UpstreamGroup:
 
     def _prepare(self, endpoint: Endpoint) -> None:
         """An endpoint is new, or knows its address now."""
-        endpoint.on_room = self.around.on_room
         endpoint.room = self.room
         endpoint.on_failure = self._failed
         endpoint.on_life = self._alive

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from rawproxy.balancing.health import Health
 from rawproxy.balancing.pool import Pool
@@ -24,10 +23,12 @@ from rawproxy.protocol.http.rewrite import split_host
 from rawproxy.tls.fingerprints import place
 from rawproxy.tls.upstream_contexts import Contexts
 from rawproxy.tls.upstream_trust import UpstreamTrust
+from rawproxy.upstream.connection import UpstreamConnection
 from rawproxy.upstream.endpoint import Clock, Endpoint, identity
 from rawproxy.upstream.endpoints_by_name import Namesakes
 from rawproxy.upstream.name_watch import Watch
 from rawproxy.upstream.resolver import Resolver, Server, is_numeric
+from rawproxy.upstream.ticket import Ticket
 
 log = logging.getLogger("rawproxy")
 
@@ -81,7 +82,7 @@ class Members:
             known = self.namesakes[endpoint] = Namesakes(endpoint, make)
         return known.of(host)
 
-    def pools(self, endpoint: Endpoint) -> list[Pool[Any, Any]]:
+    def pools(self, endpoint: Endpoint) -> list[Pool[UpstreamConnection, Ticket]]:
         """Of all names of a server."""
         known = self.namesakes.get(endpoint)
         return [endpoint.pool, *(known.pools() if known is not None else ())]

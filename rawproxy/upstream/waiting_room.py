@@ -22,6 +22,7 @@ from typing import Any, Final
 from rawproxy.balancing.fair_queue import FairQueue
 from rawproxy.errors import DialError
 from rawproxy.upstream.endpoint import Endpoint
+from rawproxy.upstream.ticket import Ticket
 
 log = logging.getLogger("rawproxy")
 FIRST: Final = 0.1  # seconds from one knock to the next, doubled each time: a restart may be short
@@ -37,7 +38,7 @@ class WaitingRoom:
         endpoints: Callable[[], Sequence[Endpoint]],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
-        self.queue: FairQueue[Any] = FairQueue(limit)
+        self.queue: FairQueue[Ticket] = FairQueue(limit)
         self.endpoints = endpoints  # those of the group, as they are at the moment
         self.spawn = spawn
         self.reason = ""  # why the last dial failed
@@ -48,7 +49,7 @@ class WaitingRoom:
     def __repr__(self) -> str:
         return f"<WaitingRoom waiting={self.queue.size} knocking={len(self._under_way)}>"
 
-    def enter(self, ticket: Any, client: bytes, reason: str) -> Any:
+    def enter(self, ticket: Ticket, client: bytes, reason: str) -> Ticket | None:
         """`ticket` waits, its `on_open` is to be called; returns the one that has no place."""
         gone = self.queue.put(ticket, client)
         self.reason = reason
@@ -90,9 +91,9 @@ class WaitingRoom:
             self._under_way.discard(endpoint)
 
     def _open(self, endpoint: Endpoint) -> None:
-        tickets: list[Any] = []
-        while self.queue.size:
-            tickets.append(self.queue.take())
+        tickets: list[Ticket] = []
+        while (ticket := self.queue.take()) is not None:
+            tickets.append(ticket)
         if self._said:
             self._said = False
             log.warning("upstream %s takes connections: %d go on", endpoint.title, len(tickets))
