@@ -36,7 +36,7 @@ HOT = {
     "balancing": "fair_queue pool health policies",
     "telemetry": "masks access_log counters",
     "net": "tls_outbox backpressure poller tls_ends socket_transport tls_transport tls_handshake",
-    "upstream": "connection ticket endpoint probe group",
+    "upstream": "connection ticket dialling endpoint probe group",
     "proxy": ("recorder tunnel client_side checkout holding exchange admission service"),
     "client": (
         "h1_responder h1_intake h1_connection h2_writer h2_stream_transport "

@@ -15,7 +15,7 @@ import pytest
 from rawproxy.balancing.pool import SLOW
 from rawproxy.config.model import PARKED, Upstream
 from rawproxy.protocol.http2 import frames
-from rawproxy.upstream.endpoint import DIALS
+from rawproxy.upstream.dialling import DIALS
 
 from .h2raw import H2Client
 from .rig import Rig, get, read_head, read_response, response, run

@@ -1,0 +1,229 @@
+"""How a connection to one server is made: where it is, in which turn, and what is judged.
+
+    turn ──► address ──► TCP (RFC 8305) ──► PROXY header ──► TLS ──► the certificate is judged
+
+A socket file has no address, a plain upstream no TLS. All of that has one time limit together.
+
+It never decides who gets a connection and never reads a response. Invariant: at most `DIALS`
+requests dial at the same time, and a connection that comes out of here is one that may be used.
+Raises `DialError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+import aiohappyeyeballs
+
+from rawproxy.balancing.fair_queue import FairQueue
+from rawproxy.config.model import Config, Group, Upstream
+from rawproxy.errors import DialError
+from rawproxy.net import tls_handshake
+from rawproxy.net.tls_ends import is_cut
+from rawproxy.protocol import proxy_header
+from rawproxy.protocol.http1.parser import response_parser
+from rawproxy.protocol.proxy_header import AnnouncedAddresses
+from rawproxy.telemetry.counters import Tally
+from rawproxy.tls.upstream_trust import Trial, UpstreamTrust
+from rawproxy.upstream.connection import ConnectionOwner, UpstreamConnection
+from rawproxy.upstream.name_watch import Watch
+from rawproxy.upstream.resolver import AddrInfo, Server, is_numeric, sockaddrs
+
+SHUTDOWN: Final = 5.0  # seconds for the upstream's close_notify before the connection is cut
+# Connections to one upstream that are made at the same time, at half a millisecond of TLS each:
+# what a burst of requests takes from all others in one turn of the loop is bounded by it.
+DIALS: Final = 64
+FIRST_ATTEMPT_DELAY: Final = 0.25  # seconds before the next address is tried too (RFC 8305 5)
+
+
+class Dialler(ConnectionOwner):
+    """Base of the endpoint: where it is, and how a connection to it is made."""
+
+    def __init__(
+        self,
+        config: Config,
+        group: Group,
+        upstream: Upstream,
+        warn: Callable[[str], None],
+        trust: UpstreamTrust | None,
+    ) -> None:
+        self.upstream = upstream
+        self.limits = config.limits
+        self.parse = response_parser(config.parser, config.limits)
+        self.deadline = config.deadlines.connect
+        self.warn = warn
+        self.server_name = trust.server_name if trust is not None else ""
+        self.trust = trust  # shared by all addresses of a name; None: plain
+        self.refused = False  # the certificate that it showed last
+        self.tally = Tally()  # shared by all addresses of a name, as they come and go
+        self.send_proxy = group.send_proxy
+        self.dialling = 0
+        # Those that wait for their turn to dial, each with a place in the pool.
+        self.turns: FairQueue[asyncio.Future[None]] = FairQueue(group.max_upstream)
+        # As getaddrinfo gives them; None: a socket file, or a name that is not resolved yet.
+        self.addresses: list[AddrInfo] | None = None
+        self.watch: Watch | None = None  # of a name
+        self.label = upstream.url.encode()  # in the access log
+        if upstream.path is None and is_numeric(upstream.host):
+            self.addresses = sockaddrs(Server((upstream.host,), upstream.port))
+
+    @property
+    def title(self) -> str:
+        """Its name in the log."""
+        return self.label.decode()
+
+    @property
+    def known(self) -> bool:
+        """Whether it can be dialled: no name that is still to be resolved."""
+        return self.addresses is not None or self.upstream.path is not None
+
+    async def turn(self, client: bytes) -> None:
+        """Until `client` may dial; `dialled` gives its place to another. Raises `DialError`."""
+        if self.dialling < DIALS:
+            self.dialling += 1
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.turns.put(future, client)
+        try:
+            async with asyncio.timeout(self.deadline):
+                await future
+        except TimeoutError:
+            if not self.turns.remove(future):  # its turn came in this very moment
+                self.dialled()
+            raise DialError(f"no connection within {self.deadline:g} s", 504) from None
+
+    def dialled(self) -> None:
+        """One dial is over, whatever came of it: the next may begin."""
+        while self.turns.size:
+            future = self.turns.take()
+            if future is not None and not future.done():
+                future.set_result(None)
+                return
+        self.dialling -= 1
+
+    async def connect(self, route: AnnouncedAddresses | None = None) -> UpstreamConnection:
+        """A new connection, its TLS handshake done. Raises `DialError` (502 or 504).
+
+        `route` is the client's connection, for the header of `--send-proxy`.
+        """
+        preamble = proxy_header.write(self.send_proxy, route) if self.send_proxy else b""
+        try:
+            async with asyncio.timeout(self.deadline):
+                return await self._dial(preamble)
+        except TimeoutError:
+            raise DialError(f"no connection within {self.deadline:g} s", 504) from None
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def babbled(self, bare: bool) -> None:
+        """Bytes came that belong to no response, `bare`: behind one to HEAD."""
+        self.babbles = True
+        if bare and not self.bodied:
+            self.bodied = True
+            self.warn(
+                f"{self.title} sends a body with its answers to HEAD: its connections are closed"
+                " behind them"
+            )
+
+    def remember(self, connection: UpstreamConnection) -> None:
+        """A response came to its end: its TLS session is worth resuming."""
+        if self.trust is not None:
+            tls = connection.transport.get_extra_info("ssl_object")
+            if tls is not None:
+                self.trust.remember(tls)
+
+    def complaint(self, error: Exception | None) -> str:
+        """What an alert of its TLS means; empty where `error` is none."""
+        return self.trust.words.complaint(error) if self.trust is not None else ""
+
+    def explain(self, error: BaseException) -> str:
+        """Why a dial failed, in the admin's words."""
+        if self.trust is not None:
+            return self.trust.words.explain(error)
+        number = getattr(error, "errno", None)
+        return f"cannot connect: {os.strerror(number) if number else error}"
+
+    def _failure(self, error: OSError) -> DialError:
+        failure = DialError(self.explain(error))
+        # What TLS complains about stays wrong, unless it is that the other side hung up.
+        wrong = isinstance(error, ssl.SSLError | PermissionError)
+        failure.passing = is_cut(error) or not wrong
+        return failure
+
+    async def _dial(self, preamble: bytes) -> UpstreamConnection:
+        if self.trust is None:
+            return await self._connect(None, preamble)
+        trial = self.trust.trial()
+        while True:
+            try:
+                connection = await self._connect(trial, preamble)
+            except OSError as error:  # SSLError is one
+                if trial.failed(error):
+                    continue
+                if isinstance(error, ssl.SSLCertVerificationError):
+                    self.refused = True
+                failure = self._failure(error)
+                failure.there = trial.there
+                raise failure from None
+            tls = connection.transport.get_extra_info("ssl_object")
+            try:
+                passes = trial.passes(tls.getpeercert(binary_form=True) or b"")
+            except DialError as failure:
+                connection.transport.abort()
+                failure.there = self.refused = True
+                raise
+            if passes:
+                break
+            connection.transport.abort()
+        self.refused = False
+        if trial.warning:
+            self.warn(trial.warning)
+        self.tally.changes += trial.changed
+        return connection
+
+    async def _look_up(self) -> list[AddrInfo]:
+        """The addresses of a name that was not resolved when this began. Raises `DialError`."""
+        assert self.watch is not None
+        try:
+            servers = await self.watch.known()
+        except DialError as error:
+            error.passing = True
+            raise
+        return sockaddrs(servers[0])
+
+    async def _connect(self, trial: Trial | None, preamble: bytes) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        if self.upstream.path is not None:
+            transport, connection = await loop.create_unix_connection(
+                lambda: UpstreamConnection(self), self.upstream.path
+            )
+            transport.write(preamble)
+            return connection
+        sock = await aiohappyeyeballs.start_connection(
+            self.addresses or await self._look_up(),
+            happy_eyeballs_delay=FIRST_ATTEMPT_DELAY,
+            interleave=1,
+        )
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            if preamble:
+                await loop.sock_sendall(sock, preamble)
+            if trial is None:
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self), sock=sock
+                )
+            else:
+                connection = UpstreamConnection(self)
+                session = trial.session(sock.getpeername())
+                await tls_handshake.connect(
+                    sock, trial.context, self.server_name, connection, SHUTDOWN, session
+                )
+        except BaseException:
+            sock.close()
+            raise
+        return connection
