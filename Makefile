@@ -103,6 +103,7 @@ PURE := \
 	rawproxy/protocol/http/error_pages.py \
 	rawproxy/protocol/http/forwarding.py \
 	rawproxy/protocol/http/head.py \
+	rawproxy/protocol/http/last_head.py \
 	rawproxy/protocol/http/last_hop.py \
 	rawproxy/protocol/http/request_ids.py \
 	rawproxy/protocol/http/rewrite.py \

@@ -29,7 +29,9 @@ HOT = {
     "config": "field_names",
     "protocol": "regex",
     "protocol/http1": "recogniser head_limits parser body",
-    "protocol/http": ("target head forwarding connection_auth rewrite last_hop variable_values"),
+    "protocol/http": (
+        "target head last_head forwarding connection_auth rewrite last_hop variable_values"
+    ),
     "protocol/http2": "frames flow_control budget hpack fields header_reader",
     "protocol/websocket": "frames",
     "routing": "match route_targets",

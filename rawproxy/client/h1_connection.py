@@ -26,6 +26,7 @@ from rawproxy.errors import ClientError
 from rawproxy.net.backpressure import PIPELINED, WRITER_FULL, Valve, cut
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
+from rawproxy.protocol.http.last_head import LastHead
 from rawproxy.protocol.http1.body import BodyError, ChunkedBody, LengthBody
 from rawproxy.protocol.http1.head_limits import waits
 from rawproxy.protocol.websocket.upgrade import settled
@@ -45,8 +46,8 @@ class H1Connection(H1Intake, asyncio.Protocol):
     """One connection of an HTTP/1 client."""
 
     __slots__ = (
-        "body", "drained", "exchange", "known_head", "known_opening", "known_raw", "parse",
-        "presence", "received", "requests", "secure",
+        "body", "drained", "exchange", "last_head", "parse", "presence", "received", "requests",
+        "secure",
     )  # fmt: skip
 
     def __init__(
@@ -58,9 +59,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
         self.secure = secure
         self.parse = service.parse
         self.presence: Presence | None = None  # of a client that sends no more
-        self.known_raw = b""  # the last head without a body, and what it came to
-        self.known_head: RequestHead | None = None
-        self.known_opening = b""
+        self.last_head: LastHead[RequestHead] = LastHead()  # of requests without a body
         # of the request
         self.exchange: Exchange | None = None
         self.body: LengthBody | ChunkedBody | None = None
@@ -154,10 +153,10 @@ class H1Connection(H1Intake, asyncio.Protocol):
                     at = self._skip_blanks(data, at)
                     if at == size:
                         break
-                known = self.known_head
-                if known is not None and not at and data == self.known_raw:
-                    at = size
-                    self._start(known, self.known_opening)
+                known = self.last_head.again(data, at)
+                if known is not None:
+                    at += known.size
+                    self._start(known, self.last_head.opening)
                     continue
                 head = self.parse(data, at)
                 if head is None:
@@ -169,8 +168,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
                     continue
                 self._start(head, b"")
                 if at == size and self.exchange is not None and self.route_target.plan is None:
-                    self.known_raw, self.known_head = data[begin:], head
-                    self.known_opening = self.exchange.opening
+                    self.last_head.keep(data, begin, head, self.exchange.opening)
         except ClientError as error:
             self._refuse(error)
             return

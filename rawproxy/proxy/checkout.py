@@ -131,7 +131,7 @@ class Checkout(Ticket):
             self.deadline = self.service.deadline(self.deadlines.queue)
             _crowd_out(pool.wait(self, self._client()))
         elif endpoint.room.queue.size and self.deadlines.wait:
-            endpoint.give_up_dial()  # others wait for it already, and somebody knocks
+            endpoint.give_back_place()  # others wait for it already, and somebody knocks
             self._wait(DialError(endpoint.room.reason))
         else:
             self.on_room()
@@ -183,16 +183,14 @@ class Checkout(Ticket):
 
     async def _dial(self, endpoint: Endpoint) -> None:
         began = monotonic()
-        endpoint.tally.dials += 1
         try:
             connection = await endpoint.dial(self._client(), self.client.context.route)
         except DialError as error:
-            endpoint.tally.dial_failures += 1
-            endpoint.give_up_dial()
+            endpoint.give_back_place()
             if self.state is DIAL:
                 self._dial_failed(error)
         except BaseException:
-            endpoint.give_up_dial()
+            endpoint.give_back_place()
             raise
         else:
             if self.state is DIAL:

@@ -24,6 +24,7 @@ from rawproxy.config.model import Limits
 from rawproxy.errors import CutError, MalformedError, ProxyError, StaleError, UpstreamError
 from rawproxy.net.backpressure import WRITER_FULL, Valve, last_words
 from rawproxy.protocol.http.head import CHUNKED, ResponseHead, response_framing
+from rawproxy.protocol.http.last_head import LastHead
 from rawproxy.protocol.http1.body import BodyError, ChunkedBody, CloseBody, LengthBody
 from rawproxy.protocol.http1.head_limits import waits
 from rawproxy.protocol.http1.parser import Parser
@@ -34,9 +35,7 @@ HEAD: Final = b"HEAD"
 VERSION: Final = b"HTTP/1."  # what a response begins with
 # How some say that they close an idle connection (RFC 9110 15.5.9).
 TIMED_OUT: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
-TRIES: Final = 4  # heads that were not the one before, and then none is kept
 INTERIMS: Final = 32  # of one response, in one read; Go's client allows five in all
-AGAIN: Final = 256  # heads later that is tried again
 
 
 class ResponseHandler(Facts, metaclass=ABCMeta):
@@ -118,8 +117,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "apart", "bare", "body", "bound", "buffer", "endpoint", "handler", "idle_since",
-        "known_head", "known_raw", "limits", "look", "lost", "parse", "reusable", "served",
-        "suspect", "transport", "unfit", "unlike", "valve",
+        "last_head", "limits", "look", "lost", "parse", "reusable", "served", "suspect",
+        "transport", "unfit", "valve",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -136,9 +135,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.unfit = False  # a 1xx said something that forbids to use it again
         self.apart = False  # in use, but not counted by the pool
         self.bound = False  # a client's own, and idle: busy to the pool, as nobody else may have it
-        self.known_raw = b""  # the last head, and what it was read as: heads tend to repeat
-        self.known_head: ResponseHead | None = None
-        self.unlike = 0  # heads since one was
+        self.last_head: LastHead[ResponseHead] = LastHead()
         self.suspect = False  # bytes may follow the last response: look before it is used again
         self.look: select.poll | None = None  # made when it is first needed
         # of the response being read
@@ -243,18 +240,15 @@ class UpstreamConnection(asyncio.Protocol):
     def _read_head(self, handler: ResponseHandler, data: bytes) -> None:
         at = interims = 0  # heads are read where they stand: cutting one off copies what follows
         while True:
-            known = self.known_head
-            if known is not None and data.startswith(self.known_raw, at):
-                head, stop = known, at + len(self.known_raw)
-                self.unlike = 0
-            else:
-                found = self.parse(data, at)
-                if found is None:
+            head = self.last_head.again(data, at)
+            if head is None:
+                head = self.parse(data, at)
+                if head is None:
                     self.buffer = data[at:]
                     return
-                head, stop = found, at + found.size
                 if head.status >= 200:
-                    self._remember(data[at:stop], head)
+                    self.last_head.keep(data, at, head)
+            stop = at + head.size
             self.buffer = b""
             if head.status >= 200:
                 break
@@ -270,14 +264,6 @@ class UpstreamConnection(asyncio.Protocol):
             if at == len(data) or self.handler is not handler:
                 return
         self._read_body(handler, head, data, stop)
-
-    def _remember(self, raw: bytes, head: ResponseHead) -> None:
-        """The next head may be the same, unless the last ones never were."""
-        self.unlike = (self.unlike + 1) % AGAIN
-        if self.unlike < TRIES:
-            self.known_raw, self.known_head = raw, head
-        elif self.unlike == TRIES:
-            self.known_raw, self.known_head = b"", None
 
     def _read_body(
         self, handler: ResponseHandler, head: ResponseHead, data: bytes, stop: int

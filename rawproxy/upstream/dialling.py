@@ -15,8 +15,8 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import aiohappyeyeballs
 
@@ -105,6 +105,15 @@ class Dialler(ConnectionOwner):
                 future.set_result(None)
                 return
         self.dialling -= 1
+
+    async def counted(self, dial: Coroutine[Any, Any, UpstreamConnection]) -> UpstreamConnection:
+        """The same, in the numbers for the admin; what only looks or probes is not in them."""
+        self.tally.dials += 1
+        try:
+            return await dial
+        except DialError:
+            self.tally.dial_failures += 1
+            raise
 
     async def connect(self, route: AnnouncedAddresses | None = None) -> UpstreamConnection:
         """A new connection, its TLS handshake done. Raises `DialError` (502 or 504).

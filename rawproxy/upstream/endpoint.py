@@ -127,8 +127,8 @@ class Endpoint(Dialler):
         """Both sides of a tunnel have gone."""
         self.pool.rejoin()
 
-    def give_up_dial(self) -> None:
-        """A dial that counted as busy came to nothing."""
+    def give_back_place(self) -> None:
+        """The pool had counted a connection for a request, and there will be none."""
         _go_on(self.pool.discard())
 
     def evict(self, connection: UpstreamConnection) -> None:
@@ -144,7 +144,16 @@ class Endpoint(Dialler):
     async def dial(
         self, client: bytes, route: AnnouncedAddresses | None = None
     ) -> UpstreamConnection:
-        """A connection for an exchange of `client`'s, as `connect`; a failure counts."""
+        """A connection for an exchange of `client`'s, as `connect`; failures judge the health."""
+        return await self.counted(self._dial_in_turn(client, route))
+
+    async def knock(self) -> UpstreamConnection:
+        """A connection for nobody yet, as `connect`: to see whether those who wait may go on."""
+        return await self.counted(self.connect())
+
+    async def _dial_in_turn(
+        self, client: bytes, route: AnnouncedAddresses | None
+    ) -> UpstreamConnection:
         began = asyncio.get_running_loop().time()
         await self.turn(client)
         try:

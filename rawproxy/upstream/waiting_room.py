@@ -76,11 +76,9 @@ class WaitingRoom:
             self._knocks = False
 
     async def _knock(self, endpoint: Endpoint) -> None:
-        endpoint.tally.dials += 1
         try:
-            connection = await endpoint.connect()
+            connection = await endpoint.knock()
         except DialError as error:
-            endpoint.tally.dial_failures += 1
             self.reason = error.detail
             if endpoint.watch is not None:  # it may come back at another address
                 endpoint.watch.ask_again()

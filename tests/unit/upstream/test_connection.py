@@ -1,8 +1,9 @@
 """What an upstream connection remembers of the heads it has read."""
 
 from rawproxy.config.model import Limits
+from rawproxy.protocol.http.last_head import AGAIN, TRIES
 from rawproxy.protocol.http1.parser import response_parser
-from rawproxy.upstream.connection import AGAIN, TRIES, ConnectionOwner, UpstreamConnection
+from rawproxy.upstream.connection import ConnectionOwner, UpstreamConnection
 from tests.fakes import FakeTransport
 
 
@@ -59,7 +60,7 @@ def test_heads_that_repeat_are_read_once_and_others_are_not_kept_for_ever():
     assert parsed([7] * 5) == 1
     assert parsed([1, 1, 2, 2]) == 2, "a change is none of the others' business"
     assert parsed(list(range(100, 100 + TRIES))) == TRIES
-    assert connection.known_head is None, "nothing repeats here"
+    assert connection.last_head.head is None, "nothing repeats here"
     assert parsed([5, 5, 5]) == 3
     left = AGAIN - TRIES - 3
     assert parsed([*range(200, 200 + left), 9, 9, 9]) == left + 1, "but now and then it is tried"

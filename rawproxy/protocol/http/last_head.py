@@ -1,0 +1,51 @@
+"""The last head of a connection: the next one is often the same, byte for byte.
+
+An API client sends one head again and again, and some upstreams answer so. Then a comparison stands
+in the place of all reading. Where heads differ, as a browser's do, keeping each for the next would
+cost something and save nothing: after `TRIES` of them none is kept, until `AGAIN` heads later.
+
+It never reads a head. Invariant: what `again` gives is what reading those bytes would give.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Generic, TypeVar
+
+from rawproxy.protocol.http.head import RequestHead, ResponseHead
+
+TRIES: Final = 4  # heads that were not the one before, and then none is kept
+AGAIN: Final = 256  # heads later that is tried again
+
+H = TypeVar("H", bound=RequestHead | ResponseHead)
+
+
+class LastHead(Generic[H]):
+    """That of one direction of a connection."""
+
+    __slots__ = ("_raw", "_unlike", "head", "opening")
+
+    def __init__(self) -> None:
+        self._raw = b""
+        self._unlike = 0  # heads since one was like the one before
+        self.head: H | None = None  # what `_raw` was read as; None: nothing is kept
+        self.opening = b""  # of a request: the head that went to the upstream
+
+    def again(self, data: bytes, at: int) -> H | None:
+        """The head that begins at this place, if it is the last one once more."""
+        head = self.head
+        if head is None:
+            return None
+        # Most reads are one request, and to compare costs a third of looking for a prefix.
+        whole = not at and len(data) == len(self._raw)
+        if not (data == self._raw if whole else data.startswith(self._raw, at)):
+            return None
+        self._unlike = 0
+        return head
+
+    def keep(self, data: bytes, at: int, head: H, opening: bytes = b"") -> None:
+        """The head at this place was not the last one; the next one may be the same."""
+        self._unlike = (self._unlike + 1) % AGAIN
+        if self._unlike < TRIES:
+            self._raw, self.head, self.opening = data[at : at + head.size], head, opening
+        elif self._unlike == TRIES:
+            self._raw, self.head, self.opening = b"", None, b""
