@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: docs setup run fast test-fast test check fmt fmt-check lint types cover failover conformance reloads bench bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
+.PHONY: docs setup run fast test-fast test check fmt fmt-check lint types cover failover conformance reloads resumption bench bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -196,6 +196,11 @@ rules: $(VENV)/.test
 # 200,000 requests and 500 WebSockets through reloads, killed workers and new certificates.
 reloads: $(VENV)/.test
 	$(BIN)/python -m tests.production.reloads
+
+# How many TLS clients that come back resume their session, with two workers; writes
+# tests/production/RESUMPTION.md.
+resumption: $(VENV)/.test
+	$(BIN)/python -m tests.production.resumption
 
 bench: $(VENV)/.bench fast
 	$(BIN)/python -m bench run

@@ -25,7 +25,7 @@ from hpack import Encoder
 
 from bench import payloads
 from bench.procs import free_ports, insecure_context, spawn, wait_for_port
-from rawproxy.tls.server import load_self_signed
+from rawproxy.tls.self_signed import load_self_signed
 
 CLIENTS = 16  # at once, each on a connection of its own
 PATIENCE = 120.0  # seconds for all of it; it takes less than twenty

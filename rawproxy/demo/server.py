@@ -37,7 +37,7 @@ from wsproto.utilities import RemoteProtocolError
 
 from rawproxy.config.model import Address
 from rawproxy.demo.page import PAGE
-from rawproxy.tls.server import load_self_signed
+from rawproxy.tls.self_signed import load_self_signed
 
 READ = 64 * 1024  # bytes in one read
 MOST_BYTES = 10 * 1024**3  # what /bytes and /chunked give at the most

@@ -2,6 +2,8 @@
 
     master ──► worker   {"do": "serve"}, "stats", "drain", "cut", "reopen"    orders
                         {"sums": {"workers": […], "retired": {…}}}            an answer
+                        {"pins": {…}}                                         what others accepted
+                        {"tickets": "4f00…"}                                  new keys of tickets
     worker ──► master   {"is": "ready"}, "serving", "draining"                where it has got to
                         {"failed": ["--cert f: …"], "code": 2}            why it cannot start
                         {"stats": {"counters": {…}, "gauges": {…}, …},    asked for, and at the end;
@@ -122,6 +124,7 @@ class Control(asyncio.Protocol):
         self.snapshot: Callable[[], Tree] = dict
         self.pins: Callable[[], dict[str, str]] = dict
         self.learn: Callable[[dict[str, str]], object] = ignore  # pins that others found
+        self.renew: Callable[[bytes], object] = ignore  # keys of tickets
         self.orders: dict[str, Callable[[], object]] = {"stats": self.report}
         self.gone: Callable[[], object] = ignore  # called once the master has gone
         self._lines = Lines()
@@ -165,6 +168,8 @@ class Control(asyncio.Protocol):
                     asking.set_result(message["sums"])
             elif "pins" in message:
                 self.learn(message["pins"])
+            elif "tickets" in message:
+                self.renew(bytes.fromhex(message["tickets"]))
             else:
                 self.orders.get(message.get("do", ""), ignore)()
 

@@ -32,6 +32,7 @@ from rawproxy.process import systemd
 from rawproxy.process.channel import Ledger, Message
 from rawproxy.process.children import Backoff, Child, SignalPipe, how_it_ended
 from rawproxy.process.order import STALE, Order, OrderError, order, unpacked
+from rawproxy.process.ticket_keys import TicketKeys
 from rawproxy.telemetry import error_log
 from rawproxy.telemetry.error_log import log
 from rawproxy.tls.fingerprints import Fingerprints, Told
@@ -77,6 +78,7 @@ class Master:
         self.notifier = systemd.Notifier(environment.get("NOTIFY_SOCKET", ""))
         self.watchdog = systemd.watchdog(environment, pid)
         self.ledger = Ledger()
+        self.ticket_keys = TicketKeys(time.monotonic())
         self.pins: dict[str, Fingerprints] = {}  # by upstream: the certificates it may show
         self.serving: dict[int, Child] = {}  # by slot
         self.fresh: dict[int, Child] = {}  # by slot, of the generation that is to serve
@@ -163,6 +165,7 @@ class Master:
             "slot": slot,
             "sockets": [((a.host, a.port, a.path), fds) for a, fds in sockets],
             "throwaway": self._pem(wanted.throwaway),
+            "tickets": self.ticket_keys.message(),
         }
         self._say(child, message)
         return child
@@ -243,6 +246,9 @@ class Master:
         if child.slot == 0:
             self.lines = lines
         self._say(child, {"pins": {key: known.told() for key, known in self.pins.items()}})
+        self._say(
+            child, {"tickets": self.ticket_keys.message()}
+        )  # new ones since it began, perhaps
         if self.serving.get(child.slot) is child:
             self._say(child, {"do": "serve"})
         elif self.fresh.get(child.slot) is child and all(c.ready for c in self.fresh.values()):
@@ -394,7 +400,7 @@ class Master:
         if names is None:
             return None
         if self._throwaway is None or self._throwaway[0] != names:
-            from rawproxy.tls.server import self_signed  # heavy, and seldom needed
+            from rawproxy.tls.self_signed import self_signed  # heavy, and seldom needed
 
             self._throwaway = names, b"".join(self_signed(names)).decode()
         return self._throwaway[1]
@@ -427,6 +433,10 @@ class Master:
 
     def _poll(self) -> None:
         """About once a second: ask for the counters; who answers is alive."""
+        if self.ticket_keys.renewed(time.monotonic()):
+            for child in self._children():
+                if child.ready:
+                    self._say(child, {"tickets": self.ticket_keys.message()})
         for child in (*self.serving.values(), *self.leaving):
             if child.ready:
                 self._say(child, {"do": "stats"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import resource
 import socket
@@ -30,6 +31,7 @@ from rawproxy.telemetry.counters import Tree
 from rawproxy.telemetry.error_log import log
 from rawproxy.tls.renewal import INTERVAL, Renewal
 from rawproxy.tls.server import ServerContext, certificate_warnings, server_context
+from rawproxy.tls.sessions import Sessions
 
 RESERVE = 64  # descriptors for listeners, logs, certificates and the loop itself
 DESCRIPTORS = 1 << 20  # Linux's own default ceiling (fs.nr_open)
@@ -40,18 +42,23 @@ Sockets = Callable[[str, Address], list[socket.socket]]  # for an option and wha
 
 def open_doors(
     config: Config, stack: contextlib.AsyncExitStack, throwaway: bytes | None = None,
-    *, quiet: bool = False,
+    sessions: Sessions | None = None, *, quiet: bool = False,
 ) -> Doors:  # fmt: skip
     """Everything but the sockets. Raises `ConfigError` and `OSError`."""
     asyncio.get_running_loop().set_exception_handler(_on_loop_error)
     sys.unraisablehook = _on_unraisable
-    context = server_context(config, throwaway) if config.https else None
-    for text in () if quiet else certificate_warnings(config):
-        log.warning("%s", text)
-    if context is not None or any(one.tls for group in config.groups for one in group.upstreams):
+    if config.https or any(one.tls for group in config.groups for one in group.upstreams):
         for text in found_out():
             if not quiet:
                 log.warning("%s", text)
+    sessions = sessions or Sessions()
+    unshared = sessions.find_out() if config.https else None
+    if unshared is not None and not quiet:
+        log.warning("%s", unshared)
+    make = functools.partial(server_context, config, throwaway, sessions)
+    context = make() if config.https else None
+    for text in () if quiet else certificate_warnings(config):
+        log.warning("%s", text)
     sink = None if config.access_log == "off" else LogSink(config.access_log)
     if sink is not None:
         stack.callback(sink.close)
@@ -69,7 +76,7 @@ def open_doors(
     if not (quiet or build.is_compiled()):
         stack.callback(build.watch_load())
     if context is not None:
-        stack.callback(doors.watch(Renewal(config, throwaway, doors.use, quiet=quiet)))
+        stack.callback(doors.watch(Renewal(config, make, doors.use, quiet=quiet)))
     return doors
 
 

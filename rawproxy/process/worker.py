@@ -26,6 +26,7 @@ from rawproxy.process.server import Doors, open_doors
 from rawproxy.proxy.tunnel_close import DrainReason
 from rawproxy.telemetry import error_log
 from rawproxy.telemetry.error_log import log
+from rawproxy.tls.sessions import Sessions
 from rawproxy.upstream.members import reach
 
 
@@ -124,9 +125,10 @@ async def _obey(sock: socket.socket, config: Config, message: Message) -> int:
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(control.close)
         try:
-            pem = message["throwaway"]
             first = message["slot"] == 0  # what is to be done once is done by this one
-            doors = open_doors(config, stack, pem and pem.encode(), quiet=not first)
+            sessions = Sessions(_keys(message))
+            pem = message["throwaway"]
+            doors = open_doors(config, stack, pem and pem.encode(), sessions, quiet=not first)
             inherited = [(Address(*where), fds) for where, fds in message["sockets"]]
             doors.listen(lambda _, address: _take(inherited, address))
             if first:
@@ -139,6 +141,7 @@ async def _obey(sock: socket.socket, config: Config, message: Message) -> int:
         control.snapshot, control.pins, control.learn = (
             service.snapshot, service.pins, service.learn,
         )  # fmt: skip
+        control.renew = sessions.renew
         # At once: a worker that starts within the second would trust whoever it sees first.
         service.tell_pins(control.report)
         control.orders["reopen"] = doors.reopen
@@ -182,6 +185,12 @@ class Orders:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
+
+
+def _keys(message: Message) -> bytes | None:
+    """The keys of TLS tickets; a master of older code has none."""
+    found = message.get("tickets")
+    return bytes.fromhex(found) if found else None
 
 
 def _take(inherited: list[tuple[Address, list[int]]], address: Address) -> list[socket.socket]:

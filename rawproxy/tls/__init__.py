@@ -3,5 +3,5 @@
 This room never holds a connection. Invariant: whom we trust is said here, never left to a library's
 default.
 
-May import: config, errors, routing, telemetry.
+May import: config, errors, net.openssl, routing, telemetry.
 """

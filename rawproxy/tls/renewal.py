@@ -18,7 +18,7 @@ from collections.abc import Callable
 from rawproxy.config.model import Config
 from rawproxy.errors import ConfigError
 from rawproxy.telemetry.error_log import log
-from rawproxy.tls.server import ServerContext, server_context
+from rawproxy.tls.server import ServerContext
 
 INTERVAL = 1.0  # seconds between two looks: a few calls of stat
 
@@ -26,14 +26,13 @@ Marks = list[tuple[int, int, int] | None]
 
 
 class Renewal:
-    """The files of one configuration. `use` gets each new context."""
+    """The files of one configuration. `use` gets each context that `make` made of new ones."""
 
     def __init__(
-        self, config: Config, throwaway: bytes | None, use: Callable[[ServerContext], None],
-        *, quiet: bool = False,
+        self, config: Config, make: Callable[[], ServerContext],
+        use: Callable[[ServerContext], None], *, quiet: bool = False,
     ) -> None:  # fmt: skip
-        self._config = config
-        self._throwaway = throwaway
+        self._make = make
         self._use = use
         self._quiet = quiet  # another worker says it
         pairs = config.certificates()
@@ -48,7 +47,7 @@ class Renewal:
             return
         self._used = self._seen
         try:
-            context = server_context(self._config, self._throwaway)
+            context = self._make()
         except ConfigError as error:
             if not self._quiet:
                 log.warning("%s; the certificates from before go on", "; ".join(error.messages))

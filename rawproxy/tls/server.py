@@ -2,7 +2,7 @@
 
 The modern profile is TLS 1.3 alone, the intermediate one has 1.2 too; their key exchange groups are
 set by `openssl.cnf`, which `__main__` names before `ssl` is first imported. Sites that ask for the
-same client certificates, or for none, share one context, which no session leaves.
+same client certificates, or for none, share one context; `sessions` says what can be resumed there.
 
 It never opens a socket and never asks anything on the terminal. Invariant: a context that is
 returned has a certificate and its matching key. Raises `ConfigError` that names option and file.
@@ -11,23 +11,21 @@ returned has a certificate and its matching key. Raises `ConfigError` that names
 from __future__ import annotations
 
 import datetime
-import ipaddress
 import re
 import ssl
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives import serialization
 
 from rawproxy.config.model import Certificate, Config, Site
 from rawproxy.errors import ClientError, ConfigError
 from rawproxy.routing.match import Entry, Routes, Sites
 from rawproxy.routing.route_targets import ClientCertPolicy, client_cert_policy
+from rawproxy.tls.self_signed import LOCAL, load_self_signed
+from rawproxy.tls.sessions import Sessions
 
 ALPN = ("h2", "http/1.1")  # in the order of our preference
 # Mozilla's guidelines 5.7, less the DHE suites: what cannot do ECDHE knows no TLS 1.2 with AEAD.
@@ -35,9 +33,7 @@ INTERMEDIATE = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384"
     ":ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
-SELF_SIGNED_DAYS = 90
 EXPIRY_WARNING = datetime.timedelta(days=14)  # certbot renews at 30 days: by then it has failed
-_LOCAL = ("localhost", "127.0.0.1", "::1")
 _CERTIFICATE = re.compile(rb"-----BEGIN [A-Z0-9 ]*CERTIFICATE-----").search
 _KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----").search
 # How OpenSSL says that a key is of another certificate: other numbers, or (two names) another kind.
@@ -54,15 +50,21 @@ class ServerContext(ssl.SSLContext):
     pick: Callable[[str], ServerContext] | None = None
 
 
-def server_context(config: Config, throwaway: bytes | None = None) -> ServerContext:
+def server_context(
+    config: Config, throwaway: bytes | None = None, sessions: Sessions | None = None
+) -> ServerContext:
     """The context of every https listener; the first certificate serves unknown names.
 
-    `throwaway` is the PEM for --self-signed, where the workers of one master share it.
+    The workers of one master share `throwaway`, the PEM for --self-signed, and `sessions`.
     """
+    sessions = sessions or Sessions()
     realms: dict[ClientCertPolicy | None, list[Site]] = {}
     for site in config.sites:
         realms.setdefault(client_cert_policy(site), []).append(site)
-    made = {one: _realm_context(config, one, sites, throwaway) for one, sites in realms.items()}
+    made = {
+        one: _realm_context(config, one, sites, throwaway, sessions)
+        for one, sites in realms.items()
+    }
     nameless = next((site for site in config.sites if not site.names), config.sites[0])
     default = made[client_cert_policy(nameless)]
     if len(made) > 1:
@@ -75,6 +77,7 @@ def _realm_context(
     client_cert_policy: ClientCertPolicy | None,
     sites: Sequence[Site],
     throwaway: bytes | None,
+    sessions: Sessions,
 ) -> ServerContext:
     """The context of the sites that ask for the same client certificates, or for none."""
     contexts: list[tuple[ServerContext, Sequence[str]]] = []
@@ -82,14 +85,14 @@ def _realm_context(
     own = tuple(pairs) or (() if config.self_signed else config.certificates())
     several = len(own) + config.self_signed > 1 or config.strict_sni
     for pair in own:
-        context = _fresh(config, client_cert_policy)
+        context = _fresh(config, client_cert_policy, sessions)
         load(context, pair)
         contexts.append((context, _names(pair.cert) if several else ()))
     if config.self_signed:
-        context = _fresh(config, client_cert_policy)
+        context = _fresh(config, client_cert_policy, sessions)
         names = config.server_names()
         load_self_signed(context, names, throwaway)
-        contexts.append((context, (*_LOCAL, *names)))
+        contexts.append((context, (*LOCAL, *names)))
     if not contexts:
         raise ConfigError("no certificate: type --cert FILE --key FILE, or --self-signed")
     default = contexts[0][0]
@@ -120,51 +123,6 @@ def _by_name(
     return pick
 
 
-def load_self_signed(
-    context: ssl.SSLContext, names: Sequence[str], pem: bytes | None = None
-) -> None:
-    """Give `context` a throw-away certificate for this machine and `names`: `pem`, or a new one."""
-    pem = pem or b"".join(self_signed(names))
-    try:
-        # ssl loads files only; this one is ours alone (0600) and gone at once.
-        with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-            file.write(pem)
-            file.flush()
-            context.load_cert_chain(file.name)
-    except OSError as error:
-        raise ConfigError(f"--self-signed: no temporary file can be written: {error}") from None
-
-
-def self_signed(names: Sequence[str]) -> tuple[bytes, bytes]:
-    """Certificate and key in PEM for localhost, its addresses and `names`."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "rawproxy self-signed")])
-    now = datetime.datetime.now(datetime.UTC)
-    alternatives = [_general_name(name) for name in dict.fromkeys((*_LOCAL, *names))]
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))  # a client's clock may be behind
-        .not_valid_after(now + datetime.timedelta(days=SELF_SIGNED_DAYS))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        # Apple's clients refuse a server certificate that does not say it is one.
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    )
-    certificate = builder.sign(key, hashes.SHA256())
-    return (
-        certificate.public_bytes(serialization.Encoding.PEM),
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-    )
-
-
 def certificate_warnings(config: Config) -> list[str]:
     """What the admin should know about the certificates before their visitors do."""
     warnings = []
@@ -189,7 +147,9 @@ def certificate_warnings(config: Config) -> list[str]:
     return warnings
 
 
-def _fresh(config: Config, client_cert_policy: ClientCertPolicy | None) -> ServerContext:
+def _fresh(
+    config: Config, client_cert_policy: ClientCertPolicy | None, sessions: Sessions
+) -> ServerContext:
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     tell_ends_apart(context)
     if config.tls == "intermediate":
@@ -201,12 +161,10 @@ def _fresh(config: Config, client_cert_policy: ClientCertPolicy | None) -> Serve
     # say so). Python would insist on AES-256, which costs phones without AES most.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(ALPN if config.http2 else ALPN[1:])
-    # One, as Go's servers send, not two: it is a twentieth of a handshake, and whoever comes back
-    # by it gets the next one (RFC 8446 C.4).
-    context.num_tickets = 1
     if client_cert_policy is not None:
         _ask(context, *client_cert_policy)
         context.client_cert_policy = client_cert_policy
+    sessions.settle(context, client_cert_policy)
     return context
 
 
@@ -226,9 +184,6 @@ def _ask(context: ServerContext, ca: str, verify: str) -> None:
         why = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigError(f"--client-ca {ca}: not a usable PEM bundle: {why}") from None
     context.verify_mode = ssl.CERT_REQUIRED if verify == "require" else ssl.CERT_OPTIONAL
-    # A ticket would let in again whoever has been let in once, whatever became of the certificate.
-    context.options |= ssl.OP_NO_TICKET
-    context.num_tickets = 0
 
 
 def mistakes(config: Config) -> Iterator[tuple[Certificate, ConfigError]]:
@@ -352,10 +307,3 @@ def _by_sni(contexts: Sequence[tuple[ServerContext, Sequence[str]]], strict: boo
         return None
 
     return choose
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)

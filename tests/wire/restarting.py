@@ -7,7 +7,7 @@ import re
 import ssl
 import tempfile
 
-from rawproxy.tls.server import self_signed
+from rawproxy.tls.self_signed import self_signed
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

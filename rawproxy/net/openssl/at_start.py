@@ -6,10 +6,10 @@ TLS connection has called `found_out` before.
 
 from __future__ import annotations
 
-from rawproxy.net.openssl import error_queue, objects
+from rawproxy.net.openssl import context_door, error_queue, objects
 
 
 def found_out() -> list[str]:
     """Try everything; some milliseconds. The lines are for the log: what is gone without."""
-    misled = error_queue.queue.find_out()
-    return [*objects.reach.find_out(), *([] if misled is None else [misled])]
+    lines = [*objects.reach.find_out(), error_queue.queue.find_out(), context_door.door.find_out()]
+    return [line for line in lines if line is not None]

@@ -1,5 +1,6 @@
 """Certificates that change on the disk."""
 
+import functools
 import logging
 import os
 import socket
@@ -47,8 +48,9 @@ def watched(folder, **options):
         https=(Address("127.0.0.1", 0),),
         certificates=(pair,),
     )
-    used = [server_context(config)]
-    return used, Renewal(config, None, used.append, **options)
+    make = functools.partial(server_context, config)
+    used = [make()]
+    return used, Renewal(config, make, used.append, **options)
 
 
 def organization(context: ssl.SSLContext) -> str:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 import rawproxy
 from rawproxy.config.model import Certificate, Config, Site, single
 from rawproxy.errors import ConfigError
+from rawproxy.tls import self_signed
 from rawproxy.tls import server as tls_server
 
 CA = trustme.CA()
@@ -336,7 +337,7 @@ def test_self_signed_serves_its_names_beside_a_certificate(tmp_path):
 
 
 def test_self_signed_verifies_once_it_is_trusted(tmp_path):
-    cert, key = tls_server.self_signed(["a.test"])
+    cert, key = self_signed.self_signed(["a.test"])
     path = tmp_path / "both.pem"
     path.write_bytes(cert + key)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -354,7 +355,7 @@ def test_the_key_of_self_signed_is_on_disk_for_a_moment_and_ours_alone(tmp_path,
             modes.append(stat.S_IMODE(os.stat(certfile).st_mode))
             super().load_cert_chain(certfile, *rest, **more)
 
-    tls_server.load_self_signed(Watched(ssl.PROTOCOL_TLS_SERVER), ())
+    self_signed.load_self_signed(Watched(ssl.PROTOCOL_TLS_SERVER), ())
     assert modes == [0o600]
     assert glob.glob(str(tmp_path / "*")) == []
 

@@ -1,0 +1,154 @@
+"""What OpenSSL can do with a context and Python has no name for: through the context's own pointer.
+
+    set_ticket_keys        sessions of one context can be resumed on another with the same keys
+    keep_no_sessions       nothing that a client brings along lets it resume
+    set_session_scope      sessions are resumed under the same scope alone
+
+An `ssl.SSLContext` holds its `SSL_CTX *` right behind the header that every object has. `find_out`
+proves that on contexts of its own, before anything is set: the word there has to be an address that
+can be read, and what OpenSSL tells of the options there has to be what Python tells, before and
+after they change. The library is the one that `_ssl` itself is linked with. Each use asks for the
+options once more.
+
+It never decides who may resume what: `tls` does. Invariants: until `find_out` has proved it, and
+wherever it does not hold, every function here returns False and has done nothing.
+"""
+
+from __future__ import annotations
+
+import _ssl
+import os
+import ssl
+import sys
+from typing import Any, Final
+
+TICKET_KEYS: Final = 80  # bytes: a name of 16, 32 for the HMAC, 32 for AES-256 (OpenSSL 1.1.1 on)
+SCOPE: Final = 32  # bytes, of a session's scope (SSL_MAX_SID_CTX_LENGTH)
+# Commands of SSL_CTX_ctrl, as in OpenSSL's ssl.h; they have been the same since 1.0.
+_SET_SESSION_CACHE_MODE: Final = 44
+_SET_TICKET_KEYS: Final = 59
+_READABLE: Final = 1024  # bytes that an SSL_CTX has at least, so that asking it cannot crash
+_WORD: Final = 8  # bytes of a pointer; no other size is tried
+_OPTIONS: Final = 0xFFFF_FFFF  # those that every version has; OpenSSL 3 has 64 bits
+
+
+class Library:
+    """The OpenSSL that `_ssl` uses. Raises `LookupError`, `ImportError`, `AttributeError`..."""
+
+    def __init__(self) -> None:
+        if sys.implementation.name != "cpython" or sys.maxsize < 1 << 32:
+            raise LookupError("no CPython of 64 bits")
+        import ctypes  # some builds of Python lack it
+
+        self._pointer: Any = ctypes.c_void_p
+        # What `_ssl` is linked with is searched as well; it may be built into the interpreter.
+        library = ctypes.PyDLL(getattr(_ssl, "__file__", None))
+        library.OpenSSL_version_num.restype = ctypes.c_ulong
+        # `_ssl` was compiled for one version, and may run with a later one.
+        if library.OpenSSL_version_num() != ssl.OPENSSL_VERSION_NUMBER:
+            raise LookupError("another OpenSSL was found than Python's")
+        self._options: Any = library.SSL_CTX_get_options
+        self._options.restype = ctypes.c_uint64
+        self._options.argtypes = [ctypes.c_void_p]
+        self._control: Any = library.SSL_CTX_ctrl
+        self._control.restype = ctypes.c_long
+        self._control.argtypes = [
+            ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p,
+        ]  # fmt: skip
+        self._scope: Any = library.SSL_CTX_set_session_id_context
+        self._scope.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint]
+
+    def word(self, context: ssl.SSLContext) -> int:
+        """What stands behind the header of the object."""
+        return self._pointer.from_address(id(context) + object.__basicsize__).value or 0
+
+    def agrees(self, context: ssl.SSLContext) -> bool:
+        """Whether OpenSSL and Python say the same of the context's options."""
+        told: int = self._options(self.word(context))
+        return told & _OPTIONS == int(context.options) & _OPTIONS
+
+    def proved(self, context: ssl.SSLContext) -> bool:
+        """Whether the word behind the header is the context's SSL_CTX; its options change."""
+        if type(context).__basicsize__ < object.__basicsize__ + _WORD:
+            return False
+        if not _readable(self.word(context)) or not self.agrees(context):
+            return False
+        before = context.options
+        context.options ^= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+        return context.options != before and self.agrees(context)
+
+    def control(
+        self, context: ssl.SSLContext, command: int, number: int, data: bytes | None
+    ) -> int | None:
+        """What SSL_CTX_ctrl returns; None: it was not called."""
+        if not self.agrees(context):
+            return None
+        done: int = self._control(self.word(context), command, number, data)
+        return done
+
+    def scope(self, context: ssl.SSLContext, scope: bytes) -> bool:
+        """Whether that is the session id context now."""
+        return self.agrees(context) and self._scope(self.word(context), scope, len(scope)) == 1
+
+
+class ContextDoor:
+    """Closed until `find_out` opens it."""
+
+    def __init__(self) -> None:
+        self._library: Library | None = None
+
+    def find_out(self) -> str | None:
+        """Open it, if it can be; a line for the log, if not."""
+        self._library = None
+        try:
+            library = Library()
+            contexts = [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) for _ in range(2)]
+            contexts[1].options |= ssl.OP_NO_TICKET
+            if not all(library.proved(context) for context in contexts):
+                raise LookupError("this Python builds them in another way")
+        except (LookupError, ImportError, AttributeError, OSError, ValueError) as error:
+            return (
+                f"OpenSSL's contexts cannot be reached from Python ({error}): workers do not resume"
+                " each other's TLS sessions, and TLS 1.2 clients resume those that began with a"
+                " client certificate"
+            )
+        self._library = library
+        return None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can be set here."""
+        return self._library is not None
+
+    def set_ticket_keys(self, context: ssl.SSLContext, keys: bytes) -> bool:
+        """From now on tickets are written and read by these `TICKET_KEYS` bytes alone."""
+        if len(keys) != TICKET_KEYS:
+            raise ValueError(f"ticket keys have {TICKET_KEYS} bytes, not {len(keys)}")
+        library = self._library
+        return (
+            library is not None and library.control(context, _SET_TICKET_KEYS, len(keys), keys) == 1
+        )
+
+    def keep_no_sessions(self, context: ssl.SSLContext) -> bool:
+        """The context remembers no session by its number (TLS 1.2) or a stateful ticket."""
+        library = self._library
+        return (
+            library is not None
+            and library.control(context, _SET_SESSION_CACHE_MODE, 0, None) is not None
+        )
+
+    def set_session_scope(self, context: ssl.SSLContext, scope: bytes) -> bool:
+        """Sessions of another scope are not resumed here, whatever keys their tickets have."""
+        library = self._library
+        return library is not None and library.scope(context, scope[:SCOPE])
+
+
+door: Final = ContextDoor()
+
+
+def _readable(address: int) -> bool:
+    """Whether memory is there, as far as the kernel tells."""
+    if not address or address % _WORD:
+        return False
+    with open("/proc/self/mem", "rb", buffering=0) as memory:
+        return len(os.pread(memory.fileno(), _READABLE, address)) == _READABLE
