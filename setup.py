@@ -31,10 +31,11 @@ HOT = {
     "protocol/http1": "recogniser head_limits parser body",
     "protocol/http": (
         "target head last_head forwarding connection_auth rewrite last_hop variable_values"
+        " path_change response_map"
     ),
     "protocol/http2": "frames flow_control budget hpack fields header_reader",
     "protocol/websocket": "frames",
-    "routing": "match route_targets",
+    "routing": "match route_targets own_answer",
     "balancing": "fair_queue pool health policies",
     "telemetry": "masks access_log counters",
     "net": "tls_outbox backpressure poller tls_ends socket_transport tls_transport tls_handshake",

@@ -19,7 +19,7 @@ from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.service import Service
 from rawproxy.routing.match import Sites
-from rawproxy.routing.route_targets import RouteTarget, location
+from rawproxy.routing.route_targets import RouteTarget
 
 
 class Responder(ClientSide):
@@ -72,7 +72,7 @@ class Responder(ClientSide):
         if route_target is not self.route_target:
             self.route_target = route_target
             self.context = self.service.follow(self.context, route_target)
-        if route_target.plan is not None or route_target.where is not None:
+        if route_target.plan is not None or route_target.answer is not None:
             return self._amend(route_target, head)
         return True
 
@@ -83,9 +83,9 @@ class Responder(ClientSide):
         if route_target.plan is not None and edits is not None:
             edits = route_target.plan.of(edits, asked)
         self.context = asked.context._replace(edits=edits)
-        if route_target.redirect is None or route_target.where is None:
+        if route_target.answer is None:
             return True
-        self.send_location(route_target.redirect.status, location(route_target.where, asked))
+        self.reply(*route_target.answer.of(asked, edits))
         return False
 
     def send_interim(self, head: ResponseHead) -> None:
@@ -167,7 +167,7 @@ class Responder(ClientSide):
         lines = [
             b"HTTP/1.1 %d %b\r\n" % (status, error_pages.REASONS[status]),
             self.service.date_line,
-            b"Content-Length: %d\r\n" % len(page),
+            error_pages.length_line(status, page),
             extra,
             self.context.hsts or b"",
             b"\r\n",

@@ -28,7 +28,7 @@ from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.exchange import Exchange
 from rawproxy.proxy.tunnel import Tunnel
 from rawproxy.routing.match import Sites
-from rawproxy.routing.route_targets import RouteTarget, location
+from rawproxy.routing.route_targets import RouteTarget
 from rawproxy.telemetry.access_log import keep
 from rawproxy.upstream.connection import UpstreamConnection
 
@@ -115,7 +115,7 @@ class Stream(ClientSide):
             self.refuse(error)
             return False
         self.context = service.follow(self.context, route_target)
-        if route_target.plan is not None or route_target.where is not None:
+        if route_target.plan is not None or route_target.answer is not None:
             return self._amend(route_target, head)
         return True
 
@@ -128,11 +128,9 @@ class Stream(ClientSide):
         if route_target.plan is not None and edits is not None:
             edits = route_target.plan.of(edits, asked)
         self.context = asked.context._replace(edits=edits)
-        if route_target.redirect is None or route_target.where is None:
+        if route_target.answer is None:
             return True
-        self.reply(
-            route_target.redirect.status, *error_pages.redirect(location(route_target.where, asked))
-        )
+        self.reply(*route_target.answer.of(asked, edits))
         self.exchange_done()
         return False
 
@@ -306,7 +304,7 @@ class Stream(ClientSide):
         self.status = status
         lines = (
             self.connection.service.date_line,
-            b"Content-Length: %d\r\n" % len(page),
+            error_pages.length_line(status, page),
             extra,
             self.context.hsts or b"",
         )

@@ -11,19 +11,17 @@ from dataclasses import replace
 from typing import Any
 
 from rawproxy.config import addresses, option_values
+from rawproxy.config.build_route import route
 from rawproxy.config.model import (
     DEFAULT,
     Active,
     Address,
     Config,
     Deadlines,
-    Edits,
     Group,
     Key,
     Limits,
     Passive,
-    Redirect,
-    Route,
     Site,
     Upstream,
 )
@@ -215,7 +213,7 @@ def _site(scope: Scope, config: Config) -> Site:
     settings, table = scope.settings, scope.table
     ca = scope.file("client-ca")
     routes = [
-        _route(Scope(settings, (*scope.path, "route", at), one), config)
+        route(Scope(settings, (*scope.path, "route", at), one), config)
         for at, one in enumerate(table.get("route") or [{}])
     ]
     listeners: tuple[Address, ...] = ()
@@ -243,64 +241,6 @@ def _hsts(scope: Scope) -> str | None:
         if theirs <= ours:
             return None
     return scope.take("hsts", option_values.check_hsts, None)
-
-
-def _route(scope: Scope, config: Config) -> Route:
-    settings, table, path = scope.settings, scope.table, scope.path
-    redirect = None
-    if "redirect" in table:
-        target = scope.take("redirect", option_values.parse_redirect, "/")
-        redirect = Redirect(int(table.get("status", "302")), target)
-    names = [group.name for group in config.groups]
-    group = table.get("group") or (names[0] if len(names) == 1 else DEFAULT)
-    if redirect is not None and "group" in table:
-        settings.mistake((*path, "redirect"), " answers by itself: leave group out")
-    if redirect is None and "status" in table:
-        settings.mistake((*path, "status"), " is that of a redirect: type redirect too")
-    if "gather" not in table and "gather-over" in table:
-        settings.mistake((*path, "gather-over"), " is for what is gathered: type gather too")
-    limits, timeouts = table.get("limits"), table.get("timeouts")
-    return Route(
-        path=scope.take("path", option_values.parse_path, "/") if "path" in table else "/",
-        exact=table.get("exact", False),
-        group=None if redirect else group,
-        redirect=redirect,
-        request_headers=_edits(scope, "request-headers"),
-        response_headers=_edits(scope, "response-headers"),
-        upgrades=scope.several("upgrades", option_values.parse_upgrade)
-        if "upgrades" in table
-        else None,
-        request_trailers=scope.several("request-trailers", option_values.parse_trailer)
-        if "request-trailers" in table
-        else (),
-        allow_trace=table.get("allow-trace"),
-        gather=scope.take("gather", option_values.parse_gather, 0) if "gather" in table else 0,
-        gather_over=table.get("gather-over", "refuse"),
-        limits=limits
-        and settings.named(
-            (*path, "limits"), limits, (), option_values.parse_limits, config.limits
-        ),
-        deadlines=timeouts
-        and settings.named(
-            (*path, "timeouts"), timeouts, (), option_values.parse_timeouts, config.deadlines
-        ),
-    )
-
-
-def _edits(scope: Scope, name: str) -> Edits:
-    table: Mapping[str, Any] = scope.table.get(name, {})
-    settings, path = scope.settings, (*scope.path, name)
-    found: dict[str, list[tuple[str, str]]] = {"remove": [], "set": [], "add": []}
-    for kind, pairs in found.items():
-        for at, one in enumerate(table.get(kind, ())):
-            field, value = one if kind != "remove" else (one, "")
-            key: Key = (*path, kind, at if kind == "remove" else field)
-            try:
-                pairs.append(option_values.parse_header(f"--{kind}", field, value))
-            except ConfigError as error:
-                settings.refuse(key, error)
-    removed = tuple(field for field, _ in found["remove"])
-    return Edits(removed, tuple(found["set"]), tuple(found["add"]))
 
 
 def _fields(table: Mapping[str, Any]) -> dict[str, Any]:

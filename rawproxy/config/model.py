@@ -31,6 +31,7 @@ GATHER_OVER = ("refuse", "pass")
 # Bytes of bodies, of all requests together, that come before their connections: some hundreds of
 # them. Beyond it requests take theirs at once; the pool knows how to take it back.
 PARKED: Final = 16 * 1024 * 1024
+TEXT = "text/plain; charset=utf-8"
 UPSTREAM_TLS = ("modern", "intermediate", "legacy")
 
 
@@ -170,6 +171,25 @@ class Redirect:
 
 
 @dataclass(frozen=True, slots=True)
+class Respond:
+    """An answer of our own, of fixed status."""
+
+    status: int
+    body: str = ""  # with variables; none where the status has none (RFC 9110 6.4.1)
+    type: str = TEXT
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseMapping:
+    """What an upstream says of its own paths and hosts, said anew for the client: FROM, TO."""
+
+    locations: tuple[tuple[str, str], ...] = ()  # beginnings of Location and Refresh
+    cookie_paths: tuple[tuple[str, str], ...] = ()  # beginnings of Path in Set-Cookie
+    cookie_domains: tuple[tuple[str, str], ...] = ()  # whole Domain in Set-Cookie
+    back: bool = True  # what `replace_prefix` took off comes on again
+
+
+@dataclass(frozen=True, slots=True)
 class Edits:
     """Changes to the fields of a head, in this order. Names are as the admin wrote them."""
 
@@ -180,11 +200,17 @@ class Edits:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What happens to requests for `path`: they go to `group`, or `redirect` answers them."""
+    """What happens to requests for `path`: they go to `group`, or are answered here."""
 
     path: str = "/"  # this path and everything below it, by whole segments
     exact: bool = False  # this path alone
-    group: str | None = DEFAULT  # None: `redirect` is set
+    path_regex: str | None = None  # instead of `path`: asked in order, before what is no exact path
+    before_regex: bool = False  # no `path_regex` is asked where this is the longest path
+    replace_prefix: str | None = None  # what stands for `path` upstream; "/": nothing
+    rewrite: str | None = None  # the whole path that the upstream gets, with variables
+    mapping: ResponseMapping = field(default_factory=ResponseMapping)
+    respond: Respond | None = None
+    group: str | None = DEFAULT  # None: `redirect` or `respond` is set
     redirect: Redirect | None = None
     request_headers: Edits = field(default_factory=Edits)
     response_headers: Edits = field(default_factory=Edits)

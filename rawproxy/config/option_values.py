@@ -109,8 +109,8 @@ _REDIRECT = re.compile(
 _STATUS = re.compile(r"([1-5][0-9][0-9])(?:-([1-5][0-9][0-9]))?").fullmatch
 
 
-def parse_header(option: str, name: str, value: str = "") -> tuple[str, str]:
-    """A field to set, add or remove. Raises `ConfigError`.
+def parse_header(option: str, name: str, value: str = "", groups: int = 0) -> tuple[str, str]:
+    """A field to set, add or remove, where so many captures can be named. Raises `ConfigError`.
 
     Invariant: neither can end the line it is put into, or frame the message anew.
     """
@@ -123,7 +123,7 @@ def parse_header(option: str, name: str, value: str = "") -> tuple[str, str]:
     if not _FIELD_VALUE(value):
         raise ConfigError(f"{option} {value!r}: type printable ASCII, no blanks around it")
     try:
-        variables.parse(value)
+        variables.parse(value, groups)
     except ConfigError as error:
         raise ConfigError(f"{option} {value!r}: {error}") from None
     return name, value
@@ -172,12 +172,12 @@ def parse_path(text: str) -> str:
     return text
 
 
-def parse_redirect(text: str) -> str:
+def parse_redirect(text: str, groups: int = 0) -> str:
     """The `redirect` of a route: an URL or path in ASCII, with variables."""
     if not _REDIRECT(text):
         raise ConfigError(f"--redirect {text}: type https://host/path, or /path")
     try:
-        variables.parse(text)
+        variables.parse(text, groups)
     except ConfigError as error:
         raise ConfigError(f"--redirect {text}: {error}") from None
     return text

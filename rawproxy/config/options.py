@@ -280,9 +280,27 @@ ROUTE_LIMITS = ("body", "rate", "replay")
 ROUTE_TIMEOUTS = (
     "request-body", "response-head", "response-body", "queue", "wait", "tunnel-idle",
 )  # fmt: skip
+RESPOND: Keys = {
+    "status": {"type": click.IntRange(200, 599), "help": "Its status."},
+    "body": {"help": "Its body, with variables.  [default: none]"},
+    "type": {"help": "Its Content-Type.  [default: text/plain; charset=utf-8]"},
+}
 ROUTE: Keys = {
     "path": {"help": "This path and what is below it."},
     "exact": {"is_flag": True, "help": "This path alone."},
+    "path-regex": {"help": "Instead of path: RE2, asked in order, before what is no exact path."},
+    "before-regex": {"is_flag": True, "help": "No path-regex is asked where this path is longest."},
+    "strip-prefix": {"is_flag": True, "help": "The upstream sees what is behind path."},
+    "replace-prefix": {"help": "What the upstream sees in the place of path: /v1."},
+    "rewrite": {"help": "The path that the upstream sees, with variables: /u/$1."},
+    "map-back": {
+        "is_flag": True,
+        "help": "Location and cookie paths get the prefix again.  [default: true]",
+    },
+    "map-location": {"names": True, "help": "Beginnings of Location, and what stands for them."},
+    "map-cookie-path": {"names": True, "help": "Beginnings of cookies' paths, likewise."},
+    "map-cookie-domain": {"names": True, "help": "Domains of cookies, likewise."},
+    "respond": {"table": RESPOND, "help": "An answer of our own."},
     "group": {"help": "Where requests go: the NAME of a [group.NAME]."},
     "redirect": {"help": "A URL to send clients to, with variables: $host, $path."},
     "status": {

@@ -140,6 +140,8 @@ def _route_problems(here: Key, site: Site, known: set[str]) -> Iterator[tuple[Ke
                 near = difflib.get_close_matches(route.group, known, 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 yield (*place, "group"), f" {route.group}: there is no such group{hint}"
+        if route.path_regex is not None:
+            continue
         if (route.path, route.exact) in seen:
             yield (*place, "path"), f" {route.path}: another route of this site has it too"
         seen.add((route.path, route.exact))

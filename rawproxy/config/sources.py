@@ -133,6 +133,10 @@ class Settings:
                 return document.place(key)  # it is missing there
         return 0, option_of(key)
 
+    def has(self, key: Key) -> bool:
+        """Whether the file has that key, right or wrong."""
+        return self.document is not None and key in self.document.lines
+
     def mistake(self, key: Key, reason: str) -> None:
         """Something is wrong with `key`; options in `reason` are called as in the place of it."""
         name = next(part for part in reversed(key) if isinstance(part, str))

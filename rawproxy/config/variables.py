@@ -2,6 +2,7 @@
 
     $host, ${host}   one of `NAMES`
     $http_NAME       a field of the request, `_` for `-`; $cookie_NAME and $arg_NAME likewise
+    $1 … $9          what a group of the route's `path-regex` has matched
     $$               a dollar
 
 A header to set or to add and the target of a redirect are such values. What a variable stands for
@@ -23,7 +24,9 @@ NAMES = (
     "remote_addr", "remote_port", "server_name", "server_port", "request_id", "client_verify",
 )  # fmt: skip
 FAMILIES = ("http_", "cookie_", "arg_")
-_DOLLAR = re.compile(r"\$(?:(\$)|([A-Za-z0-9_]+)|\{([A-Za-z0-9_]+)\})?")
+CAPTURE = "capture"  # the name of a piece whose argument is the number of a group
+# A digit is a variable by itself, as in nginx: $1st is $1 and "st".
+_DOLLAR = re.compile(r"\$(?:(\$)|([0-9]|[A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z0-9_]+)\})?")
 
 
 class Piece(NamedTuple):
@@ -34,8 +37,11 @@ class Piece(NamedTuple):
     argument: str = ""
 
 
-def parse(value: str) -> tuple[Piece, ...]:
-    """The pieces of a value. Raises `ConfigError` that says what is wrong, and no option."""
+def parse(value: str, groups: int = 0) -> tuple[Piece, ...]:
+    """The pieces of a value, in a route whose path-regex has so many groups.
+
+    Raises `ConfigError` that says what is wrong, and no option.
+    """
     pieces: list[Piece] = []
     text, at = "", 0
     for match in _DOLLAR.finditer(value):
@@ -47,20 +53,23 @@ def parse(value: str) -> tuple[Piece, ...]:
         if text:
             pieces.append(Piece(text))
         text = ""
-        pieces.append(_variable(match[2] or match[3] or ""))
+        pieces.append(_variable(match[2] or match[3] or "", groups))
     text += value[at:]
     return (*pieces, Piece(text)) if text or not pieces else tuple(pieces)
 
 
-def _variable(name: str) -> Piece:
+def _variable(name: str, groups: int) -> Piece:
     if name in NAMES:
         return Piece("", name)
     for family in FAMILIES:
         if name.startswith(family) and len(name) > len(family):
             return Piece("", family, name.removeprefix(family))
     if name[:1].isdigit():
+        if len(name) == 1 and 1 <= int(name) <= groups:
+            return Piece("", CAPTURE, name)
+        has = f"has {groups} groups" if groups else "is missing, or has no group"
         raise ConfigError(
-            f"${name} is what the path-regex of a route has matched, and this route has none;"
+            f"${name} is what the path-regex of a route has matched, and here it {has};"
             f" for a dollar itself type $$, as in $${name}"
         )
     if not name:
@@ -74,4 +83,4 @@ def _variable(name: str) -> Piece:
 
 def named(value: str, name: str) -> bool:
     """Whether a value that `parse` lets pass has this variable in it."""
-    return any(piece.name == name for piece in parse(value))
+    return any(piece.name == name for piece in parse(value, 9))

@@ -237,7 +237,8 @@ class Service:
     ) -> Asked:
         """What the values of a route may say of a request."""
         context = context._replace(id=self.recorder.new_id(head, context))
-        return Asked(head, context, route_target.name, slot.server_port, slot.port)
+        captures = route_target.captures(head.target)
+        return Asked(head, context, route_target.name, slot.server_port, slot.port, captures)
 
     def trusts(self, peer: str | None) -> bool:
         """Whether `peer` is one of `--trusted-proxy`; None is any of a unix socket."""

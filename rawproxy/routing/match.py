@@ -3,7 +3,9 @@ r"""Which site, and which route of it: by Host, then by path.
 Sites: the exact name first, then the wildcard that stands for its first label, of letters, digits
 and hyphens, then the site without names. Routes: an
 exact path first, then the longest path that the request's begins with, by whole segments: `/app`
-serves `/app` and `/app/x`, never `/apple`; `/app/` serves `/app/` and `/app/x` alone.
+serves `/app` and `/app/x`, never `/apple`; `/app/` serves `/app/` and `/app/x` alone. Regular
+expressions are asked between the two, in order, as in nginx, unless that longest path says that it
+comes before them.
 
 Paths are compared as they came, byte by byte, case and all, without the query. Servers differ in
 what else they take for the same path (RFC 3986 6.2.2): `%61` for `a`, `//` for `/`, `%2F` or `\`
@@ -26,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
+from rawproxy.config.path_regex import PathRegex, PathRegexes
 from rawproxy.errors import ClientError
 from rawproxy.protocol.http.rewrite import split_host
 
@@ -51,16 +54,37 @@ class Entry(NamedTuple, Generic[T]):
     path: bytes
     exact: bool
     value: T
+    regex: PathRegex | None = None  # instead of `path`
+    before_regex: bool = False
+    whole: bool = True  # its upstream sees the path as it came, so dot segments are its business
+
+
+class _Regexes(Generic[T]):
+    """The routes of a site that have a `path-regex`, in their order."""
+
+    __slots__ = ("_first", "_values")
+
+    def __init__(self, entries: Sequence[Entry[T]]) -> None:
+        found = [(one.regex, one.value) for one in entries if one.regex is not None]
+        self._first = PathRegexes([regex for regex, _ in found]).first
+        self._values = [value for _, value in found]
+
+    def find(self, path: bytes) -> T | None:
+        number = self._first(path)
+        return None if number < 0 else self._values[number]
 
 
 class Routes(Generic[T]):
     """The routes of one site."""
 
-    __slots__ = ("_begins", "_exact", "_known", "_only", "_prefixes")
+    __slots__ = ("_begins", "_exact", "_first", "_known", "_only", "_prefixes", "_regexes")
 
     def __init__(self, entries: Sequence[Entry[T]]) -> None:
-        self._exact = {one.path: one.value for one in entries if one.exact}
-        self._prefixes = {one.path: one.value for one in entries if not one.exact}
+        plain = [one for one in entries if one.regex is None]
+        self._exact = {one.path: one.value for one in plain if one.exact}
+        self._prefixes = {one.path: one.value for one in plain if not one.exact}
+        self._first = {one.path for one in plain if one.before_regex}
+        self._regexes = _Regexes(entries) if len(plain) < len(entries) else None
         longest = sorted(self._prefixes, key=len, reverse=True)
         # One alternation, the longest first; a whole segment ends where the next begins.
         ends = [b"" if path.endswith(b"/") else rb"(?=/|\Z)" for path in longest]
@@ -68,16 +92,14 @@ class Routes(Generic[T]):
         self._begins = re.compile(pattern or rb"(?!)", re.DOTALL).match
         self._known: dict[bytes, str] = {}  # what is wrong with odd paths, or nothing
         # Where all paths lead to the same place none is looked at.
-        single = len(entries) == 1 and b"/" in self._prefixes
+        single = len(entries) == 1 and b"/" in self._prefixes and entries[0].whole
         self._only: T | None = entries[0].value if single else None
 
     def find(self, target: bytes) -> T:
         """What `target` (in origin form, or `*`) leads to."""
         if self._only is not None:
             return self._only
-        path = target.partition(b"?")[0]
-        if path == b"*":
-            path = b"/"  # OPTIONS * asks about the server (RFC 9110 9.3.7)
+        path = path_of(target)
         value = self._match(path)
         if _ODD(path):
             wrong = self._known.get(path)
@@ -93,11 +115,14 @@ class Routes(Generic[T]):
 
     def _match(self, path: bytes) -> T | None:
         value = self._exact.get(path)
-        if value is None:
-            match = self._begins(path)
-            if match is not None:
-                value = self._prefixes[match[0]]
-        return value
+        if value is not None:
+            return value
+        match = self._begins(path)
+        if self._regexes is not None and (match is None or match[0] not in self._first):
+            value = self._regexes.find(path)
+            if value is not None:
+                return value
+        return None if match is None else self._prefixes[match[0]]
 
     def _doubt(self, path: bytes, value: T | None) -> str:
         """What is wrong with an odd path, or nothing: every reading leads to the same place."""
@@ -107,6 +132,12 @@ class Routes(Generic[T]):
             if self._match(reading) is not value:
                 return "the path can be read in several ways, for several routes"
         return ""
+
+
+def path_of(target: bytes) -> bytes:
+    """The path by which the route of `target` is found."""
+    path = target.partition(b"?")[0]
+    return b"/" if path == b"*" else path  # OPTIONS * asks about the server (RFC 9110 9.3.7)
 
 
 def readings(path: bytes) -> Iterator[bytes]:

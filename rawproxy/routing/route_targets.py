@@ -8,14 +8,21 @@ and a request is not looked at.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 from rawproxy.config.field_names import plain
-from rawproxy.config.model import Address, Config, Deadlines, Edits, Limits, Redirect, Route, Site
+from rawproxy.config.model import Address, Config, Deadlines, Edits, Limits, Route, Site
+from rawproxy.config.path_regex import path_regex
 from rawproxy.config.variables import named
+from rawproxy.protocol.http.path_change import PathChange
+from rawproxy.protocol.http.response_map import ResponseMap
 from rawproxy.protocol.http.rewrite import HeadEdits
 from rawproxy.protocol.http.target import is_host
 from rawproxy.protocol.http.variable_values import Asked, Value
-from rawproxy.routing.match import Entry, Routes, Sites
+from rawproxy.routing.match import Entry, Routes, Sites, path_of
+from rawproxy.routing.own_answer import own_answer
+
+T = TypeVar("T")
 
 ClientCertPolicy = tuple[str, str]  # --client-ca and --client-verify: who may come in
 
@@ -24,6 +31,7 @@ class RouteTarget:
     """One route, ready for use."""
 
     __slots__ = (
+        "answer",
         "client_cert_policy",
         "deadlines",
         "edits",
@@ -35,16 +43,16 @@ class RouteTarget:
         "name",
         "optional",
         "plan",
-        "redirect",
+        "regex",
         "trace",
         "trailers",
         "upgrades",
-        "where",
     )  # fmt: skip
 
     def __init__(self, config: Config, site: Site, route: Route) -> None:
-        self.group = route.group or ""  # its name; none where `redirect` answers
-        self.redirect: Redirect | None = route.redirect
+        self.group = route.group or ""  # its name; none where `answer` does
+        self.answer = own_answer(route)
+        self.regex = None if route.path_regex is None else path_regex(route.path_regex)
         self.limits: Limits = route.limits or config.limits
         self.deadlines: Deadlines = route.deadlines or config.deadlines
         self.client_cert_policy = client_cert_policy(site)
@@ -52,18 +60,21 @@ class RouteTarget:
         hsts = site.hsts
         self.hsts = None if hsts is None else f"Strict-Transport-Security: {hsts}\r\n".encode()
         self.name = site.names[0].encode() if site.names else b""
-        self.where = None if route.redirect is None else Value(route.redirect.target)
-        self.edits = edits(
-            route.request_headers, route.response_headers, _own_cookies(config, site)
-        )
+        self.edits = edits(route, _own_cookies(config, site), _response_map(config, route))
         # Where values differ from request to request; None: `edits` are all there is.
-        self.plan = plan(route.request_headers, route.response_headers)
+        self.plan = plan(route)
         self.trace = config.allow_trace if route.allow_trace is None else route.allow_trace
         listed = config.upgrades if route.upgrades is None else route.upgrades
         self.upgrades = {one.lower().encode(): one.encode() for one in listed}
         self.gather = route.gather
         self.gather_passes = route.gather_over == "pass"
         self.trailers = frozenset(name.encode() for name in route.request_trailers)
+
+    def captures(self, target: bytes) -> tuple[bytes, ...]:
+        """What the groups of `path-regex` have matched in a request that it led here."""
+        if self.regex is None:
+            return ()
+        return self.regex.captures(path_of(target)) or (b"",) * self.regex.groups
 
 
 def client_cert_policy(site: Site) -> ClientCertPolicy | None:
@@ -84,24 +95,65 @@ def _own_cookies(config: Config, site: Site) -> frozenset[bytes]:
 
 
 def edits(
-    request: Edits, response: Edits, cookies: frozenset[bytes] = frozenset()
+    route: Route, cookies: frozenset[bytes] = frozenset(), response_map: ResponseMap | None = None
 ) -> HeadEdits | None:
     """Both directions of a route's edits; None where nothing changes.
 
     Lines with variables in them are left out: the `plan` makes them.
     """
-    if request == response == Edits() and not cookies:
+    request, response, change = route.request_headers, route.response_headers, path_change(route)
+    if request == response == Edits() and not cookies and change is None and response_map is None:
         return None
     cut = frozenset(map(plain, _cut(request)))
-    return HeadEdits(cut, _lines(request), _cut(response), _lines(response), cookies)
+    if change is not None and change.strips:
+        cut |= {plain(b"X-Forwarded-Prefix")}
+    return HeadEdits(
+        cut,
+        _lines(request),
+        _cut(response),
+        _lines(response),
+        cookies,
+        map=None if response_map is None else response_map.of,
+    )
 
 
-def plan(request: Edits, response: Edits) -> ValuePlan | None:
-    """The edits of a route whose values have variables in them; None where none has."""
-    pairs = (*request.set, *request.add, *response.set, *response.add)
-    if all(Value(value).fixed is not None for _, value in pairs):
+def path_change(route: Route) -> PathChange | None:
+    """How the path changes for the upstream; None: it does not."""
+    if route.rewrite is not None:
+        return PathChange("/", "/", route.rewrite)
+    return None if route.replace_prefix is None else PathChange(route.path, route.replace_prefix)
+
+
+def _response_map(config: Config, route: Route) -> ResponseMap | None:
+    """What becomes of the paths that upstreams name; None: they stay."""
+    mapping = route.mapping
+    change = path_change(route) if mapping.back and route.replace_prefix is not None else None
+    pairs = (mapping.locations, mapping.cookie_paths, mapping.cookie_domains)
+    if change is None and not any(pairs):
         return None
-    return ValuePlan(request, response)
+    return ResponseMap(change, tuple(_authorities(config, route)), pairs)
+
+
+def _authorities(config: Config, route: Route) -> Iterator[str]:
+    """What an upstream may call itself: the hosts of its group, with and without their ports."""
+    for group in config.groups:
+        if group.name == route.group:
+            for upstream in group.upstreams:
+                host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+                yield f"{host}:{upstream.port}"
+                if upstream.port == (443 if upstream.tls else 80):
+                    yield host
+
+
+def plan(route: Route) -> ValuePlan | None:
+    """What of a route differs from request to request; None where nothing does."""
+    request, response = route.request_headers, route.response_headers
+    change = path_change(route)
+    pairs = (*request.set, *request.add, *response.set, *response.add)
+    maps = change is not None or _response_map(Config(), route) is not None
+    if not maps and all(Value(value).fixed is not None for _, value in pairs):
+        return None
+    return ValuePlan(request, response, change)
 
 
 def _cut(edits: Edits) -> frozenset[bytes]:
@@ -117,16 +169,25 @@ def _lines(edits: Edits) -> bytes:
 class ValuePlan:
     """Edits whose values are made for each request."""
 
-    __slots__ = ("_request", "_response")
+    __slots__ = ("_change", "_prefix", "_request", "_response")
 
-    def __init__(self, request: Edits, response: Edits) -> None:
+    def __init__(self, request: Edits, response: Edits, change: PathChange | None) -> None:
+        self._change = change
+        own = (*request.remove, *(name for name, _ in (*request.set, *request.add)))
+        named = "x-forwarded-prefix" in map(str.lower, own)  # then the route has it as it likes
+        self._prefix = change is not None and change.strips and not named
         self._request = [(n.encode(), Value(v)) for n, v in (*request.set, *request.add)]
         self._response = [(n.encode(), Value(v)) for n, v in (*response.set, *response.add)]
 
     def of(self, edits: HeadEdits, asked: Asked) -> HeadEdits:
         """The `edits` of the route, whole, for one request."""
         lines, no_host = _made(self._request, asked)
+        change = self._change
+        if change is not None and self._prefix:
+            lines += change.prefix_line(asked)
         return edits._replace(
+            target=b"" if change is None else change.target(asked),
+            host=asked.head.host,
             request_cut=edits.request_cut - {b"host"} if no_host else edits.request_cut,
             request_lines=lines,
             response_lines=_made(self._response, asked)[0],
@@ -154,16 +215,25 @@ def _made(fields: list[tuple[bytes, Value]], asked: Asked) -> tuple[bytes, bool]
     return b"".join(lines), no_host
 
 
+def entry(route: Route, value: T) -> Entry[T]:
+    """`route` as `Routes` takes it."""
+    return Entry(
+        route.path.encode(),
+        route.exact,
+        value,
+        None if route.path_regex is None else path_regex(route.path_regex),
+        route.before_regex,
+        path_change(route) is None,
+    )
+
+
 class RouteTargets:
     """Every route of every site."""
 
     def __init__(self, config: Config) -> None:
         self._served: list[tuple[Site, Routes[RouteTarget]]] = []
         for site in config.sites:
-            entries = [
-                Entry(route.path.encode(), route.exact, RouteTarget(config, site, route))
-                for route in site.routes
-            ]
+            entries = [entry(route, RouteTarget(config, site, route)) for route in site.routes]
             self._served.append((site, Routes(entries)))
             if site is config.sites[0]:
                 self.default = entries[0].value
@@ -184,8 +254,8 @@ class RouteTargets:
 def _everything(site: Site) -> bool:
     """Whether a site serves all names, all paths and all clients alike."""
     (first, *others) = site.routes
-    plain = first.path == "/" and not first.exact and first.redirect is None
-    plain = plain and plan(first.request_headers, first.response_headers) is None
+    plain = first.path == "/" and not first.exact and own_answer(first) is None
+    plain = plain and first.path_regex is None and plan(first) is None
     return plain and not others and not site.names and client_cert_policy(site) is None
 
 
@@ -200,9 +270,6 @@ def _values(site: Site) -> Iterator[str]:
             yield from (value for _, value in (*edits.set, *edits.add))
         if route.redirect is not None:
             yield route.redirect.target
-
-
-def location(value: Value, asked: Asked) -> bytes:
-    """Where a redirect sends this request. What the client said cannot name another host."""
-    where = value.url_of(asked)
-    return b"/" + where.lstrip(b"/\\") if where.startswith(b"/") else where
+        if route.respond is not None:
+            yield route.respond.body
+        yield route.rewrite or ""

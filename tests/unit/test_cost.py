@@ -35,7 +35,9 @@ from rawproxy.protocol.http import (
     error_pages,
     head,
     log_fields,
+    path_change,
     request_ids,
+    response_map,
     rewrite,
     target,
     variable_values,
@@ -159,6 +161,11 @@ SEEN: dict[str, tuple[Work, bytes]] = {
     "protocol.http.log_fields._LOGGED": (log_fields._LOGGED, b"\nUser-Agent: b\r\nReferer: c\r\n"),
     "telemetry.access_log._CONTROL": (access_log._CONTROL, b"user"),
     "telemetry.access_log._UNSAFE": (cut(access_log._UNSAFE.sub), b'a"b'),
+    "protocol.http.path_change._PREFIX": (path_change._PREFIX, b"/a.b/c-d"),
+    "protocol.http.path_change._SAID": (path_change._SAID, b"A: b\r\nX-Forwarded-Prefix: /a\r\n"),
+    "protocol.http.response_map._ABSOLUTE": (response_map._ABSOLUTE, b"http://a:80/b?c"),
+    "protocol.http.response_map._FIELDS": (response_map._FIELDS, b"A: b\r\nLocation: /a\r\n"),
+    "protocol.http.response_map._REFRESH": (response_map._REFRESH, b"5; url=/a"),
     "routing.match.Routes": (ROUTES._begins, b"/app/x"),
     "routing.match._DOTS": (routing_match._DOTS, b"/a/../b/.;"),
     "routing.match._END": (cut(routing_match._END), b"/a\0b#c?d"),
@@ -183,6 +190,8 @@ OURS = {
     "config.option_values._STATUS", "config.option_values._TOKEN", "config.option_values.parse_group", "config.option_values.parse_parameter",
     "config.option_values.parse_target", "config.option_values.parse_upgrade", "config.toml_lines._BLANK", "config.toml_lines._PART", "config.toml_lines._SCALAR",
     "config.toml_lines._STRING", "config.toml_lines._Scan", "admin.top_screen._ANSI", "config.sources._OPTION", "tls.server._CERTIFICATE", "tls.server._KEY", "config.variables._DOLLAR",
+    "config.route_values._PREFIX", "config.route_values._PRINTABLE", "config.route_values._REWRITE", "config.route_values._TYPE",
+    "config.route_values.parse_mapping",
 }  # fmt: skip
 # Where an expression is made of what the places above are called by.
 MAKERS = {"protocol.regex._compile", "protocol.http1.recogniser._recogniser"}

@@ -83,6 +83,11 @@ def render(status: int, accept: bytes, request_id: str, hint: str = "") -> tuple
     return b"text/plain; charset=utf-8", ("\n".join(lines) + "\n").encode("utf-8", "replace")
 
 
+def length_line(status: int, page: bytes) -> bytes:
+    """Content-Length of an answer of our own; a 204 has none (RFC 9110 8.6)."""
+    return b"" if status == 204 else b"Content-Length: %d\r\n" % len(page)
+
+
 def negotiate(accept: bytes) -> str:
     """The media type to answer with (RFC 9110 12.5.1); plain text where nothing fits."""
     parts = accept[:ACCEPT].decode("latin-1").lower().split(",", RANGES)[:RANGES]

@@ -11,7 +11,7 @@ only the forwarded chain; nothing raises.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from rawproxy.config.field_names import plain
@@ -43,7 +43,7 @@ _VIA: Final[tuple[bytes, ...]] = tuple(
 
 
 class HeadEdits(NamedTuple):
-    """What a route changes: names (lower case) to cut, then lines to append."""
+    """What a route changes: names (lower case) to cut, then lines to append; and paths."""
 
     request_cut: frozenset[bytes]  # plain: a twin of what is set or removed goes too
     request_lines: bytes
@@ -51,6 +51,9 @@ class HeadEdits(NamedTuple):
     response_lines: bytes
     cookies: frozenset[bytes] = frozenset()  # of our own, which are no upstream's business
     families: tuple[bytes, ...] = ()  # plain: what names begin with that are cut of requests too
+    target: bytes = b""  # what the upstream sees in the place of the client's; empty: the same
+    map: Callable[[bytes, bytes], bytes] | None = None  # of responses' blocks: `ResponseMap.of`
+    host: bytes = b""  # that was asked for, which `map` needs
 
 
 class ClientContext(NamedTuple):
@@ -107,7 +110,9 @@ def request(head: RequestHead, context: ClientContext, authority: bytes) -> byte
     `authority` becomes the Host of an HTTP/1.0 request that brought none.
     """
     block = head.block
-    kept = [head.method, b" ", head.target, b" HTTP/1.1\r\n"]
+    edits = context.edits
+    target = head.target if edits is None else edits.target or head.target
+    kept = [head.method, b" ", target, b" HTTP/1.1\r\n"]
     at = 0
     told = False  # did the peer say something about forwarding that may have to stay?
     for kind, start, stop in head.notes:
@@ -135,7 +140,7 @@ def request(head: RequestHead, context: ClientContext, authority: bytes) -> byte
         kept.append(_CHUNKED_LINE)
     if head.upgrade:
         kept.append(upgrade_to(head.upgrade))
-    if context.via or context.identity is not None or context.edits is not None:
+    if context.via or context.identity is not None or edits is not None:
         kept[4:] = [_amended(b"".join(kept[4:]), head, context)]
     kept.append(CRLF)
     return b"".join(kept)
@@ -247,8 +252,15 @@ def response(head: ResponseHead, context: ClientContext) -> bytes:
     if hsts:
         block += hsts
     if context.edits is not None:
-        block = without(block, context.edits.response_cut) + context.edits.response_lines
+        block = _answer_edited(block, context.edits)
     return block
+
+
+def _answer_edited(block: bytes, edits: HeadEdits) -> bytes:
+    """What the route changes of a response: what the upstream said of its paths, then fields."""
+    if edits.map is not None:
+        block = edits.map(block, edits.host)
+    return without(block, edits.response_cut) + edits.response_lines
 
 
 def upgrade_to(token: bytes) -> bytes:

@@ -9,6 +9,7 @@ r"""What the variables of a value stand for in one request.
     $remote_port    of the connection; empty for a socket file
     $request_id     as in the log and on error pages
     $client_verify  SUCCESS or NONE
+    $1 … $9         the groups of the route's path-regex, as the path came
     $http_NAME      every value of that field, with commas between; $cookie_NAME, $arg_NAME: the
                     first of that name, as it came
 
@@ -23,7 +24,8 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from rawproxy.config.variables import parse
+from rawproxy.config.path_regex import GROUPS
+from rawproxy.config.variables import CAPTURE, parse
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http.rewrite import ClientContext, client_of, split_host
 
@@ -43,6 +45,7 @@ class Asked(NamedTuple):
     server_name: bytes  # empty: the site has none
     server_port: int  # 0: a socket file
     remote_port: int
+    captures: tuple[bytes, ...] = ()  # what the route's path-regex has matched
 
 
 Getter = Callable[[Asked, bytes], bytes]
@@ -126,6 +129,7 @@ _GETTERS: Final[dict[str, Getter]] = {
     "http_": _field,
     "cookie_": _cookie,
     "arg_": _argument,
+    CAPTURE: lambda asked, number: asked.captures[int(number) - 1],
 }
 
 
@@ -137,7 +141,7 @@ class Value:
     def __init__(self, text: str) -> None:
         self._parts: list[tuple[bytes, Getter | None, bytes]] = [
             (piece.text.encode(), _GETTERS.get(piece.name), piece.argument.encode())
-            for piece in parse(text)
+            for piece in parse(text, GROUPS)
         ]
         text_alone = all(getter is None for _, getter, _ in self._parts)
         # What it is for every request; None: each has its own.
@@ -146,6 +150,10 @@ class Value:
     def of(self, asked: Asked) -> bytes:
         """The value in one request, as it may stand in a line."""
         return _CONTROL(_percent, self._made(asked)).strip(b" \t")
+
+    def text_of(self, asked: Asked) -> bytes:
+        """The same as it may stand in a body, line ends and all."""
+        return self._made(asked)
 
     def url_of(self, asked: Asked) -> bytes:
         """The same as it may stand in a URL."""

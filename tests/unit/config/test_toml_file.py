@@ -19,6 +19,8 @@ from rawproxy.config.model import (
     Edits,
     Passive,
     Redirect,
+    Respond,
+    ResponseMapping,
     Route,
 )
 from rawproxy.config.toml_file import Document
@@ -216,7 +218,7 @@ def test_sites_and_routes(load):
     assert api.deadlines.wait == 0 and api.deadlines.queue == 10
     assert api.request_headers == Edits(("X-C",), (("X-A", "1"),), (("X-B", "2"), ("X-B", "3")))
     assert api.response_headers == Edits(("Server", "X-Powered-By"))
-    assert old == Route("/old", True, None, Redirect(308, "https://$host/new"))
+    assert old == Route("/old", True, group=None, redirect=Redirect(308, "https://$host/new"))
     assert rest == Route("/", group="default") == two.routes[0]
 
 
@@ -305,6 +307,24 @@ def test_a_certificate_of_a_site_opens_8443(load):
         ("[[site]]\n[[site.route]]\nrequest-headers.set.TE = 'x'", "3: [site.route.request-headers.set] TE: TE is written by rawproxy itself"),
         ("[[site]]\n[[site.route]]\nrequest-headers.set.X = '$hots'", "3: [site.route.request-headers.set] X '$hots': $hots is not known; did you mean $host?"),
         ("[[site]]\n[[site.route]]\nresponse-headers.add.X = '5$'", "3: [site.route.response-headers.add] X '5$': a $ that names nothing; for a dollar itself type $$"),
+        ("[[site]]\n[[site.route]]\nrespond.body = 'x'", "3: [[site.route]] respond: status is missing"),
+        ("[[site]]\n[[site.route]]\nrespond = { status = 204, body = 'x' }", "3: [site.route.respond] body: a 204 has no body"),
+        ("[[site]]\n[[site.route]]\nrespond = { status = 199 }", "3: [site.route.respond] status 199: type a whole number from 200"),
+        ("[[site]]\n[[site.route]]\nrespond = { status = 200, body = '$x' }", "3: [site.route.respond] body $x: $x is not known"),
+        ("[[site]]\n[[site.route]]\nrespond = { status = 200, type = 'x' }", "3: [site.route.respond] type x: type a media type"),
+        ("[[site]]\n[[site.route]]\nrespond = { status = 200 }\ngroup = 'default'", "3: [[site.route]] respond answers by itself: leave group out"),
+        ("[[site]]\n[[site.route]]\nrespond = { status = 200 }\nstrip-prefix = true", "3: [[site.route]] respond leaves no path to be changed"),
+        ("[[site]]\n[[site.route]]\nstrip-prefix = true\nrewrite = '/'", "3: [[site.route]] strip-prefix says what the path becomes: leave rewrite out"),
+        ("[[site]]\n[[site.route]]\nreplace-prefix = 'v1'", "3: [[site.route]] replace-prefix v1: type a plain path"),
+        ("[[site]]\n[[site.route]]\nreplace-prefix = '/../v1'", "3: [[site.route]] replace-prefix /../v1: type a plain path"),
+        ("[[site]]\n[[site.route]]\nrewrite = 'v1'", "3: [[site.route]] rewrite v1: type a path that begins with /"),
+        ("[[site]]\n[[site.route]]\nrewrite = '/$1'", "3: [[site.route]] rewrite /$1: $1 is what the path-regex"),
+        ("[[site]]\n[[site.route]]\nmap-back = false", "3: [[site.route]] map-back is for a prefix"),
+        ("[[site]]\n[[site.route]]\npath-regex = '('", "3: [[site.route]] path-regex (: missing )"),
+        ("[[site]]\n[[site.route]]\npath-regex = '/'\npath = '/'", "4: [[site.route]] path is of a path, and path-regex has none"),
+        ("[[site]]\n[[site.route]]\nmap-location.x = '/'", "3: [site.route.map-location] x: type how it begins"),
+        ("[[site]]\n[[site.route]]\nmap-cookie-path.x = '/'", "3: [site.route.map-cookie-path] x: type how the path begins"),
+        ("[[site]]\n[[site.route]]\nmap-cookie-domain.x = 'a;b'", "3: [site.route.map-cookie-domain] x: 'a;b': type printable ASCII without blanks, and without ;"),
         ("[[site]]\n[[site.route]]\nredirect = '/$1'", "3: [[site.route]] redirect /$1: $1 is what the path-regex"),
         ("[[site]]\n[[site.route]]\nrequest-headers.remove = 'a b'", "3: [site.route.request-headers] remove: 'a b' is not the name"),
     ],
@@ -532,3 +552,42 @@ def test_the_pages_example(load):
         "require",
         api.name,
     )
+
+
+def test_paths_that_change_and_answers(load):
+    config = load(r"""
+        upstream = "http://u:1"
+        [[site]]
+        [[site.route]]
+        path = "/app"
+        strip-prefix = true
+        map-back = false
+        map-location = { "http://u:1/" = "/app/" }
+        map-cookie-path = { "/" = "/app/" }
+        map-cookie-domain = { "u" = "app.test" }
+        [[site.route]]
+        path = "/api"
+        before-regex = true
+        replace-prefix = "/v1"
+        [[site.route]]
+        path-regex = '^/u/(\d+)'
+        rewrite = "/user/$1?a"
+        request-headers.set.X-Id = "$1"
+        [[site.route]]
+        path-regex = "^/old/(.*)$"
+        redirect = "/new/$1"
+        [[site.route]]
+        path = "/health"
+        respond = { status = 200, body = "<p>$host", type = "text/html" }
+        [[site.route]]
+        path = "/none"
+        respond.status = 204
+    """)
+    app, api, user, old, health, none = config.sites[0].routes
+    pairs = ((("http://u:1/", "/app/"),), (("/", "/app/"),), (("u", "app.test"),))
+    assert (app.replace_prefix, app.mapping) == ("/", ResponseMapping(*pairs, False))
+    assert (api.before_regex, api.replace_prefix) == (True, "/v1")
+    assert (user.path_regex, user.rewrite) == (r"^/u/(\d+)", "/user/$1?a")
+    assert (old.group, old.redirect) == (None, Redirect(302, "/new/$1"))
+    assert health.respond == Respond(200, "<p>$host", "text/html")
+    assert (none.group, none.respond) == (None, Respond(204))

@@ -35,8 +35,9 @@ def test_text_and_variables():
         ("$ 5", "for a dollar itself type $$"),
         ("${host", "for a dollar itself type $$"),
         ("$-", "type $$"),
-        ("/u/$1/x", "$1 is what the path-regex of a route has matched, and this route has none"),
-        ("$12", "as in $$12"),
+        ("/u/$1/x", "$1 is what the path-regex of a route has matched, and here it is missing"),
+        ("$12", "as in $$1"),
+        ("$0", "for a dollar itself type $$"),
     ],
 )
 def test_what_is_not_known_is_an_error_that_says_what_to_type(value, hint):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rawproxy.config.path_regex import path_regex
 from rawproxy.errors import ClientError
 from rawproxy.routing.match import Entry, Routes, Sites, readings
 
@@ -265,3 +266,37 @@ def test_no_site_is_421_but_for_http_1_0():
     with pytest.raises(ClientError, match=r"no site is called c\.test") as caught:
         named.find(b"c.test", b"/")
     assert caught.value.status == 421
+
+
+def test_regexes_are_asked_in_order_behind_exact_paths_and_before_others():
+    value = "first second exact prefix firm".split()
+    entries = [
+        Entry(b"", False, value[0], path_regex("^/a.*[.]php$")),
+        Entry(b"", False, value[1], path_regex("[.]php$")),
+        Entry(b"/a.php", True, value[2]),
+        Entry(b"/", False, value[3]),
+        Entry(b"/firm", False, value[4], None, True),
+    ]
+    found = Routes(entries)
+    assert found.find(b"/a.php") == "exact"
+    assert found.find(b"/ab.php?x") == "first"
+    assert found.find(b"/b.php") == "second"
+    assert found.find(b"/b.html") == "prefix"
+    assert found.find(b"/firm/b.php") == "firm"
+    with pytest.raises(ClientError, match="several ways"):
+        found.find(b"/b%2Ephp")
+    with pytest.raises(ClientError, match="several ways"):
+        found.find(b"/b.php;x")
+    only = Routes(entries[:1])
+    with pytest.raises(ClientError, match="no route"):
+        only.find(b"/b.php")
+
+
+def test_where_paths_change_dot_segments_are_refused():
+    """`/../x` would come out of what the prefix stands for."""
+    changed = Routes([Entry(b"/", False, "v1", whole=False)])
+    assert changed.find(b"/x") == "v1"
+    for target in (b"/../x", b"/%2e%2e/x", b"/a/..;/x"):
+        with pytest.raises(ClientError, match="dot segment"):
+            changed.find(target)
+    assert Routes([Entry(b"/", False, "v1")]).find(b"/../x") == "v1"

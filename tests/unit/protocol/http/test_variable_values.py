@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rawproxy.config.model import Edits
+from rawproxy.config.model import Edits, Route
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http.rewrite import context
 from rawproxy.protocol.http.variable_values import Asked, Value, normalised
 from rawproxy.protocol.http1.parser import parse_request
-from rawproxy.routing.route_targets import edits, location, plan
+from rawproxy.routing.own_answer import location
+from rawproxy.routing.route_targets import edits, plan
 
 CONTEXT = context(b"192.0.2.7", b"https", False, False, None)._replace(id=b"1d")
 FIELDS = b"X-A: one\r\nx-a: two\r\nCookie: a=1; sid=x y\r\nCookie: b=2\r\nX-Tab: a\tb\r\n"
@@ -138,7 +139,8 @@ def test_redirects(target, request_target, where):
 
 
 def made(request, response, of):
-    whole, each = edits(request, response), plan(request, response)
+    route = Route(request_headers=request, response_headers=response)
+    whole, each = edits(route), plan(route)
     assert whole is not None and each is not None
     return each.of(whole, of)
 
@@ -158,7 +160,7 @@ def test_edits_of_one_request():
     assert one.request_cut == {b"x-gone", b"x-uri", b"x-fixed", b"x-none", b"host"}
     assert one.request_lines == b"X_Uri: /a\r\nX-Fixed: f$\r\nHost: H.test.:8443\r\nX-Id: 1d\r\n"
     assert (one.response_cut, one.response_lines) == ({b"x-was"}, b"X-Was: GET\r\n")
-    assert plan(Edits(set=(("X", "$$"),)), Edits()) is None
+    assert plan(Route(request_headers=Edits(set=(("X", "$$"),)))) is None
 
 
 @pytest.mark.parametrize("host", [b"", b"a b", b"a/b", b"a@b"])

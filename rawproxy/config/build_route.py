@@ -1,0 +1,183 @@
+"""The settings of one `[[site.route]]` into a `Route`.
+
+It never looks at another route: `problems` compares them. Invariant: as in `build`, what is wrong
+is collected, and something that is valid stands in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rawproxy.config import option_values, route_values
+from rawproxy.config.model import (
+    DEFAULT,
+    TEXT,
+    Config,
+    Edits,
+    Key,
+    Redirect,
+    Respond,
+    ResponseMapping,
+    Route,
+)
+from rawproxy.config.path_regex import PathRegex, path_regex
+from rawproxy.config.sources import Scope
+from rawproxy.errors import ConfigError
+
+# Keys of which one alone says what becomes of a request or of its path, the first that is there.
+_ANSWERS = ("redirect", "respond")
+_PATHS = ("strip-prefix", "replace-prefix", "rewrite")
+
+
+def route(scope: Scope, config: Config) -> Route:
+    """One route; `config` has the groups already."""
+    settings, table, path = scope.settings, scope.table, scope.path
+    regex = scope.take("path-regex", _regex, None) if "path-regex" in table else None
+    groups = regex.groups if regex else 0
+    redirect, respond = _redirect(scope, groups), _respond(scope, groups)
+    _alone(scope, _ANSWERS, ("group",), "answers by itself")
+    _alone(scope, _ANSWERS, _PATHS, "leaves no path to be changed")
+    _alone(scope, _PATHS, (), "says what the path becomes")
+    _together(scope, groups)
+    names = [group.name for group in config.groups]
+    group = table.get("group") or (names[0] if len(names) == 1 else DEFAULT)
+    limits, timeouts = table.get("limits"), table.get("timeouts")
+    return Route(
+        path=scope.take("path", option_values.parse_path, "/") if "path" in table else "/",
+        exact=table.get("exact", False),
+        path_regex=regex.pattern if regex else None,
+        before_regex=table.get("before-regex", False),
+        replace_prefix=_prefix(scope),
+        rewrite=_rewrite(scope, groups),
+        mapping=_mapping(scope),
+        respond=respond,
+        group=None if redirect or respond else group,
+        redirect=redirect,
+        request_headers=_edits(scope, "request-headers", groups),
+        response_headers=_edits(scope, "response-headers", groups),
+        upgrades=scope.several("upgrades", option_values.parse_upgrade)
+        if "upgrades" in table
+        else None,
+        request_trailers=scope.several("request-trailers", option_values.parse_trailer)
+        if "request-trailers" in table
+        else (),
+        allow_trace=table.get("allow-trace"),
+        gather=scope.take("gather", option_values.parse_gather, 0) if "gather" in table else 0,
+        gather_over=table.get("gather-over", "refuse"),
+        limits=limits
+        and settings.named(
+            (*path, "limits"), limits, (), option_values.parse_limits, config.limits
+        ),
+        deadlines=timeouts
+        and settings.named(
+            (*path, "timeouts"), timeouts, (), option_values.parse_timeouts, config.deadlines
+        ),
+    )
+
+
+def _alone(scope: Scope, names: tuple[str, ...], others: tuple[str, ...], why: str) -> None:
+    """Where one of `names` is there no second one may be, nor any of `others`."""
+    given = [name for name in names if scope.table.get(name)]
+    excess = given[1:] + [name for name in others if scope.table.get(name)]
+    if given and excess:
+        text = f" {why}: leave {' and '.join(excess)} out"
+        scope.settings.mistake((*scope.path, given[0]), text)
+
+
+def _together(scope: Scope, groups: int) -> None:
+    """Keys that mean something only beside others, or never beside them."""
+    table = scope.table
+
+    def wrong(name: str, text: str) -> None:
+        scope.settings.mistake((*scope.path, name), text)
+
+    if "status" in table and "redirect" not in table:
+        wrong("status", " is that of a redirect: type redirect too")
+    if "gather-over" in table and "gather" not in table:
+        wrong("gather-over", " is for what is gathered: type gather too")
+    if "map-back" in table and "replace-prefix" not in table and not table.get("strip-prefix"):
+        wrong("map-back", " is for a prefix: type strip-prefix = true or replace-prefix too")
+    if "path-regex" in table:
+        for name in ("path", "exact", "before-regex", "strip-prefix", "replace-prefix"):
+            if name in table:
+                wrong(name, " is of a path, and path-regex has none: leave one of them out")
+
+
+def _regex(text: str) -> PathRegex:
+    try:
+        return path_regex(text)
+    except ConfigError as error:
+        raise ConfigError(f"--path-regex {text}: {error}") from None
+
+
+def _redirect(scope: Scope, groups: int) -> Redirect | None:
+    if "redirect" not in scope.table:
+        return None
+    target = scope.take("redirect", lambda text: option_values.parse_redirect(text, groups), "/")
+    return Redirect(int(scope.table.get("status", "302")), target)
+
+
+def _respond(scope: Scope, groups: int) -> Respond | None:
+    if "respond" not in scope.table:
+        return None
+    table = scope.table["respond"]
+    here: Key = (*scope.path, "respond")
+    take = scope.settings.take
+    if not scope.settings.has((*here, "status")):
+        scope.settings.mistake(here, ": status is missing: type { status = 200 }, say")
+    if table.get("status") in (204, 205, 304) and table.get("body"):
+        text = f": a {table['status']} has no body (RFC 9110 6.4.1): leave body out"
+        scope.settings.mistake((*here, "body"), text)
+    return Respond(
+        table.get("status", 200),
+        take((*here, "body"), lambda text: route_values.parse_body(text, groups), table["body"], "")
+        if "body" in table
+        else "",
+        take((*here, "type"), route_values.parse_type, table["type"], "text/plain")
+        if "type" in table
+        else TEXT,
+    )
+
+
+def _prefix(scope: Scope) -> str | None:
+    """What stands for `path` upstream."""
+    if "replace-prefix" in scope.table:
+        return scope.take("replace-prefix", route_values.parse_prefix, "/")
+    return "/" if scope.table.get("strip-prefix") else None
+
+
+def _rewrite(scope: Scope, groups: int) -> str | None:
+    if "rewrite" not in scope.table:
+        return None
+    return scope.take("rewrite", lambda text: route_values.parse_rewrite(text, groups), "/")
+
+
+def _mapping(scope: Scope) -> ResponseMapping:
+    table = scope.table
+    found: list[tuple[tuple[str, str], ...]] = []
+    for name in ("map-location", "map-cookie-path", "map-cookie-domain"):
+        pairs = []
+        for key, value in table.get(name, ()):
+            try:
+                pairs.append(route_values.parse_mapping(f"--{name}", key, value))
+            except ConfigError as error:
+                scope.settings.refuse((*scope.path, name, key), error)
+        found.append(tuple(pairs))
+    return ResponseMapping(found[0], found[1], found[2], table.get("map-back", True))
+
+
+def _edits(scope: Scope, name: str, groups: int) -> Edits:
+    table: Mapping[str, Any] = scope.table.get(name, {})
+    settings, path = scope.settings, (*scope.path, name)
+    found: dict[str, list[tuple[str, str]]] = {"remove": [], "set": [], "add": []}
+    for kind, pairs in found.items():
+        for at, one in enumerate(table.get(kind, ())):
+            field, value = one if kind != "remove" else (one, "")
+            key: Key = (*path, kind, at if kind == "remove" else field)
+            try:
+                pairs.append(option_values.parse_header(f"--{kind}", field, value, groups))
+            except ConfigError as error:
+                settings.refuse(key, error)
+    removed = tuple(field for field, _ in found["remove"])
+    return Edits(removed, tuple(found["set"]), tuple(found["add"]))

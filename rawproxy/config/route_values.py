@@ -1,0 +1,67 @@
+"""The values of a route that change paths, answers and what upstreams say of themselves.
+
+Each function takes one text and gives a checked value. It never looks at another option. Invariant:
+what is given back can neither end the line it is put into nor name a host that the admin has not
+typed. Raises `ConfigError` that begins with the option.
+"""
+
+from __future__ import annotations
+
+import re
+
+from rawproxy.config import variables
+from rawproxy.errors import ConfigError
+
+_PREFIX = re.compile(r"/[A-Za-z0-9._~!$&'()*+,=:@/-]*").fullmatch
+_REWRITE = re.compile(r"(?:/|\$(?:[1-9]|uri|path|request_uri)(?![A-Za-z0-9_]))[!-~]*").fullmatch
+_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[ -~]+").fullmatch
+_PRINTABLE = re.compile(r"[!-~]+").fullmatch
+
+
+def parse_prefix(text: str) -> str:
+    """The `replace-prefix` of a route."""
+    if not _PREFIX(text) or "//" in text or "." in text.split("/") or ".." in text.split("/"):
+        raise ConfigError(f"--replace-prefix {text}: type a plain path, as /v1")
+    return text
+
+
+def parse_rewrite(text: str, groups: int) -> str:
+    """The `rewrite` of a route: a path, with variables, and a query if one is to come first."""
+    if not _REWRITE(text) or "#" in text:
+        raise ConfigError(f"--rewrite {text}: type a path that begins with /, as /u/$1")
+    return _with_variables("--rewrite", text, groups)
+
+
+def parse_body(text: str, groups: int) -> str:
+    """The `body` of a `respond`."""
+    return _with_variables("--body", text, groups)
+
+
+def parse_type(text: str) -> str:
+    """The `type` of a `respond`."""
+    if not _TYPE(text):
+        raise ConfigError(f"--type {text}: type a media type, as text/html; charset=utf-8")
+    return text
+
+
+def parse_mapping(option: str, origin: str, instead: str) -> tuple[str, str]:
+    """One pair of `map-location`, `map-cookie-path` or `map-cookie-domain`."""
+    for text in (origin, instead):
+        if not _PRINTABLE(text) or (option != "--map-location" and ";" in text):
+            raise ConfigError(
+                f"{option}: {text!r}: type printable ASCII without blanks"
+                + (", and without ;" if option != "--map-location" else "")
+            )
+    if option == "--map-location" and not re.match(r"https?://[^/]|/", origin):
+        raise ConfigError(f"{option}: type how it begins, as http://internal:8080/ or /v1")
+    if option == "--map-cookie-path" and not origin.startswith("/"):
+        raise ConfigError(f"{option}: type how the path begins, as /v1")
+    return origin, instead
+
+
+def _with_variables(option: str, text: str, groups: int) -> str:
+    try:
+        variables.parse(text, groups)
+    except ConfigError as error:
+        raise ConfigError(f"{option} {text}: {error}") from None
+    return text

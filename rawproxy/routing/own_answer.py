@@ -1,0 +1,53 @@
+"""What a route answers by itself: a redirect, or a response of fixed status.
+
+It is prepared at the start and made for each request from the request's own values. It never sees
+a connection. Invariants: what a client says cannot name the host that a redirect leads to; the
+route's changes of response headers hold for these answers too; nothing raises.
+"""
+
+from __future__ import annotations
+
+from rawproxy.config.model import Redirect, Respond, Route
+from rawproxy.protocol.http import error_pages
+from rawproxy.protocol.http.rewrite import HeadEdits, without
+from rawproxy.protocol.http.variable_values import Asked, Value
+
+
+class OwnAnswer:
+    """The answer of one route."""
+
+    __slots__ = ("_body", "_type", "_where", "status")
+
+    def __init__(self, redirect: Redirect | None, respond: Respond | None) -> None:
+        self._where = None if redirect is None else Value(redirect.target)
+        self._body = None if respond is None else Value(respond.body)
+        self._type = b""
+        self.status = 302 if redirect is None else redirect.status
+        if respond is not None:
+            self.status = respond.status
+            if respond.body:
+                self._type = b"Content-Type: %b\r\n" % respond.type.encode()
+
+    def of(self, asked: Asked, edits: HeadEdits | None) -> tuple[int, bytes, bytes]:
+        """Status, header lines and body, for one request."""
+        if self._where is not None:
+            lines, page = error_pages.redirect(location(self._where, asked))
+        else:
+            assert self._body is not None
+            lines, page = self._type, self._body.text_of(asked)
+        if edits is not None:
+            lines = without(lines, edits.response_cut) + edits.response_lines
+        return self.status, lines, page
+
+
+def own_answer(route: Route) -> OwnAnswer | None:
+    """What `route` answers by itself; None: its upstream answers."""
+    if route.redirect is None and route.respond is None:
+        return None
+    return OwnAnswer(route.redirect, route.respond)
+
+
+def location(value: Value, asked: Asked) -> bytes:
+    """Where a redirect sends this request. What the client said cannot name another host."""
+    where = value.url_of(asked)
+    return b"/" + where.lstrip(b"/\\") if where.startswith(b"/") else where

@@ -1,0 +1,119 @@
+"""Routes that change paths, answer by themselves or go by regular expressions: both versions."""
+
+import pytest
+
+from rawproxy.config.model import Edits, Respond, ResponseMapping, Route, Site
+
+from .rig import Rig, read_head, response, run
+from .test_sites import both
+
+OWN_PREFIX = Edits(set=(("X-Forwarded-Prefix", "/x"),))
+NO_ROBOTS = Edits(set=(("X-Robots-Tag", "none"),))
+ROUTES = (
+    Route("/app", replace_prefix="/"),
+    Route("/own", replace_prefix="/", request_headers=OWN_PREFIX),
+    Route("/api", replace_prefix="/v1"),
+    Route(path_regex="^/user/([0-9]+)/(.*)$", rewrite="/u/$1/$2"),
+    Route(
+        path_regex="^/old/(.*)$",
+        group=None,
+        respond=Respond(410, "$1 is gone\n"),
+        response_headers=NO_ROBOTS,
+    ),
+    Route("/health", exact=True, group=None, respond=Respond(200, "ok $host\n")),
+    Route("/none", exact=True, group=None, respond=Respond(204)),
+    Route("/as-is", replace_prefix="/", mapping=ResponseMapping(back=False)),
+)
+
+
+async def mirror(reader, writer):
+    """The request's head as the body, and places below /x, as an application names its own."""
+    while True:
+        head = await read_head(reader)
+        places = (b"Location: /x?y", b"Set-Cookie: a=b; Path=/; Secure")
+        writer.write(response(head, *places, status=b"302 Found"))
+
+
+def talk(version, client):
+    async def test():
+        async with Rig(mirror, True, sites=[Site(routes=ROUTES)]) as rig, version(rig) as one:
+            await client(one, rig)
+
+    run(test())
+
+
+@both
+def test_the_upstream_sees_another_path(version):
+    async def client(connection, rig):
+        for target, sees, prefix in (
+            ("/app/x?y=/app", b"/x?y=/app", [b"/app"]),
+            ("/app", b"/", [b"/app"]),
+            ("/own/x", b"/x", [b"/x"]),
+            ("/api/x", b"/v1/x", []),
+            ("/user/7/a%20b?q", b"/u/7/a%20b?q", []),
+        ):
+            status, _, head = await connection.ask("a.test", target)
+            line, *fields = head.split(b"\r\n")
+            assert (status, line) == (302, b"GET " + sees + b" HTTP/1.1")
+            name = b"x-forwarded-prefix: "
+            told = [one[len(name) :] for one in fields if one.lower().startswith(name)]
+            assert told == prefix
+        assert [line.split(b'"')[1].split()[1] for line in rig.log] == [
+            b"/app/x?y=/app", b"/app", b"/own/x", b"/api/x", b"/user/7/a%20b?q",
+        ]  # fmt: skip
+
+    talk(version, client)
+
+
+@both
+def test_what_it_says_of_its_paths_comes_back_as_the_clients(version):
+    async def client(connection, rig):
+        for target, place, cookie in (
+            ("/app/", "/app/x?y", "a=b; Path=/app/; Secure"),
+            ("/api/", "/x?y", "a=b; Path=/; Secure"),
+            ("/as-is/", "/x?y", "a=b; Path=/; Secure"),
+        ):
+            _, fields, _ = await connection.ask("a.test", target)
+            assert (fields["location"], fields["set-cookie"]) == (place, cookie)
+
+    talk(version, client)
+
+
+@both
+def test_answers_of_our_own(version):
+    async def client(connection, rig):
+        status, fields, body = await connection.ask("a.test", "/health", "POST", b"is it?")
+        assert (status, body, fields["content-length"]) == (200, b"ok a.test\n", "10")
+        assert fields["content-type"] == "text/plain; charset=utf-8"
+        assert fields["strict-transport-security"]
+        status, fields, _ = await connection.ask("a.test", "/health", "HEAD")
+        assert (status, fields["content-length"]) == (200, "10")
+        status, fields, body = await connection.ask("a.test", "/old/a/b")
+        assert (status, fields["x-robots-tag"], body) == (410, "none", b"a/b is gone\n")
+        assert rig.connections == 0
+
+    talk(version, client)
+
+
+@both
+def test_a_204_has_no_length(version):
+    async def client(connection, rig):
+        if hasattr(connection, "reader"):
+            connection.writer.write(b"GET /none HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            head = await read_head(connection.reader)
+            assert head.startswith(b"HTTP/1.1 204 ") and b"content-length" not in head.lower()
+        else:
+            status, fields, body = await connection.ask("a.test", "/none")
+            assert (status, body) == (204, b"") and "content-length" not in fields
+
+    talk(version, client)
+
+
+@both
+@pytest.mark.parametrize("target", ["/app/../x", "/app/%2e%2e/x", "/app%2fx", "/user/7%2fx/y"])
+def test_no_path_is_read_in_two_ways(version, target):
+    async def client(connection, rig):
+        assert (await connection.ask("a.test", target))[0] in (400, 404)
+        assert rig.connections == 0
+
+    talk(version, client)
