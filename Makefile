@@ -119,6 +119,7 @@ PURE := \
 	rawproxy/protocol/http2/frames.py \
 	rawproxy/protocol/http2/header_reader.py \
 	rawproxy/protocol/http2/hpack.py \
+	rawproxy/protocol/http2/huffman.py \
 	rawproxy/protocol/proxy_header.py \
 	rawproxy/protocol/regex.py \
 	rawproxy/protocol/websocket/frames.py \

@@ -48,7 +48,7 @@ from rawproxy.protocol.http1 import body, head_limits, parser, recogniser
 from rawproxy.protocol.http1.body import ChunkedBody
 from rawproxy.protocol.http1.head_limits import find_request, find_response, waits
 from rawproxy.protocol.http1.parser import parse_request, request_parser, response_parser
-from rawproxy.protocol.http2 import fields, header_reader, hpack
+from rawproxy.protocol.http2 import fields, header_reader, hpack, huffman
 from rawproxy.protocol.http2.frames import StreamFault
 from rawproxy.protocol.websocket.frames import Tracker
 from rawproxy.routing import match as routing_match
@@ -312,7 +312,7 @@ FUNCTIONS: dict[str, tuple[Work, bytes]] = {
     "chunks": (chunked, b"5;a\r\nhello\r\n0\r\nA: b\r\n\r\n"),
     "frames of a WebSocket": (tracked, b"\x81\x02hi\x89\x00\x01\x7e\x01\x00"),
     "fields of HTTP/2": (decoded, block(b":path", b"/")),
-    "huffman": (hpack.huffman, b"\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff"),
+    "huffman": (huffman.decode, b"\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff"),
     "a page": (lambda data: error_pages.render(502, data, "id"), b"text/html;q=0.5, */* , application/json"),
     "a redirect": (error_pages.redirect, b"https://h/<a>&b"),
     "a route": (ROUTES.find, b"/app/%2e;a//b%5c?c"),
@@ -368,7 +368,7 @@ def excess(
 
 def quietly(work: Work, data: bytes) -> None:
     refused = (ProxyError, StreamFault, body.BodyError, hpack.HpackError, hpack.FieldsTooLarge)
-    with contextlib.suppress(*refused):
+    with contextlib.suppress(*refused, huffman.HuffmanError):
         work(data)
 
 

@@ -1,9 +1,9 @@
 """Field blocks of one HTTP/2 connection: requests and trailers, and what is like the last one.
 
 Most requests of a connection differ from the one before in their path alone. Where HPACK's table
-has not changed since, and a block is that of the last request but for one literal that the table
-does not keep, only that literal is read: every other byte has the meaning it had. Nothing wider
-than that one request is remembered.
+has not changed since, and a block is that of the last request but for the value of `:path`, in a
+literal that the table does not keep, only that value is read: every other byte has the meaning it
+had. Nothing wider than that one request is remembered.
 
 It never sees a frame. Invariant: a remembered reading is what reading the whole block would give.
 """
@@ -11,27 +11,39 @@ It never sees a frame. Invariant: a remembered reading is what reading the whole
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 from rawproxy.config.model import Limits
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http2 import fields
-from rawproxy.protocol.http2.fields import PSEUDO
-from rawproxy.protocol.http2.hpack import Decoder
+from rawproxy.protocol.http2.hpack import STATIC, Decoder, string
 
 _PATH: Final = re.compile(rb"/[!-\"$-~]{0,2047}").fullmatch  # longer ones are read the long way
+# The first byte of a literal that is not to be kept and whose name is `:path`, by reference to the
+# static table (RFC 7541 6.2.2, 6.2.3, Appendix A). How others write it, nobody was seen to.
+_PATH_LITERALS: Final = frozenset(
+    flags | index
+    for flags in (0x00, 0x10)
+    for index, (name, _) in enumerate(STATIC, 1)
+    if name == b":path"
+)
+_TARGET: Final = RequestHead._fields.index("target")
 
 
-class Known(NamedTuple):
-    """The last request without a body."""
+class Known:
+    """The last request without a body, and what it came to."""
 
-    before: bytes  # of its block: what stands in front of the literal that is :path
-    behind: bytes
-    changes: int  # of the table, as it was
-    size: int  # of its fields
-    head: RequestHead
-    line: bytes  # its rewritten head: what stands in front of the target
-    rest: bytes  # and behind it
+    __slots__ = ("before", "behind", "changes", "facts", "line", "rest", "room")
+
+    def __init__(self, block: bytes, decoder: Decoder, head: RequestHead) -> None:
+        self.before = block[: decoder.literal_at + 1]  # of its block, up to the value of :path
+        self.behind = block[decoder.literal_end :]
+        self.changes = decoder.changes  # of the table, as it was
+        # Bytes that a path may have, for the sake of the limit.
+        self.room = decoder.size_limit - decoder.total + len(head.target)
+        self.facts: list[Any] = list(head)  # all but the target are those of the next one too
+        self.line = b""  # its rewritten head: what stands in front of the target
+        self.rest = b""  # and behind it
 
 
 class Reader:
@@ -51,45 +63,40 @@ class Reader:
         """
         known = self.known
         if known is not None and ended and known.changes == self.decoder.changes:
-            path = self._path(known, block)
+            path = _path(known, block)
             if path:
-                return known.head._replace(target=path), known.line + path + known.rest
+                facts = known.facts
+                facts[_TARGET] = path
+                return RequestHead._make(facts), b"".join((known.line, path, known.rest))
         return fields.request(self.decoder.decode(block), ended, self.limits), b""
-
-    def _path(self, known: Known, block: bytes) -> bytes:
-        """The path of a block that is the known one but for its path; empty where it is not."""
-        before, behind = known.before, known.behind
-        start, stop = len(before), len(block) - len(behind)
-        if stop <= start or not block.startswith(before) or not block.endswith(behind):
-            return b""
-        if block[start] >= 0x20:  # a reference, a literal to keep, a size update
-            return b""
-        try:
-            (kind, name, value, _), weight, at = self.decoder.literal(block, start)
-        except IndexError:
-            return b""
-        if at != stop or kind != PSEUDO or name != b":path" or not _PATH(value):
-            return b""
-        return value if known.size + weight <= self.decoder.size_limit else b""
 
     def remember(self, block: bytes, head: RequestHead, opening: bytes) -> None:
         """The request that was just read became `opening`; the next one may be like it."""
         decoder = self.decoder
         self.known = None
-        if decoder.literals == 1 and block[decoder.literal_at] < 0x20:
+        if decoder.literals == 1 and block[decoder.literal_at] in _PATH_LITERALS:
             line, _, rest = opening.partition(b" ")
             if rest.startswith(head.target + b" "):
-                self.known = Known(
-                    block[: decoder.literal_at],
-                    block[decoder.literal_end :],
-                    decoder.changes,
-                    decoder.total,
-                    head,
-                    line + b" ",
-                    rest[len(head.target) :],
-                )
+                known = self.known = Known(block, decoder, head)
+                known.line = line + b" "
+                known.rest = rest[len(head.target) :]
 
     def decode(self, block: bytes) -> list[fields.Field]:
         """The fields of any other block. Raises `HpackError` or `FieldsTooLarge`."""
         decoded: list[fields.Field] = self.decoder.decode(block)
         return decoded
+
+
+def _path(known: Known, block: bytes) -> bytes:
+    """The path of a block that is the known one but for its path; empty where it is not."""
+    before, behind = known.before, known.behind
+    start, stop = len(before), len(block) - len(behind)
+    if stop <= start or not block.startswith(before) or not block.endswith(behind):
+        return b""
+    try:
+        value, at = string(block, start)
+    except IndexError:
+        return b""
+    if at != stop or len(value) > known.room or not _PATH(value):
+        return b""
+    return value

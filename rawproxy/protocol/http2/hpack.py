@@ -19,6 +19,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from rawproxy.protocol.http2 import huffman
+from rawproxy.protocol.http2.huffman import HuffmanError
+
 TABLE_SIZE: Final = 4096  # bytes of a client's dynamic table (RFC 9113 6.5.2: the default)
 ENTRY_OVERHEAD: Final = 32  # bytes that a field counts beyond its name and value (RFC 7541 4.1)
 INTEGER_LIMIT: Final = 1 << 28  # no length or index is larger: a longer integer is an attack
@@ -41,20 +44,6 @@ STATIC: Final[tuple[tuple[bytes, bytes], ...]] = tuple(
 )
 _FIRST_DYNAMIC: Final = len(STATIC) + 1
 
-# RFC 7541 Appendix B: bits of each symbol's code; the code is canonical, so nothing else is needed.
-_CODE_LENGTHS: Final = bytes.fromhex(
-    "0d171c1c1c1c1c1c1c181e1c1c1e1c1c1c1c1c1c1c1c1e1c1c1c1c1c1c1c1c1c060a0a0c0d06080b0a0a080b0806"
-    "06060505050606060606060607080f060c0a0d06070707070707070707070707070707070707070707070807080d"
-    "130d0e060f05060506050606060507070606060506070605050607070707070f0b0e0d1c14161414161616171617"
-    "17171717181718181617181717171715161716171718161514161617171517161618151617171515161517161717"
-    "14161616171616171a1a1413161716191a1a1a1b1b1a181913151a1b1b1a1b1815151a1a1c1b1b1b141814151615"
-    "15171616191918181a171a1b1a1a1b1b1b1b1b1c1b1b1b1b1b1a1e"
-)
-_EOS: Final = 256
-# Remembered steps of the Huffman decoder in each of two generations: ordinary text needs a few
-# thousand, and there are 65,536, of some 200 bytes each.
-_MEMO: Final = 8192
-
 
 class HpackError(Exception):
     """The block is not HPACK: the connection cannot go on (RFC 9113 4.3, COMPRESSION_ERROR)."""
@@ -62,65 +51,6 @@ class HpackError(Exception):
 
 class FieldsTooLarge(Exception):  # noqa: N818 - the block is good, there is only too much of it
     """More fields or more bytes than the limits allow; the table has been kept up to date."""
-
-
-def _codes() -> dict[int, int]:
-    """Symbol of each code; a code is its bits behind a leading 1."""
-    symbols: dict[int, int] = {}
-    code = 0
-    for length in range(1, max(_CODE_LENGTHS) + 1):
-        for symbol, bits in enumerate(_CODE_LENGTHS):
-            if bits == length:
-                symbols[1 << length | code] = symbol
-                code += 1
-        code <<= 1
-    return symbols
-
-
-_SYMBOLS: Final = _codes()
-_STEPS: dict[int, tuple[int, bytes]] = {}
-_OLD_STEPS: dict[int, tuple[int, bytes]] = {}  # what was remembered before those
-
-
-def _step(key: int) -> tuple[int, bytes]:
-    """From the bits still pending (key >> 8, behind a leading 1), by one byte more."""
-    step = _OLD_STEPS.get(key) or _make_step(key)
-    if len(_STEPS) >= _MEMO:
-        # Nobody can fill the memo for good: what is in use is soon in it again, from the old one.
-        _OLD_STEPS.clear()
-        _OLD_STEPS.update(_STEPS)
-        _STEPS.clear()
-    _STEPS[key] = step
-    return step
-
-
-def _make_step(key: int) -> tuple[int, bytes]:
-    pending, byte = key >> 8, key & 0xFF
-    out = bytearray()
-    for shift in range(7, -1, -1):
-        pending = pending << 1 | (byte >> shift & 1)
-        symbol = _SYMBOLS.get(pending)
-        if symbol is not None:
-            if symbol == _EOS:
-                raise HpackError("a Huffman string contains EOS")
-            out.append(symbol)
-            pending = 1
-    return pending, bytes(out)
-
-
-def huffman(data: bytes) -> bytes:
-    """The text of a Huffman-coded string (RFC 7541 5.2). Raises `HpackError`."""
-    pending = 1
-    pieces: list[bytes] = []
-    steps = _STEPS
-    for byte in data:
-        key = pending << 8 | byte
-        pending, piece = steps.get(key) or _step(key)
-        pieces.append(piece)
-    # Padding is shorter than a byte and all ones: with the leading 1, 1, 11, 111, ...
-    if pending > 0xFF or pending & (pending + 1):
-        raise HpackError("the padding of a Huffman string is not the beginning of EOS")
-    return b"".join(pieces)
 
 
 def static_entries(make: Callable[[bytes, bytes], Any]) -> list[Any]:
@@ -213,12 +143,12 @@ class Decoder:
         if index == prefix:
             index, at = _integer(block, at, prefix)
         if not index:
-            name, at = _string(block, at)
+            name, at = string(block, at)
         elif index < _FIRST_DYNAMIC:
             name = STATIC[index - 1][0]
         else:
             name = self._dynamic(index)[1]
-        value, at = _string(block, at)
+        value, at = string(block, at)
         entry = self.make(name, value)
         weight = len(name) + len(value) + ENTRY_OVERHEAD
         if indexing:
@@ -267,8 +197,11 @@ def _integer(block: bytes, at: int, value: int) -> tuple[int, int]:
             raise HpackError("an integer that no length or index can have")
 
 
-def _string(block: bytes, at: int) -> tuple[bytes, int]:
-    """A string literal (RFC 7541 5.2), and what follows it."""
+def string(block: bytes, at: int) -> tuple[bytes, int]:
+    """A string literal (RFC 7541 5.2), and what follows it.
+
+    Raises `HpackError`, and `IndexError` where there is none.
+    """
     byte = block[at]
     at += 1
     length = byte & 0x7F
@@ -278,53 +211,109 @@ def _string(block: bytes, at: int) -> tuple[bytes, int]:
     if stop > len(block):
         raise HpackError("the block breaks off within a string")
     text = block[at:stop]
-    return (huffman(text) if byte >= 0x80 else text), stop
+    if byte < 0x80:
+        return text, stop
+    try:
+        return huffman.decode(text), stop
+    except HuffmanError as error:
+        raise HpackError(str(error)) from None
 
 
 # ── encoding ────────────────────────────────────────────────────────────────────────────────────
 
 SIZE_UPDATE_ZERO: Final = b"\x20"  # we use no table: said once to who allows less than 4096 bytes
-LINES = 2048  # encoded lines that are remembered, of at most LINE bytes each: half a megabyte
-LINE: Final = 128
 _NAMES: Final = {name: index for index, (name, _) in reversed(list(enumerate(STATIC, 1)))}
 _STATUS: Final = {STATIC[i - 1][1]: bytes((0x80 | i,)) for i in range(8, 15)}
-_remembered: dict[bytes, bytes] = {}
+_LENGTHS: Final = [bytes((length,)) for length in range(0x7F)]
 # Fields whose values are secrets: never kept here, and no hop may index them (RFC 7541 7.1.3).
 _SECRET: Final = frozenset((b"set-cookie", b"authorization", b"www-authenticate"))
+NEVER_INDEXED: Final = 0x10
+BLANK: Final = 0x20
+FRONTS: Final = 1024  # encoded names that are remembered, of at most FRONT bytes each
+FRONT: Final = 64
+PLACES: Final = 32  # fields of a head that are compared with those of the last one, if they are
+LINE: Final = 4096  # no longer than this: a quarter of a megabyte in all
+
+
+class Place:
+    """What stood at one place of the last head that was encoded, and what it came to.
+
+    An upstream sends its fields in the same order each time, and most of them unchanged.
+    """
+
+    __slots__ = ("field", "front", "line", "name")
+
+    def __init__(self) -> None:
+        self.name = b""
+        self.front = b""  # the encoded name
+        self.line = b""  # as `encode_block` cuts it; empty after a secret
+        self.field = b""
+
+
+_statuses: Final = [b""] * 1000
+_places: Final = [Place() for _ in range(PLACES)]
+_fronts: Final[dict[bytes, bytes]] = {}
 
 
 def encode_status(status: int) -> bytes:
-    """The `:status` field."""
-    value = b"%d" % status
-    return _STATUS.get(value) or b"\x08\x03" + value
+    """The `:status` field; `status` has three digits."""
+    field = _statuses[status]
+    if not field:
+        value = b"%d" % status
+        field = _statuses[status] = _STATUS.get(value) or b"\x08\x03" + value
+    return field
 
 
 def encode_block(block: bytes) -> bytes:
     r"""The fields of a canonical block of `Name: value\r\n` lines, names in lower case."""
-    remembered = _remembered
-    return b"".join(
-        [remembered.get(line) or _encode_line(line) for line in block.split(b"\r\n")[:-1]]
-    )
+    lines = block.split(b"\n")  # one byte is found sooner than two; CR never stands alone in one
+    lines.pop()
+    fields: list[bytes] = []
+    at = 0
+    for line in lines:
+        place = _places[at]
+        if at < PLACES - 1:
+            at += 1
+        fields.append(place.field if line == place.line else _encode_line(line, place))
+    return b"".join(fields)
 
 
-def _encode_line(line: bytes) -> bytes:
+def _encode_line(line: bytes, place: Place) -> bytes:
+    """A field that is not the one which stood at `place`; now it is."""
     name, _, value = line.partition(b":")
-    name = name.lower()
-    value = value.strip(b" \t")
-    secret = name in _SECRET
-    index = _NAMES.get(name)
-    flags = 0x10 if secret else 0
+    if name != place.name:
+        place.name = name
+        place.front = _fronts.get(name) or _encode_name(name)
+    size = len(value)
+    if size > 2 and value[0] == BLANK and value[1] > BLANK and value[size - 2] > BLANK:
+        value = value[1:-1]  # the usual form: a blank in front of it, CR behind
+    else:
+        value = value.strip(b" \t\r")
+    size = len(value)
+    length = _LENGTHS[size] if size < 0x7F else _encode_integer(size, 0x7F)
+    field = place.front + length + value
+    if place.front[0] & NEVER_INDEXED or size > LINE:
+        place.line = place.field = b""
+    else:
+        place.line, place.field = line, field
+    return field
+
+
+def _encode_name(name: bytes) -> bytes:
+    """A literal's first bytes, which say how it may be indexed and name it (RFC 7541 6.2)."""
+    low = name.lower()
+    flags = NEVER_INDEXED if low in _SECRET else 0
+    index = _NAMES.get(low)
     if index is None:
-        head = bytes((flags,)) + _encode_integer(len(name), 0x7F) + name
+        front = bytes((flags,)) + _encode_integer(len(low), 0x7F) + low
     else:
         first = _encode_integer(index, 0x0F)
-        head = bytes((flags | first[0],)) + first[1:]
-    encoded = head + _encode_integer(len(value), 0x7F) + value
-    if not secret and len(line) <= LINE:
-        if len(_remembered) >= LINES:
-            _remembered.clear()
-        _remembered[line] = encoded
-    return encoded
+        front = bytes((flags | first[0],)) + first[1:]
+    if len(front) <= FRONT:
+        if len(_fronts) >= FRONTS:
+            _fronts.clear()
+        _fronts[name] = front
+    return front
 
 
 def _encode_integer(value: int, prefix: int) -> bytes:

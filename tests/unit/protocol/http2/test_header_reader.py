@@ -66,6 +66,10 @@ def test_the_short_way():
         AGAIN + b"\x04\x7f" + TAIL,
         AGAIN + b"\x0f\x00\x01*" + TAIL,
         AGAIN + b"\x00\x05:path\x02/c" + TAIL,
+        AGAIN + b"\x05\x02/c" + TAIL,
+        AGAIN + b"\x14\x02/c" + TAIL,
+        AGAIN + b"\x04\x82\x60\xff" + TAIL,  # Huffman-coded, with a padding that is none
+        AGAIN + b"\x04\x82\x60\x97" + TAIL,
     ],
 )
 @pytest.mark.parametrize("ended", [True, False])
@@ -100,6 +104,22 @@ def test_a_real_encoder(paths):
                 read(short, block)
             continue
         assert read(short, block)[0] == expected
+
+
+def test_a_path_may_be_as_long_as_the_limit_allows():
+    for limit in (299, 300, 301):
+        reader, long = primed(Limits(head=limit)), primed(Limits(head=limit))
+        long.known = None
+        for size in range(60, 100):
+            block = AGAIN + path(b"/" * size) + TAIL
+            outcomes = []
+            for one in (reader, long):
+                try:
+                    outcomes.append(one.request(block, True)[0])
+                except FieldsTooLarge as error:
+                    outcomes.append(str(error))
+            assert outcomes[0] == outcomes[1]
+    assert isinstance(outcomes[0], str)
 
 
 def test_limits_hold_on_the_short_way():
