@@ -119,7 +119,7 @@ def _after_one_more(member: Member) -> float:
 
 def _load(member: Member) -> int:
     pool = member.pool
-    return pool.busy + pool.apart + pool.waiting.size
+    return pool.busy + pool.lent + pool.apart + pool.waiting.size
 
 
 def least_connections(table: Table[M], key: bytes) -> list[M]:

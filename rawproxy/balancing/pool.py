@@ -4,19 +4,27 @@
     release  ──► the ticket that gets it, or None: it is idle now
     discard  ──► the ticket that may dial in its place, or None
     part     ──► the same: the connection lives on, but outside of the pool
+    stall    ──► the same: the connection waits for its own client, and lends its place
     expire   ──► what to close: idle too long, or more than recent demand asks for
-    judge    ──► who is to give a connection back, since others wait for one
+    judge    ──► who is to give a connection back, since there are more than may be
 
-Connections are opaque; all the pool wants is an `idle_since` it may write. It never awaits,
-touches a socket or reads a clock. Invariants: busy + idle never exceeds `limit`; a ticket waits
-only while there is no idle connection; `idle` is ordered by `idle_since`, oldest first.
+Connections are opaque; all the pool wants is an `idle_since` and a `lent` that it may write. It
+never awaits, touches a socket or reads a clock. Invariants: busy + idle never exceeds `limit`, nor
+does lent; a ticket waits only while there is no idle connection, and none that could lend its
+place; `idle` is ordered by `idle_since`, oldest first.
 
 The pool is for requests that end. What lasts as long as somebody looks at a page, a WebSocket or a
 stream of events, is `apart`: else a thousand open tabs would be all that the upstream serves.
 
+No request waits for another one's client. A connection whose client does not take what there is,
+or whose request's body is still to come, is `stall`ed: it lends its place to the next who finds the
+pool full, for as long as it lasts. So there may be up to twice `limit` connections, of which the
+upstream can work on `limit`, for some seconds: that is paid back by those who are slow.
+
 While connections are scarce, those who hold one but wait for their own client, whose body comes
 slowly or who reads slowly, are `note`d at each look, and judged by what moved from one to the next.
-They may have a quarter of the pool; the slowest of those beyond it are cut, one for each ticket.
+They may have a quarter of the pool; the slowest of those beyond it are cut, one for each ticket and
+for each connection beyond `limit`.
 
 How many stay idle follows demand: as many as the busiest moment of the last one to two windows
 needed, and `keepalive` at rest. A small `keepalive` therefore never makes the proxy shake hands
@@ -55,6 +63,7 @@ class Poolable(Protocol):
     """What the pool writes on a connection."""
 
     idle_since: float
+    lent: bool  # somebody else has its place in the pool
 
 
 C = TypeVar("C", bound=Poolable)
@@ -65,8 +74,8 @@ class Pool(Generic[C, T]):
     """Connections of one key: everything that makes two of them interchangeable."""
 
     __slots__ = (
-        "apart", "busy", "idle", "idle_timeout", "keepalive", "limit", "looked", "noted",
-        "noted_before", "peak", "peak_before", "waiting", "window_began",
+        "apart", "busy", "idle", "idle_timeout", "keepalive", "lent", "limit", "looked", "noted",
+        "noted_before", "peak", "peak_before", "stalled", "waiting", "window_began",
     )  # fmt: skip
 
     def __init__(self, limit: int, keepalive: int, idle_timeout: float, queue: int) -> None:
@@ -75,6 +84,8 @@ class Pool(Generic[C, T]):
         self.idle_timeout = idle_timeout  # seconds
         self.busy = 0
         self.apart = 0  # connections that are in use, but not the pool's: they do not end soon
+        self.lent = 0  # connections that are in use, but whose place somebody else has
+        self.stalled: dict[C, None] = {}  # those that could lend theirs, the longest first
         self.idle: list[C] = []
         self.waiting: FairQueue[T] = FairQueue(queue)
         self.peak = 0  # the busiest moment of this window
@@ -102,23 +113,56 @@ class Pool(Generic[C, T]):
     def fresh(self) -> Verdict:
         """DIAL or FULL: for a retry, which must not meet a second stale connection."""
         if self.busy + len(self.idle) >= self.limit:
-            return FULL
+            return DIAL if self._borrow() else FULL
         self.busy += 1
         if self.busy > self.peak:
             self.peak = self.busy
         return DIAL
 
+    def stall(self, connection: C) -> T | None:
+        """A busy connection waits for its client from now on; the ticket as in `discard`."""
+        if connection.lent:
+            return None
+        if self.waiting.size and self.lent < self.limit:
+            self._lend(connection)
+            return self.waiting.take()
+        self.stalled[connection] = None
+        return None
+
+    def flow(self, connection: C) -> None:
+        """It no longer does; a place that it has lent stays lent until it ends."""
+        self.stalled.pop(connection, None)
+
+    def repay(self, connection: C) -> T | None:
+        """One whose place was lent has ended or parted; the ticket has the place of another."""
+        connection.lent = False
+        self.lent -= 1
+        return self.waiting.take() if self.waiting.size and self._borrow() else None
+
+    def _borrow(self) -> bool:
+        """Whether a busy connection lends its place, the one that has stalled longest."""
+        if not self.stalled or self.lent >= self.limit:
+            return False
+        lender = next(iter(self.stalled))
+        del self.stalled[lender]
+        self._lend(lender)
+        return True
+
+    def _lend(self, connection: C) -> None:
+        connection.lent = True
+        self.lent += 1
+
     def scarce(self) -> bool:
         """Whether it matters who dawdles."""
-        return self.waiting.size > 0 or self.busy * 2 > self.limit
+        return self.waiting.size > 0 or self.pressed()
 
     def pressed(self) -> bool:
         """More than half of the connections are in use: no time for those who dawdle."""
-        return self.busy * 2 > self.limit
+        return (self.busy + self.lent) * 2 > self.limit
 
     def in_use(self) -> bool:
         """Whether anybody has one of its connections, or wants one."""
-        return self.busy + self.apart + self.waiting.size > 0
+        return self.busy + self.lent + self.apart + self.waiting.size > 0
 
     def wait(self, ticket: T, client: bytes = ANYBODY) -> T | None:
         """Queue for the next connection. The ticket that has no place, where the queue is full."""
@@ -144,10 +188,11 @@ class Pool(Generic[C, T]):
         self.busy -= 1
         return None
 
-    def part(self) -> T | None:
+    def part(self, connection: C) -> T | None:
         """A busy connection becomes a tunnel or a stream of events; the ticket as in `discard`."""
+        self.flow(connection)
         self.apart += 1
-        return self.discard()
+        return self.repay(connection) if connection.lent else self.discard()
 
     def rejoin(self) -> None:
         """One that had parted has ended."""
@@ -177,14 +222,15 @@ class Pool(Generic[C, T]):
             return []
         least = SLOW * (now - self.looked)
         before, self.noted_before, self.looked = self.noted_before, noted, now
-        if not self.waiting.size:
+        wanted = self.waiting.size + max(self.busy + self.lent - self.limit, 0)
+        if not wanted:
             return []
         slow = []
         for holder, moved in noted.items():
             if holder in before and moved - before[holder] < least:
                 slow.append((moved - before[holder], holder))
         slow.sort(key=_moved)
-        surplus = min(len(slow) - max(self.limit // SHARE, 1), self.waiting.size)
+        surplus = min(len(slow) - max(self.limit // SHARE, 1), wanted)
         return [slow[n][1] for n in range(surplus)]
 
     def evict(self, connection: C) -> bool:

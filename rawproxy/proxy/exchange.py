@@ -161,6 +161,8 @@ class Exchange(Holding):
             self.park(0)
         if not self.may_replay(connection):
             self.held = None
+        if not self.request_ended and self.endpoint.pool.pressed():
+            connection.endpoint.stalled(connection)
         self.client.throttle(NO_UPSTREAM, False)
 
     def on_request_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
@@ -183,8 +185,7 @@ class Exchange(Holding):
             return
         connection = self.connection
         if connection is not None:
-            self.deadline = self.service.deadline(self.deadlines.response_head)
-            connection.transport.write(framed)
+            self._pass_on(connection, framed)
         if self.held is not None:
             if framed:
                 self.held.append(framed)
@@ -200,6 +201,12 @@ class Exchange(Holding):
                     self.client.throttle(NO_UPSTREAM, True)
             elif not self.may_replay(connection):
                 self.held = None
+
+    def _pass_on(self, connection: UpstreamConnection, framed: bytes) -> None:
+        self.deadline = self.service.deadline(self.deadlines.response_head)
+        connection.transport.write(framed)
+        if self.request_ended and self.endpoint.pool.stalled:
+            connection.endpoint.flows(connection)
 
     def on_upstream_writable(self, writable: bool) -> None:
         """Backpressure from the upstream on the request's body."""
@@ -378,11 +385,8 @@ class Exchange(Holding):
 
     def on_cut(self) -> None:
         """Others wait for a connection, and ours waits for a client that is slow."""
-        waiting = self.endpoint.pool.waiting.size
-        wait = f"slower than {SLOW // 1024} KiB/s while {waiting} requests wait for {self.name()}"
-        self.fail(
-            ClientError(f"{wait}, and slow clients may hold a quarter of --max-upstream", 408)
-        )
+        slow = f"slower than {SLOW // 1024} KiB/s while {self.name()} has more connections than"
+        self.fail(ClientError(f"{slow} --max-upstream, of which they may hold a quarter", 408))
 
     def sweep(self, now: float) -> None:
         """Called about once a second: end a wait that is over."""

@@ -340,7 +340,7 @@ class Service:
                 tallies.add(endpoint.tally)
                 counters = add(counters, {"upstreams": {name: endpoint.tally.counters()}})
             state = {
-                "busy": sum(pool.busy for pool in pools),
+                "busy": sum(pool.busy + pool.lent for pool in pools),
                 "idle": sum(len(pool.idle) for pool in pools),
                 "waiting": sum(pool.waiting.size for pool in pools) + rest,
                 "limit": endpoint.pool.limit, "views": 1, "refused": int(endpoint.refused),

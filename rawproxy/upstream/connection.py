@@ -108,6 +108,14 @@ class ConnectionOwner(metaclass=ABCMeta):
         """Bytes came that belong to no response, `bare`: behind one to HEAD."""
 
     @abstractmethod
+    def stalled(self, connection: UpstreamConnection) -> None:
+        """It waits for its own client, not for the upstream."""
+
+    @abstractmethod
+    def flows(self, connection: UpstreamConnection) -> None:
+        """It does so no longer."""
+
+    @abstractmethod
     def complaint(self, error: Exception | None) -> str:
         """What an alert of its TLS means; empty where `error` is none."""
 
@@ -117,7 +125,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "apart", "bare", "body", "bound", "buffer", "endpoint", "handler", "idle_since",
-        "last_head", "limits", "look", "lost", "parse", "reusable", "served", "suspect",
+        "last_head", "lent", "limits", "look", "lost", "parse", "reusable", "served", "suspect",
         "transport", "unfit", "valve",
     )  # fmt: skip
 
@@ -134,6 +142,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.lost = False
         self.unfit = False  # a 1xx said something that forbids to use it again
         self.apart = False  # in use, but not counted by the pool
+        self.lent = False  # the same, as it has lent its place
         self.bound = False  # a client's own, and idle: busy to the pool, as nobody else may have it
         self.last_head: LastHead[ResponseHead] = LastHead()
         self.suspect = False  # bytes may follow the last response: look before it is used again
@@ -372,5 +381,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The client cannot take more (or can again)."""
         if full:
             self.valve.close(WRITER_FULL)
+            self.endpoint.stalled(self)
         else:
             self.valve.open(WRITER_FULL)
+            self.endpoint.flows(self)

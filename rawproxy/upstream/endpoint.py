@@ -101,7 +101,16 @@ class Endpoint(Dialler):
         """A busy connection becomes a tunnel or a stream of events: the pool goes on without it."""
         if connection is not None and not connection.apart:
             connection.apart = True
-            _go_on(self.pool.part())
+            _go_on(self.pool.part(connection))
+
+    def stalled(self, connection: UpstreamConnection) -> None:
+        """A connection waits for its own client: whoever waits for one does not wait for that."""
+        if not connection.apart:
+            _go_on(self.pool.stall(connection))
+
+    def flows(self, connection: UpstreamConnection) -> None:
+        """It waits for the upstream again."""
+        self.pool.flow(connection)
 
     def welcome(self, connection: UpstreamConnection) -> None:
         """A connection that was made for nobody: idle, if it may be anybody's."""
@@ -110,18 +119,32 @@ class Endpoint(Dialler):
 
     def settle(self, connection: UpstreamConnection) -> None:
         """A connection that was busy is free: to the next ticket, to the pool, or closed."""
+        pool = self.pool
+        if pool.stalled:
+            pool.flow(connection)
         if connection.apart:
             connection.apart = False
             connection.transport.close()
-            self.pool.rejoin()
+            pool.rejoin()
+            return
+        if connection.lent:
+            self._repay(connection)
             return
         if connection.reusable and not (connection.lost or self.draining or self.send_proxy):
-            ticket = self.pool.release(connection, self.clock.now)
+            ticket = pool.release(connection, self.clock.now)
             if ticket is not None:
                 ticket.on_connection(connection)
             return
         connection.transport.close()
-        _go_on(self.pool.discard())
+        _go_on(pool.discard())
+
+    def _repay(self, connection: UpstreamConnection) -> None:
+        """One whose place was lent is free: idle if there is room by now, or closed."""
+        _go_on(self.pool.repay(connection))
+        if connection.reusable and not connection.lost:
+            self.welcome(connection)
+        else:
+            connection.transport.close()
 
     def tunnel_over(self) -> None:
         """Both sides of a tunnel have gone."""

@@ -289,10 +289,14 @@ class ExchangeMachine(RuleBasedStateMachine):
                 assert exchange not in pool.waiting
         holding = [one for one in self.exchanges if one.connection is not None]
         assert len({id(one.connection) for one in holding}) == len(holding)
-        assert pool.busy == len(holding) + len(self.dials)
+        assert pool.busy + pool.lent == len(holding) + len(self.dials)
+        assert pool.lent == sum(one.connection.lent for one in holding) <= pool.limit
+        held = {one.connection for one in holding if not one.connection.lent}
+        assert set(pool.stalled) <= held
         assert all(not one.transport.closed for one in pool.idle)
         assert pool.busy + len(pool.idle) <= pool.limit
         assert not (pool.idle and pool.waiting)
+        assert not (pool.waiting and pool.stalled and pool.lent < pool.limit)
 
     def teardown(self):
         if not hasattr(self, "service"):

@@ -9,6 +9,7 @@ from rawproxy.balancing.pool import DIAL, FULL, Pool
 
 class Connection:
     idle_since = 0.0
+    lent = False
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -27,20 +28,73 @@ class PoolMachine(RuleBasedStateMachine):
         self.idle: list[Connection] = []
         self.tickets = 0
         self.apart: list[Connection] = []
+        self.stalled: list[Connection] = []  # of the busy ones, the longest first
+        self.lent: list[Connection] = []
 
     @rule(fresh=st.booleans(), client=st.sampled_from([b"a", b"b", b"c"]))
     def checkout(self, fresh, client):
         got = self.pool.fresh() if fresh else self.pool.checkout()
         if got is DIAL:
             assert fresh or not self.idle
+            if len(self.busy) + self.dialling + len(self.idle) == self.pool.limit:
+                self.lend()
             self.dialling += 1
         elif got is FULL:
+            assert not self.stalled or len(self.lent) == self.pool.limit
             assert len(self.busy) + self.dialling + len(self.idle) == self.pool.limit
             if not self.idle:  # whoever wants a fresh one does not wait beside idle ones
                 self.wait(client)
         else:
             assert got is self.idle.pop()  # last in, first out
             self.busy.append(got)
+
+    def lend(self):
+        lender = self.stalled.pop(0)
+        assert lender.lent
+        self.busy.remove(lender)
+        self.lent.append(lender)
+
+    def leave(self, data):
+        """One that was busy is so no longer."""
+        connection = self.busy.pop(data.draw(st.integers(0, len(self.busy) - 1)))
+        if connection in self.stalled:
+            self.stalled.remove(connection)
+        return connection
+
+    @precondition(lambda self: self.busy)
+    @rule(data=st.data())
+    def stall(self, data):
+        connection = data.draw(st.sampled_from(self.busy))
+        ticket = self.pool.stall(connection)
+        if connection not in self.stalled:
+            self.stalled.append(connection)
+        if len(self.lent) < self.pool.limit and self.passed_on(ticket):
+            assert self.stalled == [connection]  # or it had not waited
+            self.lend()
+            self.dialling += 1
+        else:
+            assert ticket is None
+
+    @precondition(lambda self: self.stalled)
+    @rule(data=st.data())
+    def flow(self, data):
+        connection = data.draw(st.sampled_from(self.stalled))
+        self.pool.flow(connection)
+        self.stalled.remove(connection)
+
+    @precondition(lambda self: self.lent)
+    @rule(data=st.data(), tunnel=st.booleans())
+    def repay(self, data, tunnel):
+        connection = self.lent.pop(data.draw(st.integers(0, len(self.lent) - 1)))
+        ticket = self.pool.part(connection) if tunnel else self.pool.repay(connection)
+        assert not connection.lent
+        if tunnel:
+            self.apart.append(connection)
+        if self.stalled and self.passed_on(ticket):
+            self.lend()
+            self.dialling += 1
+        else:
+            assert ticket is None
 
     def wait(self, client):
         self.tickets += 1
@@ -79,7 +133,8 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.busy)
     @rule(data=st.data(), reusable=st.booleans())
     def end(self, data, reusable):
-        connection = self.busy.pop(data.draw(st.integers(0, len(self.busy) - 1)))
+        connection = self.leave(data)
+        self.pool.flow(connection)
         if not reusable:
             if self.passed_on(self.pool.discard()):
                 self.dialling += 1
@@ -91,8 +146,8 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.busy)
     @rule(data=st.data())
     def part(self, data):
-        self.apart.append(self.busy.pop(data.draw(st.integers(0, len(self.busy) - 1))))
-        if self.passed_on(self.pool.part()):
+        self.apart.append(self.leave(data))
+        if self.passed_on(self.pool.part(self.apart[-1])):
             self.dialling += 1
 
     @precondition(lambda self: self.apart)
@@ -156,8 +211,11 @@ class PoolMachine(RuleBasedStateMachine):
         assert pool.apart == len(self.apart)
         assert pool.busy + len(pool.idle) <= pool.limit
         assert not (pool.idle and pool.waiting.size)
+        assert list(pool.stalled) == self.stalled
+        assert pool.lent == len(self.lent) <= pool.limit
+        assert not (pool.waiting.size and pool.stalled and pool.lent < pool.limit)
         assert [one.idle_since for one in pool.idle] == sorted(one.idle_since for one in pool.idle)
-        assert pool.pressed() == (2 * pool.busy > pool.limit)
+        assert pool.pressed() == (2 * (pool.busy + pool.lent) > pool.limit)
 
 
 TestPool = PoolMachine.TestCase

@@ -5,6 +5,7 @@ from rawproxy.balancing.pool import DIAL, FULL, LOOK, SLOW, WINDOW, Pool
 
 class Conn:
     idle_since = 0.0
+    lent = False
 
 
 def pool(limit=2, keepalive=1, idle_timeout=60.0, queue=1) -> "Pool[Conn, str]":
@@ -65,9 +66,9 @@ def test_a_tunnel_takes_nobodys_place():
     p = pool(limit=1)
     assert p.checkout() is DIAL
     assert p.wait("ticket") is None
-    assert p.part() == "ticket"
+    assert p.part(Conn()) == "ticket"
     assert (p.busy, p.apart) == (1, 1)
-    assert p.part() is None
+    assert p.part(Conn()) is None
     assert (p.busy, p.apart) == (0, 2) and p.in_use()
     p.rejoin()
     p.rejoin()
@@ -83,6 +84,70 @@ def test_a_connection_that_nobody_asked_for():
     p.wait("ticket")
     p.limit = 2
     assert not p.adopt(another, 3.0)  # it is for whoever waits
+
+
+def stalled(count: int, **options) -> tuple["Pool[Conn, str]", list[Conn]]:
+    p, conns = filled(count, **options)
+    for conn in reversed(conns):
+        assert p.checkout() is conn
+        assert p.stall(conn) is None
+    return p, conns[::-1]
+
+
+def test_who_waits_for_its_client_lends_its_place():
+    p, conns = stalled(2)
+    assert p.checkout() is DIAL
+    assert [one.lent for one in conns] == [True, False]  # the one that stalls longest
+    p.flow(conns[1])
+    assert p.checkout() is FULL
+    assert p.wait("ticket") is None
+    assert p.stall(conns[0]) is None  # it has no place left
+    assert p.stall(conns[1]) == "ticket"
+    assert (p.busy, p.lent) == (2, 2)
+    assert p.in_use() and p.pressed()
+
+
+def test_no_more_than_the_limit_are_lent():
+    p, _ = stalled(2, queue=2)
+    another = Conn()
+    assert [p.checkout() for _ in range(2)] == [DIAL, DIAL]
+    assert p.stall(another) is None
+    assert p.checkout() is FULL
+    p.wait("ticket")
+    assert p.stall(Conn()) is None
+    assert (p.busy, p.lent) == (2, 2)
+
+
+def test_the_end_of_a_loan_is_the_next_one():
+    p, conns = stalled(1)
+    another = Conn()
+    assert p.checkout() is DIAL
+    assert p.stall(another) is None
+    p.wait("ticket")
+    assert p.repay(conns[0]) == "ticket"
+    assert (p.busy, p.lent, conns[0].lent, another.lent) == (1, 1, False, True)
+    assert p.repay(another) is None
+    assert (p.busy, p.lent) == (1, 0)
+
+
+def test_one_that_has_lent_its_place_may_become_a_tunnel():
+    p, conns = stalled(1)
+    assert p.checkout() is DIAL
+    assert p.part(conns[0]) is None
+    assert (p.busy, p.lent, p.apart) == (1, 0, 1)
+    assert not conns[0].lent
+
+
+def test_a_loan_is_paid_back_by_who_is_slow():
+    p, _ = stalled(8)
+    for _ in range(2):
+        assert p.checkout() is DIAL
+    everybody = "abcdefgh"
+    assert slowly(p, 1.0, dict.fromkeys(everybody, 0)) == []
+    assert slowly(p, 2.0, {**dict.fromkeys(everybody, SLOW), "g": 1, "h": 0}) == []  # a quarter
+    assert slowly(p, 3.0, {**dict.fromkeys(everybody, SLOW), "g": 1, "h": 1}) == ["a", "b"]
+    assert p.discard() is p.discard() is None
+    assert slowly(p, 4.0, dict.fromkeys(everybody, SLOW)) == []
 
 
 def slowly(p, now: float, moved: dict[str, int]) -> list[str]:

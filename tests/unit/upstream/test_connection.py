@@ -24,7 +24,9 @@ class Endpoint(ConnectionOwner):
     def remember(self, connection):
         pass
 
-    settle = evict = babbled = complaint = wanted = None  # nothing of theirs happens here
+    settle = evict = babbled = complaint = wanted = stalled = flows = (
+        None  # nothing of theirs happens here
+    )
 
 
 class ResponseHandler:
