@@ -93,7 +93,8 @@ class Dialler(ConnectionOwner):
             async with asyncio.timeout(self.deadline):
                 await future
         except TimeoutError:
-            if not self.turns.remove(future):  # its turn came in this very moment
+            # Its turn may have come in this very moment; not if it was found to have given up.
+            if not (self.turns.remove(future) or future.cancelled()):
                 self.dialled()
             raise DialError(f"no connection within {self.deadline:g} s", 504) from None
 
