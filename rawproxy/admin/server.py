@@ -7,9 +7,8 @@
     /readyz        200: requests are taken, and there is an upstream for them; else 503 and why
 
 It never changes anything, and never does anything for the listeners of clients. Invariants: only
-GET and HEAD are answered, and those alone that ask by a name which `host_names` lets pass; at most
-`CONNECTIONS` are served, each for at most `PATIENCE` between two requests, and where there are as
-many, one that waits for nothing but its client makes room: nobody locks the admin out by silence.
+GET and HEAD are answered, and those alone that ask by a name which `host_names` lets pass; how many
+connections there are, and how long each may wait, is bounded by `h11_server`.
 """
 
 from __future__ import annotations
@@ -28,21 +27,17 @@ import h11
 
 from rawproxy import __version__
 from rawproxy.admin import prometheus
+from rawproxy.admin.h11_server import Bounds, H11Server, Visit
 from rawproxy.admin.host_names import Names
 from rawproxy.config.model import Address
-from rawproxy.net.backpressure import reset_on_close
 from rawproxy.net.listening import bind
 from rawproxy.protocol.http.rewrite import split_host
-from rawproxy.protocol.http1.head_limits import clean_so_far
 from rawproxy.telemetry.counters import Tree, total
 from rawproxy.telemetry.error_log import log
 from rawproxy.telemetry.history import INTERVAL, LENGTH, History
 
-CONNECTIONS = 64  # Prometheus needs one, a browser six
-PATIENCE = 75.0  # seconds without a request; Prometheus asks each minute at the slowest, usually
+BOUNDS = Bounds()
 ANSWER = 5.0  # seconds for the workers to say what they have counted
-HURRY = 10.0  # seconds for a connection's first request, for a head, and to take an answer
-HEAD = 16 * 1024  # bytes of a request's head
 TEXT = "text/plain; charset=utf-8"
 ELSEWHERE = (
     b"This name is not known here. Ask by the address, or write the name into the configuration:"
@@ -63,25 +58,15 @@ class AdminResponse:
     fields: tuple[tuple[str, str], ...] = ()
 
 
-class Guest:
-    """One connection, as the choice sees it that has to make room."""
-
-    __slots__ = ("served", "since", "task", "waits")
-
-    def __init__(self, task: asyncio.Task[None], now: float) -> None:
-        self.task = task
-        self.served = 0  # requests that were answered
-        self.waits = True  # for its client, be it to say something or to take what we say
-        self.since = now
-
-
 class Admin:
     """The server. `await start()` raises `OSError` where it cannot bind.
 
     `known` are names that the administrator has written down, beside that of `address`.
     """
 
-    def __init__(self, address: Address, source: Source, known: Iterable[str] = ()) -> None:
+    def __init__(
+        self, address: Address, source: Source, known: Iterable[str] = (), bounds: Bounds = BOUNDS
+    ) -> None:
         self.address = address
         self._known = (*known, address.host or "", socket.gethostname())
         self.names = Names((), ())
@@ -90,8 +75,7 @@ class Admin:
         self.port = 0
         self._page, self._policy = page()
         self._began = time.time()
-        self._servers: list[asyncio.Server] = []
-        self._open: set[Guest] = set()
+        self.server = H11Server(self._serve, bounds)
         self._sampler: asyncio.Task[None] | None = None
         self._paths: dict[str, Callable[[str], Awaitable[AdminResponse]]] = {
             "/": self._status_page,
@@ -103,26 +87,21 @@ class Admin:
 
     async def start(self, socks: list[socket.socket] | None = None) -> None:
         """Listen, on `socks` if they are given, and begin to gather the history."""
+        socks = bind(self.address) if socks is None else socks
         bound = []
-        for sock in bind(self.address) if socks is None else socks:
-            if self.address.path is None:
-                bound.append(sock.getsockname()[0])
-                self.port = sock.getsockname()[1]
-            self._servers.append(await asyncio.start_server(self._connected, sock=sock))
+        for sock in socks if self.address.path is None else ():
+            bound.append(sock.getsockname()[0])
+            self.port = sock.getsockname()[1]
         self.names = Names(bound, self._known)
+        await self.server.start(socks)
         self._sampler = asyncio.create_task(self._sample())
 
     async def close(self) -> None:
         """Stop at once: nobody's request is lost here."""
-        for server in self._servers:
-            server.close()
-        tasks = [
-            *(guest.task for guest in self._open),
-            *([self._sampler] if self._sampler is not None else []),
-        ]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._sampler is not None:
+            self._sampler.cancel()
+            await asyncio.gather(self._sampler, return_exceptions=True)
+        await self.server.close()
 
     def exposed(self) -> bool:
         """Whether others than this machine may reach it."""
@@ -130,81 +109,11 @@ class Admin:
 
     # ── connections ─────────────────────────────────────────────────────────────────────────────
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or not self._has_room():
-            writer.transport.abort()
-            return
-        guest = Guest(task, asyncio.get_running_loop().time())
-        self._open.add(guest)
-        # What has been answered has left: nothing of it is kept for one that does not read.
-        writer.transport.set_write_buffer_limits(0)
-        try:
-            await self._serve(guest, reader, writer)
-        except (OSError, TimeoutError, h11.RemoteProtocolError, asyncio.CancelledError):
-            # The client's doing, or we stop: either way there is nobody to tell.
-            reset_on_close(writer.get_extra_info("socket"))
-            writer.transport.abort()
-        finally:
-            self._open.discard(guest)
-            writer.close()
-
-    def _has_room(self) -> bool:
-        """Whether one more may come; of those that wait for their client the oldest leaves.
-
-        One that has been answered before, as Prometheus's, stays longer than any that has not.
-        """
-        if len(self._open) < CONNECTIONS:
-            return True
-        waiting = [guest for guest in self._open if guest.waits]
-        if not waiting:
-            return False
-        oldest = min(waiting, key=lambda guest: (guest.served > 0, guest.since))
-        self._open.discard(oldest)
-        oldest.task.cancel()
-        return True
-
-    async def _serve(
-        self, guest: Guest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        wire = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD)
-        while True:
-            guest.waits, guest.since = True, loop.time()
-            event = await self._next(guest, wire, reader)
-            if not isinstance(event, h11.Request):
-                return
-            guest.waits = False
-            answer = await self._answer(event)
-            guest.waits, guest.since = True, loop.time()
-            # A request with a body is answered too, but nothing waits for that body.
-            whole = isinstance(wire.next_event(), h11.EndOfMessage)
-            writer.write(_written(wire, event, answer, whole))
-            async with asyncio.timeout(HURRY):
-                await writer.drain()
-            guest.served += 1
-            if wire.our_state is not h11.DONE or wire.their_state is not h11.DONE:
-                return
-            wire.start_next_cycle()
-
-    async def _next(
-        self, guest: Guest, wire: h11.Connection, reader: asyncio.StreamReader
-    ) -> object:
-        """The client's next request, or what came instead of it."""
-        loop = asyncio.get_running_loop()
-        seen = b""
-        async with asyncio.timeout(PATIENCE if guest.served else HURRY) as patience:
-            event = wire.next_event()
-            while event is h11.NEED_DATA:
-                data = await reader.read(HEAD)
-                if not seen:
-                    patience.reschedule(loop.time() + HURRY)
-                seen += data
-                if not clean_so_far(seen):  # h11 would take the square of its length over it
-                    return None
-                wire.receive_data(data)
-                event = wire.next_event()
-        return event
+    async def _serve(self, visit: Visit, request: h11.Request) -> None:
+        answer = await self._answer(request)
+        # A request with a body is answered too, but nothing waits for that body.
+        whole = isinstance(visit.http.next_event(), h11.EndOfMessage)
+        await visit.send(*_events(request, answer, whole))
 
     async def _answer(self, request: h11.Request) -> AdminResponse:
         fields = dict(request.headers)
@@ -280,10 +189,8 @@ class Admin:
             await asyncio.sleep(due - loop.time())
 
 
-def _written(
-    wire: h11.Connection, request: h11.Request, answer: AdminResponse, whole: bool
-) -> bytes:
-    """An answer's bytes; the connection goes on where the request is `whole`."""
+def _events(request: h11.Request, answer: AdminResponse, whole: bool) -> list[h11.Event]:
+    """What h11 makes an answer of; the connection goes on where the request is `whole`."""
     fields = [
         ("Content-Type", answer.kind),
         ("Content-Length", str(len(answer.body))),
@@ -294,8 +201,7 @@ def _written(
     ]
     response = h11.Response(status_code=answer.status, headers=fields)
     body = answer.body if request.method != b"HEAD" else b""
-    parts = [wire.send(response), wire.send(h11.Data(data=body)), wire.send(h11.EndOfMessage())]
-    return b"".join(part or b"" for part in parts)
+    return [response, h11.Data(data=body), h11.EndOfMessage()]
 
 
 def unready(gauges: Tree) -> str:

@@ -3,5 +3,5 @@
 This room is never part of a proxy that serves. Invariant: unless told otherwise, it listens on
 loopback alone.
 
-May import: config, tls.
+May import: config, net, tls, admin.
 """

@@ -6,9 +6,9 @@
     /bytes/N      N bytes                                 /chunked/N     N bytes in chunks
     /status/CODE  that status                             /slow/SECONDS  an answer that takes time
 
-HTTP by h11, WebSocket by wsproto, certificate of its own. It is a stand-in for the real upstream
-and no server for the world: it listens where it is told, for the demo alone. Invariant: `close`
-ends everything that `start` began.
+HTTP by the small server of `admin/h11_server`, WebSocket by wsproto, a certificate of its own. It
+stands in for a real upstream and is no server for the world: it listens where it is told, for the
+demo alone. Invariant: `close` ends everything that `start` began.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ from wsproto.events import (
 from wsproto.extensions import PerMessageDeflate
 from wsproto.utilities import RemoteProtocolError
 
+from rawproxy.admin.h11_server import Bounds, H11Server, Visit
 from rawproxy.config.model import Address
 from rawproxy.demo.page import PAGE
+from rawproxy.net.listening import bind
 from rawproxy.tls.self_signed import load_self_signed
 
 READ = 64 * 1024  # bytes in one read
@@ -47,6 +49,9 @@ _BLOCK = b"rawproxy demo 16" * 4096
 
 Headers = list[tuple[str, str]]
 Answer = tuple[int, Headers, bytes]
+_EVENT_STREAM: tuple[int, Headers] = (200, [("Content-Type", "text/event-stream")])
+# Browsers pause what they do not need yet, so nobody is hurried to take it.
+BOUNDS = Bounds(connections=1024, take=None)
 
 
 class DemoServer:
@@ -54,111 +59,75 @@ class DemoServer:
 
     def __init__(self) -> None:
         self.port = 0
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = H11Server(_answer, BOUNDS)
 
     async def listen(self, address: Address) -> None:
         """Bind and accept. Raises `OSError`."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_alpn_protocols(["http/1.1"])
         load_self_signed(context, ())
-        self._server = await asyncio.start_server(
-            self._serve, address.host, address.port, ssl=context
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        socks = bind(address)
+        self.port = socks[0].getsockname()[1]
+        await self._server.start(socks, context)
 
     async def close(self) -> None:
         """Stop accepting, end every connection."""
-        if self._server is not None:
-            self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        with contextlib.suppress(OSError, ssl.SSLError, h11.ProtocolError, asyncio.CancelledError):
-            await Visit(reader, writer).run()
-        writer.transport.abort()
+        await self._server.close()
 
 
-class Visit:
-    """One connection to the demo upstream."""
+async def _answer(visit: Visit, request: h11.Request) -> None:
+    if visit.http.they_are_waiting_for_100_continue:
+        await visit.send(h11.InformationalResponse(status_code=100, headers=[]))
+    if dict(request.headers).get(b"upgrade", b"").lower() == b"websocket":
+        await _Echo(visit).run(request)
+        return
+    size, digest = 0, hashlib.sha256()
+    while data := await visit.body():
+        size += len(data)
+        digest.update(data)
+    path, _, argument = request.target.decode("ascii").partition("?")[0][1:].partition("/")
+    if path == "events":
+        await _respond(visit, request, _EVENT_STREAM, _events())
+        return
+    if path in ("bytes", "chunked") and argument.isdigit():
+        amount = min(int(argument), MOST_BYTES)
+        length = [("Content-Length", str(amount))] if path == "bytes" else []
+        headers = [("Content-Type", "application/octet-stream"), *length]
+        await _respond(visit, request, (200, headers), _repeat(amount))
+        return
+    if path == "early":
+        link = [("Link", "</style.css>; rel=preload; as=style")]
+        await visit.send(h11.InformationalResponse(status_code=103, headers=link))
+    if path == "slow":
+        with contextlib.suppress(ValueError):
+            await asyncio.sleep(min(max(float(argument), 0.0), MOST_SECONDS))
+    status, headers, body = page(request, path, argument, size, digest.hexdigest())
+    headers = [*headers, ("Content-Length", str(len(body)))]
+    await _respond(visit, request, (status, headers), _once(body))
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-        self.http = h11.Connection(h11.SERVER)
 
-    async def run(self) -> None:
-        """Requests until the peer closes or a WebSocket takes the connection."""
-        while True:
-            request = await self._event()
-            if not isinstance(request, h11.Request):
-                return
-            if self.http.they_are_waiting_for_100_continue:
-                await self._send(h11.InformationalResponse(status_code=100, headers=[]))
-            headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
-            if headers.get("upgrade", "").lower() == "websocket":
-                await self._websocket(request)
-                return
-            await self._answer(request)
-            if self.http.our_state is not h11.DONE:
-                return
-            self.http.start_next_cycle()
-
-    async def _event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        while True:
-            event = self.http.next_event()
-            if event is not h11.NEED_DATA:
-                return event
-            self.http.receive_data(await self.reader.read(READ))
-
-    async def _send(self, event: h11.Event) -> None:
-        data = self.http.send(event)
-        if data:
-            self.writer.write(data)
-            await self.writer.drain()
-
-    async def _answer(self, request: h11.Request) -> None:
-        size, digest = 0, hashlib.sha256()
-        while isinstance(event := await self._event(), h11.Data):
-            size += len(event.data)
-            digest.update(event.data)
-        path, _, argument = request.target.decode("ascii").partition("?")[0][1:].partition("/")
-        if path == "events":
-            await self._respond(200, [("Content-Type", "text/event-stream")], _events())
-            return
-        if path in ("bytes", "chunked") and argument.isdigit():
-            amount = min(int(argument), MOST_BYTES)
-            length = [("Content-Length", str(amount))] if path == "bytes" else []
-            headers = [("Content-Type", "application/octet-stream"), *length]
-            await self._respond(200, headers, _repeat(amount))
-            return
-        if path == "early":
-            link = [("Link", "</style.css>; rel=preload; as=style")]
-            await self._send(h11.InformationalResponse(status_code=103, headers=link))
-        if path == "slow":
-            with contextlib.suppress(ValueError):
-                await asyncio.sleep(min(max(float(argument), 0.0), MOST_SECONDS))
-        status, headers, body = page(request, path, argument, size, digest.hexdigest())
-        await self._respond(status, [*headers, ("Content-Length", str(len(body)))], _once(body))
-
-    async def _respond(self, status: int, headers: Headers, body: AsyncIterator[bytes]) -> None:
-        reason = HTTPStatus(status).phrase
-        bare = status in (204, 304)
-        if bare:
-            headers = [pair for pair in headers if pair[0] != "Content-Length"]
-        await self._send(h11.Response(status_code=status, headers=headers, reason=reason))
+async def _respond(
+    visit: Visit, request: h11.Request, head: tuple[int, Headers], body: AsyncIterator[bytes]
+) -> None:
+    status, headers = head
+    if status in (204, 304):
+        headers = [pair for pair in headers if pair[0] != "Content-Length"]
+    reason = HTTPStatus(status).phrase
+    await visit.send(h11.Response(status_code=status, headers=headers, reason=reason))
+    if status not in (204, 304) and request.method != b"HEAD":
         async for part in body:
-            if part and not bare:
-                await self._send(h11.Data(data=part))
-        await self._send(h11.EndOfMessage())
+            await visit.send(h11.Data(data=part))
+    await visit.send(h11.EndOfMessage())
 
-    async def _websocket(self, request: h11.Request) -> None:
+
+class _Echo:
+    """A WebSocket that says what it is told."""
+
+    def __init__(self, visit: Visit) -> None:
+        self.reader, self.writer = visit.reader, visit.writer
+        self.early = visit.http.trailing_data[0]
+
+    async def run(self, request: h11.Request) -> None:
         """Echo messages until either side closes."""
         ws = WSConnection(ConnectionType.SERVER)
         pairs = [(bytes(name), bytes(value)) for name, value in request.headers]
@@ -168,7 +137,7 @@ class Visit:
             self.writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
             await self.writer.drain()
             return
-        early = bytes(self.http.trailing_data[0])
+        early = bytes(self.early)
         while True:
             for event in ws.events():
                 if not await self._reply(ws, event):

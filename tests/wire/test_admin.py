@@ -10,6 +10,7 @@ import struct
 import pytest
 
 from rawproxy.admin import server as module
+from rawproxy.admin.h11_server import Bounds
 from rawproxy.admin.server import Admin, page, unready
 from rawproxy.config.model import Address
 from tests.wire.rig import Rig, always, get, response, run
@@ -18,11 +19,11 @@ HOST = b"Host: localhost\r\n"
 
 
 @contextlib.asynccontextmanager
-async def serving(source=None, address=Address("127.0.0.1", 0), known=()):  # noqa: B008
+async def serving(source=None, address=Address("127.0.0.1", 0), known=(), **bounds):  # noqa: B008
     async def nothing() -> dict:
         return {"workers": [], "retired": {}}
 
-    server = Admin(address, source or nothing, known)
+    server = Admin(address, source or nothing, known, Bounds(**bounds))
     await server.start()
     try:
         yield server
@@ -251,19 +252,16 @@ def test_what_is_no_http_is_cut():
     run(main())
 
 
-def test_patience_is_bounded(monkeypatch):
-    monkeypatch.setattr(module, "HURRY", 0.05)
-    monkeypatch.setattr(module, "PATIENCE", 0.2)
-
+def test_patience_is_bounded():
     async def main():
-        async with serving() as admin:
+        async with serving(idle=0.2, head=0.05) as admin:
             for opening in b"", b"GET / HT", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n":
                 reader, writer = await asyncio.open_connection("127.0.0.1", admin.port)
                 writer.write(opening)
                 with contextlib.suppress(ConnectionResetError):
                     await reader.read()
                 writer.close()
-            assert not admin._open
+            assert not admin.server.visits
 
     run(main())
 
@@ -280,24 +278,22 @@ def test_silent_connections_lock_nobody_out(opening):
 
             await scrape()
             silent = []
-            for _ in range(3 * module.CONNECTIONS):
+            for _ in range(3 * Bounds().connections):
                 silent.append(await asyncio.open_connection("127.0.0.1", admin.port))
                 silent[-1][1].write(opening)
             for _ in range(3):
                 assert (await ask(admin.port, b"/healthz"))[0] == 200
             await scrape()  # who asks now and then is not the one who makes room
-            assert len(admin._open) <= module.CONNECTIONS
+            assert len(admin.server.visits) <= Bounds().connections
             gone = sum(reader.at_eof() or reader.exception() is not None for reader, _ in silent)
-            assert gone >= 2 * module.CONNECTIONS
+            assert gone >= 2 * Bounds().connections
             for _, writer in [*silent, prometheus]:
                 writer.close()
 
     run(main())
 
 
-def test_those_that_are_being_answered_make_no_room(monkeypatch):
-    monkeypatch.setattr(module, "CONNECTIONS", 2)
-
+def test_those_that_are_being_answered_make_no_room():
     async def main():
         asked, go = asyncio.Event(), asyncio.Event()
 
@@ -306,9 +302,9 @@ def test_those_that_are_being_answered_make_no_room(monkeypatch):
             await go.wait()
             return {"workers": [], "retired": {}}
 
-        async with serving(source) as admin:
+        async with serving(source, connections=2) as admin:
             busy = [asyncio.create_task(ask(admin.port, b"/readyz")) for _ in range(2)]
-            while sum(not guest.waits for guest in admin._open) < 2:
+            while sum(not visit.waits for visit in admin.server.visits) < 2:
                 await asyncio.sleep(0.001)
             reader, writer = await asyncio.open_connection("127.0.0.1", admin.port)
             with contextlib.suppress(ConnectionResetError):
@@ -325,17 +321,15 @@ def read_all(sock):
         pass
 
 
-def test_who_does_not_read_keeps_nothing(monkeypatch):
-    monkeypatch.setattr(module, "HURRY", 0.3)
-
+def test_who_does_not_read_keeps_nothing():
     async def main():
-        async with serving() as admin:
+        async with serving(take=0.3) as admin:
             admin._page = b"x" * (16 << 20)
             sock = socket.create_connection(("127.0.0.1", admin.port))
             sock.sendall(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
-            while not admin._open:
+            while not admin.server.visits:
                 await asyncio.sleep(0.01)
-            while admin._open:
+            while admin.server.visits:
                 await asyncio.sleep(0.01)
             with pytest.raises(ConnectionResetError):
                 await asyncio.to_thread(read_all, sock)
