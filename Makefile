@@ -129,6 +129,7 @@ PURE := \
 	rawproxy/routing/route_targets.py \
 	rawproxy/telemetry/access_log.py \
 	rawproxy/telemetry/counters.py \
+	rawproxy/telemetry/facts.py \
 	rawproxy/telemetry/history.py \
 	rawproxy/telemetry/masks.py \
 	rawproxy/telemetry/repeats.py \

@@ -37,7 +37,7 @@ HOT = {
     "protocol/websocket": "frames",
     "routing": "match route_targets own_answer",
     "balancing": "fair_queue pool health policies",
-    "telemetry": "masks access_log counters",
+    "telemetry": "masks counters facts access_log",
     "net": "tls_outbox backpressure poller tls_ends socket_transport tls_transport tls_handshake",
     "upstream": "connection ticket dialling endpoint probe group",
     "proxy": ("recorder tunnel client_side checkout holding exchange admission service"),

@@ -24,6 +24,7 @@ from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http1 import body, head_limits, parser
 from rawproxy.proxy.recorder import BATCH, Recorder
 from rawproxy.telemetry import access_log, counters
+from rawproxy.telemetry.facts import Facts
 
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Tue, 24 Nov 2026 03:29:00 GMT\r\n"
@@ -132,11 +133,7 @@ def add_rows(runner: pyperf.Runner) -> None:
     row("record: the time stamp", lambda now: access_log.stamp(now, 3600), [1_795_491_317.0] * 64)
 
 
-class Endpoint:
-    """What is counted and logged of an upstream."""
-
-    tally = counters.Tally()
-    label = b"http://127.0.0.1:8081"
+UPSTREAM = b"http://127.0.0.1:8081"
 
 
 def observed(
@@ -145,14 +142,14 @@ def observed(
     """All that the exchange and its end do for whoever watches, as `exchange` does it."""
     notes = Recorder(config, collections.deque(maxlen=64).append if log else None)
     notes.gather(lambda wait, flush: None)
-    facts = access_log.Facts()
-    facts.endpoint, facts.received, facts.attempts, facts.retried = Endpoint, 0, 0, False
+    tally = counters.Tally()
 
     def one(request: RequestHead) -> None:
-        if notes.on:
-            notes.begin(facts, request, context)
-        if notes.timed:
+        facts = notes.begin(request, context) if notes.on else None
+        if facts is not None and facts.began:
             facts.first = monotonic()
+        if facts is not None:
+            facts.tally, facts.label, facts.received, facts.retries = tally, UPSTREAM, 0, 0
         notes.record(request, context, 200, 69, facts)
 
     return one
@@ -165,10 +162,8 @@ def add_notes_rows(
     stamp: bytes,
 ) -> None:
     """The access log and the metrics; the rows "of a request" hold everything they cost it."""
-    facts = access_log.Facts()
-    facts.endpoint, facts.received, facts.attempts, facts.retried = Endpoint, 0, 0, False
-    facts.id, facts.status, facts.sent, facts.dialled = b"0" * 32, 200, 69, 0.0
-    facts.began, facts.first, facts.ended = 1.0, 1.0008, 1.0009
+    facts = Facts(b"0" * 32, 1.0, counters.Tally(), UPSTREAM)
+    facts.status, facts.sent, facts.first, facts.ended = 200, 69, 1.0008, 1.0009
     for name, form in access_log.FORMATS.items():
         ended = [[(one, context, facts)] * BATCH for one in parsed]
         row(

@@ -52,6 +52,7 @@ PURE_FILES = {
     "access.verdicts",
     "telemetry.access_log",
     "telemetry.counters",
+    "telemetry.facts",
     "telemetry.history",
     "telemetry.masks",
     "telemetry.repeats",

@@ -34,7 +34,6 @@ from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.exchange import Exchange
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel import Tunnel
-from rawproxy.telemetry.access_log import keep
 from rawproxy.upstream.connection import UpstreamConnection
 
 LF: Final = 10
@@ -305,7 +304,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         assert exchange is not None
         tunnel = Tunnel(
-            self.service, self.head, self.context, exchange.endpoint, keep(exchange), self.slot
+            self.service, self.head, self.context, exchange.endpoint, exchange.facts, self.slot
         )
         tunnel.deadlines = exchange.deadlines
         tunnel.splice(
@@ -349,7 +348,8 @@ class H1Connection(H1Intake, asyncio.Protocol):
             self.valve.open(~PIPELINED if self.buffer else ~0)
         head = self.head
         if head is not None:
-            self.service.recorder.record(head, self.context, self.status, self.sent, exchange)
+            facts = exchange.facts if exchange is not None else None
+            self.service.recorder.record(head, self.context, self.status, self.sent, facts)
         if self.phase is LINGER:
             return
         if self.phase is BODY and not self.closing:

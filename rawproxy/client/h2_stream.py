@@ -29,7 +29,6 @@ from rawproxy.proxy.exchange import Exchange
 from rawproxy.proxy.tunnel import Tunnel
 from rawproxy.routing.match import Sites
 from rawproxy.routing.route_targets import RouteTarget
-from rawproxy.telemetry.access_log import keep
 from rawproxy.upstream.connection import UpstreamConnection
 
 # Seconds until a client that is answered, and neither sends on nor ends its body, is told to stop:
@@ -329,7 +328,7 @@ class Stream(ClientSide):
         early, self.early = b"".join(self.early), []
         service = self.connection.service
         pair = Tunnel(
-            service, self.head, self.context, exchange.endpoint, keep(exchange), status=200
+            service, self.head, self.context, exchange.endpoint, exchange.facts, status=200
         )
         pair.deadlines = exchange.deadlines
         pair.splice((tunnel, tunnel.valve, early), (connection.transport, connection.valve, rest))
@@ -366,8 +365,9 @@ class Stream(ClientSide):
             self.taken = self.sent - self.queued
             self.deadline = service.deadline(self.route_target.deadlines.response_body)
         if self.head is not None:
+            facts = exchange.facts if exchange is not None else None
             self.connection.service.recorder.record(
-                self.head, self.context, self.status, self.sent, exchange
+                self.head, self.context, self.status, self.sent, facts
             )
 
     # ── our half ────────────────────────────────────────────────────────────────────────────────

@@ -27,6 +27,7 @@ from rawproxy.protocol.http.forwarding import one_client
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.service import Service
+from rawproxy.telemetry.facts import Facts
 from rawproxy.upstream.connection import UpstreamConnection
 from rawproxy.upstream.endpoint import Endpoint
 from rawproxy.upstream.ticket import Ticket
@@ -64,21 +65,26 @@ class Checkout(Ticket):
     """Base of the exchange: who serves it, and over which connection."""
 
     __slots__ = (
+        "attempts",
         "candidates",
         "client",
         "deadline",
         "deadlines",
+        "endpoint",
+        "facts",
         "gather",
         "head",
         "parked",
         "personal",
         "renewed",
+        "retried",
         "service",
         "state",
         "waits_until",
     )  # fmt: skip
 
     candidates: list[Endpoint]
+    endpoint: Endpoint  # who serves it, or is tried just now
 
     def __init__(self, service: Service, client: ClientSide, head: RequestHead) -> None:
         self.service = service
@@ -89,7 +95,9 @@ class Checkout(Ticket):
         self.state = REWRITE
         self.deadline = 0.0
         self.personal = head.personal  # its connection is this client's own from now on
-        self.retried = False
+        self.facts: Facts | None = None  # None: nobody wants to know
+        self.attempts = 0  # upstreams that could not be reached
+        self.retried = False  # over a fresh connection, after an idle one had died
         self.renewed = False  # the candidates were asked for again
         self.parked = 0  # bytes of a body that comes before its connection, in the worker's sum
         self.gather = 0  # bytes up to which the body is gathered (`holding`); 0: it streams
@@ -112,7 +120,7 @@ class Checkout(Ticket):
         self.state = CHECKOUT
         if self.client.bound is not None and self._take_bound():
             return
-        endpoint: Endpoint = self.endpoint  # of a known type: compiled code calls it directly
+        endpoint = self.endpoint
         pool = endpoint.pool
         while True:
             got = pool.fresh() if self.retried else pool.checkout()
@@ -194,7 +202,8 @@ class Checkout(Ticket):
             raise
         else:
             if self.state is DIAL:
-                self.dialled = monotonic() - began
+                if self.facts is not None:
+                    self.facts.dialled = monotonic() - began
                 self.send(connection)
             else:  # the client went meanwhile: the next one will be glad of it
                 connection.reusable = True
@@ -267,8 +276,7 @@ class Checkout(Ticket):
 
     def name(self) -> str:
         """The upstream's, for the log."""
-        title: str = self.endpoint.title
-        return title
+        return self.endpoint.title
 
 
 def _crowd_out(ticket: Ticket | None) -> None:

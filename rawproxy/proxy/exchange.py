@@ -58,7 +58,6 @@ from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.holding import Holding, too_large
 from rawproxy.proxy.service import Service
 from rawproxy.upstream.connection import UpstreamConnection
-from rawproxy.upstream.endpoint import Endpoint
 
 # Seconds over which a slow reader is judged while connections are scarce, and while requests wait
 # for one: well under the ten for which they do.
@@ -101,11 +100,10 @@ class Exchange(Holding):
         self.candidates = self.service.candidates(client.route_target, head, context)
         if client.bound is not None:
             self.prefer(client.bound)
-        self.attempts = 0
         endpoint = self.endpoint = self.candidates[0]
         recorder = self.service.recorder
         if recorder.on:
-            recorder.begin(self, head, context)
+            self.facts = recorder.begin(head, context)
         self.opening = opening or rewrite.request(head, context, endpoint.authority)
         if not opening and self.method in last_hop.ASKED and self._ends_here():
             return
@@ -135,7 +133,7 @@ class Exchange(Holding):
         elif not forwards:
             self.state = DONE
             self.client.reply(200, *last_hop.answer(head, trace))
-            self.client.exchange_done()
+            self._over()
         return not forwards
 
     # ── send ────────────────────────────────────────────────────────────────────────────────────
@@ -151,8 +149,9 @@ class Exchange(Holding):
         self.deadline = self.service.deadline(self.deadlines.response_head)
         # The client side may keep it for the next request: it stays unmarked.
         opening = self.opening
-        if self.service.recorder.marks:
-            opening = self.service.recorder.marked(self, opening)
+        facts = self.facts
+        if facts is not None and self.service.recorder.marks:
+            opening = self.service.recorder.marked(facts, opening)
         if self.held is None:
             connection.transport.write(opening)
             return
@@ -226,7 +225,7 @@ class Exchange(Holding):
 
     def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
         """The response's head, and as much of its body as came with it."""
-        endpoint: Endpoint = self.endpoint
+        endpoint = self.endpoint
         on_response_head = endpoint.on_response_head
         if on_response_head is not None:
             head = on_response_head(self.head, self.client.context, head)
@@ -237,15 +236,16 @@ class Exchange(Holding):
         # Most heads do not have it at all; one that has may mean something else by it.
         if framing < 0 and not ended and EVENTS in head.block and self._lasts(head):
             endpoint.set_apart(self.connection)
-        if self.service.recorder.timed:
-            self.first = monotonic()
+        facts = self.facts
+        if facts is not None and facts.began:
+            facts.first = monotonic()
             if ended:
-                self.ended = self.first
+                facts.ended = facts.first
         if ended:
             self._release()
             self.state = DONE
             self.client.send_response(head, framing, payload, True)
-            self.client.exchange_done()
+            self._over()
             return
         self.state = RELAY
         self.deadline = self.service.deadline(self.deadlines.response_body)
@@ -266,7 +266,7 @@ class Exchange(Holding):
             if trailers:
                 trailers = rewrite.response_trailers(trailers, self.client.context)
             self.client.send_end(trailers)
-            self.client.exchange_done()
+            self._over()
             return
         self.deadline = self.service.deadline(self.deadlines.response_body)
         if payload:
@@ -289,8 +289,8 @@ class Exchange(Holding):
         if error is not None:
             self.fail(MalformedError(error))
             return
-        if self.service.recorder.timed:
-            self.first = monotonic()
+        if self.facts is not None and self.facts.began:
+            self.facts.first = monotonic()
         on_response_head = self.endpoint.on_response_head
         if on_response_head is not None:
             head = on_response_head(self.head, self.client.context, head)
@@ -298,7 +298,21 @@ class Exchange(Holding):
         self.connection = None
         connection.handler = None
         self.endpoint.set_apart(connection)
+        self._note()
         self.client.switch(head, connection, rest)
+
+    def _note(self) -> None:
+        """What only the exchange knows goes into its facts."""
+        facts = self.facts
+        if facts is not None:
+            facts.tally, facts.label = self.endpoint.tally, self.endpoint.label
+            facts.received = self.received
+            facts.retries = self.attempts + self.retried
+
+    def _over(self) -> None:
+        """The last word to the client's side."""
+        self._note()
+        self.client.exchange_done()
 
     def _release(self) -> None:
         if self.parked:
@@ -351,7 +365,7 @@ class Exchange(Holding):
         self.leave_queue()
         self.state = DONE
         self._drop_connection()
-        self.client.exchange_done()
+        self._over()
 
     def fail(self, error: ProxyError) -> None:
         """End with an error response, or visibly cut what has begun (RFC 9112 8)."""
@@ -366,16 +380,14 @@ class Exchange(Holding):
             # Of a dial the endpoint knows by itself. Who has begun to answer is not dead, however
             # the answer ends; where it is, the next request finds out.
             self.endpoint.failed(judged=not self.started)
+        name = self.facts.id.decode() if self.facts is not None else ""
         if self.started:
-            name = self.id.decode() if self.service.recorder.named else "-"
-            self.service.failed(name, 0, self.name(), error.detail)
+            self.service.failed(name or "-", 0, self.name(), error.detail)
             self.client.abort()
         else:
-            if self.service.recorder.named:
-                error.request_id = self.id.decode()
+            error.request_id = name
             self.client.send_error(error)
-            self.id = error.request_id.encode()
-        self.client.exchange_done()
+        self._over()
 
     def _drop_connection(self) -> None:
         connection, self.connection = self.connection, None

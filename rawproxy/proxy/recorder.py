@@ -24,8 +24,9 @@ from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http.rewrite import ClientContext
 from rawproxy.routing.route_targets import names_ids
 from rawproxy.telemetry import error_log, masks
-from rawproxy.telemetry.access_log import FORMATS, Counters, Ended, Facts, lines
+from rawproxy.telemetry.access_log import FORMATS, Counters, Ended, lines
 from rawproxy.telemetry.counters import Tally, Tree
+from rawproxy.telemetry.facts import Facts
 
 BATCH: Final = 128  # exchanges: some 100 µs of work, as long as others may have to wait for it
 WAIT: Final = 0.1  # seconds after which fewer are enough, for whoever watches the log
@@ -50,16 +51,14 @@ class Recorder:
         self.metered = config.admin is not None
         self.named = self._send_id or full or names_ids(config)  # every exchange has an id
         self.timed = self.metered or full
-        self.on = self.timed or self.named or self._send_trace
-        self.marks = self._send_id or self._send_trace
         self._kept = self.metered or write_log is not None
+        self.marks = self._send_id or self._send_trace
+        self.on = self._kept or self.named or self.marks  # exchanges have facts
         self._ended: list[Ended] = []  # and neither counted nor logged yet
         self._most = 1  # of these; there is no loop yet that could see to them later
         self._later: Later = ignore
         self._due = False
-        # Of answers that needed no upstream: to a `Facts` this is their endpoint.
-        self.tally = Tally()
-        self.label = b""
+        self.tally = Tally()  # of answers that needed no upstream
         self.stamp(time())
 
     def gather(self, later: Later) -> None:
@@ -71,14 +70,13 @@ class Recorder:
         self.flush()
         self._stamp = self._format.stamp(wall, localtime(wall).tm_gmtoff)
 
-    def begin(self, facts: Facts, head: RequestHead, context: ClientContext) -> None:
+    def begin(self, head: RequestHead, context: ClientContext) -> Facts:
         """An exchange begins. Called only where `on`."""
         self.counters.begun += 1
-        facts.began = monotonic() if self.timed else 0.0
-        facts.dialled = facts.first = facts.ended = 0.0
-        facts.id = b""
+        name = b""
         if self.named:
-            facts.id = context.id or self.new_id(head, context)
+            name = context.id or self.new_id(head, context)
+        return Facts(name, monotonic() if self.timed else 0.0, self.tally)
 
     def new_id(self, head: RequestHead, context: ClientContext) -> bytes:
         """An id for a request: a trusted proxy's own, or a new one."""
@@ -105,8 +103,9 @@ class Recorder:
         self.counters.requests += 1
         if not self._kept:
             return
-        if facts is None:
-            facts = self._bare(context)
+        if facts is None:  # of an answer without an exchange: a redirect, a 421
+            self.counters.begun += 1
+            facts = Facts((context.id or self.ids.next()) if self.named else b"", 0.0, self.tally)
         facts.status, facts.sent = status, sent
         if self.timed and not facts.ended:
             facts.ended = monotonic()
@@ -134,14 +133,10 @@ class Recorder:
 
     def _count(self, exchanges: list[Ended]) -> None:
         protocols = self.counters.protocols
-        endpoint: object = None
-        tally = self.tally
         for head, _, facts in exchanges:
             status = facts.status
             protocols[head.minor] += 1
-            if facts.endpoint is not endpoint:  # else it is that of the one before
-                endpoint = facts.endpoint
-                tally = facts.endpoint.tally
+            tally = facts.tally
             tally.classes[status // 100] += 1
             tally.received += facts.received
             tally.sent += facts.sent
@@ -149,17 +144,6 @@ class Recorder:
             if began and status != 101 and not (head.upgrade and status == 200):  # a tunnel's
                 first = facts.first
                 tally.time(facts.ended - began, first - began if first else 0.0)
-
-    def _bare(self, context: ClientContext) -> Facts:
-        """The facts of an answer without an exchange: a redirect, a 421."""
-        self.counters.begun += 1
-        facts = Facts()
-        facts.endpoint = self
-        facts.id = (context.id or self.ids.next()) if self.named else b""
-        facts.began = facts.dialled = facts.first = facts.ended = 0.0
-        facts.received = facts.attempts = 0
-        facts.retried = False
-        return facts
 
     def counts(self) -> Tree:
         """The counters of a snapshot, without those of the upstreams."""

@@ -25,7 +25,7 @@ from rawproxy.protocol.websocket.upgrade import WEBSOCKET
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel_close import Farewell
-from rawproxy.telemetry.access_log import Facts
+from rawproxy.telemetry.facts import Facts
 from rawproxy.upstream.endpoint import Endpoint
 
 Side = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent already
@@ -129,7 +129,7 @@ class Tunnel:
         head: RequestHead,
         context: rewrite.ClientContext,
         endpoint: Endpoint,
-        facts: Facts,
+        facts: Facts | None,
         slot: ConnectionSlot | None = None,
         status: int = 101,
     ) -> None:
@@ -179,7 +179,8 @@ class Tunnel:
         self.service.counters.tunnels -= 1
         self.endpoint.tunnel_over()
         self._count()
-        self.facts.received = self.client.received
+        if self.facts is not None:
+            self.facts.received = self.client.received
         sent = self.upstream.received
         self.service.recorder.record(self.head, self.context, self.status, sent, self.facts)
         # Sockets and buffers are given back now, not when the collector looks at old objects.

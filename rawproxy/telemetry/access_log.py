@@ -1,4 +1,4 @@
-"""The facts of one exchange: counters, and the line of the access log.
+"""The line of one exchange in the access log, from its facts.
 
     combined   as nginx and Apache have it
     extended   combined, then the id, the upstream, the timings, retries, TLS version, bytes in
@@ -18,11 +18,12 @@ import binascii
 import json
 import re
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Final
+from typing import Final
 
 from rawproxy.protocol.http import log_fields
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http.rewrite import ClientContext, client_of
+from rawproxy.telemetry.facts import Facts
 from rawproxy.telemetry.masks import Masks
 
 _MONTHS: Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
@@ -57,44 +58,8 @@ class Counters:
         self.h2_faults = 0  # HTTP/2 connections that were closed because of what they sent
 
 
-_FACTS: Final = (
-    "attempts", "began", "dialled", "ended", "endpoint", "first", "id", "received", "retried",
-    "sent", "status",
-)  # fmt: skip
-
-
-class Facts:
-    """What the log and the meter want to know of one exchange; the exchange itself is one.
-
-    Nothing is set here: where nobody watches, nothing is paid for.
-    """
-
-    __slots__ = _FACTS
-
-    id: bytes  # empty: none was needed
-    endpoint: Any  # with a `tally` and a `label`
-    began: float  # on the monotonic clock, as all these; 0: nobody wants timings
-    dialled: float  # seconds that a new connection took; 0: there was an idle one
-    first: float  # when the response's head came; 0: it did not
-    ended: float  # 0: not yet
-    received: int  # bytes of the request's body
-    attempts: int  # upstreams that could not be reached
-    retried: bool  # over a fresh connection, after an idle one had died
-    status: int  # as the client was told
-    sent: int  # bytes of the response's body
-
-
 Ended = tuple[RequestHead, ClientContext, Facts]  # one exchange that has
 Shown = tuple[bytes, bytes, bytes, bytes, bytes]  # client, user, Referer, User-Agent, upstream
-
-
-def keep(facts: Facts) -> Facts:
-    """The same for a tunnel, which may last for days and should not hold the exchange."""
-    kept = Facts()
-    for name in _FACTS:
-        if hasattr(facts, name):
-            setattr(kept, name, getattr(facts, name))
-    return kept
 
 
 class Format:
@@ -149,7 +114,7 @@ class Extended(Format):
             connect,
             first,
             total,
-            facts.attempts + facts.retried,
+            facts.retries,
             context.tls or b"-",
             facts.received,
         )
@@ -191,7 +156,7 @@ class Json(Format):
             connect,
             first,
             total,
-            facts.attempts + facts.retried,
+            facts.retries,
         )
 
     def escape(self, value: bytes) -> bytes:
@@ -233,7 +198,7 @@ def _told(
     agent, referer, authorization = head.told or log_fields.told(head.block)
     client = client_of(head, context)
     user = b"" if authorization is None else basic_user(authorization)
-    label = facts.endpoint.label if form.places else b""
+    label = facts.label if form.places else b""
     if masks is not None:
         client, referer = masks.address(client), masks.referer(referer or b"")
     return client, user, referer or b"", agent or b"", label

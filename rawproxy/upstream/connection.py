@@ -28,7 +28,6 @@ from rawproxy.protocol.http.last_head import LastHead
 from rawproxy.protocol.http1.body import BodyError, ChunkedBody, CloseBody, LengthBody
 from rawproxy.protocol.http1.head_limits import waits
 from rawproxy.protocol.http1.parser import Parser
-from rawproxy.telemetry.access_log import Facts
 
 Stepper = LengthBody | ChunkedBody | CloseBody
 HEAD: Final = b"HEAD"
@@ -38,11 +37,10 @@ TIMED_OUT: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
 INTERIMS: Final = 32  # of one response, in one read; Go's client allows five in all
 
 
-class ResponseHandler(Facts, metaclass=ABCMeta):
+class ResponseHandler(metaclass=ABCMeta):
     """The exchange, as its upstream connection sees it.
 
-    A class, not a `Protocol`: compiled code calls the methods of those by name. So it has the
-    exchange's `Facts` in it, as a class has but one ancestor there.
+    A class, not a `Protocol`: compiled code calls the methods of those by name.
     """
 
     __slots__ = ("method",)
