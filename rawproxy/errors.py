@@ -63,7 +63,6 @@ class ProxyError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.status = self.default_status if status is None else status
-        self.request_id = ""  # of the exchange; the page gives it one where there is none
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.status}, {self.detail!r})"

@@ -343,12 +343,12 @@ class H1Connection(H1Intake, asyncio.Protocol):
 
     def exchange_done(self) -> None:
         """The exchange has ended: record it, then the next request or the end."""
-        exchange, self.exchange = self.exchange, None
+        self.exchange = None
         if self.valve.reasons:
             self.valve.open(~PIPELINED if self.buffer else ~0)
         head = self.head
         if head is not None:
-            facts = exchange.facts if exchange is not None else None
+            facts, self.facts = self.facts, None
             self.service.recorder.record(head, self.context, self.status, self.sent, facts)
         if self.phase is LINGER:
             return

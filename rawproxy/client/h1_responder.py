@@ -47,6 +47,7 @@ class Responder(ClientSide):
         self.redirect = redirect  # the https port to send clients to; 0: proxy here
         self.route_target = service.route_target
         self.bound = None
+        self.facts = None
         self.head: RequestHead | None = None  # of the request that is being answered
         self.closing = False  # no further request after this one
         self.half_closed = False  # the client has sent its end; an answer may still be due
@@ -67,6 +68,7 @@ class Responder(ClientSide):
                 return True
             route_target = self.service.find(sites, self.slot, head)
         except ClientError as error:
+            self.context = self.context._replace(id=b"")  # it was the request before
             self.send_error(error)
             return False
         if route_target is not self.route_target:
@@ -140,7 +142,10 @@ class Responder(ClientSide):
 
     def send_error(self, error: ProxyError) -> None:
         """A response of our own; its request id is also that of the log line with the cause."""
-        extra, page = self.service.error_page(error, self.head, self.context)
+        head = self.head
+        if head is not None and self.facts is None:
+            self.facts = self.service.recorder.bare(head, self.context)
+        extra, page = self.service.error_page(error, head, self.context, self.facts)
         self.reply(error.status, extra, page)
 
     def send_redirect(self, head: RequestHead, port: int) -> None:

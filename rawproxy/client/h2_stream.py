@@ -54,6 +54,7 @@ class Stream(ClientSide):
         self.context = connection.context
         self.route_target = connection.service.route_target
         self.bound = None  # and it never is: who speaks NTLM over HTTP/2 goes back to HTTP/1.1
+        self.facts = None
         self.id = number
         self.head = head
         self.exchange: Exchange | None = None
@@ -294,7 +295,10 @@ class Stream(ClientSide):
 
     def send_error(self, error: ProxyError) -> None:
         """A response of our own."""
-        extra, page = self.connection.service.error_page(error, self.head, self.context)
+        service, head = self.connection.service, self.head
+        if head is not None and self.facts is None:
+            self.facts = service.recorder.bare(head, self.context)
+        extra, page = service.error_page(error, head, self.context, self.facts)
         self.reply(error.status, extra, page)
 
     def reply(self, status: int, extra: bytes, page: bytes) -> None:
@@ -357,7 +361,7 @@ class Stream(ClientSide):
 
     def exchange_done(self) -> None:
         """The exchange has ended: record it. The stream lives until its outbox is empty."""
-        exchange, self.exchange = self.exchange, None
+        self.exchange = None
         if not self.local_ended:
             self.deadline = 0.0
         if self.queued:
@@ -365,9 +369,8 @@ class Stream(ClientSide):
             self.taken = self.sent - self.queued
             self.deadline = service.deadline(self.route_target.deadlines.response_body)
         if self.head is not None:
-            facts = exchange.facts if exchange is not None else None
             self.connection.service.recorder.record(
-                self.head, self.context, self.status, self.sent, facts
+                self.head, self.context, self.status, self.sent, self.facts
             )
 
     # ── our half ────────────────────────────────────────────────────────────────────────────────

@@ -27,6 +27,7 @@ from rawproxy.errors import ProxyError
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import ResponseHead
 from rawproxy.routing.route_targets import RouteTarget
+from rawproxy.telemetry.facts import Facts
 from rawproxy.upstream.connection import UpstreamConnection
 
 
@@ -36,11 +37,13 @@ class ClientSide(metaclass=ABCMeta):
     A class for the same reason as `connection.ResponseHandler`.
     """
 
-    __slots__ = ("bound", "context", "route_target")
+    __slots__ = ("bound", "context", "facts", "route_target")
 
     context: rewrite.ClientContext
     route_target: RouteTarget
     bound: UpstreamConnection | None  # the client's own; an exchange takes it, and gives it back
+    # Of the request under way: its exchange's, or those of an answer that needs none.
+    facts: Facts | None
 
     @abstractmethod
     def send_interim(self, head: ResponseHead) -> None:

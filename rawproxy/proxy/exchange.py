@@ -103,7 +103,7 @@ class Exchange(Holding):
         endpoint = self.endpoint = self.candidates[0]
         recorder = self.service.recorder
         if recorder.on:
-            self.facts = recorder.begin(head, context)
+            self.facts = client.facts = recorder.begin(head, context)
         self.opening = opening or rewrite.request(head, context, endpoint.authority)
         if not opening and self.method in last_hop.ASKED and self._ends_here():
             return
@@ -380,12 +380,11 @@ class Exchange(Holding):
             # Of a dial the endpoint knows by itself. Who has begun to answer is not dead, however
             # the answer ends; where it is, the next request finds out.
             self.endpoint.failed(judged=not self.started)
-        name = self.facts.id.decode() if self.facts is not None else ""
         if self.started:
+            name = self.facts.id.decode() if self.facts is not None else ""
             self.service.failed(name or "-", 0, self.name(), error.detail)
             self.client.abort()
         else:
-            error.request_id = name
             self.client.send_error(error)
         self._over()
 

@@ -73,10 +73,19 @@ class Recorder:
     def begin(self, head: RequestHead, context: ClientContext) -> Facts:
         """An exchange begins. Called only where `on`."""
         self.counters.begun += 1
-        name = b""
-        if self.named:
-            name = context.id or self.new_id(head, context)
-        return Facts(name, monotonic() if self.timed else 0.0, self.tally)
+        began = monotonic() if self.timed else 0.0
+        return Facts(self._name(head, context), began, self.tally)
+
+    def bare(self, head: RequestHead, context: ClientContext) -> Facts | None:
+        """The facts of an answer without an exchange, a redirect or a 421; None: nobody asks."""
+        if not self.on:
+            return None
+        self.counters.begun += 1
+        return Facts(self._name(head, context), 0.0, self.tally)
+
+    def _name(self, head: RequestHead, context: ClientContext) -> bytes:
+        """The id of a request, where somebody wants it; values of its route may have named it."""
+        return (context.id or self.new_id(head, context)) if self.named else b""
 
     def new_id(self, head: RequestHead, context: ClientContext) -> bytes:
         """An id for a request: a trusted proxy's own, or a new one."""
@@ -103,9 +112,8 @@ class Recorder:
         self.counters.requests += 1
         if not self._kept:
             return
-        if facts is None:  # of an answer without an exchange: a redirect, a 421
-            self.counters.begun += 1
-            facts = Facts((context.id or self.ids.next()) if self.named else b"", 0.0, self.tally)
+        facts = facts or self.bare(head, context)
+        assert facts is not None
         facts.status, facts.sent = status, sent
         if self.timed and not facts.ended:
             facts.ended = monotonic()

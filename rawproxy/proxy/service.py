@@ -33,6 +33,7 @@ from rawproxy.proxy.tunnel_close import DrainReason
 from rawproxy.routing.match import Sites
 from rawproxy.routing.route_targets import RouteTarget, RouteTargets
 from rawproxy.telemetry.counters import Tree, add
+from rawproxy.telemetry.facts import Facts
 from rawproxy.tls.client_identity import NOBODY
 from rawproxy.tls.upstream_trust import UpstreamTrust
 from rawproxy.upstream.endpoint import Clock, Endpoint
@@ -302,10 +303,15 @@ class Service:
         log.warning("%s %d %s: %s", request_id, status, subject, cause, extra=same)
 
     def error_page(
-        self, error: ProxyError, head: RequestHead | None, context: rewrite.ClientContext
+        self,
+        error: ProxyError,
+        head: RequestHead | None,
+        context: rewrite.ClientContext,
+        facts: Facts | None,
     ) -> tuple[bytes, bytes]:
         """Lines and body of a response of our own; one log line has its id and the cause."""
-        request_id = error.request_id = error.request_id or self.recorder.ids.next().decode()
+        known = facts.id if facts is not None else b""
+        request_id = (known or self.recorder.ids.next()).decode()
         hint = error.detail if error.source is Source.CLIENT else ""
         accept = head.value(b"accept") if head is not None else b""
         kind, page = error_pages.render(error.status, accept, request_id, hint)

@@ -485,6 +485,10 @@ def test_a_websocket_refused(answer, status):
 
     def client(h2, rig):
         ask(h2)
-        assert whole(h2, 1)[0][0][":status"] == status
+        (fields, *_), _, _ = whole(h2, 1)
+        assert fields[":status"] == status
+        told.append(fields.get("x-request-id", ""))
 
-    talk(script, client)
+    told: list[str] = []
+    rig = talk(script, client, log_format="extended")
+    assert f" id={told[0]}".encode() in rig.log[0], "the page has the id of its line"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 
 import pytest
 
@@ -347,3 +348,25 @@ def test_variables_on_the_only_route(version):
             assert b"X-Uri: %b\r\n" % target.encode() in seen
 
     talk(version, client, Site(routes=(Route(request_headers=Edits(add=(("X-Uri", "$uri"),))),)))
+
+
+@both
+def test_every_answer_has_the_id_of_its_line_in_the_log_whoever_gave_it(version):
+    """And an id that was made for the values of one request is not that of the next."""
+
+    async def client(connection, rig):
+        told = []
+        for target in ("/id", "/nowhere", "/id", "/nowhere"):
+            status, fields, seen = await connection.ask("h.test", target)
+            named = seen.partition(b"X-Id: ")[2].partition(b"\r")[0].decode()
+            told.append((status, named or fields["x-request-id"]))
+        assert [status for status, _ in told] == [200, 404, 200, 404]
+        lines = [json.loads(line) for line in rig.log]
+        assert [(line["status"], line["id"]) for line in lines] == told
+        assert len({one for _, one in told}) == 4
+        causes = [problem.split()[0] for problem in rig.problems]
+        assert causes == [one for status, one in told if status == 404]
+
+    route = Route("/id", request_headers=Edits(set=(("X-Id", "$request_id"),)))
+    site = Site(("h.test",), routes=(route,))
+    talk(version, client, site, log_format="json")
