@@ -2,10 +2,14 @@
 
 import ast
 import functools
+import itertools
 import pathlib
 import re
 
 import pytest
+
+from rawproxy.proxy import exchange
+from rawproxy.proxy.checkout import State
 
 TOP = pathlib.Path(__file__).parent.parent
 PAGE = (TOP / "docs" / "architecture.md").read_text()
@@ -41,3 +45,22 @@ def test_there_are_steps_and_the_list_of_rooms_is_whole():
     assert len(STEPS) > 25
     rooms = {path.parent.name for path in (TOP / "rawproxy").glob("*/__init__.py")}
     assert set(re.findall(r"^\| \[(\w+)\]\(\.\./rawproxy/", PAGE, re.M)) == rooms
+
+
+def test_the_diagram_the_table_and_the_states_of_an_exchange_are_the_same():
+    """Every arrow of the diagram is in the table, which knows some more."""
+    table: dict[str, set[str]] = {}
+    rows = (exchange.__doc__ or "").partition("─\n")[2].partition("\n\n")[0]
+    state = ""
+    for row in rows.splitlines():
+        state = row[:14].strip() or state  # or the row goes on with the one before
+        table.setdefault(state, set()).update(re.findall(r"[A-Z]{4,}", row[44:]))
+    diagram = PAGE.partition("subgraph proxy/exchange\n")[2].partition("\n    end")[0]
+    arrows = set()
+    for line in diagram.splitlines():
+        names = re.findall(r"\b([A-Z]{4,})\b", line)
+        arrows |= set(itertools.pairwise(names))
+    states = {state.name for state in State}
+    assert set(table) == states == {name for arrow in arrows for name in arrow}
+    assert not {arrow for arrow in arrows if arrow[1] not in table[arrow[0]]}
+    assert table["DONE"] == set(), "it is for ever"

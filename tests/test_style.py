@@ -23,7 +23,6 @@ LONG = {
     "client/h1_connection.py",
     "client/h2_stream.py",
     "process/master.py",
-    "proxy/exchange.py",
 }
 LONG_FUNCTIONS = {"protocol/http/head.py: request_facts"}
 SILENCED = re.compile(r"#\s*(?:noqa|type:\s*ignore|pragma|fmt:\s*off)\b")

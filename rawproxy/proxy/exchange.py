@@ -2,7 +2,7 @@
 
     state      waits for                     leaves to
     ─────────  ────────────────────────────  ─────────────────────────────────────────────────────
-    REWRITE    nothing, or the body while    CHECKOUT
+    REWRITE    nothing, or the body while    CHECKOUT │ DONE (413, 503, an answer of our own)
                connections are scarce
     CHECKOUT   nothing                       SEND (idle connection) │ DIAL │ QUEUE │ WAIT │
                                              DONE (503)
@@ -23,10 +23,12 @@ Then it goes, once, over a fresh connection.
 
 Requests and responses stream: a body's bytes are written to the other side as they come, and a
 writer that is full closes the valve of its reader. Only bytes that have no connection yet, and
-those that a retry may need, are held, up to `Limits.replay`; what a route gathers, see `holding`.
+those that a retry may need, are held, up to `Limits.replay`.
 
-CHECKOUT to WAIT are told in `checkout`. It never parses and never touches a client's socket: the
-client side does, for HTTP/1 and HTTP/2 alike.
+And each leaves to DONE when its client has gone or breaks off. CHECKOUT to WAIT are told in
+`checkout`, what is held of a body in `holding`, waits that are too long in `timeouts`. It never
+parses and never touches a client's socket: the client side does, for HTTP/1 and HTTP/2 alike.
+
 Invariant: every exchange reaches DONE exactly once, tells its client side exactly once how it
 ended, and then holds no connection, no place in a queue and no deadline.
 """
@@ -45,24 +47,20 @@ from rawproxy.errors import (
     ProxyError,
     Retry,
     Source,
-    UpstreamError,
 )
-from rawproxy.net.backpressure import NO_UPSTREAM, WRITER_FULL, unsent
+from rawproxy.net.backpressure import NO_UPSTREAM, WRITER_FULL
 from rawproxy.protocol.http import last_hop, rewrite
 from rawproxy.protocol.http.connection_auth import binds
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
 from rawproxy.protocol.http1.body import encode_chunk
 from rawproxy.protocol.websocket.upgrade import check_switch
-from rawproxy.proxy.checkout import DONE, IDEMPOTENT, QUEUE, RELAY, REWRITE, SEND, TUNNEL, WAIT
+from rawproxy.proxy.checkout import DONE, IDEMPOTENT, RELAY, REWRITE, SEND, TUNNEL
 from rawproxy.proxy.client_side import ClientSide
-from rawproxy.proxy.holding import Holding, too_large
+from rawproxy.proxy.holding import too_large
 from rawproxy.proxy.service import Service
+from rawproxy.proxy.timeouts import Timeouts
 from rawproxy.upstream.connection import UpstreamConnection
 
-# Seconds over which a slow reader is judged while connections are scarce, and while requests wait
-# for one: well under the ten for which they do.
-PRESSED: Final = 5.0
-WAITED_FOR: Final = 3.0
 # RFC 9110 15.2.1, where we answer in the upstream's stead.
 CONTINUE: Final = ResponseHead(
     100, b"HTTP/1.1 100 Continue\r\n", 1, b"", [], 0, False, b"", True, (), 0
@@ -71,20 +69,14 @@ CONTINUE: Final = ResponseHead(
 EVENTS: Final = b"text/event-stream"
 
 
-class Exchange(Holding):
+class Exchange(Timeouts):
     """One request and its response."""
 
-    __slots__ = (
-        "backlog", "blocked", "connection", "started", "throttled",
-    )  # fmt: skip
+    __slots__ = ("started",)
 
     def __init__(self, service: Service, client: ClientSide, head: RequestHead) -> None:
         super().__init__(service, client, head)
-        self.connection: UpstreamConnection | None = None
         self.started = False  # something of the response has reached the client
-        self.throttled = False  # the upstream does not take the body as fast as it comes
-        self.blocked = 0.0  # since when the client does not take all we have; 0: it does
-        self.backlog = 0  # unsent bytes at the last look
 
     def __repr__(self) -> str:
         target = self.head.target.decode("latin-1")
@@ -398,57 +390,3 @@ class Exchange(Holding):
         """Others wait for a connection, and ours waits for a client that is slow."""
         slow = f"slower than {SLOW // 1024} KiB/s while {self.name()} has more connections than"
         self.fail(ClientError(f"{slow} --max-upstream, of which they may hold a quarter", 408))
-
-    def sweep(self, now: float) -> None:
-        """Called about once a second: end a wait that is over."""
-        connection = self.connection
-        if connection is not None and not connection.apart and self.endpoint.pool.scarce():
-            self._note_slowness()
-        if self.blocked and self.state is RELAY:
-            self._watch_reader(now)
-            return
-        if not self.deadline or now < self.deadline:
-            return
-        deadlines = self.deadlines
-        if self.state is QUEUE or self.state is WAIT:
-            self.sweep_wait()
-        elif self.state is SEND and self.throttled and self._upstream_reads():
-            self.deadline = self.service.deadline(deadlines.response_head)
-        elif self.state is SEND:
-            # While the client still sends, its own deadline is the one that counts.
-            if self.request_ended or self.throttled:
-                wait = f"no response for {deadlines.response_head:g} s"
-                self.fail(UpstreamError(wait, 504))
-        elif self.state is RELAY:
-            wait = f"no byte of the body for {deadlines.response_body:g} s"
-            self.fail(UpstreamError(wait, 504))
-
-    def _note_slowness(self) -> None:
-        """Tell the pool where the connection waits for our client, and how far that has come."""
-        if self.blocked and self.state is RELAY:
-            self.endpoint.pool.note(self, self.client.client_has())
-        elif not (self.request_ended or self.throttled):
-            moved = self.client.client_has() if self.state is RELAY else 0
-            self.endpoint.pool.note(self, self.received + moved)
-
-    def _watch_reader(self, now: float) -> None:
-        """A client that does not read as fast as it could has to keep the pace, `Limits.rate`."""
-        patience = self.deadlines.response_body
-        pool = self.endpoint.pool
-        if pool.waiting:
-            patience = min(patience, WAITED_FOR)
-        elif pool.pressed():
-            patience = min(patience, PRESSED)
-        if now - self.blocked < patience:
-            return
-        if self.client.client_took() >= self.service.pace(self.client.route_target, patience):
-            self.blocked = now
-        else:
-            wait = f"the client has read next to nothing for {patience:g} s"
-            self.fail(ClientError(wait, 408))
-
-    def _upstream_reads(self) -> bool:
-        """Whether the upstream took something of the body since the last look."""
-        connection = self.connection
-        before, self.backlog = self.backlog, unsent(connection.transport) if connection else 0
-        return not before or self.backlog < before
