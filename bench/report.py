@@ -15,7 +15,7 @@ from typing import Any
 from bench.figures import NAMES, SUBJECT, cell, ratio, valid
 from bench.rows import DIRECT, ROWS, YARDSTICK
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+MARKS = "<!-- {}:begin -->", "<!-- {}:end -->"
 # What the README has room for: some of what we lose, some of what we win.
 README_ROWS = ("mix-tls", "get-16k-tls", "h2-10", "page-64", "idle-ws-tls")
 PICTURES = (
@@ -240,18 +240,22 @@ def readme_block(results: dict[str, Any], folder: str = "bench/results") -> str:
     return f"{told}\n\n" + "\n".join(lines) + f"\n\n![{title}]({folder}/{name}.svg)\n"
 
 
-def update(page: Path, block: str) -> bool:
-    """Rewrite what stands between the marks; False if the page has none."""
+def update(page: Path, block: str, name: str = "bench") -> bool:
+    """Rewrite what stands between the marks of that name; False if the page has none."""
+    begin, end = (mark.format(name) for mark in MARKS)
     text = page.read_text()
-    start, stop = text.find(BEGIN), text.find(END)
+    start, stop = text.find(begin), text.find(end)
     if start < 0 or stop < start:
         return False
-    page.write_text(f"{text[:start]}{BEGIN}\n{block}{text[stop:]}")
+    page.write_text(f"{text[:start]}{begin}\n{block}{text[stop:]}")
     return True
 
 
 def write_all(source: Path, top: Path | None = None) -> list[str]:
-    """Table and pictures beside the results file; the blocks of the pages below `top`."""
+    """Table and pictures beside the results file; the blocks of the pages below `top`.
+
+    Pages tell of `bench/results` alone: of results elsewhere only if `top` is given.
+    """
     results = json.loads(source.read_text())
     folder = source.parent
     (folder / "TABLE.md").write_text(f"# Bench results\n\n{heading(results)}\n\n{table(results)}\n")
@@ -259,7 +263,10 @@ def write_all(source: Path, top: Path | None = None) -> list[str]:
     from bench import pictures  # matplotlib comes with the extra `bench` alone
 
     said += pictures.draw_all(results, folder)
-    top = top or Path(__file__).parent.parent
+    if top is None:
+        top = Path(__file__).parent.parent
+        if folder.resolve() != (top / "bench" / "results").resolve():
+            return [f"wrote {name}" for name in said]
     for name, block in (("README.md", readme_block), ("docs/performance.md", page_block)):
         if (top / name).exists() and update(top / name, block(results)):
             said.append(name)

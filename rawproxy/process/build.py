@@ -23,7 +23,7 @@ from rawproxy.proxy import exchange
 from rawproxy.telemetry.error_log import log
 
 SPAN = 10.0  # seconds: longer than a burst, or than the handshakes after a restart
-BUSY = 0.5  # of a core: from here on the other build is worth the typing
+BUSY = 0.25  # of a core: a proxy that has to share its core may never get more than that
 
 
 def is_compiled() -> bool:

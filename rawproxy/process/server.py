@@ -248,7 +248,9 @@ def _on_unraisable(found: sys.UnraisableHookArgs) -> None:
 
     `ssl` decodes it before it calls `sni_callback`, and has refused the handshake by then.
     """
-    if isinstance(found.exc_value, UnicodeDecodeError) and isinstance(found.object, bytes):
+    # Python 3.14 names the callback in its message; before, the name itself is the object.
+    of_a_name = isinstance(found.object, bytes) or "servername" in (found.err_msg or "")
+    if isinstance(found.exc_value, UnicodeDecodeError) and of_a_name:
         log.debug("handshake refused: a server name that is not ASCII")
     else:
         log.error("internal error: %s", found.err_msg, exc_info=found.exc_value)

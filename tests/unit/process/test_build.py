@@ -61,8 +61,8 @@ def said(caplog):
 @pytest.mark.parametrize(
     ("shares", "times"),
     [
-        ([0, 0.2, 0.2, 0.2], 0),  # it never did much
-        ([900, 0.3, 900], 1),  # the start does not count
+        ([0, 0.1, 0.1, 0.1], 0),  # it never did much
+        ([900, 0.1, 900], 1),  # the start does not count
         ([0, 900, 900, 900], 1),  # said once, then never looked at again
     ],
 )

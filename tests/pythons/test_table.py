@@ -1,0 +1,126 @@
+"""What is read of a run's output, and what the page says of it."""
+
+import json
+import pathlib
+
+import pytest
+
+from tests import wheel
+from tests.pythons import matrix, table
+from tests.pythons.places import Here, Place
+
+PLAIN = """
+SKIPPED [3] tests/peers/test_nginx.py: needs the Debian package nginx
+SKIPPED [1] tests/unit/test_cost.py:378: that engine is the one of this run
+FAILED tests/wire/test_tls.py::test_one - AssertionError: 1
+ERROR tests/wire/test_tls.py::test_two - OSError
+1 failed, 2,000 passed
+2 failed, 2994 passed, 4 skipped, 1 error in 66.67s (0:01:06)
+"""
+
+
+class Told(Place):
+    """A place that prints what it is told to."""
+
+    def __init__(self, folder, **outputs):
+        super().__init__("nowhere", "python3")
+        self.project = folder
+        self.outputs = outputs
+        self.scripts = []
+
+    def run(self, script):
+        self.scripts.append(script)
+        return next(answer for word, answer in self.outputs.items() if word in script)
+
+
+@pytest.mark.parametrize(
+    ("output", "found"),
+    [
+        (PLAIN, (2994, 4, 3)),
+        ("==== 5 passed in 0.10s ====\n", (5, 0, 0)),
+        ("1 passed, 1 warning in 0.10s\n", (1, 0, 0)),
+        ("3 failed in 1.00s\n", (0, 0, 3)),
+        ("Killed\n", None),
+    ],
+)
+def test_counts_are_those_of_the_closing_line(output, found):
+    assert matrix.counts(output) == (dict(zip(matrix.KINDS, found, strict=True)) if found else {})
+
+
+def test_a_run_notes_each_step_and_what_failed(tmp_path):
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "rawproxy-1-cp312-cp312-manylinux_2_17_x86_64.whl").touch()
+    good = "10 passed in 1s\n".replace("1s", "1.0s")
+    checked = "── compiled\nok   demo over https: 200\n── plain\nBAD  demo over https: 502\n"
+    place = Told(
+        tmp_path,
+        facts=(0, "facts 3.12.1 3.0.16 2.36\n"),
+        setup=(0, ""),
+        pytest=(1, PLAIN),
+        check=(1, checked),
+        wheel=(0, ""),
+        fast=(0, good),
+    )
+    heard = []
+    result = matrix.test(place, "tests/unit", lambda one: heard.append(dict(one.demo)))
+    assert (result.python, result.openssl, result.glibc) == ("3.12.1", "3.0.16", "2.36")
+    assert result.plain == {"passed": 2994, "skipped": 4, "failed": 3}
+    assert result.compiled == {"passed": 10, "skipped": 0, "failed": 0}
+    assert result.demo == {"plain": False, "compiled": True}
+    assert result.failures == [
+        "plain: tests/wire/test_tls.py::test_one - AssertionError: 1",
+        "plain: tests/wire/test_tls.py::test_two - OSError",
+        "wheel: demo over https: 502",
+    ]
+    assert len(heard) == 3 and not result.good()
+    assert "FAST_TESTS='tests/unit'" in place.scripts[4]
+    text = table.page([result])
+    assert "| 3.12.1 | nowhere | 3.0.16 | 2,994 / 4 / 3 | 10 / 0 / 0 | no, yes |" in text
+    assert "manylinux_2_17" in text and "Not to be had when this was run: 3.11, 3.13" in text
+    assert "* needs the Debian package nginx\n" in text
+
+
+def test_what_cannot_be_built_is_told_and_ends_nothing(tmp_path):
+    place = Told(
+        tmp_path,
+        facts=(0, "facts 3.12.1 3.0.16 \n"),
+        setup=(2, ""),
+        check=(2, "make: error\n"),
+        wheel=(2, ""),
+    )
+    result = matrix.test(place, "tests/unit", lambda _: None)
+    assert result.failures == ["plain: cannot be installed", "compiled: cannot be built"]
+    assert not result.good() and "| \u2013 | \u2013 | no, no |" in table.page([result])
+
+
+def test_a_later_run_takes_the_place_of_an_earlier_one():
+    old = matrix.Result("here", "3.12.1")
+    other = matrix.Result("there", "3.12.1")
+    new = matrix.Result("here", "3.12.4")
+    assert table.merged([old, other], new) == [other, new]
+
+
+def test_make_is_told_of_a_python_of_this_machine_alone(tmp_path):
+    assert matrix.make(Here(pathlib.Path("/opt/python3.12"), "3.12.1"), "wheel").endswith(
+        " PYTHON=/opt/python3.12"
+    )
+    assert "PYTHON" not in matrix.make(Told(tmp_path), "wheel")
+
+
+def test_the_page_says_what_the_results_say():
+    if not table.RESULTS.exists():
+        pytest.skip("make test-pythons has not been run")
+    assert table.page(table.read()) == table.PAGE.read_text()
+    assert json.loads(table.RESULTS.read_text())
+
+
+def test_the_wheel_is_asked_for_every_module_that_is_compiled():
+    names = wheel.hot_modules()
+    assert "rawproxy.proxy.exchange" in names and "rawproxy.protocol.regex" in names
+    files = {name: wheel.ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in names}
+    assert not [name for name, path in files.items() if not path.exists()]
+
+
+def test_a_wheel_that_is_not_there_says_what_to_type(tmp_path):
+    with pytest.raises(wheel.WheelError, match="type make wheel"):
+        wheel.found(tmp_path, "*.whl")
