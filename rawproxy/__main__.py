@@ -1,9 +1,10 @@
 """`rawproxy` and `python -m rawproxy`; a master's children are the same command once more.
 
 It never imports `ssl` before it has told OpenSSL which key exchange groups to use: OpenSSL reads
-its configuration once, when it is first loaded, and Python has no other way to say so before 3.15.
-An OPENSSL_CONF that the admin has set is respected. Invariant: from `main` until the loop takes
-signals over, SIGINT ends the process at once and without a traceback.
+its configuration once, when it is first used, and Python has no other way to say so before 3.15.
+There is a file for OpenSSL 3.5 and later, and one for those before. An OPENSSL_CONF that the admin
+has set is respected. Invariant: from `main` until the loop takes signals over, SIGINT ends the
+process at once and without a traceback.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from rawproxy.config.model import Config
 
 
+HYBRID = (3, 5)  # the OpenSSL that knows X25519MLKEM768
+
+
 def main() -> None:
     """Run the command line."""
     # Until the loop takes SIGINT over, let it end the process as SIGTERM does. Python's own handler
@@ -24,12 +28,7 @@ def main() -> None:
     # Ignored (nohup, `&` in a script) it stays.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    conf = os.path.join(os.path.dirname(os.path.abspath(__file__)), "openssl.cnf")
-    if "OPENSSL_CONF" not in os.environ:
-        os.environ["OPENSSL_CONF"] = conf
-        if "_ssl" in sys.modules or "_hashlib" in sys.modules:
-            # Something that starts with the interpreter has loaded OpenSSL already: begin again.
-            os.execv(sys.executable, sys.orig_argv)
+    tell_openssl()
     child = os.environ.pop("RAWPROXY_CHILD", "")
     if child:
         from rawproxy.process.child_main import main as work
@@ -38,6 +37,24 @@ def main() -> None:
     from rawproxy.cli import main as command
 
     command()
+
+
+def tell_openssl() -> None:
+    """Name the file with the groups; where OpenSSL is in use already, begin again."""
+    used = "_ssl" in sys.modules or "_hashlib" in sys.modules
+    # The version is no part of what Python promises there, but `ssl` would read the configuration.
+    import _ssl
+
+    folder = os.path.dirname(os.path.abspath(__file__))
+    given = os.environ.get("OPENSSL_CONF")
+    if given is not None and os.path.dirname(given) != folder:
+        return  # the admin's
+    name = "openssl-3.5.cnf" if _ssl.OPENSSL_VERSION_INFO >= HYBRID else "openssl.cnf"
+    conf = os.path.join(folder, name)
+    if given != conf:
+        os.environ["OPENSSL_CONF"] = conf
+        if used:
+            os.execv(sys.executable, sys.orig_argv)
 
 
 def reread(arguments: list[str]) -> Config:

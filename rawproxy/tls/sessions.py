@@ -10,14 +10,14 @@ with the same keys, each resumes what the other began; one with other keys does 
 context goes on with keys of its own, as OpenSSL makes them.
 
 This module never makes keys (`process` does) and never writes them anywhere. Invariants: a context
-that asks for client certificates never has keys that another one has, and its sessions have a scope
-of their own; new keys replace the old ones in every context that is still in use.
+that asks for client certificates never has keys that another one has, so no ticket of elsewhere
+could be read there (a session id context would not do: from Python 3.13 on, all have the same); new
+keys replace the old ones in every context that is still in use.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import ssl
 import weakref
@@ -55,7 +55,6 @@ class Sessions:
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
             door.keep_no_sessions(context)  # TLS 1.2 knows them by number too
-            door.set_session_scope(context, hashlib.sha256(repr(policy).encode()).digest())
             return
         context.num_tickets = TICKETS
         if self._keys is not None and door.set_ticket_keys(context, self._keys):

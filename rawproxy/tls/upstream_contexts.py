@@ -19,6 +19,7 @@ from typing import Final
 
 from rawproxy.config.model import Certificate, Group
 from rawproxy.errors import ConfigError
+from rawproxy.net.openssl.context_door import door
 from rawproxy.tls.server import load, not_authorities, tell_ends_apart
 
 ALPN: Final = ("http/1.1",)
@@ -26,6 +27,7 @@ ALPN: Final = ("http/1.1",)
 LEGACY: Final = "ALL:!aNULL:!eNULL:@SECLEVEL=0"
 # ssl.OP_LEGACY_SERVER_CONNECT, which Python has a name for since 3.12: RFC 5746 is not insisted on.
 UNSAFE_RENEGOTIATION: Final = 0x4
+OLD_GROUPS: Final = b"X25519:P-256:P-384:P-521"
 WORDS: Final = ("auto", "pin", "system", "off")  # of --upstream-verify; any other is a file's path
 
 
@@ -85,6 +87,9 @@ class Contexts:
             context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
             context.set_ciphers(LEGACY)
             context.options |= UNSAFE_RENEGOTIATION
+            # With a key of the hybrid group (OpenSSL 3.5) a ClientHello takes two packets, and some
+            # devices of that time never answer one that does.
+            door.set_groups(context, OLD_GROUPS)
         elif self.tls == "modern":
             context.minimum_version = ssl.TLSVersion.TLSv1_3
         else:

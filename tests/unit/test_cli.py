@@ -4,12 +4,14 @@ import os
 import pathlib
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 
 import pytest
 from click.testing import CliRunner
 
+from rawproxy import __main__ as entry
 from rawproxy import cli
 from rawproxy.config.model import Address
 from rawproxy.errors import ConfigError
@@ -327,7 +329,48 @@ def test_ssl_is_loaded_after_openssl_was_told_its_groups():
     assert done.returncode == 0, done.stderr
     version, conf = done.stdout.splitlines()
     assert version.startswith("rawproxy 0.")
-    assert conf == str(pathlib.Path(cli.__file__).with_name("openssl.cnf"))
+    name = "openssl-3.5.cnf" if ssl.OPENSSL_VERSION_INFO >= (3, 5) else "openssl.cnf"
+    assert conf == str(pathlib.Path(cli.__file__).with_name(name))
+
+
+OURS = str(pathlib.Path(entry.__file__).with_name("openssl.cnf"))
+HYBRID = str(pathlib.Path(entry.__file__).with_name("openssl-3.5.cnf"))
+
+
+@pytest.mark.parametrize(
+    ("version", "given", "told"),
+    [
+        ((3, 0, 0, 22, 0), None, OURS),
+        ((3, 4, 9, 0, 0), None, OURS),
+        ((3, 5, 0, 0, 0), None, HYBRID),
+        ((4, 0, 0, 0, 0), None, HYBRID),
+        ((3, 5, 0, 0, 0), "/etc/own.cnf", "/etc/own.cnf"),
+        ((3, 0, 0, 0, 0), "", ""),
+        # A child's, whose master began before OpenSSL was another one.
+        ((3, 5, 0, 0, 0), OURS, HYBRID),
+        ((3, 0, 0, 0, 0), HYBRID, OURS),
+        ((3, 0, 0, 0, 0), OURS, OURS),
+    ],
+)
+def test_each_openssl_is_told_groups_that_it_knows(monkeypatch, version, given, told):
+    import _ssl
+
+    begun_again = []
+    monkeypatch.setattr(_ssl, "OPENSSL_VERSION_INFO", version)
+    monkeypatch.setattr(os, "execv", lambda *command: begun_again.append(command))
+    with monkeypatch.context() as changed:
+        changed.delenv("OPENSSL_CONF", raising=False)
+        if given is not None:
+            changed.setenv("OPENSSL_CONF", given)
+        entry.tell_openssl()
+        assert os.environ["OPENSSL_CONF"] == told
+    # As `ssl` is in use in this process.
+    assert begun_again == ([] if given == told else [(sys.executable, sys.orig_argv)])
+
+
+@pytest.mark.parametrize("name", [OURS, HYBRID])
+def test_the_files_for_openssl_are_part_of_the_package(name):
+    assert "\nGroups = " in pathlib.Path(name).read_text()
 
 
 def test_version():

@@ -2,7 +2,7 @@
 
     set_ticket_keys        sessions of one context can be resumed on another with the same keys
     keep_no_sessions       nothing that a client brings along lets it resume
-    set_session_scope      sessions are resumed under the same scope alone
+    set_groups             which key exchange groups are offered, in place of the configuration's
 
 An `ssl.SSLContext` holds its `SSL_CTX *` right behind the header that every object has. `find_out`
 proves that on contexts of its own, before anything is set: the word there has to be an address that
@@ -22,11 +22,13 @@ import ssl
 import sys
 from typing import Any, Final
 
+from rawproxy.net.openssl import error_queue
+
 TICKET_KEYS: Final = 80  # bytes: a name of 16, 32 for the HMAC, 32 for AES-256 (OpenSSL 1.1.1 on)
-SCOPE: Final = 32  # bytes, of a session's scope (SSL_MAX_SID_CTX_LENGTH)
 # Commands of SSL_CTX_ctrl, as in OpenSSL's ssl.h; they have been the same since 1.0.
 _SET_SESSION_CACHE_MODE: Final = 44
 _SET_TICKET_KEYS: Final = 59
+_SET_GROUPS_LIST: Final = 92
 _READABLE: Final = 1024  # bytes that an SSL_CTX has at least, so that asking it cannot crash
 _WORD: Final = 8  # bytes of a pointer; no other size is tried
 _OPTIONS: Final = 0xFFFF_FFFF  # those that every version has; OpenSSL 3 has 64 bits
@@ -55,8 +57,6 @@ class Library:
         self._control.argtypes = [
             ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p,
         ]  # fmt: skip
-        self._scope: Any = library.SSL_CTX_set_session_id_context
-        self._scope.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint]
 
     def word(self, context: ssl.SSLContext) -> int:
         """What stands behind the header of the object."""
@@ -84,11 +84,9 @@ class Library:
         if not self.agrees(context):
             return None
         done: int = self._control(self.word(context), command, number, data)
+        if not done:
+            error_queue.by_new_object()  # it says there what it did not like
         return done
-
-    def scope(self, context: ssl.SSLContext, scope: bytes) -> bool:
-        """Whether that is the session id context now."""
-        return self.agrees(context) and self._scope(self.word(context), scope, len(scope)) == 1
 
 
 class ContextDoor:
@@ -137,10 +135,10 @@ class ContextDoor:
             and library.control(context, _SET_SESSION_CACHE_MODE, 0, None) is not None
         )
 
-    def set_session_scope(self, context: ssl.SSLContext, scope: bytes) -> bool:
-        """Sessions of another scope are not resumed here, whatever keys their tickets have."""
+    def set_groups(self, context: ssl.SSLContext, names: bytes) -> bool:
+        """The groups of key exchanges, by OpenSSL's names with colons between."""
         library = self._library
-        return library is not None and library.scope(context, scope[:SCOPE])
+        return library is not None and library.control(context, _SET_GROUPS_LIST, 0, names) == 1
 
 
 door: Final = ContextDoor()

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 import rawproxy
+from rawproxy.__main__ import HYBRID
 from rawproxy.config.model import Certificate, Config, Site, single
 from rawproxy.errors import ConfigError
 from rawproxy.tls import self_signed
@@ -235,7 +236,8 @@ while True:
 def server_port(tmp_path_factory):
     """A process that serves with the house's OpenSSL configuration, as `rawproxy` starts it."""
     pair = files(tmp_path_factory.mktemp("tls"), LEAF)
-    conf = os.path.join(os.path.dirname(rawproxy.__file__), "openssl.cnf")
+    name = "openssl-3.5.cnf" if ssl.OPENSSL_VERSION_INFO >= HYBRID else "openssl.cnf"
+    conf = os.path.join(os.path.dirname(rawproxy.__file__), name)
     with subprocess.Popen(
         [sys.executable, "-c", SERVER, pair.cert, pair.key],
         stdout=subprocess.PIPE,

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from rawproxy.config.model import UPSTREAM_TLS
 from rawproxy.errors import ConfigError, DialError
 from rawproxy.net import tls_handshake
+from rawproxy.net.openssl import context_door
 from rawproxy.tls.upstream_contexts import UNSAFE_RENEGOTIATION, Contexts
 from rawproxy.tls.upstream_trust import Attempt, UpstreamTrust
 
@@ -864,6 +865,37 @@ def test_a_bundle_without_basic_constraints_is_said_to_be_wrong(loop, tmp_path):
         assert "--upstream-verify" not in text, "that is what was just done"
 
     run(loop, story)
+
+
+def client_hello(context: ssl.SSLContext) -> bytes:
+    said = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), said, server_hostname="up.test").do_handshake()
+    return said.read()
+
+
+def groups(hello: bytes) -> list[int]:
+    """Of its extension supported_groups (RFC 8446 4.1.2, 4.2.7)."""
+    at = 5 + 4 + 2 + 32  # two headers, version, random
+    at += 1 + hello[at]  # session id
+    at += 2 + int.from_bytes(hello[at : at + 2])  # suites
+    at += 1 + hello[at] + 2  # compression, and how long all extensions are
+    found = {}
+    while at < len(hello):
+        kind, size = (int.from_bytes(hello[at + n : at + n + 2]) for n in (0, 2))
+        found[kind] = hello[at + 4 : at + 4 + size]
+        at += 4 + size
+    listed = found[10][2:]
+    return [int.from_bytes(listed[n : n + 2]) for n in range(0, len(listed), 2)]
+
+
+def test_what_old_devices_are_asked_fits_into_one_packet():
+    assert context_door.door.find_out() is None
+    hello = {tls: client_hello(Contexts("off", tls=tls).lenient) for tls in UPSTREAM_TLS}
+    assert len(hello["legacy"]) < 1200
+    assert groups(hello["legacy"]) == [0x1D, 0x17, 0x18, 0x19]
+    hybrid = 0x11EC  # X25519MLKEM768 (draft-ietf-tls-ecdhe-mlkem)
+    assert (hybrid in groups(hello["modern"])) is (ssl.OPENSSL_VERSION_INFO >= (3, 5))
 
 
 @loops

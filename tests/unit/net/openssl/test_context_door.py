@@ -36,7 +36,8 @@ def test_it_opens_here():
     assert door.keep_no_sessions(one)
     assert door._library.control(one, 45, 0, None) == 0  # SSL_CTRL_GET_SESS_CACHE_MODE
     assert door._library.control(other, 45, 0, None) == 2  # the server's, as by default
-    assert door.set_session_scope(one, b"s" * 40), "only as much as there is room for"
+    assert door.set_groups(one, b"P-256")
+    assert not door.set_groups(one, b"no such group")
 
 
 def test_a_subclass_has_it_in_the_same_place():
@@ -60,7 +61,7 @@ def nothing_is_done(door: ContextDoor) -> None:
     assert not door.is_open
     assert not door.set_ticket_keys(context(), bytes(TICKET_KEYS))
     assert not door.keep_no_sessions(context())
-    assert not door.set_session_scope(context(), b"scope")
+    assert not door.set_groups(context(), b"P-256")
 
 
 def test_before_it_is_opened_nothing_is_done():
@@ -159,7 +160,7 @@ def test_each_use_asks_again(monkeypatch):
     monkeypatch.setattr(Library, "agrees", lambda library, of: False)
     assert not door.set_ticket_keys(context(), bytes(TICKET_KEYS))
     assert not door.keep_no_sessions(context())
-    assert not door.set_session_scope(context(), b"scope")
+    assert not door.set_groups(context(), b"P-256")
 
 
 def test_at_the_start_it_is_said(monkeypatch):
