@@ -62,6 +62,14 @@ class Program:
     def err(self) -> str:
         return self.said[1] if self.said else self.err_path.read_text()
 
+    def says(self, pattern: str) -> re.Match[str]:
+        """Wait for it on standard error: a thread writes that, behind what a client sees."""
+        end = time.monotonic() + PATIENCE
+        while not (found := re.search(pattern, self.err())):
+            assert time.monotonic() < end, f"no {pattern!r} in {self.err()}"
+            time.sleep(0.02)  # polling another program
+        return found
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it; its exit code."""
         if self.process.poll() is None:

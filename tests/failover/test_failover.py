@@ -4,7 +4,6 @@ import asyncio
 import collections
 import contextlib
 import http.client
-import re
 import signal
 import threading
 
@@ -95,7 +94,7 @@ def test_a_fault_costs_little(tmp_path, backends, fault):
 
     with proxy(tmp_path, backends, *lines, https=False) as running:
         count = asyncio.run(under_load(running.http))
-        assert "is out for" in running.err()
+        running.says("is out for")
     if fault == "hangs":
         backends.heal(fault)
     # Dead: only POSTs under way. Ill: three, and trials. Hanging: who waited when it was found.
@@ -147,9 +146,7 @@ def test_one_upstream_that_moves_is_followed_without_a_reload():
                     connection.close()
                 assert answers == ["y"], "the first one waited for the name to be asked again"
                 assert over_http1(running.http, 3) == ["y"] * 3
-                assert re.search(
-                    r"upstream http://app\.test:\d+ is now 127\.0\.0\.2:", running.err()
-                )
+                running.says(r"upstream http://app\.test:\d+ is now 127\.0\.0\.2:")
     finally:
         for one in (first, second):
             if one is not None:

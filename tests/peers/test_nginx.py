@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import os
 import pathlib
-import re
 import ssl
 import subprocess
 
@@ -130,7 +129,7 @@ def test_the_warning_of_a_self_signed_certificate_names_it_and_the_way_to_more(n
     pin = hashlib.sha256(
         ssl.PEM_cert_to_DER_cert(SELF.cert_chain_pems[0].bytes().decode())
     ).hexdigest()
-    assert re.search(rf"WARNING .*SHA-256 {pin}.*--upstream-verify pin", proxy.err())
+    proxy.says(rf"WARNING .*SHA-256 {pin}.*--upstream-verify pin")
 
 
 def test_statuses_and_headers(proxy, version):
@@ -223,7 +222,7 @@ def test_verification(nginx, tmp_path, options, status, words):
     options = [option.format(ca=ca, pin=pin) for option in options]
     with RawProxy("--upstream", f"localhost:{nginx.tls}", *options) as proxy:
         assert code(f"https://localhost:{proxy.https}/") == status
-        assert words in proxy.err()
+        proxy.says(words)
 
 
 def test_a_changed_certificate_is_accepted_on_loopback(tmp_path):
@@ -234,7 +233,7 @@ def test_a_changed_certificate_is_accepted_on_loopback(tmp_path):
         server.stop()
         server = Nginx(tmp_path, OWN_CA.issue_cert("localhost"), (server.plain, server.tls))
         assert code(url) == 200
-        assert re.search("WARNING .*certificate of .* changed from", proxy.err())
+        proxy.says("WARNING .*certificate of .* changed from")
     server.stop()
 
 
@@ -248,16 +247,15 @@ def test_a_changed_certificate_is_refused(tmp_path):
         done = curl("--include", url).stdout.decode()
         assert done.startswith("HTTP/1.1 502")
         assert "Strict-Transport-Security: max-age=63072000\r\n" in done
-        assert re.search(" 502 .*certificate changed from", proxy.err())
+        proxy.says(" 502 .*certificate changed from")
     server.stop()
 
 
 def test_wrong_upstreams_say_so(nginx):
     with RawProxy("--upstream", f"localhost:{nginx.plain}") as proxy:
         assert code(f"https://localhost:{proxy.https}/") == 502
-        assert (
-            f"speaks plain HTTP on that port; use --upstream http://localhost:{nginx.plain}"
-            in proxy.err()
+        proxy.says(
+            f"speaks plain HTTP on that port; use --upstream http://localhost:{nginx.plain}\\b"
         )
     with RawProxy("--upstream", f"http://localhost:{nginx.tls}") as proxy:
         assert code(f"https://localhost:{proxy.https}/") in (400, 502)

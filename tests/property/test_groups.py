@@ -6,21 +6,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from rawproxy.balancing.health import DOWN, DUE, EJECTED, TRIAL, UP, Health
 from rawproxy.balancing.policies import POLICIES, Table, choose, smooth, units
-from rawproxy.balancing.pool import Pool
-from rawproxy.config.model import Active, Passive
+from rawproxy.config.model import Active, Passive, Upstream, single
+from rawproxy.upstream.endpoint import Endpoint
+
+CONFIG = single((Upstream("unix:/u", tls=False, host="", port=0, path="/u"),), max_upstream=8)
+(GROUP,) = CONFIG.groups
 
 
-class Member:
-    def __init__(self, name: bytes, weight: int, share: float, busy: int) -> None:
-        self.name = name
-        self.weight = weight
-        self.share = weight * share
-        self.pool = Pool(8, 1, 60.0, 1)
-        self.pool.busy = busy
+def member(name: bytes, weight: int, share: float, busy: int) -> Endpoint:
+    """One server, of which so many of its eight connections are busy."""
+    one = Endpoint(CONFIG, GROUP, GROUP.upstreams[0], lambda text: None, None)
+    one.name = name
+    one.weight = weight
+    one.share = weight * share
+    one.pool.busy = busy
+    return one
 
 
 people = st.builds(
-    Member,
+    member,
     st.binary(max_size=8),
     st.integers(1, 256),
     st.floats(0.05, 1.0),

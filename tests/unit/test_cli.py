@@ -1,5 +1,6 @@
 """The command line, in process: options, messages, exit codes."""
 
+import logging
 import os
 import pathlib
 import signal
@@ -15,6 +16,17 @@ from rawproxy import __main__ as entry
 from rawproxy import cli
 from rawproxy.config.model import Address
 from rawproxy.errors import ConfigError
+from rawproxy.telemetry import error_log
+
+
+@pytest.fixture(autouse=True)
+def _the_log_is_nobodys(monkeypatch):
+    """Some commands take over the log of their process, which here is that of all tests."""
+    log = logging.getLogger("rawproxy")
+    before = log.handlers[:], log.level, log.propagate
+    monkeypatch.setattr(error_log, "_journal", None)
+    yield
+    log.handlers[:], log.level, log.propagate = before
 
 
 def invoke(*arguments: str, **environment: str):

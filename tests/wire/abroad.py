@@ -25,7 +25,7 @@ async def main() -> None:
         upstream.known_again(0)
         await upstream.restart(new=False)
         statuses += [await ask(proxy.http) for _ in range(2)]
-        found = {"statuses": statuses, "shown": fingerprints(upstream), "err": proxy.err()}
+    found = {"statuses": statuses, "shown": fingerprints(upstream), "err": proxy.err()}
     await upstream.stop()
     print(json.dumps(found))
 

@@ -34,9 +34,8 @@ async def outage(seconds: float, pace: float) -> tuple[int, list[int], str]:
         await upstream.restart()
         await visitors(1)
         statuses = await asyncio.gather(*asked)
-        err = proxy.err()
     await upstream.stop()
-    return len(statuses), [one for one in statuses if one != 200], err
+    return len(statuses), [one for one in statuses if one != 200], proxy.err()
 
 
 @pytest.mark.parametrize("seconds", [2])

@@ -124,7 +124,7 @@ def test_an_honest_upload_that_waits_for_a_100_gets_one_from_us(method):
             held = [await rig.client() for _ in range(2)]
             for _, writer in held:
                 writer.write(get(b"/held"))
-            while endpoint.pool.busy < 2:
+            while endpoint.pool.busy < 2 or len(seen) < 2:  # their connections, and their heads
                 await asyncio.sleep(0.01)
             reader, writer = await rig.client()
             writer.write(get(b"/", b"Content-Length: 3", b"Expect: 100-continue", method=method))

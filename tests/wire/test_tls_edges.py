@@ -187,5 +187,5 @@ def test_a_server_name_that_is_not_ascii_is_no_news(tmp_path):
             sock.sendall(hello)
             answer = sock.recv(65536)
         assert answer[:1] == b"\x15", "a TLS alert"
-        err = proxy.err()
+    err = proxy.err()
     assert "Traceback" not in err and "UnicodeDecodeError" not in err, err

@@ -63,7 +63,7 @@ def test_an_upstream_restarted_twenty_times_with_new_certificates():
                 _, text = await page(admin, "/status.json")
                 (shown,) = json.loads(text)["upstreams"]
             assert not shown["refused"]
-            err = proxy.err()
+        err = proxy.err()
         await upstream.stop()
         shas = fingerprints(upstream)
         # Both fingerprints, by whichever worker saw it first, and nothing about a way that fails.
@@ -94,7 +94,7 @@ def test_two_replicas_of_one_name_with_different_certificates():
                 assert {await ask(proxy.http) for _ in range(30)} == {200}
                 await two.restart()
                 assert {await ask(proxy.http) for _ in range(30)} == {200}
-                err = proxy.err()
+        err = proxy.err()
         await one.stop()
         await two.stop()
         assert set(changes(err)) == {tuple(fingerprints(two))}
@@ -114,7 +114,7 @@ def test_two_replicas_behind_one_address_are_no_flood_of_warnings():
         options = f"--upstream localhost:{upstream.port} --workers 2"
         with RawProxy(*options.split(), https=False) as proxy:
             assert {await ask(proxy.http) for _ in range(40)} == {200}
-            err = proxy.err()
+        err = proxy.err()
         await upstream.stop()
         shas = {sha(pair[0]) for pair in pairs}
         assert {one for pair in changes(err) for one in pair} <= shas
@@ -137,7 +137,7 @@ def test_workers_that_see_different_ones_at_once_agree_on_the_first():
             await asyncio.sleep(0.3)  # what both said has been heard by then
             before = len(changes(proxy.err()))
             got = [await ask(proxy.http) for _ in range(40)]
-            err = proxy.err()
+        err = proxy.err()
         await upstream.stop()
         assert set(got) == {200, 502}
         assert len({old for old, _ in changes(err)[before:]}) == 1, "one is known to all"

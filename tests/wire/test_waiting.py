@@ -88,12 +88,14 @@ def test_requests_wait_for_an_upstream_that_restarts():
                 later.stop()
                 asks = []
                 for n in range(40):
-                    asks.append(asyncio.ensure_future(ask(post if n % 4 == 0 else get())))
+                    # A POST may not be the first: none is sent again that met a connection which
+                    # had ended, and nobody knew.
+                    asks.append(asyncio.ensure_future(ask(post if n % 4 == 3 else get())))
                     await asyncio.sleep(0.01)
                 await until(lambda: room.queue.size == 40)
                 assert rig.service.endpoints[0].pool.busy <= 1  # but the one who knocks: nobody
                 await later.start()
-                assert await asyncio.gather(*asks) == [body, b"ok", b"ok", b"ok"] * 10
+                assert await asyncio.gather(*asks) == [b"ok", b"ok", b"ok", body] * 10
             assert not room.queue.size
             said = [
                 line for line in rig.problems if "requests wait for it (--timeout wait)" in line
