@@ -22,7 +22,6 @@ FUNCTION = 50
 LONG = {
     "client/h1_connection.py",
     "client/h2_stream.py",
-    "process/master.py",
 }
 LONG_FUNCTIONS = {"protocol/http/head.py: request_facts"}
 SILENCED = re.compile(r"#\s*(?:noqa|type:\s*ignore|pragma|fmt:\s*off)\b")

@@ -117,12 +117,17 @@ class Channel:
             return None
 
 
+def _nothing_yet() -> dict[str, Any]:
+    """What a worker has to report as long as it does not serve."""
+    return {}
+
+
 class Control(asyncio.Protocol):
     """The worker's end."""
 
     def __init__(self) -> None:
-        self.snapshot: Callable[[], Tree] = dict
-        self.pins: Callable[[], dict[str, str]] = dict
+        self.snapshot: Callable[[], Tree] = _nothing_yet
+        self.pins: Callable[[], dict[str, str]] = _nothing_yet
         self.learn: Callable[[dict[str, str]], object] = ignore  # pins that others found
         self.renew: Callable[[bytes], object] = ignore  # keys of tickets
         self.orders: dict[str, Callable[[], object]] = {"stats": self.report}

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Self
 
 from rawproxy.errors import ignore
@@ -60,7 +60,6 @@ class Child:
         self.open = True  # the socketpair
         self.ready = False
         self.failed: tuple[list[str], int] | None = None  # why it could not start, and exit code
-        self.watch: Callable[[int], object] = ignore  # what to call when it has said something
 
     def __repr__(self) -> str:
         return f"<Child {self.slot} {self.pid} {'ready' if self.ready else 'starting'}>"

@@ -19,9 +19,7 @@ workers end; when `run` returns no child is left.
 from __future__ import annotations
 
 import enum
-import heapq
 import os
-import selectors
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -32,10 +30,10 @@ from rawproxy.process import systemd
 from rawproxy.process.channel import Ledger, Message
 from rawproxy.process.children import Backoff, Child, SignalPipe, how_it_ended
 from rawproxy.process.order import STALE, Order, OrderError, order, unpacked
-from rawproxy.process.ticket_keys import TicketKeys
+from rawproxy.process.select_loop import SelectLoop
+from rawproxy.process.shared import Shared
 from rawproxy.telemetry import error_log
 from rawproxy.telemetry.error_log import log
-from rawproxy.tls.fingerprints import Fingerprints, Told
 
 POLL = 1.0  # seconds between two looks at the workers' counters, which show that they live
 START_LIMIT = 60.0  # seconds for a new generation to become ready, until it is refused
@@ -78,8 +76,7 @@ class Master:
         self.notifier = systemd.Notifier(environment.get("NOTIFY_SOCKET", ""))
         self.watchdog = systemd.watchdog(environment, pid)
         self.ledger = Ledger()
-        self.ticket_keys = TicketKeys(time.monotonic())
-        self.pins: dict[str, Fingerprints] = {}  # by upstream: the certificates it may show
+        self.shared = Shared(time.monotonic())
         self.serving: dict[int, Child] = {}  # by slot
         self.fresh: dict[int, Child] = {}  # by slot, of the generation that is to serve
         self.leaving: set[Child] = set()
@@ -91,29 +88,26 @@ class Master:
         self.fatal = 0  # the signal that told it to stop
         self.exit: int | None = None
         self.lines: list[str] = []
-        self._throwaway: tuple[tuple[str, ...], str] | None = None
-        self._selector = selectors.DefaultSelector()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0
+        self.loop = SelectLoop(self._hear)
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────
 
     def run(self) -> int:
         """The whole life."""
         with SignalPipe(SIGNALS) as pipe:
-            self._selector.register(pipe.sock, selectors.EVENT_READ, self._on_signals(pipe))
+            self.loop.add(pipe.sock, self._on_signals(pipe))
             try:
                 self._replace(self.order)
                 self._poll()
                 while self.exit is None:
-                    self._turn()
+                    self.loop.turn()
             finally:
                 for child in self._children():
                     child.kill()
                 self._drop_fresh()
                 self.stock.close()
                 self.notifier.close()
-                self._selector.close()
+                self.loop.close()
         if self.state is STARTING and self.fatal:
             # As if nothing had been set up yet: whoever sent it sees what it came to.
             error_log.flush()
@@ -121,25 +115,12 @@ class Master:
             os.kill(os.getpid(), self.fatal)
         return self.exit
 
-    def _turn(self) -> None:
-        """Wait for something to happen, and see to it."""
-        wait = max(self._timers[0][0] - time.monotonic(), 0) if self._timers else None
-        for key, mask in self._selector.select(wait):
-            key.data(mask)
-        now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2]()
-
-    def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        self._count += 1
-        heapq.heappush(self._timers, (time.monotonic() + seconds, self._count, call))
-
     def _children(self) -> list[Child]:
         loader = [self.loader] if self.loader is not None else []
         return [*self.serving.values(), *self.fresh.values(), *self.leaving, *loader]
 
-    def _on_signals(self, pipe: SignalPipe) -> Callable[[int], None]:
-        def read(_: int) -> None:
+    def _on_signals(self, pipe: SignalPipe) -> Callable[[], None]:
+        def read() -> None:
             for number in pipe.read():
                 if number in (signal.SIGTERM, signal.SIGINT):
                     self.fatal = self.fatal or number
@@ -148,7 +129,7 @@ class Master:
                     self.reload()
                 elif number == signal.SIGUSR1:
                     for child in (*self.serving.values(), *self.leaving):
-                        self._say(child, {"do": "reopen"})
+                        self.loop.say(child, {"do": "reopen"})
             self._reap()
 
         return read
@@ -159,51 +140,22 @@ class Master:
         """Start one."""
         sockets = plan.of(slot, wanted.workers)
         child = Child(slot, [fd for _, fds in sockets for fd in fds])
-        self._watch(child)
+        self.loop.watch(child)
         message = {
             "order": wanted.packed(),
             "slot": slot,
             "sockets": [((a.host, a.port, a.path), fds) for a, fds in sockets],
-            "throwaway": self._pem(wanted.throwaway),
-            "tickets": self.ticket_keys.message(),
+            "throwaway": self.shared.certificate(wanted.throwaway),
+            **self.shared.tickets(),
         }
-        self._say(child, message)
+        self.loop.say(child, message)
         return child
 
-    def _watch(self, child: Child) -> None:
-        def ready(_: int) -> None:
-            child.channel.flush()
-            self._read(child)
-            self._adjust(child)
-
-        child.watch = ready
-        self._selector.register(child.channel.sock, selectors.EVENT_READ, ready)
-
-    def _say(self, child: Child, message: Message) -> None:
-        child.say(message)
-        self._adjust(child)
-
-    def _adjust(self, child: Child) -> None:
-        """Look at a socket's writability only while something waits for it."""
-        if child.open:
-            mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.channel.unsent else 0)
-            self._selector.modify(child.channel.sock, mask, child.watch)
-
-    def _read(self, child: Child) -> None:
-        while child.open:
-            messages = child.channel.receive()
-            if messages is None:
-                self._hang_up(child)
-                return
-            if not messages:
-                return
-            for message in messages:
-                self._hear(child, message)
-
-    def _hang_up(self, child: Child) -> None:
-        if child.open:
-            self._selector.unregister(child.channel.sock)
-            child.hang_up()
+    def _tell(self, children: list[Child], message: Message) -> None:
+        """Tell those that are ready; the others read nothing but their order until they are."""
+        for child in children:
+            if child.ready:
+                self.loop.say(child, message)
 
     def _hear(self, child: Child, message: Message) -> None:
         """A child has something to say."""
@@ -211,9 +163,9 @@ class Master:
             child.heard = time.monotonic()
             self.ledger.note(child.pid, message["stats"])
             if message["pins"]:
-                self._pinned(message["pins"])
+                self._tell(self._children(), self.shared.learn(message["pins"]))
         elif "ask" in message:
-            self._say(child, {"sums": self.ledger.sums()})
+            self.loop.say(child, {"sums": self.ledger.sums()})
         elif "failed" in message:
             child.failed = message["failed"], message["code"]
         elif "order" in message and child is self.loader:
@@ -229,36 +181,23 @@ class Master:
             self._retire(child)
             self.serving[child.slot] = self._worker(child.slot, self.order, self.stock.plan)
 
-    def _pinned(self, pins: dict[str, Told]) -> None:
-        """What a worker has accepted is to hold for all; where another was first, for none."""
-        for key, told in pins.items():
-            known = self.pins.setdefault(key, Fingerprints(told["strict"]))
-            known.merge(told)
-        # Whoever said it too: it hears whether it was the first one.
-        said = {key: self.pins[key].told() for key in pins}
-        for child in self._children():
-            if child.ready:
-                self._say(child, {"pins": said})
-
     def _ready(self, child: Child, lines: list[str]) -> None:
         child.ready = True
         child.heard = time.monotonic()
         if child.slot == 0:
             self.lines = lines
-        self._say(child, {"pins": {key: known.told() for key, known in self.pins.items()}})
-        self._say(
-            child, {"tickets": self.ticket_keys.message()}
-        )  # new ones since it began, perhaps
+        for message in self.shared.greeting():
+            self.loop.say(child, message)
         if self.serving.get(child.slot) is child:
-            self._say(child, {"do": "serve"})
+            self.loop.say(child, {"do": "serve"})
         elif self.fresh.get(child.slot) is child and all(c.ready for c in self.fresh.values()):
             self._commit()
 
     def _reap(self) -> None:
         for child in self._children():
             if child.process.poll() is not None:
-                self._read(child)  # its last words first
-                self._hang_up(child)
+                self.loop.read(child)  # its last words first
+                self.loop.hang_up(child)
                 self.ledger.bury(child.pid)
                 self._ended(child)
 
@@ -295,7 +234,7 @@ class Master:
             if wanted and self.state is not STOPPING:
                 self.serving[slot] = self._worker(slot, self.order, self.stock.plan)
 
-        self._later(pause, start)
+        self.loop.later(pause, start)
 
     def _retire(self, child: Child) -> None:
         """It drains; one that cannot end is ended."""
@@ -306,7 +245,7 @@ class Master:
                 log.error("worker %d (%d) does not end: killed", child.slot, child.pid)
                 child.process.kill()
 
-        self._later(self.order.drain + MARGIN, too_late)
+        self.loop.later(self.order.drain + MARGIN, too_late)
 
     # ── generations ─────────────────────────────────────────────────────────────────────────────
 
@@ -319,8 +258,8 @@ class Master:
         self.notifier.send(systemd.reloading(time.monotonic()))
         self.state, self.loaded = LOADING, None
         self.loader = Child(-1, ())
-        self._watch(self.loader)
-        self._say(self.loader, {"do": "load"})
+        self.loop.watch(self.loader)
+        self.loop.say(self.loader, {"do": "load"})
         self.attempt += 1
         attempt = self.attempt
 
@@ -328,7 +267,7 @@ class Master:
             if self.attempt == attempt and self.state in (LOADING, REPLACING):
                 self._refuse([f"not ready within {START_LIMIT:g} s"], 1)
 
-        self._later(START_LIMIT, too_late)
+        self.loop.later(START_LIMIT, too_late)
 
     def _replace(self, wanted: Order) -> None:
         """Start a generation that serves `wanted`."""
@@ -348,11 +287,11 @@ class Master:
         self.stock.adopt(self.plan)
         old, self.serving, self.fresh = self.serving, self.fresh, {}
         for child in self.serving.values():
-            self._say(child, {"do": "serve"})
+            self.loop.say(child, {"do": "serve"})
         for child in old.values():
             self._retire(child)
             if child.ready:
-                self._say(child, {"do": "retire"})
+                self.loop.say(child, {"do": "retire"})
             else:
                 child.process.kill()
         self.order = self.next
@@ -384,7 +323,7 @@ class Master:
         loader = [self.loader] if self.loader is not None else []
         for child in (*self.fresh.values(), *loader):
             child.kill()
-            self._hang_up(child)
+            self.loop.hang_up(child)
         self.fresh, self.loader = {}, None
         if self.plan is not self.stock.plan:
             self.stock.abandon(self.plan)
@@ -395,24 +334,14 @@ class Master:
             self.again = False
             self.reload()
 
-    def _pem(self, names: tuple[str, ...] | None) -> str | None:
-        """The certificate of --self-signed: the same for all workers, and over reloads."""
-        if names is None:
-            return None
-        if self._throwaway is None or self._throwaway[0] != names:
-            from rawproxy.tls.self_signed import self_signed  # heavy, and seldom needed
-
-            self._throwaway = names, b"".join(self_signed(names)).decode()
-        return self._throwaway[1]
-
     # ── the end, and the pulse ──────────────────────────────────────────────────────────────────
 
     def stop(self) -> None:
         """SIGTERM or SIGINT: drain; a second one: at once."""
         if self.state is STOPPING:
             for child in self.leaving:
-                self._say(child, {"do": "cut"})
-                self._later(MARGIN, child.process.kill)
+                self.loop.say(child, {"do": "cut"})
+                self.loop.later(MARGIN, child.process.kill)
             return
         self._drop_fresh()
         if self.state is STARTING:
@@ -426,20 +355,16 @@ class Master:
                 child.process.kill()
         self.serving = {}
         for child in self.leaving:
-            self._say(child, {"do": "drain"})
+            self.loop.say(child, {"do": "drain"})
         self.stock.close()
         if not self.leaving:
             self.exit = 0
 
     def _poll(self) -> None:
         """About once a second: ask for the counters; who answers is alive."""
-        if self.ticket_keys.renewed(time.monotonic()):
-            for child in self._children():
-                if child.ready:
-                    self._say(child, {"tickets": self.ticket_keys.message()})
-        for child in (*self.serving.values(), *self.leaving):
-            if child.ready:
-                self._say(child, {"do": "stats"})
+        if self.shared.ticket_keys.renewed(time.monotonic()):
+            self._tell(self._children(), self.shared.tickets())
+        self._tell([*self.serving.values(), *self.leaving], {"do": "stats"})
         interval = POLL
         if self.watchdog is not None:
             interval = min(POLL, self.watchdog / 4)
@@ -447,4 +372,4 @@ class Master:
             workers = [child for child in self.serving.values() if child.ready]
             if self.state is STOPPING or (workers and all(c.heard >= since for c in workers)):
                 self.notifier.send(systemd.alive())
-        self._later(interval, self._poll)
+        self.loop.later(interval, self._poll)

@@ -52,10 +52,10 @@ def test_workers_that_are_ready_hear_of_new_ones_and_others_once_they_are():
     master.leaving = {leaving}
     master._poll()
     assert not ready.tickets()
-    old = master.ticket_keys.message()
-    master.ticket_keys._born -= LIFE
+    old = master.shared.ticket_keys.message()
+    master.shared.ticket_keys._born -= LIFE
     master._poll()
-    new = master.ticket_keys.message()
+    new = master.shared.ticket_keys.message()
     assert new != old
     assert ready.tickets() == leaving.tickets() == [new]
     assert not starting.said, "which reads only its first message until it is ready"
