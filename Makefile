@@ -111,7 +111,7 @@ types: $(VENV)/.test
 
 # Of the room `access`, what looks at no socket and no clock.
 COMMA := ,
-PURE_ACCESS := $(subst $() ,$(COMMA),$(patsubst %,rawproxy/access/%.py,address_lists password_hashes htpasswd rates rules questions verdicts answer_cache))
+PURE_ACCESS := $(subst $() ,$(COMMA),$(patsubst %,rawproxy/access/%.py,address_lists password_hashes htpasswd rates rules questions verdicts answer_cache reading keys counts))
 
 # Every branch of these is tested: they need no socket and no clock.
 PURE := \

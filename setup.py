@@ -40,7 +40,13 @@ HOT = {
     "telemetry": "masks counters facts access_log",
     "net": "tls_outbox backpressure poller tls_ends socket_transport tls_transport tls_handshake",
     "upstream": "connection ticket dialling endpoint probe group",
-    "proxy": ("recorder tunnel client_side checkout holding timeouts exchange admission service"),
+    "proxy": (
+        "recorder tunnel client_side checkout holding timeouts exchange guard admission service"
+    ),
+    "access": (
+        "address_lists rates questions verdicts answer_cache counts inquiry guarded_exchange "
+        "tunnel_rules route_guard"
+    ),
     "client": (
         "h1_responder h1_intake h1_connection h2_writer h2_stream_transport "
         "h2_stream h2_intake h2_connection arrival listener"

@@ -125,6 +125,21 @@ def bound_table(
     return lines
 
 
+# Tables of keys that capabilities bring: those by a name, and those within a route.
+BROUGHT = [
+    *(
+        (f"[{name}.NAME]", told["each"])
+        for name, told in options.TOP.items()
+        if "each" in told and name != "group"
+    ),
+    *(
+        (f"{name} = {{ … }}", told["table"])
+        for name, told in options.SITE.items()
+        if "table" in told
+    ),
+]
+
+
 def file_tables() -> list[str]:
     """The keys that only a file has, table by table."""
     known = dict(options.flat())
@@ -136,6 +151,7 @@ def file_tables() -> list[str]:
         ("active = { … }", options.ACTIVE),
         ("[[site]]", options.SITE),
         ("[[site.route]]", options.ROUTE),
+        *BROUGHT,
     ):
         own = {name: told for name, told in keys.items() if known.get(name) != told}
         also = [f"`{name}`" for name in keys if name not in own]

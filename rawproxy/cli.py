@@ -14,9 +14,10 @@ import click
 
 from rawproxy.config.addresses import parse_address, parse_upstream
 from rawproxy.config.build import config_of
+from rawproxy.config.json_schema import schema
 from rawproxy.config.model import Address, Config, single
 from rawproxy.config.option_values import parse_file
-from rawproxy.config.options import OPTIONS, flat, schema
+from rawproxy.config.options import OPTIONS, flat
 from rawproxy.config.problems import check
 from rawproxy.config.sources import Rank, Settings, read
 from rawproxy.errors import ConfigError

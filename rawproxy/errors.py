@@ -56,6 +56,7 @@ class ProxyError(Exception):
     source = Source.PROXY
     retry = Retry.NO
     default_status = 500
+    lines = b""  # fields of the response, beside those of every page
 
     def __init__(self, detail: str, status: int | None = None) -> None:
         # Some repeat what a peer sent: a page or a line of the log need not be as long as that.

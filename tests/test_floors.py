@@ -43,6 +43,9 @@ ENTRIES = {"__init__", "__main__", "cli", "errors"}
 PURE = ("errors", "config", "protocol", "routing", "balancing")
 PURE_FILES = {
     "access.address_lists",
+    "access.counts",
+    "access.keys",
+    "access.reading",
     "access.answer_cache",
     "access.htpasswd",
     "access.password_hashes",

@@ -12,7 +12,8 @@ be read is refused wherever there is a list.
 from __future__ import annotations
 
 import ipaddress
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from rawproxy.config.model import Network
 from rawproxy.errors import ConfigError
@@ -24,7 +25,8 @@ UNIX: Final = "unix:"
 KNOWN: Final = 4096
 
 
-class AddressRule(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AddressRule:
     """One entry of a list."""
 
     allow: bool

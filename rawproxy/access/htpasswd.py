@@ -42,15 +42,18 @@ class Credentials(NamedTuple):
     password: bytes
 
 
-class PasswordFile(NamedTuple):
-    """The users of one file."""
+class PasswordFile:
+    """The users of one file, ready for use; one at least."""
 
-    hashes: dict[bytes, str]
-    other: str  # the hash that is computed for users who do not exist
+    __slots__ = ("hashes", "other")
+
+    def __init__(self, users: tuple[tuple[str, str], ...]) -> None:
+        self.hashes = {user.encode("latin-1"): secret for user, secret in users}
+        self.other = users[0][1]  # the hash that is computed for users who do not exist
 
 
-def read(path: str, text: bytes) -> PasswordFile:
-    """The file, whole. Raises `ConfigError` that names the file and the line."""
+def read(path: str, text: bytes) -> tuple[tuple[str, str], ...]:
+    """Users and hashes, for `PasswordFile`. Raises `ConfigError` that names file and line."""
     hashes: dict[bytes, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
@@ -66,7 +69,7 @@ def read(path: str, text: bytes) -> PasswordFile:
         hashes[user] = found
     if not hashes:
         raise ConfigError(f"{path}: no user in it; type htpasswd -B {path} NAME")
-    return PasswordFile(hashes, next(iter(hashes.values())))
+    return tuple((user.decode("latin-1"), found) for user, found in hashes.items())
 
 
 def _fault(found: str) -> str:

@@ -77,6 +77,12 @@ class RateTable:
         wait = due - now - rate.tolerance
         return wait if wait > _ROUNDING else 0.0
 
+    def give_back(self, name: int, rate: Rate) -> None:
+        """A request that was counted should not have been."""
+        at, due = self._find(name, 0.0)
+        if self._words[at] == name:
+            self._times[at + 1] = due - rate.interval
+
     def _find(self, name: int, now: float) -> tuple[int, float]:
         """Where the key stands, or is to stand, and its time; `now` if that has come."""
         words, times = self._words, self._times

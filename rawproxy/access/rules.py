@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from rawproxy.access.address_lists import AddressRule
-from rawproxy.access.htpasswd import PasswordFile
 
 AUTHENTIK: Final = "authentik"
 AUTHELIA: Final = "authelia"
@@ -93,7 +92,7 @@ class PasswordRule:
     """`basic-auth`."""
 
     path: str
-    users: PasswordFile
+    users: tuple[tuple[str, str], ...]  # of `htpasswd`, as text
     realm: str
 
 

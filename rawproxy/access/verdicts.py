@@ -2,8 +2,9 @@
 
     status                          verdict
     ──────────────────────────────  ────────────────────────────────────────────────────────────
-    one that passes (2xx, usually)  PASS, with the fields that the upstream is to get; a field
-                                    that is required and missing makes it a refusal (403)
+    one that passes (2xx, usually)  PASS, with the fields that the upstream is to get
+    the same, and a field is        REFUSE: 403, a page of ours
+    missing that is required
     301, 302, 303, 307, 308         ANSWER: to the client as it is, with all its cookies
     401                             ANSWER as it is; for whoever navigates, a redirect to sign in,
                                     if there is such a place
@@ -39,6 +40,7 @@ class Ruling(enum.Enum):
     """What becomes of a request."""
 
     PASS = "pass"  # noqa: S105, no password
+    REFUSE = "refuse"
     ANSWER = "answer"
     CLOSED = "closed"
 
@@ -95,7 +97,7 @@ class AnswerForm:
                 return AuthVerdict(Ruling.PASS, b"".join(copied), cookie_lines)
             told = b", ".join(missing).decode("latin-1")
             reason = f"it lets the request pass and does not say {told}, which is required"
-            return AuthVerdict(Ruling.ANSWER, b"", cookie_lines, 403, b"", reason)
+            return AuthVerdict(Ruling.REFUSE, b"", cookie_lines, 403, b"", reason)
         if (status in REDIRECTS and b"location" in names) or status in (401, 403):
             reason = f"it answered {status}"
             return AuthVerdict(Ruling.ANSWER, relayed(head), cookie_lines, status, body, reason)

@@ -42,6 +42,11 @@ _OF_UPSTREAM = (
     ("failures", "upstream_failures", "Dials and requests that failed by an upstream's doing."),
     ("ejections", "upstream_ejections", "Times that an address of an upstream was found ill."),
 )
+_OF_ACCESS = (
+    ("asked", "access_questions", "Questions that went to guards (forward auth)."),
+    ("remembered", "access_answers_remembered", "Requests for which an answer was known."),
+    ("hashed", "access_passwords_computed", "Passwords that were computed."),
+)
 _TIMES = (
     ("cells", "seconds", "request_duration_seconds", "From a request's head to its end."),
     ("first_cells", "first_seconds", "first_byte_seconds", "To the head of the response."),
@@ -77,6 +82,7 @@ class Totals(Collector):
         yield InfoMetricFamily("rawproxy_build", "What is running.", {"version": __version__})
         yield from self._requests()
         yield from self._upstreams()
+        yield from self._access()
         for leaf, name, text in _COUNTERS:
             yield _counter(name, text, (), [((), self.counters.get(leaf, 0))])
         for leaf, name, text in _GAUGES:
@@ -125,6 +131,20 @@ class Totals(Collector):
         yield _gauge("requests_in_flight", "Those that have not, WebSockets left out.", (), [
             ((), running),
         ])  # fmt: skip
+
+    def _access(self) -> Iterator[Metric]:
+        """Who may pass: nothing of it where no route asks."""
+        counts = self.counters.get("access")
+        if counts is None:
+            return
+        yield _counter(
+            "access_requests",
+            "Requests of routes that ask who may pass: how it came out, or what refused them.",
+            ("result",),
+            [((name,), count) for name, count in counts["results"].items()],
+        )
+        for leaf, name, text in _OF_ACCESS:
+            yield _counter(name, text, (), [((), counts[leaf])])
 
     def _upstreams(self) -> Iterator[Metric]:
         tallies = self.counters.get("upstreams", {})

@@ -28,6 +28,7 @@ def frame(status: Status, columns: int, rows: int, colour: bool) -> list[str]:
     wide = max(columns, NARROW)
     lines = [_header(status, wide, paint), ""]
     lines += _charts(status["series"], wide, paint)
+    lines += _access(status.get("counters", {}).get("access"), wide)
     lines += ["", paint("dim", _row(_UPSTREAM_HEAD, wide))]
     upstreams = status["upstreams"]
     workers = status["workers"]
@@ -85,6 +86,17 @@ def _charts(series: dict[str, list[float]], wide: int, paint: Paint) -> list[str
         shown = paint("bold", f"{last(name, form):>8}")
         lines.append(_cut(f"{label:<17}{paint('title', bars)} {shown}  {beside}".rstrip(), wide))
     return lines
+
+
+def _access(counts: dict[str, Any] | None, wide: int) -> list[str]:
+    """Who was let pass, and what refused others; nothing where no route asks."""
+    if counts is None:
+        return []
+    refused = [
+        f"{name} {count(n)}" for name, n in counts["results"].items() if name != "passed" and n
+    ]
+    why = f"refused: {', '.join(refused)}" if refused else "nobody refused"
+    return [_cut(f"{'Let pass':<17}{count(counts['results']['passed'])}, {why}", wide)]
 
 
 _UPSTREAM_HEAD = ("Upstream", "health", "req/s", "5xx", "p50", "p95", "busy", "idle", "wait")

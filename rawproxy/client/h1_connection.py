@@ -32,6 +32,7 @@ from rawproxy.protocol.http1.head_limits import waits
 from rawproxy.protocol.websocket.upgrade import settled
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.exchange import Exchange
+from rawproxy.proxy.guard import exchange_for
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel import Tunnel
 from rawproxy.upstream.connection import UpstreamConnection
@@ -221,7 +222,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
             return
         assert self.head is not None
         self.phase = ANSWER
-        exchange = self.exchange = Exchange(self.service, self, self.head)
+        exchange = self.exchange = exchange_for(self.service, self, self.head, self.slot)
         exchange.start(opening)
 
     def _start_with_body(self, head: RequestHead, data: bytes, at: int) -> int:
@@ -237,7 +238,8 @@ class H1Connection(H1Intake, asyncio.Protocol):
         self.phase = BODY
         if self._admit(head):
             self._expect_body()
-            exchange = self.exchange = Exchange(self.service, self, self.head or head)
+            head = self.head or head
+            exchange = self.exchange = exchange_for(self.service, self, head, self.slot)
             exchange.start(coming=at < stop)
         else:
             self.exchange_done()
@@ -310,6 +312,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
         tunnel.splice(
             (self.transport, self.valve, early), (connection.transport, connection.valve, rest)
         )
+        exchange.tunnelled(tunnel)
 
     def claim(self, connection: UpstreamConnection) -> bool:
         """The client has proved itself on `connection`, or is about to: nobody else gets it."""

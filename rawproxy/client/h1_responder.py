@@ -85,7 +85,7 @@ class Responder(ClientSide):
         if route_target.plan is not None and edits is not None:
             edits = route_target.plan.of(edits, asked)
         self.context = asked.context._replace(edits=edits)
-        if route_target.answer is None:
+        if route_target.answer is None or route_target.guard is not None:
             return True
         self.reply(*route_target.answer.of(asked, edits))
         return False

@@ -26,6 +26,7 @@ from rawproxy.protocol.http2.frames import MAX_FRAME, Code, StreamFault, window_
 from rawproxy.protocol.http2.hpack import encode_block, encode_status
 from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.exchange import Exchange
+from rawproxy.proxy.guard import exchange_for
 from rawproxy.proxy.tunnel import Tunnel
 from rawproxy.routing.match import Sites
 from rawproxy.routing.route_targets import RouteTarget
@@ -103,7 +104,8 @@ class Stream(ClientSide):
                 # A Content-Length of 0 is true once END_STREAM says so (RFC 9113 8.1.1).
                 self.unsure = True
                 return
-        exchange = self.exchange = Exchange(service, self, head)
+        slot = self.connection.slot
+        exchange = self.exchange = exchange_for(service, self, head, slot)
         exchange.start(opening)
 
     def _find(self, sites: Sites[RouteTarget], head: RequestHead) -> bool:
@@ -128,7 +130,7 @@ class Stream(ClientSide):
         if route_target.plan is not None and edits is not None:
             edits = route_target.plan.of(edits, asked)
         self.context = asked.context._replace(edits=edits)
-        if route_target.answer is None:
+        if route_target.answer is None or route_target.guard is not None:
             return True
         self.reply(*route_target.answer.of(asked, edits))
         self.exchange_done()
@@ -336,6 +338,7 @@ class Stream(ClientSide):
         )
         pair.deadlines = exchange.deadlines
         pair.splice((tunnel, tunnel.valve, early), (connection.transport, connection.valve, rest))
+        exchange.tunnelled(pair)
         self.credit(len(early))
         if self.remote_ended:
             tunnel.feed(b"", True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from rawproxy.config import addresses, option_values
 from rawproxy.config.build_route import route
+from rawproxy.config.capabilities import modules
 from rawproxy.config.model import (
     DEFAULT,
     Active,
@@ -25,6 +26,7 @@ from rawproxy.config.model import (
     Site,
     Upstream,
 )
+from rawproxy.config.options import CAPABILITIES
 from rawproxy.config.problems import problems
 from rawproxy.config.sources import Rank, Scope, Settings
 from rawproxy.errors import ConfigError
@@ -37,6 +39,8 @@ def config_of(settings: Settings) -> Config:
     config = _top(settings)
     config = replace(config, groups=_groups(settings, config))
     config = replace(config, sites=_sites(settings, config))
+    for room in modules(CAPABILITIES, "reading"):
+        config = room.amend(settings, config)
     if not config.https and (config.certificates() or config.self_signed):
         config = replace(config, https=(Address(None, 8443),))
     for key, text in problems(config):
@@ -116,12 +120,13 @@ def _groups(settings: Settings, config: Config) -> tuple[Group, ...]:
             reason = " is given twice: here, and outside of the table; leave one of them out"
             settings.mistake(("group", DEFAULT, "upstream"), reason)
         tables = {DEFAULT: own, **tables}
-    return tuple(_group(settings, name, table, config) for name, table in tables.items())
+    scopes = {name: Scope(settings, ("group", name), table) for name, table in tables.items()}
+    return tuple(group_of(scope, name, config) for name, scope in scopes.items())
 
 
-def _group(settings: Settings, name: str, table: Mapping[str, Any], config: Config) -> Group:
-    path: Key = ("group", name)
-    scope = Scope(settings, path, table)
+def group_of(scope: Scope, name: str, config: Config) -> Group:
+    """The group of that name, of a table that has its keys or some of them."""
+    settings, path, table = scope.settings, scope.path, scope.table
     settings.take(path, option_values.parse_group, name, name)
     # Upstreams are the one thing that no group has from outside, but the default one.
     if "upstream" in table or name == DEFAULT:

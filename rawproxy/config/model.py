@@ -221,6 +221,8 @@ class Route:
     limits: Limits | None = None  # None: those of the process
     deadlines: Deadlines | None = None
     allow_trace: bool | None = None  # None: as the process
+    # What the room `access` has made of its keys, in JSON values; None: whoever asks may pass.
+    access: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,26 +1,27 @@
 """Every key there is: of the command line, of the TOML file and of its tables.
 
 One description serves them all: click makes options of it, `toml_file` judges the file by it, and
-`schema` is the same for editors (`rawproxy.schema.json`). Attributes are click's (`multiple`,
-`type`, `is_flag`, `default`, `help`); what only a file can have is said by
+`json_schema` makes of it what editors read. Attributes are click's (`multiple`, `type`, `is_flag`,
+`default`, `help`); what only a file can have is said by
 
     table    a table of such keys
     tables   an array of such tables
     each     tables of such keys, by a name
     names    a table whose keys are anything, its values text or a list of texts
     or       an inline table that may stand where the text is expected
+    false    `false` may stand there, for none
 
 It never looks at a value's meaning. Invariant: the schema and the parser know the same keys.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
 
+from rawproxy.config.capabilities import modules
 from rawproxy.config.model import CLIENT_VERIFY, GATHER_OVER, POLICIES, REDIRECTS, UPSTREAM_TLS
 from rawproxy.config.option_values import limit_names, timeout_names
 
@@ -274,6 +275,15 @@ GROUP: Keys = {
     "passive": {"table": PASSIVE, "help": "Health as the requests show it."},
     "active": {"table": ACTIVE, "help": "Health as asked for."},
 }  # fmt: skip
+# Rooms that bring keys of their own: see `capabilities`.
+CAPABILITIES = ("access",)
+_BROUGHT: list[dict[str, Keys]] = [room.brought(GROUP) for room in modules(CAPABILITIES, "keys")]
+
+
+def _of(table: str) -> Keys:
+    return {name: told for keys in _BROUGHT for name, told in keys.get(table, {}).items()}
+
+
 # What is one route's and no other's business: not what is settled before its path is known, nor
 # what belongs to a connection that serves several.
 ROUTE_LIMITS = ("body", "rate", "replay")
@@ -322,6 +332,7 @@ ROUTE: Keys = {
     },
     "limits": {"table": dict.fromkeys(ROUTE_LIMITS, _SIZE), "help": "Of this route."},
     "timeouts": {"table": _timeouts(ROUTE_TIMEOUTS), "help": "Of this route."},
+    **_of("route"),
 }
 SITE: Keys = {
     **_shared("server-name", "cert", "key", "hsts", "no-hsts", "client-ca", "client-verify"),
@@ -330,6 +341,7 @@ SITE: Keys = {
         "help": "Served only there: addresses that stand under http or https too.",
     },
     "route": {"tables": ROUTE, "help": "By path; the longest that fits."},
+    **_of("site"),
 }
 TOP: Keys = {
     **_FLAT,
@@ -337,62 +349,5 @@ TOP: Keys = {
     "timeouts": {"table": _timeouts(timeout_names()), "help": "As --timeout."},
     "group": {"each": GROUP, "help": "Upstreams that can stand in for each other, by name."},
     "site": {"tables": SITE, "help": "What is served under some names."},
+    **_of("top"),
 }
-
-
-def schema() -> str:
-    """The JSON Schema of the file, for editors and checkers."""
-    whole = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "rawproxy's configuration file (TOML)",
-        **_table(TOP),
-    }
-    return json.dumps(whole, indent=2) + "\n"
-
-
-def _table(keys: Keys) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {name: _property(attributes) for name, attributes in keys.items()},
-        "additionalProperties": False,
-    }
-
-
-def _property(attributes: Attributes) -> dict[str, Any]:
-    text = {"description": attributes["help"]} if "help" in attributes else {}
-    if "table" in attributes:
-        return {**text, **_table(attributes["table"])}
-    if "tables" in attributes:
-        return {**text, "type": "array", "items": _table(attributes["tables"])}
-    if "each" in attributes:
-        return {**text, "type": "object", "additionalProperties": _table(attributes["each"])}
-    if "names" in attributes:
-        return {**text, "type": "object", "additionalProperties": _one_or_more({"type": "string"})}
-    one = _value(attributes)
-    if "or" in attributes:
-        one = {"anyOf": [one, _table(attributes["or"])]}
-    return {**text, **(_one_or_more(one) if attributes.get("multiple") else one)}
-
-
-def _one_or_more(one: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [one, {"type": "array", "items": one}]}
-
-
-def _value(attributes: Attributes) -> dict[str, Any]:
-    kind = attributes.get("type")
-    if attributes.get("is_flag"):
-        return {"type": "boolean"}
-    if kind in ("size", "status"):
-        return {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
-    if isinstance(kind, click.Choice):
-        if all(choice.isdigit() for choice in kind.choices):
-            return {"enum": [int(choice) for choice in kind.choices]}
-        return {"enum": list(kind.choices)}
-    if isinstance(kind, Workers):
-        return {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}
-    if isinstance(kind, click.IntRange | click.FloatRange):
-        number = "integer" if isinstance(kind, click.IntRange) else "number"
-        least = "exclusiveMinimum" if kind.min_open else "minimum"
-        bounds = {least: kind.min, "maximum": kind.max}
-        return {"type": number, **{name: at for name, at in bounds.items() if at is not None}}
-    return {"type": "string"}

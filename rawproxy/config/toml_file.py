@@ -113,6 +113,8 @@ class Document:
         kind = attributes.get("type")
         if "or" in attributes and isinstance(value, dict):
             return self._table(path, value, attributes["or"])
+        if "false" in attributes and value is False:
+            return value
         if attributes.get("is_flag"):
             if not isinstance(value, bool):
                 raise ConfigError(f" {value!r}: type true or false, without quotes")

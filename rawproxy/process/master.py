@@ -139,7 +139,7 @@ class Master:
     def _worker(self, slot: int, wanted: Order, plan: BindPlan) -> Child:
         """Start one."""
         sockets = plan.of(slot, wanted.workers)
-        child = Child(slot, [fd for _, fds in sockets for fd in fds])
+        child = Child(slot, [self.shared.memory, *(fd for _, fds in sockets for fd in fds)])
         self.loop.watch(child)
         message = {
             "order": wanted.packed(),
@@ -147,6 +147,7 @@ class Master:
             "sockets": [((a.host, a.port, a.path), fds) for a, fds in sockets],
             "throwaway": self.shared.certificate(wanted.throwaway),
             **self.shared.tickets(),
+            "memory": self.shared.memory,
         }
         self.loop.say(child, message)
         return child

@@ -19,8 +19,10 @@ from typing import Any
 
 from rawproxy.admin.server import Admin, Source
 from rawproxy.client.listener import Listener
+from rawproxy.config.capabilities import modules
 from rawproxy.config.caution import cautions
 from rawproxy.config.model import Address, Config
+from rawproxy.config.options import CAPABILITIES
 from rawproxy.net.listening import bind, explained
 from rawproxy.net.openssl.at_start import found_out
 from rawproxy.process import build
@@ -94,6 +96,11 @@ class Doors:
         self.sockets: Sockets = _bind
         self.borrowed = False
         self.quiet = False  # another one tells what the admin should know
+
+    def bring_in(self, stack: contextlib.AsyncExitStack, memory: int | None) -> None:
+        """What capabilities do for the service; `memory` is shared by all workers."""
+        for room in modules(CAPABILITIES, "wiring"):
+            stack.callback(room.install(self.service, memory))
 
     def listen(self, sockets: Sockets | None = None) -> None:
         """Get the sockets, from the master if there is one. Raises `OSError` naming the option."""

@@ -3,6 +3,7 @@
     tickets       the keys of TLS tickets: a client resumes its session with any worker
     pins          the upstreams' certificates that a worker has accepted without an authority
     certificate   the one of --self-signed: the same for all workers, and over reloads
+    memory        in which capabilities keep what all workers count together (`shared_memory`)
 
 A worker hears of all this when it is ready (`greeting`), and of changes at once. This module never
 sends anything: it gives messages of `channel`. Invariant: where two workers saw different
@@ -11,6 +12,7 @@ certificates first, all of them hear of the same one.
 
 from __future__ import annotations
 
+from rawproxy.process import shared_memory
 from rawproxy.process.channel import Message
 from rawproxy.process.ticket_keys import TicketKeys
 from rawproxy.tls.fingerprints import Fingerprints, Told
@@ -21,6 +23,7 @@ class Shared:
 
     def __init__(self, now: float) -> None:
         self.ticket_keys = TicketKeys(now)
+        self.memory = shared_memory.make()  # a descriptor
         self._pins: dict[str, Fingerprints] = {}  # by upstream
         self._certificate: tuple[tuple[str, ...], str] | None = None
 

@@ -85,6 +85,7 @@ async def _serve(config: Config, companion: Companion | None) -> int:
                 closer = await companion()
                 stack.push_async_callback(closer.close)
             doors = open_doors(config, stack)
+            doors.bring_in(stack, None)
             doors.listen()
             await doors.serve_admin(doors.alone, stack)
         except OSError as error:
@@ -129,6 +130,7 @@ async def _obey(sock: socket.socket, config: Config, message: Message) -> int:
             sessions = Sessions(_keys(message))
             pem = message["throwaway"]
             doors = open_doors(config, stack, pem and pem.encode(), sessions, quiet=not first)
+            doors.bring_in(stack, message.get("memory"))  # a master of older code has none
             inherited = [(Address(*where), fds) for where, fds in message["sockets"]]
             doors.listen(lambda _, address: _take(inherited, address))
             if first:

@@ -39,6 +39,7 @@ IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"
 class State(enum.Enum):
     """The nodes of the diagram in docs/architecture.md."""
 
+    GUARD = "guard"
     REWRITE = "rewrite"
     CHECKOUT = "checkout"
     QUEUE = "queue"
@@ -50,6 +51,7 @@ class State(enum.Enum):
     DONE = "done"
 
 
+GUARD: Final[State] = State.GUARD
 REWRITE: Final[State] = State.REWRITE
 CHECKOUT: Final[State] = State.CHECKOUT
 QUEUE: Final[State] = State.QUEUE

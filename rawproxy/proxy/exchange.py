@@ -2,6 +2,7 @@
 
     state      waits for                     leaves to
     ─────────  ────────────────────────────  ─────────────────────────────────────────────────────
+    GUARD      who may pass (`access`)       REWRITE │ DONE (whatever the guard says)
     REWRITE    nothing, or the body while    CHECKOUT │ DONE (413, 503, an answer of our own)
                connections are scarce
     CHECKOUT   nothing                       SEND (idle connection) │ DIAL │ QUEUE │ WAIT │
@@ -56,15 +57,12 @@ from rawproxy.protocol.http1.body import encode_chunk
 from rawproxy.protocol.websocket.upgrade import check_switch
 from rawproxy.proxy.checkout import DONE, IDEMPOTENT, RELAY, REWRITE, SEND, TUNNEL
 from rawproxy.proxy.client_side import ClientSide
-from rawproxy.proxy.holding import too_large
+from rawproxy.proxy.holding import CONTINUE, too_large
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.timeouts import Timeouts
+from rawproxy.proxy.tunnel import Tunnel
 from rawproxy.upstream.connection import UpstreamConnection
 
-# RFC 9110 15.2.1, where we answer in the upstream's stead.
-CONTINUE: Final = ResponseHead(
-    100, b"HTTP/1.1 100 Continue\r\n", 1, b"", [], 0, False, b"", True, (), 0
-)
 # What lasts as long as somebody looks at a page (HTML Standard 9.2).
 EVENTS: Final = b"text/event-stream"
 
@@ -87,16 +85,19 @@ class Exchange(Timeouts):
 
         `coming`: `on_request_body` is called next, so head and body go out as one.
         """
+        recorder = self.service.recorder
+        if recorder.on:
+            self.facts = self.client.facts = recorder.begin(self.head, self.client.context)
+        self.set_out(opening, coming=coming)
+
+    def set_out(self, opening: bytes | None, *, coming: bool) -> None:
+        """The same for an exchange that has begun, as far as the recorder knows."""
         client, head = self.client, self.head
-        context = client.context
-        self.candidates = self.service.candidates(client.route_target, head, context)
+        self.candidates = self.service.candidates(client.route_target, head, client.context)
         if client.bound is not None:
             self.prefer(client.bound)
         endpoint = self.endpoint = self.candidates[0]
-        recorder = self.service.recorder
-        if recorder.on:
-            self.facts = client.facts = recorder.begin(head, context)
-        self.opening = opening or rewrite.request(head, context, endpoint.authority)
+        self.opening = opening or self.rewritten(endpoint.authority)
         if not opening and self.method in last_hop.ASKED and self._ends_here():
             return
         limits = self.limits
@@ -111,6 +112,13 @@ class Exchange(Timeouts):
             # to go on by us holds none until its body is here. So is who is gathered.
             self.opening = rewrite.without(self.opening, (b"expect",))
             self.client.send_interim(CONTINUE)
+
+    def rewritten(self, authority: bytes) -> bytes:
+        """The request's head, as the upstream gets it."""
+        return rewrite.request(self.head, self.client.context, authority)
+
+    def tunnelled(self, tunnel: Tunnel) -> None:
+        """The exchange has become a tunnel, which goes on without it."""
 
     def _ends_here(self) -> bool:
         """Whether an OPTIONS or TRACE is answered here, instead of going on."""

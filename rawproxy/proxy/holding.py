@@ -21,7 +21,7 @@ from rawproxy.config.model import PARKED
 from rawproxy.errors import CapacityError, ClientError
 from rawproxy.net.backpressure import NO_UPSTREAM
 from rawproxy.protocol.http import rewrite
-from rawproxy.protocol.http.head import CHUNKED, RequestHead
+from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
 from rawproxy.protocol.http1.body import encode_chunk, last_chunk
 from rawproxy.proxy.checkout import DONE, IDEMPOTENT, SEND, Checkout
 from rawproxy.proxy.client_side import ClientSide
@@ -30,6 +30,10 @@ from rawproxy.upstream.connection import UpstreamConnection
 
 # Who sends a byte at a time must not make us keep an object for each: smaller ones are joined.
 PIECE: Final = 4096
+# RFC 9110 15.2.1, where we answer in the upstream's stead.
+CONTINUE: Final = ResponseHead(
+    100, b"HTTP/1.1 100 Continue\r\n", 1, b"", [], 0, False, b"", True, (), 0
+)
 
 
 def too_large(limit: int) -> ClientError:

@@ -79,6 +79,8 @@ class Service:
         self.lag = 0.0  # seconds by which the last sweep was late: how busy the loop is
         self.admission = Admission(self.limits.connections, self.limits.per_client)
         self.most_tunnels = self.limits.tunnels
+        # What capabilities count: the leaves each has in a snapshot, by its room's name.
+        self.counted: dict[str, Callable[[], Tree]] = {}
         self.parked = 0  # bytes of bodies that come before their connections
         self.clients: set[Sweepable] = set()
         self.draining = False
@@ -327,11 +329,12 @@ class Service:
         lines = b"Cache-Control: no-store\r\nX-Request-Id: %b\r\nContent-Type: %b\r\n"
         if error.status == 405:  # RFC 9110 15.5.6
             lines = b"Allow: %b\r\n" % METHODS + lines
-        return lines % (request_id.encode(), kind), page
+        return lines % (request_id.encode(), kind) + error.lines, page
 
     def snapshot(self) -> Tree:
         """Every count of this worker, to be summed by `counters.total`."""
         counters = self.recorder.counts()
+        counters |= {name: count() for name, count in self.counted.items()}
         gauges: Tree = {
             "workers": 1, "draining": int(self.draining), "connections": self.admission.open,
             "tunnels": self.counters.tunnels, "upstreams": {},

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 
 from rawproxy.errors import CutError, ignore
 from rawproxy.net.backpressure import WRITER_FULL, Valve, cut, last_words
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import RequestHead
-from rawproxy.protocol.websocket.frames import Tracker
+from rawproxy.protocol.websocket.frames import POLICY, RESTART, Tracker
 from rawproxy.protocol.websocket.upgrade import WEBSOCKET
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.service import Service
@@ -99,6 +100,20 @@ class Splice(asyncio.Protocol):
         self.other.valve.open(WRITER_FULL)
 
 
+class TunnelWatch(metaclass=ABCMeta):
+    """Who watches a tunnel. A class for the same reason as `connection.ResponseHandler`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def sweep(self, now: float) -> None:
+        """Called about once a second."""
+
+    @abstractmethod
+    def over(self) -> None:
+        """The tunnel has ended."""
+
+
 class Tunnel:
     """A pair of spliced connections."""
 
@@ -118,6 +133,7 @@ class Tunnel:
         "slot",
         "status",
         "upstream",
+        "watch",
     )  # fmt: skip
 
     client: Splice
@@ -146,6 +162,7 @@ class Tunnel:
         self.deadline = 0.0
         self.deadlines = service.deadlines  # or those of the route
         self.farewell: Farewell | None = None
+        self.watch: TunnelWatch | None = None
 
     def splice(self, client: Side, upstream: Side) -> None:
         """Swap the protocols; leftovers first."""
@@ -176,6 +193,8 @@ class Tunnel:
         if self.open:
             return
         self.service.clients.discard(self)
+        if self.watch is not None:
+            self.watch.over()
         self.service.counters.tunnels -= 1
         self.endpoint.tunnel_over()
         self._count()
@@ -189,6 +208,8 @@ class Tunnel:
 
     def sweep(self, now: float) -> None:
         """Called about once a second: an idle tunnel ends."""
+        if self.watch is not None:
+            self.watch.sweep(now)
         if self.active:
             self.active = False
             self._count()
@@ -220,7 +241,15 @@ class Tunnel:
         """Tell both peers that this is the end, and close once they have answered."""
         if self.open == 2 and self.farewell is None and self.framed:
             seconds = min(self.service.deadlines.linger, self.service.time_left())
-            self.farewell = Farewell(self.client, self.upstream, seconds)
+            self.farewell = Farewell(self.client, self.upstream, seconds, RESTART)
+
+    def expel(self) -> None:
+        """The client may be here no more: the same now, and not for all; others are cut."""
+        if self.open == 2 and self.farewell is None and self.framed:
+            linger = self.service.deadlines.linger
+            self.farewell = Farewell(self.client, self.upstream, linger, POLICY)
+        elif self.farewell is None:
+            self.abort()
 
     def abort(self) -> None:
         """Cut both sides."""

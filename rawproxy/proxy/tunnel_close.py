@@ -1,4 +1,6 @@
-"""The end of a tunnel when the worker leaves: each peer is told so by a Close frame.
+"""The end of a tunnel that we bring about: each peer is told so by a Close frame.
+
+When the worker leaves, the code is 1012; when the client may be there no more, it is 1008.
 
     relaying ──at a frame's end──► said: our Close is out, nothing of this direction follows it
        │                             │
@@ -19,7 +21,7 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
-from rawproxy.protocol.websocket.frames import RESTART, Tracker, close_frame
+from rawproxy.protocol.websocket.frames import Tracker, close_frame
 
 PATIENCE = 2.0  # seconds for a message that is under way to come to its end
 
@@ -56,8 +58,9 @@ class Side(Protocol):
 class Farewell:
     """Both directions of one tunnel, for at most so many seconds."""
 
-    def __init__(self, client: Side, upstream: Side, seconds: float) -> None:
+    def __init__(self, client: Side, upstream: Side, seconds: float, code: int) -> None:
         self.whole = True  # only between messages
+        self.code = code
         self.sides = (
             Parting(self, client, upstream, masked=True),
             Parting(self, upstream, client, masked=False),
@@ -122,7 +125,7 @@ class Parting(asyncio.Protocol):
             return
         self.said = True
         mask = secrets.token_bytes(4) if self.masked else b""
-        self._pass(data[:at] + close_frame(RESTART, mask))
+        self._pass(data[:at] + close_frame(self.farewell.code, mask))
         self.tracker.feed(data[at:])
 
     def _pass(self, data: bytes) -> None:

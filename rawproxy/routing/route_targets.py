@@ -8,7 +8,7 @@ and a request is not looked at.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rawproxy.config.field_names import plain
 from rawproxy.config.model import Address, Config, Deadlines, Edits, Limits, Route, Site
@@ -31,6 +31,7 @@ class RouteTarget:
     """One route, ready for use."""
 
     __slots__ = (
+        "access",
         "answer",
         "client_cert_policy",
         "deadlines",
@@ -38,6 +39,7 @@ class RouteTarget:
         "gather",
         "gather_passes",
         "group",
+        "guard",
         "hsts",
         "limits",
         "name",
@@ -51,6 +53,8 @@ class RouteTarget:
 
     def __init__(self, config: Config, site: Site, route: Route) -> None:
         self.group = route.group or ""  # its name; none where `answer` does
+        self.access: Any = route.access  # for whoever makes the guard
+        self.guard: object | None = None  # a `proxy.guard.Guard`; None: whoever asks may pass
         self.answer = own_answer(route)
         self.regex = None if route.path_regex is None else path_regex(route.path_regex)
         self.limits: Limits = route.limits or config.limits
@@ -232,9 +236,11 @@ class RouteTargets:
 
     def __init__(self, config: Config) -> None:
         self._served: list[tuple[Site, Routes[RouteTarget]]] = []
+        self.all: list[RouteTarget] = []
         for site in config.sites:
             entries = [entry(route, RouteTarget(config, site, route)) for route in site.routes]
             self._served.append((site, Routes(entries)))
+            self.all += [entry.value for entry in entries]
             if site is config.sites[0]:
                 self.default = entries[0].value
         self.guarded = any(client_cert_policy(site) for site in config.sites)
@@ -256,6 +262,7 @@ def _everything(site: Site) -> bool:
     (first, *others) = site.routes
     plain = first.path == "/" and not first.exact and own_answer(first) is None
     plain = plain and first.path_regex is None and plan(first) is None
+    plain = plain and first.access is None
     return plain and not others and not site.names and client_cert_policy(site) is None
 
 

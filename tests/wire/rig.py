@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import trustme
 
+from rawproxy.access.wiring import install
 from rawproxy.client.listener import Listener
-from rawproxy.config.model import Address, Certificate, Deadlines, Limits, Upstream, single
+from rawproxy.config.model import Address, Certificate, Deadlines, Group, Limits, Upstream, single
 from rawproxy.net.listening import bind
 from rawproxy.proxy.service import Service
 from rawproxy.tls.server import server_context
@@ -86,10 +87,12 @@ class Rig:
         self.upstreams = options.pop("upstreams", None)
         self.group = options.pop("group", {})  # facts of the one group
         self.sites = options.pop("sites", None)
+        self.others = options.pop("others", {})  # scripts of further groups, by name
         self.listen = options.pop("listen", "")  # a unix socket instead of a port
         self.options = {"limits": limits, "deadlines": deadlines, **options}
         self.upstream_context: ssl.SSLContext | None = None
         self.connections = 0
+        self.other_ports: dict[str, int] = {}
         self._logged: list[bytes] = []
         self.problems: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,7 +130,12 @@ class Rig:
             pair = self.config.certificates()
             sites = (replace(site, certificates=site.certificates or pair) for site in self.sites)
             self.config = replace(self.config, sites=tuple(sites))
+        for name, script in self.others.items():
+            self.config = replace(
+                self.config, groups=(*self.config.groups, await self._other(name, script))
+            )
         self.service = Service(self.config, self._logged.append, self.every)
+        self.stack.callback(install(self.service, None))
         self.service.start()
         context = server_context(self.config) if self.tls else None
         (sock,) = bind(Address(path=self.listen) if self.listen else Address("127.0.0.1", 0))
@@ -159,6 +167,19 @@ class Rig:
         if kind is None:
             assert self.problems == [p for p in self.problems if not p.startswith("internal")]
 
+    async def _other(self, name: str, script: Script) -> Group:
+        """A group of one more scripted upstream."""
+
+        async def serve(reader, writer):
+            await self._serve(reader, writer, script)
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        self.stack.callback(server.close)
+        port = server.sockets[0].getsockname()[1]
+        self.other_ports[name] = port
+        one = Upstream(f"http://{name}", tls=False, host="127.0.0.1", port=port)
+        return Group(name, (one,))
+
     async def settled(self) -> None:
         """Nothing may be left: no client, no tunnel, no busy connection, no ticket."""
         while self.service.clients or any(e.pool.in_use() for e in self.service.endpoints):
@@ -172,13 +193,13 @@ class Rig:
         if not isinstance(error, OSError):
             self.problems.append(f"internal: {context}")
 
-    async def _serve(self, reader, writer) -> None:
-        self.connections += 1
+    async def _serve(self, reader, writer, script: Script | None = None) -> None:
+        self.connections += script is None
         task = asyncio.current_task()
         self._tasks.add(task)
         self._writers.append(writer)
         try:
-            await self.script(reader, writer)
+            await (script or self.script)(reader, writer)
         except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
             pass
         finally:

@@ -184,6 +184,12 @@ function tiles(status) {
     ["Client connections", count(gauges.connections), `${count(counters.refused)} refused`],
     ["Healthy upstreams", `${healthy} of ${upstreams.length}`, `${count(last("waiting"))} requests waiting`],
   ];
+  const access = counters.access && counters.access.results;
+  if (access) {
+    const refused = Object.entries(access).filter(([name, n]) => name !== "passed" && n);
+    const why = refused.map(([name, n]) => `${name} ${count(n)}`).join(", ");
+    all.push(["Let pass", count(access.passed), why ? `refused: ${why}` : "nobody refused"]);
+  }
   $("tiles").replaceChildren(...all.map(([label, value, note]) => {
     const tile = make("div", "tile");
     tile.append(make("span", "", label), make("strong", "", value), make("small", "", note));

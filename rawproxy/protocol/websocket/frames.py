@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import Final
 
 RESTART = 1012  # Service Restart: come back, after a random while (IANA's registry)
-_REASON: Final = b"service restart"
+POLICY = 1008  # Policy Violation (RFC 6455 7.4.1): who is there may be there no more
+_REASONS: Final = {RESTART: b"service restart", POLICY: b"no longer permitted"}
 _LONGEST_HEAD: Final = 14
 _CLOSE: Final = 8
 
@@ -128,7 +129,7 @@ def close_frame(code: int, mask: bytes = b"") -> bytes:
 
     A mask (5.3) is for proxies on the way that take frames for requests; a server insists on it.
     """
-    payload = code.to_bytes(2, "big") + _REASON
+    payload = code.to_bytes(2, "big") + _REASONS[code]
     if mask:
         payload = bytes(byte ^ mask[at & 3] for at, byte in enumerate(payload))
     return bytes((128 | _CLOSE, len(payload) | (128 if mask else 0))) + mask + payload

@@ -8,7 +8,7 @@ import bcrypt
 import pytest
 
 from rawproxy.access import htpasswd
-from rawproxy.access.htpasswd import Credentials, PasswordFile, credentials, read, right
+from rawproxy.access.htpasswd import Credentials, PasswordFile, credentials, right
 from rawproxy.access.password_hashes import apr1, sha_crypt
 from rawproxy.errors import ConfigError
 
@@ -16,6 +16,10 @@ BCRYPT = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()
 SHA256 = "$5$rounds=1000$salt$" + sha_crypt("sha256", b"hunter2", b"salt", 1000, int)
 SHA512 = "$6$salt$" + sha_crypt("sha512", b"hunter2", b"salt", 5000, int)
 APR1 = "$apr1$salt$" + apr1(b"hunter2", b"salt", int)
+
+
+def read(path: str, text: bytes) -> PasswordFile:
+    return PasswordFile(htpasswd.read(path, text))
 
 
 def asked(known: PasswordFile, user: str, password: str) -> bool:

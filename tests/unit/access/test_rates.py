@@ -46,6 +46,17 @@ def test_over_a_long_time_the_rate_is_kept(shared, requests, per, burst):
     assert may - 2 <= passed <= may
 
 
+def test_what_should_not_have_counted_is_given_back(shared):
+    one = rate(1, 60, 1)
+    name = shared.name(b"back", b"k")
+    for _ in range(5):
+        assert shared.take(name, one, NOW) == 0
+        shared.give_back(name, one)
+    assert shared.take(name, one, NOW) == shared.take(name, one, NOW) == 0
+    assert shared.take(name, one, NOW) > 0
+    shared.give_back(shared.name(b"back", b"unknown"), one)
+
+
 def test_who_asks_seldom_never_waits(shared):
     one = rate(1, 10, 0)
     name = shared.name(b"seldom", b"192.0.2.1")

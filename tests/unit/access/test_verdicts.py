@@ -77,7 +77,7 @@ def test_only_listed_fields_go_to_the_upstream():
 def test_an_identity_that_is_required_and_missing_is_a_refusal(lines):
     facts = {"require": ("X-authentik-username",)}
     verdict = judged("authentik", 200, *lines, *COOKIES, **facts)
-    assert (verdict.ruling, verdict.status) == (Ruling.ANSWER, 403)
+    assert (verdict.ruling, verdict.status) == (Ruling.REFUSE, 403)
     assert "x-authentik-username, which is required" in verdict.reason
     assert verdict.cookies and not verdict.lines
     assert judged("authentik", 200, "x-AUTHENTIK-username: a", **facts).ruling is Ruling.PASS

@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as text
 
+from rawproxy.access.counts import RATE, AccessCounts
 from rawproxy.admin.prometheus import render
 from rawproxy.telemetry.counters import BUCKETS, Tally
 
@@ -56,3 +57,27 @@ def test_both_formats(accept, parse):
 def test_before_there_is_a_worker():
     page, _ = render({"workers": [], "retired": {}}, "")
     assert "rawproxy_workers 0.0" in page.decode()
+
+
+def test_who_may_pass_is_counted_where_somebody_asks():
+    one, other = AccessCounts(), AccessCounts()
+    one.results[RATE] = 3
+    one.asked, other.asked, other.hashed = 2, 5, 1
+    both = [worker(1), worker(1)]
+    for each, counts in zip(both, (one, other), strict=True):
+        each["counters"]["access"] = counts.tree()
+    page, _ = render({"workers": both, "retired": {}}, "text/plain")
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text(page.decode())
+        for sample in family.samples
+    }
+    assert found["rawproxy_access_requests_total", "rate"] == 3
+    assert found["rawproxy_access_requests_total", "passed"] == 0
+    assert found["rawproxy_access_questions_total",] == 7
+    assert found["rawproxy_access_passwords_computed_total",] == 1
+    assert found["rawproxy_access_answers_remembered_total",] == 0
+    assert (
+        "rawproxy_access_requests"
+        not in render({"workers": [worker(1)], "retired": {}}, "")[0].decode()
+    )

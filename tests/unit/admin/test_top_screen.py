@@ -41,6 +41,16 @@ def test_a_frame_fits(size, colour, upstreams):
     assert [bare(line) for line in lines] == frame(many, *size, False)
 
 
+def test_who_was_let_pass_is_told_where_somebody_asks():
+    results = {"passed": 12_345, "rate": 3, "guard": 0, "closed": 1}
+    text = frame(STATUS | {"counters": {"access": {"results": results}}}, 80, 24, False)
+    assert "Let pass         12.3k, refused: rate 3, closed 1" in text
+    results = {"passed": 1, "rate": 0}
+    text = frame(STATUS | {"counters": {"access": {"results": results}}}, 80, 24, False)
+    assert "Let pass         1, nobody refused" in text
+    assert not [line for line in frame(STATUS, 80, 24, False) if "Let pass" in line]
+
+
 def test_what_it_says():
     text = "\n".join(frame(STATUS, 80, 24, False))
     assert "rawproxy 0.1.0  ready  2 workers, up 1h2m" in text

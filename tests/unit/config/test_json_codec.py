@@ -49,6 +49,7 @@ def anything(hint: Any) -> st.SearchStrategy:
     if get_origin(hint) is tuple:
         return st.tuples(*map(anything, kinds))
     return {
+        Any: st.none() | st.dictionaries(st.text(max_size=3), st.lists(st.integers(), max_size=2)),
         NoneType: st.none(),
         bool: st.booleans(),
         int: st.integers(),

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 import rawproxy
 from rawproxy import cli
+from rawproxy.config import json_schema
 from rawproxy.config import options as config_options
 from rawproxy.config.model import (
     Active,
@@ -27,7 +28,7 @@ from rawproxy.config.toml_file import Document
 from rawproxy.errors import ConfigError
 from rawproxy.routing.route_targets import RouteTarget
 
-VALIDATOR = jsonschema.Draft202012Validator(json.loads(config_options.schema()))
+VALIDATOR = jsonschema.Draft202012Validator(json.loads(json_schema.schema()))
 SCHEMA = pathlib.Path(rawproxy.__file__).with_name("config") / "rawproxy.schema.json"
 
 
@@ -444,18 +445,18 @@ def test_gather(load, refused):
 
 
 def test_the_shipped_schema_is_the_parsers():
-    assert SCHEMA.read_text() == config_options.schema(), (
+    assert SCHEMA.read_text() == json_schema.schema(), (
         "run: rawproxy schema > rawproxy/config/rawproxy.schema.json"
     )
-    jsonschema.Draft202012Validator.check_schema(json.loads(config_options.schema()))
-    assert CliRunner().invoke(cli.rawproxy, ["schema"]).output == config_options.schema()
+    jsonschema.Draft202012Validator.check_schema(json.loads(json_schema.schema()))
+    assert CliRunner().invoke(cli.rawproxy, ["schema"]).output == json_schema.schema()
 
 
 def test_every_option_is_a_key_and_every_key_at_the_top_an_option_or_a_table():
     options = {param.opts[0].removeprefix("--") for param in cli.rawproxy.params}
     options -= {"version", "config"}
-    tables = {"limits", "timeouts", "group", "site"}
-    properties = set(json.loads(config_options.schema())["properties"])
+    tables = {"limits", "timeouts", "group", "site", "auth"}
+    properties = set(json.loads(json_schema.schema())["properties"])
     assert properties == set(config_options.TOP) == options | tables
 
 
@@ -483,6 +484,8 @@ def samples(attributes):
         return [kind.min or 1, (kind.max or 9999)], [kind.min - 1, 1.5, "1", True]
     if isinstance(kind, click.FloatRange):
         return [1, 2.5], [-1, "1", True, *([0] if kind.min_open else [])]
+    if "false" in attributes:
+        return ["x", False], [1, True]
     return ["x"], [1, True]
 
 

@@ -1,0 +1,30 @@
+"""Rooms that not everybody wants, known here by name alone: what they add to the configuration.
+
+A capability is a room with keys of its own. Nothing of the core imports it: it is found by its name
+in `CAPABILITIES` of `options`. Deleting its folder and that name leaves a working proxy, which then
+does not know these keys. Such a room may have these modules, each of them with one function:
+
+    keys       `brought(group)`: its keys, for the tables `top`, `site` and `route`; `group` are the
+               keys of [group.NAME], for a table that has an upstream of its own
+    reading    `amend(settings, config)`: the configuration, with what the room makes of its keys
+    wiring     `install(service, memory)`: what it needs is put into a worker's service; `memory` is
+               shared by all workers
+
+This module never looks at a key. Invariant: a module is loaded where it is first asked for, so a
+room's own modules may import those of `config`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+
+def modules(names: tuple[str, ...], module: str) -> Iterator[Any]:
+    """The module of that name of every capability that has one."""
+    for name in names:
+        path = f"rawproxy.{name}.{module}"
+        if importlib.util.find_spec(path) is not None:
+            yield importlib.import_module(path)

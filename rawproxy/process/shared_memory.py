@@ -1,0 +1,29 @@
+"""Memory that all workers of a master share, by a descriptor that each inherits.
+
+It begins with a secret of `SECRET` bytes, which nobody outside knows. The rest is zeros at first
+and belongs to whoever the workers agree upon (`access/rates`). Pages that nobody has touched take
+up nothing. It outlives workers and reloads, and ends with the master.
+
+It never maps or reads it. Invariant: no file of that name can be found on a disk.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Final
+
+SECRET: Final = 64
+SIZE: Final = SECRET + (4 << 20)  # bytes; 16 for each client that is in debt to a rate
+
+
+def make() -> int:
+    """The descriptor. Raises `OSError`."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("rawproxy")
+    else:  # of Linux alone; elsewhere a file whose name is gone at once
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, SIZE)
+    os.pwrite(descriptor, os.urandom(SECRET), 0)
+    return descriptor
