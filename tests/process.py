@@ -18,7 +18,9 @@ import trustme
 
 CA = trustme.CA()
 LEAF = CA.issue_cert("localhost", "127.0.0.1", "::1")
-PATIENCE = 20  # seconds before a program that does not start or stop fails the test
+# Seconds before what hangs fails the test. It measures nothing: a machine that is busy with something
+# else may take its time.
+PATIENCE = 60
 
 
 def free_port() -> int:

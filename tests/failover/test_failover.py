@@ -11,7 +11,7 @@ import pytest
 
 from rawproxy.protocol.http2 import frames
 from tests.names import NameServer
-from tests.process import RawProxy, free_port
+from tests.process import PATIENCE, RawProxy, free_port
 from tests.wire.h2raw import H2Client
 
 from .__main__ import Backends
@@ -38,7 +38,7 @@ def proxy(tmp_path, backends, *lines: str, https: bool = True):
 
 
 def over_http1(port: int, count: int) -> list[str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     cookie, said = "", []
     for _ in range(count):
         connection.request("GET", "/", headers={"Cookie": cookie} if cookie else {})
@@ -139,7 +139,9 @@ def test_one_upstream_that_moves_is_followed_without_a_reload():
                 names.say("app.test", "127.0.0.2", ttl=1)
                 answers = []
                 while answers[-1:] != ["y"]:
-                    connection = http.client.HTTPConnection("127.0.0.1", running.http, timeout=10)
+                    connection = http.client.HTTPConnection(
+                        "127.0.0.1", running.http, timeout=PATIENCE
+                    )
                     connection.request("GET", "/")
                     answer = connection.getresponse()
                     answers.append(answer.read().decode() if answer.status == 200 else "!")

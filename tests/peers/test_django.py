@@ -16,7 +16,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.process import CA, Program, RawProxy, free_port, wait_for_port
+from tests.process import CA, PATIENCE, Program, RawProxy, free_port, wait_for_port
 
 SITE = pathlib.Path(__file__).with_name("site_django.py")
 TRUST = ssl.create_default_context()
@@ -36,14 +36,14 @@ class Browser:
         self.opener = urllib.request.build_opener(*handlers)
 
     def get(self, path: str) -> str:
-        with self.opener.open(self.base + path, timeout=20) as answer:
+        with self.opener.open(self.base + path, timeout=PATIENCE) as answer:
             return answer.read().decode()
 
     def post(self, path: str, **fields: str) -> tuple[str, str]:
         data = urllib.parse.urlencode(fields).encode()
         headers = {"Origin": self.base, "Referer": self.base + path}
         request = urllib.request.Request(self.base + path, data, headers)
-        with self.opener.open(request, timeout=20) as answer:
+        with self.opener.open(request, timeout=PATIENCE) as answer:
             return answer.url, answer.read().decode()
 
     def login(self) -> tuple[str, str]:
@@ -88,7 +88,7 @@ def test_login(site, browser):
 
 def ask(port, method, headers, body="", path="/login") -> http.client.HTTPResponse:
     """One request straight to the server."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.request(method, path, body, headers)
     answer = connection.getresponse()
     answer.text = answer.read().decode()
@@ -131,7 +131,7 @@ def test_uploads_stream(browser):
             yield bytes(65536)
 
     request = urllib.request.Request(browser.base + "/upload", parts(), {"Content-Type": "a/b"})
-    with browser.opener.open(request, timeout=20) as answer:
+    with browser.opener.open(request, timeout=PATIENCE) as answer:
         assert json.load(answer) == {"length": 64 * 65536}
 
 
@@ -151,27 +151,27 @@ def test_websocket(site, browser, compression):
     browser.login()
     with websocket(site, browser, subprotocols=["chat", "other"], compression=compression) as ws:
         assert ws.subprotocol == "chat"
-        assert json.loads(ws.recv(timeout=20)) == {"user": "akadmin"}
+        assert json.loads(ws.recv(timeout=PATIENCE)) == {"user": "akadmin"}
         large = 1_000_000 if site.server == "daphne" else 8_000_000  # daphne takes no more
         for message in ("hello", b"\x00\xff", "ü" * 70_000, os.urandom(large), b"x" * large):
             ws.send(message)
-            assert ws.recv(timeout=20) == message
+            assert ws.recv(timeout=PATIENCE) == message
         ws.send(["in ", "several ", "fragments"])
-        assert ws.recv(timeout=20) == "in several fragments"
+        assert ws.recv(timeout=PATIENCE) == "in several fragments"
         ws.send([b"a" * 100_000] * 5)
-        assert ws.recv(timeout=20) == b"a" * 500_000
-        assert ws.ping().wait(timeout=20)
+        assert ws.recv(timeout=PATIENCE) == b"a" * 500_000
+        assert ws.ping().wait(timeout=PATIENCE)
 
 
 def test_websocket_close_codes_pass_both_ways(site, browser):
     with websocket(site, browser) as ws:
-        ws.recv(timeout=20)
+        ws.recv(timeout=PATIENCE)
         ws.send("close, please")
         with pytest.raises(ConnectionClosed) as caught:
-            ws.recv(timeout=20)
+            ws.recv(timeout=PATIENCE)
         assert caught.value.rcvd.code == 4321
     with websocket(site, browser) as ws:
-        ws.recv(timeout=20)
+        ws.recv(timeout=PATIENCE)
         ws.close(code=1001, reason="leaving")
         # uvicorn echoes the code, daphne answers 1000; both close cleanly.
         assert ws.protocol.close_rcvd.code in (1000, 1001)

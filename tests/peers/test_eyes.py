@@ -24,10 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 from websockets.sync.server import serve
 
-from tests.process import RawProxy, free_port, needs
+from tests.process import PATIENCE, RawProxy, free_port, needs
 from tests.wire.h2raw import H2Client, eventually
-
-WAIT = 20.0  # seconds before a test that hangs fails instead
 
 
 def answer(sock: socket.socket) -> None:
@@ -78,7 +76,7 @@ def proxy():
 
 def scrape(port: int) -> dict[str, float]:
     """Every sample, by its name and labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=WAIT) as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as page:
         families = text_string_to_metric_families(page.read().decode())
     return {
         f"{sample.name}{[*sorted(sample.labels.items())] or ''}": sample.value
@@ -93,7 +91,7 @@ def difference(after: dict[str, float], before: dict[str, float]) -> dict[str, f
 
 def test_the_counters_are_right(proxy):
     before = scrape(proxy.admin)
-    one = http.client.HTTPConnection("127.0.0.1", proxy.http, timeout=WAIT)
+    one = http.client.HTTPConnection("127.0.0.1", proxy.http, timeout=PATIENCE)
     for path in ["/200"] * 5 + ["/404"] * 3 + ["/500"] * 2 + ["/die"]:
         one.request("GET", path)
         one.getresponse().read()
@@ -103,10 +101,10 @@ def test_the_counters_are_right(proxy):
     with H2Client(proxy.https) as two:
         for _ in range(7):
             assert two.get("/200")[0] == 200
-    with socket.create_connection(("127.0.0.1", proxy.http), WAIT) as sock:
+    with socket.create_connection(("127.0.0.1", proxy.http), PATIENCE) as sock:
         sock.sendall(b"nonsense\r\n\r\n")
         assert sock.recv(100).startswith(b"HTTP/1.1 400")
-    with socket.create_connection(("127.0.0.1", proxy.https), WAIT) as sock:
+    with socket.create_connection(("127.0.0.1", proxy.https), PATIENCE) as sock:
         sock.sendall(b"\x16nonsense that is no ClientHello" + bytes(100))
         while sock.recv(100):
             pass
@@ -132,7 +130,7 @@ def test_the_counters_are_right(proxy):
     assert {name: grown.get(name) for name in expected} == expected
     counted = [n for n in grown if "_total" in n and "cpu" not in n]
     assert sorted(counted) == sorted(n for n in expected if "_total" in n), "and no other"
-    assert 0 < grown[f"rawproxy_request_duration_seconds_sum{[up]}"] < 19 * WAIT
+    assert 0 < grown[f"rawproxy_request_duration_seconds_sum{[up]}"] < 19 * 20
 
 
 def test_a_tunnel_is_counted_while_it_lasts():
@@ -149,7 +147,7 @@ def test_a_tunnel_is_counted_while_it_lasts():
         with RawProxy(*options, https=False) as proxy:
             with connect(f"ws://127.0.0.1:{proxy.http}/", compression=None) as client:
                 client.send("x" * 1000)
-                assert client.recv(timeout=WAIT) == "x" * 1000
+                assert client.recv(timeout=PATIENCE) == "x" * 1000
                 assert scrape(admin)["rawproxy_tunnels"] == 1
                 way = "rawproxy_tunnel_bytes_total[('direction', '{}')]"
                 eventually(lambda: scrape(admin)[way.format("out")] >= 1004)
@@ -173,14 +171,14 @@ def test_readiness_is_over_before_the_process_is():
         with RawProxy(*options, https=False) as proxy:
 
             def ask(path: str) -> int:
-                one = http.client.HTTPConnection("127.0.0.1", admin, timeout=WAIT)
+                one = http.client.HTTPConnection("127.0.0.1", admin, timeout=PATIENCE)
                 one.request("GET", path)
                 status = one.getresponse().status
                 one.close()
                 return status
 
             assert (ask("/healthz"), ask("/readyz")) == (200, 200)
-            with socket.create_connection(("127.0.0.1", proxy.http), WAIT) as client:
+            with socket.create_connection(("127.0.0.1", proxy.http), PATIENCE) as client:
                 client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
                 upstream, _ = server.accept()
                 proxy.process.terminate()
@@ -198,7 +196,11 @@ def test_an_exposed_admin_is_warned_of_and_a_taken_port_is_said():
         taken = f"127.0.0.1:{server.getsockname()[1]}"
         command = [sys.executable, "-m", "rawproxy", "--upstream", "h:1", "--http", "127.0.0.1:0"]
         done = subprocess.run(
-            [*command, "--admin", taken], capture_output=True, text=True, timeout=WAIT, check=False
+            [*command, "--admin", taken],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         )
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "--admin" in done.stderr
@@ -214,7 +216,7 @@ def top(*options: str) -> list[str]:
 def test_top_prints_one_frame_into_a_pipe(proxy):
     done = subprocess.run(
         top("--admin", f"127.0.0.1:{proxy.admin}", "--once"),
-        capture_output=True, text=True, timeout=WAIT, check=True,
+        capture_output=True, text=True, timeout=PATIENCE, check=True,
         env=os.environ | {"COLUMNS": "80", "LINES": "24"},
     )  # fmt: skip
     lines = done.stdout.splitlines()
@@ -228,7 +230,7 @@ def test_top_without_a_proxy_says_what_to_type():
     port = free_port()
     for admin in f"127.0.0.1:{port}", "unix:/nowhere.sock":
         done = subprocess.run(
-            top("--admin", admin), capture_output=True, text=True, timeout=WAIT, check=False
+            top("--admin", admin), capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert f"--admin {admin}: " in done.stderr and "is rawproxy running" in done.stderr
@@ -250,7 +252,7 @@ def test_top_at_something_else(reply):
             with sock:
                 sock.recv(1000)
                 sock.sendall(reply)
-                _, err = process.communicate(timeout=WAIT)
+                _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err.count("\n")) == (1, 1), err
 
 
@@ -267,7 +269,7 @@ class Terminal:
         os.close(other)
 
     def until(self, words: bytes) -> None:
-        end = time.monotonic() + WAIT
+        end = time.monotonic() + PATIENCE
         while words not in self.shown:
             left = end - time.monotonic()
             assert left > 0 and select.select([self.fd], [], [], left)[0], self.shown
@@ -280,7 +282,7 @@ class Terminal:
         except OSError:
             pass  # Linux says EIO where the other end has gone
         os.close(self.fd)
-        return self.process.wait(WAIT)
+        return self.process.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("end", [b"q", b"\x03"])
@@ -317,7 +319,7 @@ def test_the_status_page_in_chromium(proxy, tmp_path: pathlib.Path, size):
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
         context = browser.new_context(viewport={"width": size[0], "height": size[1]})
-        context.set_default_timeout(WAIT * 1000)
+        context.set_default_timeout(PATIENCE * 1000)
         page = context.new_page()
         said, asked = [], []
         page.on("console", lambda message: said.append(message.text))
@@ -358,7 +360,7 @@ def test_a_page_that_knows_more_of_the_past_than_new_workers_do_keeps_it(proxy):
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
         page = browser.new_page()
-        page.set_default_timeout(WAIT * 1000)
+        page.set_default_timeout(PATIENCE * 1000)
         shown = [many, few, few]
 
         def say(route) -> None:

@@ -291,7 +291,9 @@ def test_counters_are_summed_over_workers_and_outlive_them(back):
         admin = int(re.search(r"admin on \S+:(\d+)", p.err())[1])
 
         def requests() -> float:
-            with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=20) as got:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{admin}/metrics", timeout=PATIENCE
+            ) as got:
                 text = got.read().decode()
             counts = re.findall(r"^rawproxy_requests_total{.*} ([0-9.]+)$", text, re.MULTILINE)
             return sum(map(float, counts))

@@ -17,6 +17,7 @@ from rawproxy import cli
 from rawproxy.config.model import Address
 from rawproxy.errors import ConfigError
 from rawproxy.telemetry import error_log
+from tests.process import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -275,7 +276,7 @@ def test_check_reports_what_it_found():
 
 def python_m_rawproxy(*arguments: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "rawproxy", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     return done.returncode, done.stderr
 
 
@@ -320,7 +321,7 @@ def test_sigint_while_it_starts_ends_it_without_a_traceback(tmp_path):
         try:
             with fifo.open("wb"):  # opens once rawproxy has begun to read, which now hangs
                 process.send_signal(signal.SIGINT)
-                _, text = process.communicate(timeout=20)
+                _, text = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
     assert (process.returncode, text) == (-signal.SIGINT, "")
@@ -336,7 +337,7 @@ def test_ssl_is_loaded_after_openssl_was_told_its_groups():
     # Where something has loaded OpenSSL already (coverage does), it starts itself once again.
     bare = {name: value for name, value in os.environ.items() if name != "OPENSSL_CONF"}
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=20, check=False, env=bare
+        command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=bare
     )
     assert done.returncode == 0, done.stderr
     version, conf = done.stdout.splitlines()

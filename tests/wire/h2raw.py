@@ -10,9 +10,8 @@ import time
 import hpack
 
 from rawproxy.protocol.http2 import frames
-from tests.process import RawProxy
+from tests.process import PATIENCE, RawProxy
 
-WAIT = 15.0  # seconds before a test that hangs fails instead
 GET = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost")]
 
 
@@ -38,7 +37,7 @@ class H2Client:
 
     def _open(self, port: int, context: ssl.SSLContext, name: str, preface: bytes) -> None:
         context.set_alpn_protocols(["h2"])
-        raw = socket.create_connection(("127.0.0.1", port), WAIT)
+        raw = socket.create_connection(("127.0.0.1", port), PATIENCE)
         self.sock = context.wrap_socket(raw, server_hostname=name)
         assert self.sock.selected_alpn_protocol() == "h2"
         self.encoder = hpack.Encoder()
@@ -154,7 +153,7 @@ def running(*options: str):
         yield proxy
 
 
-def eventually(check, patience: float = WAIT) -> None:
+def eventually(check, patience: float = PATIENCE) -> None:
     """Wait for another process to get there."""
     end = time.monotonic() + patience
     while not check():

@@ -15,6 +15,7 @@ from rawproxy.config.model import Address, Certificate, Deadlines, Group, Limits
 from rawproxy.net.listening import bind
 from rawproxy.proxy.service import Service
 from rawproxy.tls.server import server_context
+from tests.process import PATIENCE
 
 try:
     import uvloop
@@ -23,7 +24,6 @@ try:
 except ImportError:
     LOOPS = [asyncio.new_event_loop]
 
-WAIT = 10.0  # seconds before a test that hangs fails instead
 CA = trustme.CA()
 LEAF = CA.issue_cert("localhost", "127.0.0.1", "::1", "*.example.test")
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -33,7 +33,7 @@ def run(coro, loop_factory=LOOPS[0]):
     """Run one test in a fresh loop, bounded."""
 
     async def bounded():
-        async with asyncio.timeout(WAIT):
+        async with asyncio.timeout(PATIENCE):
             return await coro
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:

@@ -12,7 +12,7 @@ import struct
 
 import pytest
 
-from tests.process import CA, LEAF, RawProxy
+from tests.process import CA, LEAF, PATIENCE, RawProxy
 
 SECONDS = 2.0
 RESETTING, UPLOADING = 12, 6  # clients at once
@@ -105,7 +105,7 @@ class Crowd:
     async def run(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         loop.call_later(seconds, setattr, self, "over", True)
-        async with asyncio.timeout(seconds + 30), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(seconds + PATIENCE), asyncio.TaskGroup() as tasks:
             for number in range(RESETTING + UPLOADING):
                 tasks.create_task(self._resetting() if number < RESETTING else self._uploading())
 

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from rawproxy.protocol.http2 import frames
+from tests.process import PATIENCE
 
 from .h2raw import H2Client, running
 
@@ -24,7 +25,7 @@ def proxy():
 def said(port: int, *parts: bytes) -> tuple[bytes, int]:
     """What comes back for `parts`, which are sent while it is read: its beginning and its size."""
     with socket.create_connection(("127.0.0.1", port), 15) as sock:
-        sock.settimeout(15)
+        sock.settimeout(PATIENCE)
 
         def send() -> None:
             with contextlib.suppress(OSError):

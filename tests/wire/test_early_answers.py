@@ -13,6 +13,7 @@ import pytest
 from rawproxy.protocol.http2 import frames
 from rawproxy.protocol.http2.frames import Code
 from tests import early_answers
+from tests.process import PATIENCE
 
 from .h2raw import H2Client
 from .rig import LOOPS, Rig, read_head, read_response, response, run
@@ -167,7 +168,7 @@ def test_http2_a_client_that_sends_on_is_told_to_stop():
                 room += int.from_bytes(payload, "big")
         assert int.from_bytes(payload, "big") == Code.NO_ERROR
         assert 65535 < sent < 4 * 65535, "not before it was given credit behind the answer"
-        h2.sock.settimeout(10)
+        h2.sock.settimeout(PATIENCE)
         assert h2.get()[0] == 413
 
     talk(answering, client, deadlines={"linger": 30.0}, every=60.0)

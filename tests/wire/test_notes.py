@@ -14,7 +14,7 @@ from rawproxy.config.model import Address, Upstream, single
 from rawproxy.process.server import open_doors
 from rawproxy.protocol.http.rewrite import context
 from rawproxy.protocol.http1.parser import parse_request
-from tests.process import RawProxy
+from tests.process import PATIENCE, RawProxy
 from tests.wire.rig import Rig, always, get, read_head, read_response, response, run
 
 TRUSTED = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -276,7 +276,7 @@ def test_logrotates_signal_without_a_log():
 
 
 def until(check) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while not check():
         assert time.monotonic() < end
         time.sleep(0.01)  # polling another program

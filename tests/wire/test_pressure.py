@@ -19,6 +19,7 @@ import hpack
 import pytest
 
 from rawproxy.protocol.http2 import frames
+from tests.process import PATIENCE
 
 from .rig import CA, LOOPS, Rig, always, get, read_head, read_response, response, run
 
@@ -76,7 +77,7 @@ def connect(rig: Rig, buffer: int = 0, alpn: str = "") -> socket.socket:
     CA.configure_trust(context)
     if alpn:
         context.set_alpn_protocols([alpn])
-    sock.settimeout(10)
+    sock.settimeout(PATIENCE)
     sock = context.wrap_socket(sock, server_hostname="localhost")
     sock.settimeout(0.5)
     return sock
@@ -116,14 +117,14 @@ def _no_log():
 
 def read_some(sock: socket.socket, size: int) -> None:
     """So many bytes at least."""
-    sock.settimeout(10)
+    sock.settimeout(PATIENCE)
     while size > 0:
         size -= len(sock.recv(1 << 20))
 
 
 def read_all(sock: socket.socket) -> bytes:
     """Everything, to the end."""
-    sock.settimeout(10)
+    sock.settimeout(PATIENCE)
     got = []
     while data := sock.recv(1 << 20):
         got.append(data)
@@ -295,7 +296,7 @@ def test_over_http2_reading_goes_on_once_the_client_reads():
     def client(rig):
         one = H2(rig, SMALL)
         data = b"".join(one.ask((":x", "y")[:0] or ("x", "y" * 100)) for _ in range(100))
-        one.sock.settimeout(10)
+        one.sock.settimeout(PATIENCE)
         one.sock.sendall(data)
         time.sleep(0.3)
         ended = got = 0
@@ -379,7 +380,7 @@ def test_thousands_of_requests_that_are_answered_at_once(kind):
     def attack(rig):
         sock = connect(rig)
         last = ask.replace(b"Host: h", b"Host: h\r\nConnection: close", 1)
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE)
         data = ask * (count - 1) + last
         sent = seen = 0
         tail = b""
@@ -462,7 +463,7 @@ def test_a_body_of_chunks_of_one_byte():
 
     def attack(rig):
         sock = connect(rig)
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE)
         head = get(b"/", b"Transfer-Encoding: chunked", b"Connection: close", method=b"PUT")
         sock.sendall(head + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n")
         assert read_all(sock).endswith(b"ok")

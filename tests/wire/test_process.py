@@ -15,6 +15,8 @@ import urllib.request
 import pytest
 from websockets.sync.client import connect
 
+from tests.process import PATIENCE
+
 LAX = ssl.create_default_context()
 LAX.check_hostname = False
 LAX.verify_mode = ssl.CERT_NONE
@@ -45,7 +47,7 @@ def free_port() -> int:
 
 def stop(process: subprocess.Popen, number=signal.SIGTERM) -> tuple[str, str]:
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "Traceback" not in err
     return out, err
@@ -66,7 +68,7 @@ def demo():
 
 def fetch(demo, path: str, **options):
     request = urllib.request.Request(f"https://localhost:{demo[1]}{path}", **options)
-    return urllib.request.urlopen(request, context=LAX, timeout=10)
+    return urllib.request.urlopen(request, context=LAX, timeout=PATIENCE)
 
 
 def test_the_demo_shows_what_the_upstream_saw(demo):
@@ -86,7 +88,7 @@ def test_the_demo_redirects(demo):
             return None
 
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.build_opener(Stay).open(f"http://localhost:{demo[0]}/x?y", timeout=10)
+        urllib.request.build_opener(Stay).open(f"http://localhost:{demo[0]}/x?y", timeout=PATIENCE)
     assert caught.value.code == 301
     assert caught.value.headers["Location"] == f"https://localhost:{demo[1]}/x?y"
     caught.value.close()
@@ -127,8 +129,8 @@ def test_the_demos_websocket(demo):
         assert ws.subprotocol == "chat"
         for message in ("hello", b"bytes", "x" * 100_000):
             ws.send(message)
-            assert ws.recv(timeout=10) == message
-        ws.ping().wait(timeout=10)
+            assert ws.recv(timeout=PATIENCE) == message
+        ws.ping().wait(timeout=PATIENCE)
     with pytest.raises(Exception, match="404"):
         connect(url.replace("/ws", "/other"), ssl=LAX)
     with pytest.raises(Exception, match="HTTP 400"):
@@ -141,7 +143,7 @@ def test_plain_http_on_the_tls_port_is_told_so(demo):
         (b"\x00\x01", b""),
     ):
         with socket.create_connection(("localhost", demo[1])) as sock:
-            sock.settimeout(10)
+            sock.settimeout(PATIENCE)
             # Once with the first byte late, so that it is waited for.
             sock.sendall(sent)
             answer = b""
@@ -154,7 +156,7 @@ def test_plain_http_on_the_tls_port_is_told_so(demo):
 
 def test_garbage_as_a_handshake_is_no_news(demo):
     with socket.create_connection(("localhost", demo[1])) as sock:
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE)
         sock.sendall(b"\x16\x03\x01\x00\x05hello")
         with contextlib.suppress(ConnectionError):
             while sock.recv(4096):
@@ -175,20 +177,20 @@ def test_drain_finishes_what_is_under_way(number):
         busy = stack.enter_context(socket.create_connection(("127.0.0.1", port_of(lines, "http"))))
         idle = stack.enter_context(socket.create_connection(("127.0.0.1", port_of(lines, "http"))))
         busy.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-        upstream.settimeout(10)
+        upstream.settimeout(PATIENCE)
         connection, _ = upstream.accept()
         stack.enter_context(connection)
         assert connection.recv(4096)
         process.send_signal(number)
-        idle.settimeout(10)
+        idle.settimeout(PATIENCE)
         assert idle.recv(1) == b""
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        busy.settimeout(10)
+        busy.settimeout(PATIENCE)
         answer = b""
         while data := busy.recv(4096):
             answer += data
         assert answer.endswith(b"Connection: close\r\n\r\nok")
-        out, _err = process.communicate(timeout=20)
+        out, _err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (0, "")
 
 
@@ -241,7 +243,7 @@ def test_what_prevents_a_start_is_exit_1_and_one_line(tmp_path):
             (["--http", f"unix:{tmp_path}"], f"--http {tmp_path}: Address already in use"),
         ]:
             process = start("--upstream", "http://127.0.0.1:1", *arguments)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=PATIENCE)
             assert (process.returncode, out) == (1, "")
             assert words in err
             assert err.startswith("rawproxy: error: cannot start: ")
@@ -255,14 +257,14 @@ def test_what_prevents_a_start_is_exit_1_and_one_line(tmp_path):
             "--demo-upstream",
             f"127.0.0.1:{port}",
         )
-        assert "cannot start" in process.communicate(timeout=20)[1]
+        assert "cannot start" in process.communicate(timeout=PATIENCE)[1]
         assert process.returncode == 1
 
 
 def test_check(demo, tmp_path):
     upstream = f"localhost:{demo[1]}"
     process = start("check", "--upstream", upstream, "--self-signed")
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert f"upstream {upstream} (" in out and "): reached (TLSv1.3, " in out
     assert "the configuration is good" in out
@@ -274,7 +276,7 @@ def test_check(demo, tmp_path):
         ([], "--upstream is missing"),
     ]:
         process = start("check", *arguments)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
         assert words in err
         assert "Traceback" not in err

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.process import RawProxy
+from tests.process import PATIENCE, RawProxy
 
 from .restarting import Upstream, ask, changes
 
@@ -41,7 +41,7 @@ async def outage(seconds: float, pace: float) -> tuple[int, list[int], str]:
 @pytest.mark.parametrize("seconds", [2])
 def test_an_outage_that_ends_with_another_certificate(seconds):
     async def bounded():
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(2 * PATIENCE):
             return await outage(seconds, 0.05)
 
     count, failed, err = asyncio.run(bounded())

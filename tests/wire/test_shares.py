@@ -16,6 +16,7 @@ from rawproxy.balancing.pool import SLOW
 from rawproxy.config.model import PARKED, Upstream
 from rawproxy.protocol.http2 import frames
 from rawproxy.upstream.dialling import DIALS
+from tests.process import PATIENCE
 
 from .h2raw import H2Client
 from .rig import Rig, get, read_head, read_response, response, run
@@ -87,7 +88,7 @@ def test_uploads_that_wait_for_a_100_hold_nothing_while_connections_are_scarce()
         for one in attackers:
             fields = (("content-length", "9"), ("expect", "100-continue"))
             one.send(b"".join(one.headers("/", *fields, ended=False) for _ in range(128)))
-        end = time.monotonic() + 5
+        end = time.monotonic() + PATIENCE
         while len(rig.service.clients) < 9 or endpoint.pool.busy < 500:
             assert time.monotonic() < end
             time.sleep(0.02)
@@ -399,7 +400,7 @@ def test_a_burst_dials_a_few_at_a_time():
         async def deaf(reader, writer):
             await reader.read()  # no handshake ever comes of it
 
-        async with asyncio.timeout(9), Rig(deaf, deadlines={"connect": 0.5}) as rig:
+        async with Rig(deaf, deadlines={"connect": 0.5}) as rig:
             upstream = Upstream("https://u", tls=True, host="127.0.0.1", port=rig.upstream_port)
             async with Rig(deaf, upstreams=[upstream], deadlines={"connect": 0.5}) as front:
                 (endpoint,) = front.service.endpoints

@@ -10,7 +10,7 @@ import pytest
 
 from rawproxy.config.model import Upstream
 from rawproxy.protocol.http2 import frames
-from tests.process import RawProxy, free_port
+from tests.process import PATIENCE, RawProxy, free_port
 
 from .rig import CA, LEAF, Rig, always, get, read_response, response, run
 
@@ -123,7 +123,7 @@ def mutual(version: ssl.TLSVersion):
 
     def serve() -> None:
         connection, _ = listener.accept()
-        connection.settimeout(5)
+        connection.settimeout(PATIENCE)
         with (
             context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as tls,
             contextlib.suppress(OSError),

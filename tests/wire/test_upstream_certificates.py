@@ -15,7 +15,7 @@ import urllib.request
 import pytest
 
 from tests.names import NameServer
-from tests.process import RawProxy, free_port
+from tests.process import PATIENCE, RawProxy, free_port
 
 from . import abroad
 from .restarting import Upstream, ask, certificate, changes, context_of, fingerprints, sha
@@ -25,7 +25,7 @@ RESTARTS = 20
 
 def run(story):
     async def bounded():
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(2 * PATIENCE):
             return await story
 
     return asyncio.run(bounded())
@@ -34,7 +34,9 @@ def run(story):
 async def page(port: int, path: str) -> tuple[int, str]:
     def get() -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port}{path}", timeout=PATIENCE
+            ) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

@@ -8,6 +8,7 @@ import pytest
 
 from rawproxy.config.model import HOST, Active
 from rawproxy.upstream.endpoints_by_name import NAMES
+from tests.process import PATIENCE
 
 from .rig import LEAF, LOOPS, Rig, get, read_head, read_response, response, run
 
@@ -145,7 +146,7 @@ def test_probes_ask_for_the_name_that_they_are_given():
         active = Active(interval=0.05, host="sso.example.test:443")
         async with Named(active=active) as rig:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE):
                     while not rig.members.endpoints[0].health.good_probes:
                         await asyncio.sleep(0.01)
             assert set(rig.asked) == {"sso.example.test"}

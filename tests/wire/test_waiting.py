@@ -7,7 +7,7 @@ import tempfile
 import pytest
 
 from rawproxy.config.model import Upstream
-from tests.process import free_port
+from tests.process import PATIENCE, free_port
 
 from .rig import Rig, always, get, read_head, response, run
 from .test_groups import until
@@ -59,7 +59,7 @@ class Later:
 @contextlib.asynccontextmanager
 async def down(*laters: Later, **options):
     """A proxy before upstreams that are down."""
-    options["deadlines"] = {"wait": 8.0, "linger": 0.1} | options.pop("deadlines", {})
+    options["deadlines"] = {"wait": PATIENCE - 5.0, "linger": 0.1} | options.pop("deadlines", {})
     upstreams = [one.upstream for one in laters]
     async with Rig(always(b""), upstreams=upstreams, **options) as rig:
         try:

@@ -6,6 +6,7 @@ import ssl
 
 from rawproxy.config.model import Address
 from rawproxy.demo import server
+from tests.process import PATIENCE
 from tests.wire.rig import run
 
 BODY = bytes(range(256)) * 300
@@ -17,7 +18,7 @@ async def talk(*requests: bytes) -> list[bytes]:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_connection("127.0.0.1", demo.port, ssl=context)
             found = []
             for request in requests:

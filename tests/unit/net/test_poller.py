@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from rawproxy.net.poller import TURN, poller
+from tests.process import PATIENCE
 
 try:
     import uvloop
@@ -20,7 +21,7 @@ except ImportError:
 def run(request):
     def runner(story):
         async def bounded():
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await story()
 
         with asyncio.Runner(loop_factory=request.param) as runner:

@@ -20,6 +20,7 @@ from rawproxy.net.tls_ends import told
 from rawproxy.net.tls_outbox import RECORD
 from rawproxy.net.tls_transport import BATCH, TlsTransport
 from rawproxy.tls.server import tell_ends_apart
+from tests.process import PATIENCE
 
 try:
     import uvloop
@@ -28,7 +29,6 @@ try:
 except ImportError:
     LOOPS = [asyncio.new_event_loop]
 
-WAIT = 20.0  # seconds before a test that hangs fails instead
 GRACE = 10.0  # seconds for a close, where it should not matter
 CA = trustme.CA()
 LEAF = CA.issue_cert("up.test")
@@ -51,7 +51,7 @@ def run(request):
 
         async def bounded():
             asyncio.get_running_loop().set_exception_handler(lambda _, what: problems.append(what))
-            async with asyncio.timeout(WAIT):
+            async with asyncio.timeout(PATIENCE):
                 await story()
 
         with asyncio.Runner(loop_factory=request.param) as runner:

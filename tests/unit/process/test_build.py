@@ -13,6 +13,7 @@ import pytest
 from rawproxy.process import build, server
 from rawproxy.protocol import regex
 from rawproxy.proxy import exchange
+from tests.process import PATIENCE
 
 COMPILED = pathlib.Path(exchange.__file__).suffix == ".so"
 
@@ -73,12 +74,12 @@ def test_it_is_said_once_and_only_under_load(caplog, monkeypatch, shares, times)
         used = Processor(*shares)
         end = build.watch_load(used)
         if times:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while not said(caplog):
                     await asyncio.sleep(0.005)
             await asyncio.sleep(0.06)
         else:
-            await asyncio.wait_for(used.looks.wait(), 5)
+            await asyncio.wait_for(used.looks.wait(), PATIENCE)
         end()
 
     with caplog.at_level(logging.WARNING, "rawproxy"):

@@ -8,6 +8,7 @@ import pytest
 
 from rawproxy.process import channel as module
 from rawproxy.process.channel import Channel, Control, Ledger, Lines, encode, first
+from tests.process import PATIENCE
 
 
 def test_lines_come_whole_however_they_are_cut():
@@ -152,7 +153,7 @@ def test_close_sends_what_was_said():
         await asyncio.get_running_loop().create_unix_connection(lambda: worker, sock=theirs)
         worker.report()
         await worker.close()
-        ours.settimeout(10)
+        ours.settimeout(PATIENCE)
         assert first(ours) == {"stats": {}, "pins": {}}
         ours.close()
 

@@ -14,6 +14,7 @@ from rawproxy.process.children import (
     SignalPipe,
     how_it_ended,
 )
+from tests.process import PATIENCE
 
 
 def test_the_first_death_costs_no_time_and_the_next_ones_ever_more():
@@ -51,6 +52,6 @@ def test_signals_are_bytes_and_the_old_handlers_come_back():
         assert pipe.read() == b""
         signal.raise_signal(signal.SIGUSR1)
         pipe.sock.setblocking(True)
-        pipe.sock.settimeout(20)
+        pipe.sock.settimeout(PATIENCE)
         assert pipe.read() == bytes([signal.SIGUSR1])
     assert signal.getsignal(signal.SIGUSR1) == before

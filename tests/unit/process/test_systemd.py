@@ -6,6 +6,7 @@ import pytest
 
 from rawproxy.process import systemd
 from rawproxy.process.systemd import Notifier, Passed
+from tests.process import PATIENCE
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -13,7 +14,7 @@ def test_messages_arrive(tmp_path, abstract):
     name = f"rawproxy-test-{tmp_path.name}-{id(tmp_path)}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name if abstract else name)
-        manager.settimeout(10)
+        manager.settimeout(PATIENCE)
         notifier = Notifier("@" + name if abstract else name)
         for message, expected in [
             (systemd.ready("2 workers"), b"READY=1\nSTATUS=2 workers"),

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from rawproxy.telemetry import access_log_file
+from tests.process import PATIENCE
 
 
 @contextlib.contextmanager
@@ -25,7 +26,7 @@ def complaints():
 
 
 def until(check) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE
     while not check():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -118,7 +119,7 @@ def test_a_pipe_that_somebody_made_non_blocking_is_waited_for(monkeypatch, tmp_p
     data = b"x" * 99 + b"\n"
     log.write(data * 2000)  # more than a pipe takes
     got = b""
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while len(got) < 200_000:
         assert time.monotonic() < end
         with contextlib.suppress(BlockingIOError):

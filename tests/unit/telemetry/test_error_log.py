@@ -14,6 +14,7 @@ import pytest
 from rawproxy.telemetry import error_log
 from rawproxy.telemetry.error_log import Journal
 from rawproxy.telemetry.repeats import PER_REASON
+from tests.process import PATIENCE
 
 
 class Reader:
@@ -38,7 +39,7 @@ class Reader:
     def read(self, stop: bytes) -> list[str]:
         """The lines up to one that has `stop` in it."""
         data = b""
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while stop not in data or not data.endswith(b"\n"):
             assert time.monotonic() < end, data[-500:]
             data += os.read(self.fd, 65536)
@@ -254,7 +255,7 @@ def child(code: str, **options) -> str:
         [sys.executable, "-c", code],
         stderr=subprocess.PIPE,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
         **options,
     )
@@ -284,6 +285,6 @@ def test_a_closed_standard_error_is_nobody_elses():
     code = "import os; from rawproxy.telemetry import error_log as journal; journal.set_up(); print(os.readlink('/proc/self/fd/2'))"
     shell = f'{sys.executable} -c "{code}" 2>&-'
     done = subprocess.run(
-        shell, shell=True, stdout=subprocess.PIPE, text=True, timeout=30, check=True
+        shell, shell=True, stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=True
     )
     assert done.stdout.strip() == "/dev/null"

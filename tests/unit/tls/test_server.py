@@ -24,6 +24,7 @@ from rawproxy.config.model import Certificate, Config, Site, single
 from rawproxy.errors import ConfigError
 from rawproxy.tls import self_signed
 from rawproxy.tls import server as tls_server
+from tests.process import PATIENCE
 
 CA = trustme.CA()
 LEAF = CA.issue_cert("a.test", "*.b.test", "127.0.0.1")
@@ -222,7 +223,7 @@ listener = socket.create_server(("127.0.0.1", 0))
 print(listener.getsockname()[1], flush=True)
 while True:
     connection, _ = listener.accept()
-    connection.settimeout(10)
+    connection.settimeout(60)
     try:
         connection = context.wrap_socket(connection, server_side=True)
         connection.recv(1)
@@ -253,7 +254,7 @@ def s_client(port: int, *options: str) -> str:
         pytest.skip("needs the openssl command")
     done = subprocess.run(
         ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *options],
-        input="", capture_output=True, text=True, timeout=10, check=False,
+        input="", capture_output=True, text=True, timeout=PATIENCE, check=False,
         env={name: value for name, value in os.environ.items() if name != "OPENSSL_CONF"},
     )  # fmt: skip
     return done.stdout

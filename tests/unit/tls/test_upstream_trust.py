@@ -22,6 +22,7 @@ from rawproxy.net import tls_handshake
 from rawproxy.net.openssl import context_door
 from rawproxy.tls.upstream_contexts import UNSAFE_RENEGOTIATION, Contexts
 from rawproxy.tls.upstream_trust import Attempt, UpstreamTrust
+from tests.process import PATIENCE
 
 try:
     import uvloop
@@ -30,7 +31,6 @@ try:
 except ImportError:
     LOOPS = [asyncio.new_event_loop]
 
-WAIT = 10.0  # seconds before a test that hangs fails instead
 CA = trustme.CA()
 LEAF = CA.issue_cert("up.test", "127.0.0.1")
 OTHER = trustme.CA().issue_cert("up.test", "127.0.0.1")
@@ -122,7 +122,7 @@ async def connect(port: int, context: ssl.SSLContext, name: str, session=None):
     """As `asyncio.open_connection`, with the transport that rawproxy uses."""
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
-    sock = socket.create_connection(("127.0.0.1", port), WAIT)  # at once, on loopback
+    sock = socket.create_connection(("127.0.0.1", port), PATIENCE)  # at once, on loopback
     sock.setblocking(False)
     transport = await tls_handshake.connect(sock, context, name, protocol, 1.0, session)
     return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
@@ -170,7 +170,7 @@ def run(loop, story) -> None:
     """One test in a fresh loop, bounded."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(WAIT):
+        async with asyncio.timeout(PATIENCE):
             await story()
 
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -675,12 +675,12 @@ def test_sessions_are_bounded_and_who_has_gone_leaves_none(loop, monkeypatch):
 def blocking(speak):
     """A server in a thread, for one connection: unlike asyncio's it does send its alerts."""
     listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(WAIT)
+    listener.settimeout(PATIENCE)
 
     def serve() -> None:
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError):
-            connection.settimeout(WAIT)
+            connection.settimeout(PATIENCE)
             speak(connection)
 
     thread = threading.Thread(target=serve)
