@@ -26,6 +26,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -59,9 +60,9 @@ def found(dist: pathlib.Path, pattern: str) -> pathlib.Path:
     return files[0]
 
 
-def hot_modules() -> list[str]:
-    """What setup.py compiles, by name."""
-    for node in ast.parse((ROOT / "setup.py").read_text()).body:
+def hot_modules(setup: str) -> list[str]:
+    """What a setup.py compiles, by name."""
+    for node in ast.parse(setup).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "HOT":
             rooms = ast.literal_eval(node.value)
             return [
@@ -70,6 +71,15 @@ def hot_modules() -> list[str]:
                 for name in names.split()
             ]
     raise WheelError("setup.py has no HOT")
+
+
+def hot_of(dist: pathlib.Path) -> list[str]:
+    """The same of the sources that the wheels beside them were made of."""
+    with tarfile.open(found(dist, "rawproxy-*.tar.gz")) as sdist:
+        name = next(name for name in sdist.getnames() if re.fullmatch(r"[^/]+/setup\.py", name))
+        file = sdist.extractfile(name)
+        assert file is not None
+        return hot_modules(file.read().decode())
 
 
 class Empty:
@@ -203,7 +213,7 @@ def compiled(dist: pathlib.Path, folder: pathlib.Path) -> None:
     empty = Empty(folder)
     empty.install(wheel)
     version(empty, "compiled", r"PCRE2 10\.\d+")
-    modules = native(empty, hot_modules())
+    modules = native(empty, hot_of(dist))
     slow = [name for name, is_native in modules.items() if not is_native]
     check("native modules", slow or f"all {len(modules)}", not slow)
     main_job(empty, bundled=True)
@@ -213,7 +223,7 @@ def plain(dist: pathlib.Path, folder: pathlib.Path) -> None:
     empty = Empty(folder)
     empty.install(found(dist, "rawproxy-*-py3-none-any.whl"))
     version(empty, "plain", "re")
-    modules = native(empty, hot_modules())
+    modules = native(empty, hot_of(dist))
     check("native modules", "none", not any(modules.values()))
     main_job(empty, bundled=False)
 
