@@ -1,6 +1,7 @@
 """Every relative link in a document leads to a file that exists, and to a heading that it has."""
 
 import functools
+import os
 import pathlib
 import re
 
@@ -10,13 +11,16 @@ TOP = pathlib.Path(__file__).parent.parent
 HIDDEN = ("build", "node_modules")
 
 
-def _ours(path: pathlib.Path) -> bool:
-    """Whether it is a file of the repository, and not of an environment or a build."""
-    parts = path.relative_to(TOP).parts
-    return not any(part.startswith(".") or part in HIDDEN for part in parts)
+def _documents() -> list[pathlib.Path]:
+    """Those of the repository. Environments, builds and whole Debians are not even entered."""
+    found = []
+    for folder, inner, files in os.walk(TOP):
+        inner[:] = [name for name in inner if not name.startswith(".") and name not in HIDDEN]
+        found += [pathlib.Path(folder, name) for name in files if name.endswith(".md")]
+    return sorted(found)
 
 
-DOCUMENTS = sorted(path for path in TOP.rglob("*.md") if _ours(path))
+DOCUMENTS = _documents()
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)
 CODE = re.compile(r"`[^`\n]*`")
 LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)|(?:src|href)=\"([^\"]+)\"")
