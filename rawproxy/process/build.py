@@ -1,10 +1,10 @@
-"""Which build of rawproxy this is: what `--version` tells, and what a plain one says under load.
+"""Which build of rawproxy this is: the text of `--version`, and what a busy plain build advises.
 
-    compiled    its hot path is machine code (`make wheel`), and PCRE2 reads the heads
-    plain       the same source as it stands, and `re` reads them: about half as fast
+    compiled    the hot path is machine code (`make wheel`), and PCRE2 reads the heads
+    plain       the same source, run by Python, and `re` reads the heads: about half as fast
 
-It never changes what a request gets. Invariant: a process says at most once that it is the plain
-build, and only after `BUSY` of a core has been used up for `SPAN` seconds.
+This module never changes what a request gets. Invariant: a process gives the advice at most once,
+and only after it has used `BUSY` of a core for `SPAN` seconds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BUSY = 0.25  # of a core: a proxy that has to share its core may never get more 
 
 
 def is_compiled() -> bool:
-    """Whether the hot path is machine code: all of it is, or nothing."""
+    """Whether the hot path is machine code. Either all of its modules are, or none is."""
     return not exchange.__file__.endswith(".py")
 
 
@@ -48,7 +48,7 @@ def described() -> str:
 
 
 def advice() -> str:
-    """What whoever runs a plain build under load should know, and type."""
+    """What the admin of a busy plain build should know, and type."""
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
     return (
         "this is the plain build, and it has been busy: the compiled build serves small requests"
@@ -59,9 +59,9 @@ def advice() -> str:
 
 
 def watch_load(used: Callable[[], float] = time.process_time) -> Callable[[], None]:
-    """Say `advice` once the process has been busy; what is returned ends the watch.
+    """Log `advice` once the process has been busy. The function returned ends the watch.
 
-    `used`: the seconds of a processor that the process has used up so far.
+    `used` gives the processor seconds that the process has used so far.
     """
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle | None = None

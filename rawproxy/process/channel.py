@@ -1,21 +1,20 @@
 """What the master and its workers say to each other: one JSON object a line, over a socketpair.
 
-    master ──► worker   {"do": "serve"}, "stats", "drain", "cut", "reopen"    orders
-                        {"sums": {"workers": […], "retired": {…}}}            an answer
-                        {"pins": {…}}                                         what others accepted
-                        {"tickets": "4f00…"}                                  new keys of tickets
-    worker ──► master   {"is": "ready"}, "serving", "draining"                where it has got to
-                        {"failed": ["--cert f: …"], "code": 2}            why it cannot start
-                        {"stats": {"counters": {…}, "gauges": {…}, …},    asked for, and at the end;
-                         "pins": {…}}            at once where one accepts a certificate
-                        {"ask": "sums"}                                   for a metrics page, say
+    master ──► worker   {"do": "serve"}, "stats", "retire", "drain", "cut", "reopen"    orders
+                        {"sums": {"workers": […], "retired": {…}}}      the answer to "ask"
+                        {"pins": {…}}                       certificates that others accepted
+                        {"tickets": "4f00…"}                new keys of TLS tickets
+    worker ──► master   {"is": "ready", "lines": […]}, {"is": "draining"}    its state
+                        {"failed": ["--cert f: …"], "code": 2}      why it cannot start
+                        {"stats": {…}, "pins": {…}}         its numbers, when asked and at the end;
+                                                            at once if it accepts a certificate
+                        {"ask": "sums"}                     the numbers of all, for a page
 
-A snapshot's `counters` only ever grow, and outlive their worker in the sums; whatever else is in
-it goes with the worker. The last ones that a killed worker sent count.
+The first message to a child is its work order (`order`), or {"do": "load"}.
 
-Nothing here opens a socket or looks at a clock, and no order is carried out here. Invariants: half
-a line is never acted upon; no more than `LIMIT` bytes wait for a worker that does not read, nor
-much more than `UNREAD` for a master that does not.
+This module never opens a socket, never looks at a clock, and carries out no order. Invariants:
+nobody acts on half a line. At most `LIMIT` bytes wait for a worker that does not read, and little
+more than `UNREAD` bytes for a master that does not read.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from rawproxy.errors import ignore
-from rawproxy.telemetry.counters import Tree, add
+from rawproxy.telemetry.counters import Tree
 
 Message = dict[str, Any]
-UNREAD = 1 << 20  # bytes for a master that does not read, until nobody is asked for its sums
-LIMIT = 8 << 20  # bytes of one line, or unsent ones: a big configuration, many workers' counters
+UNREAD = 1 << 20  # bytes that the master has not read; beyond it no worker asks for sums
+LIMIT = 8 << 20  # bytes of a line, or unsent: a big configuration, the counters of many workers
 
 
 def encode(message: Message) -> bytes:
-    """One line."""
+    """The message as a line."""
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
-class Lines:
-    """Bytes in, whole messages out."""
+class LineReader:
+    """Makes messages of bytes, however the bytes were cut."""
 
     __slots__ = ("_buffer", "_limit")
 
@@ -49,55 +48,37 @@ class Lines:
         self._limit = limit
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that are whole now. Raises `ValueError` for what is none."""
+        """The messages that are complete now. Raises `ValueError` for a line that is no message."""
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         if len(self._buffer) > self._limit:
-            raise ValueError("a line without end")
+            raise ValueError(f"a message between processes is longer than {self._limit} bytes")
         messages = [json.loads(line) for line in lines]
         if not all(isinstance(message, dict) for message in messages):
-            raise ValueError("not an object")
+            raise ValueError("a message between processes is no JSON object")
         return messages
 
 
-class Ledger:
-    """The master's book: the last snapshot of each worker, and the counters of those gone."""
-
-    def __init__(self) -> None:
-        self.live: dict[int, Tree] = {}  # by the worker's process id
-        self.retired: Tree = {}
-
-    def note(self, pid: int, snapshot: Tree) -> None:
-        """What this worker counted so far."""
-        self.live[pid] = snapshot
-
-    def bury(self, pid: int) -> None:
-        """The worker has gone: its counters stay, its gauges do not."""
-        snapshot = self.live.pop(pid, {})
-        self.retired = add(self.retired, snapshot.get("counters", {}))
-
-    def sums(self) -> Tree:
-        """What a worker is told that asks: to be summed by whoever shows it."""
-        return {"workers": list(self.live.values()), "retired": self.retired}
-
-
-class Channel:
-    """The master's end of a worker's socketpair: never blocks, whatever the worker does."""
+class ChildChannel:
+    """The master's end of a child's socketpair. It never blocks, whatever the child does."""
 
     def __init__(self, sock: socket.socket, limit: int = LIMIT) -> None:
         sock.setblocking(False)
         self._limit = limit
         self.sock = sock
         self.unsent = b""
-        self._lines = Lines()
+        self._lines = LineReader()
 
     def send(self, message: Message) -> None:
-        """As much as fits now; the rest waits for `flush`. A worker that has gone is ignored."""
+        """Send as much as the socket takes now; the rest waits for `flush`.
+
+        To a child that has gone nothing is sent, and that is no error.
+        """
         if len(self.unsent) < self._limit:
             self.unsent += encode(message)
         self.flush()
 
     def flush(self) -> None:
-        """Send on; called when the socket is writable and `unsent` is not empty."""
+        """Send what is unsent. The loop calls this when the socket takes bytes again."""
         try:
             while self.unsent:
                 self.unsent = self.unsent[self.sock.send(self.unsent) :]
@@ -107,7 +88,7 @@ class Channel:
             self.unsent = b""
 
     def receive(self) -> list[Message] | None:
-        """What came; None once the worker has closed its end, or makes no sense."""
+        """The messages that came. None if the child has closed its end, or sends nonsense."""
         try:
             data = self.sock.recv(1 << 16)
             return self._lines.feed(data) if data else None
@@ -118,40 +99,40 @@ class Channel:
 
 
 def _nothing_yet() -> dict[str, Any]:
-    """What a worker has to report as long as it does not serve."""
+    """What a worker reports before it serves."""
     return {}
 
 
-class Control(asyncio.Protocol):
-    """The worker's end."""
+class MasterChannel(asyncio.Protocol):
+    """The worker's end. The worker sets the callbacks once it has what they need."""
 
     def __init__(self) -> None:
         self.snapshot: Callable[[], Tree] = _nothing_yet
         self.pins: Callable[[], dict[str, str]] = _nothing_yet
         self.learn: Callable[[dict[str, str]], object] = ignore  # pins that others found
-        self.renew: Callable[[bytes], object] = ignore  # keys of tickets
+        self.renew: Callable[[bytes], object] = ignore  # new keys of TLS tickets
         self.orders: dict[str, Callable[[], object]] = {"stats": self.report}
         self.gone: Callable[[], object] = ignore  # called once the master has gone
-        self._lines = Lines()
+        self._lines = LineReader()
         self._asking: list[asyncio.Future[Tree]] = []
         self._transport: asyncio.Transport | None = None
 
     def say(self, message: Message) -> None:
-        """Tell the master."""
+        """Send a message to the master, if there is one still."""
         if self._transport is not None:
             self._transport.write(encode(message))
 
     def behind(self) -> bool:
-        """Whether the master does not read: then nothing more is said that need not be."""
+        """Whether the master does not read: then only what it must know is sent."""
         transport = self._transport
         return transport is not None and transport.get_write_buffer_size() > UNREAD
 
     def report(self) -> None:
-        """The counters as they are."""
+        """Send the counters and the accepted certificates as they are now."""
         self.say({"stats": self.snapshot(), "pins": self.pins()})
 
     async def sums(self) -> Tree:
-        """All workers' snapshots, ours as fresh as can be. Raises `ConnectionError`."""
+        """The snapshots of all workers; ours is fresh. Raises `ConnectionError`."""
         if self._transport is None:
             raise ConnectionResetError("the master has gone")
         if self.behind():
@@ -176,6 +157,7 @@ class Control(asyncio.Protocol):
             elif "tickets" in message:
                 self.renew(bytes.fromhex(message["tickets"]))
             else:
+                # A newer master may give orders that this code does not know.
                 self.orders.get(message.get("do", ""), ignore)()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -187,18 +169,18 @@ class Control(asyncio.Protocol):
         self.gone()
 
     async def close(self) -> None:
-        """Hear no more; what was said is still sent."""
+        """Receive no more. What was said before is still sent."""
         if self._transport is not None:
             self._transport.close()
         await asyncio.sleep(0)
 
 
-def first(sock: socket.socket) -> Message:
-    """A child's first message, waited for; the master sends no other one until it is answered.
+def first_message(sock: socket.socket) -> Message:
+    """Wait for a child's first message. The master sends no other one until it is answered.
 
-    Raises `EOFError` where the master has gone.
+    Raises `EOFError` if the master has gone, `ValueError` for a line that is no message.
     """
-    lines = Lines()
+    lines = LineReader()
     while data := sock.recv(1 << 16):
         for message in lines.feed(data):
             return message

@@ -1,7 +1,11 @@
-"""What a child of the master is, told by its first message: a worker, or a loader.
+"""Where a child of the master begins. Its first message says what it is: a worker or a loader.
 
-The terminal's signals mean nothing to it: the master alone judges them. Invariant: whatever keeps
-it from its work, be it code that cannot even be imported, the master is told in lines.
+    worker    {"order": …}      serves until the master says that it is enough (`worker`)
+    loader    {"do": "load"}    reads the configuration with the code as it is now, answers, ends
+
+A child ignores the signals that a terminal sends to all processes at once: the master alone acts on
+them. Invariant: if a child cannot do its work, the master is told why, in lines for the log. That
+holds even for code that cannot be imported.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from collections.abc import Callable
 
 from rawproxy.config.model import Config
 from rawproxy.errors import failure
-from rawproxy.process.channel import Message, encode, first
+from rawproxy.process.channel import Message, encode, first_message
 from rawproxy.process.children import GROUP_SIGNALS
 from rawproxy.telemetry import error_log
 
@@ -21,21 +25,23 @@ Read = Callable[[list[str]], Config]
 
 
 def main(fd: int, read: Read) -> int:
-    """Do what the master wants; the exit code. `read`: how arguments become a configuration."""
+    """Do what the first message says, and return the exit code.
+
+    `read` makes a configuration of the command's arguments.
+    """
     for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
     error_log.set_up()
     sock = socket.socket(fileno=fd)
     try:
-        message = first(sock)
+        message = first_message(sock)
     except EOFError:
         return 0
     try:
         if "order" in message:
-            from rawproxy.process.worker import (
-                serve_master,  # code that is new since the master started
-            )
+            # Imported here, as it may be new code that cannot be imported: the master hears of it.
+            from rawproxy.process.worker import serve_master
 
             return serve_master(sock, message)
         answer = load(read, sys.argv[1:])
@@ -47,7 +53,10 @@ def main(fd: int, read: Read) -> int:
 
 
 def load(read: Read, arguments: list[str]) -> Message:
-    """Read the configuration anew, with the code as it is now, and see whether it can be used."""
+    """The loader's answer: a work order, if the configuration and its certificates can be used.
+
+    Raises `ConfigError`.
+    """
     from rawproxy.process.order import order
     from rawproxy.tls.server import server_context
 

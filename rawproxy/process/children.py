@@ -1,10 +1,11 @@
-"""A master's child processes, and the signals it hears.
+"""The child processes of a master, and the signals that the master receives.
 
-A child is this very command once more (the same interpreter, flags and arguments, so that whatever
-found the code the first time finds it again), told by one variable that it is a child. It gets the
-sockets by inheritance and everything else through its socketpair.
+A child is the same command once more: the same interpreter, flags and arguments, so that it finds
+the code where the first process found it. An environment variable tells it that it is a child. It
+inherits the listening sockets, and hears of everything else through its socketpair.
 
-Nothing here decides. Invariant: a child that was killed has been waited for.
+This module decides nothing: `master` does. Invariant: a child that was killed here has been waited
+for, so no zombie is left.
 """
 
 from __future__ import annotations
@@ -20,29 +21,29 @@ from collections.abc import Iterable
 from typing import Self
 
 from rawproxy.errors import ignore
-from rawproxy.process.channel import Channel, Message
+from rawproxy.process.channel import ChildChannel, Message
 from rawproxy.process.systemd import VARIABLES
 
 VARIABLE = "RAWPROXY_CHILD"  # the descriptor of the child's end of the socketpair
-PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before a successor starts; longer, and its clients go
-HEALTHY = 10.0  # seconds a worker has to live for its death not to look like the last one's
+PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before a successor starts; clients wait no longer
+HEALTHY = 10.0  # seconds of life after which a death is a new fault, not the last one again
 # glibc gives a freed 256 KiB (one read of a large body) back to the kernel, page by page, and asks
-# for it anew: a fifth of the cost of a large response. Kept are at most 4 MiB. What the admin has
-# set stays; other C libraries do not care.
+# for it anew. That is a fifth of the cost of a large response. With these it keeps 4 MiB at most.
+# The admin's own settings win, and other C libraries ignore these.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_TRIM_THRESHOLD_": str(4 << 20)}
-# A terminal sends these to the whole group; what they mean for a worker is the master's to say.
+# A terminal sends these to the whole process group. The master tells its workers what they mean.
 GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Child:
-    """One child process."""
+    """One child process and the master's end of its socketpair."""
 
     def __init__(self, slot: int, fds: Iterable[int]) -> None:
         ours, theirs = socket.socketpair()
         inherited = {k: v for k, v in os.environ.items() if k not in VARIABLES}
         environment = ALLOCATOR | inherited
         environment[VARIABLE] = str(theirs.fileno())
-        # Blocked until the child has said what it does about them.
+        # The child unblocks them once it ignores them. Till then they would end it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
         try:
             self.process = subprocess.Popen(
@@ -55,33 +56,33 @@ class Child:
             theirs.close()
         self.slot = slot
         self.pid = self.process.pid
-        self.channel = Channel(ours)
+        self.channel = ChildChannel(ours)
         self.born = self.heard = time.monotonic()
-        self.open = True  # the socketpair
+        self.open = True  # whether the socketpair is
         self.ready = False
-        self.failed: tuple[list[str], int] | None = None  # why it could not start, and exit code
+        self.failed: tuple[list[str], int] | None = None  # why it cannot start, and an exit code
 
     def __repr__(self) -> str:
         return f"<Child {self.slot} {self.pid} {'ready' if self.ready else 'starting'}>"
 
     def say(self, message: Message) -> None:
-        """Tell it, if it still listens."""
+        """Send a message, if the socketpair is still open."""
         if self.open:
             self.channel.send(message)
 
     def hang_up(self) -> None:
-        """Hear it no more."""
+        """Close the socketpair."""
         self.open = False
         self.channel.sock.close()
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the process now, and wait for its end."""
         self.process.kill()
         self.process.wait()
 
 
 def how_it_ended(process: subprocess.Popen[bytes]) -> str:
-    """For the log."""
+    """The end of a process in words, for the log."""
     code = process.returncode
     if code >= 0:
         return f"exited with {code}"
@@ -91,7 +92,7 @@ def how_it_ended(process: subprocess.Popen[bytes]) -> str:
 
 
 class Backoff:
-    """How long to wait before the next try; the last try's life says whether to wait longer."""
+    """How long to wait before the next try. It grows as long as each try ends soon."""
 
     __slots__ = ("_pause",)
 
@@ -99,7 +100,7 @@ class Backoff:
         self._pause = 0.0
 
     def after(self, lived: float) -> float:
-        """Seconds to wait after one that lived so long: none at first, then ever longer."""
+        """Seconds to wait after a process that lived for `lived` seconds: none at first."""
         if lived >= HEALTHY:
             self._pause = 0.0
         pause, self._pause = self._pause, min(max(2 * self._pause, PAUSE), LONGEST_PAUSE)
@@ -107,7 +108,7 @@ class Backoff:
 
 
 class SignalPipe:
-    """Signals as bytes of a socket that `select` can wait for."""
+    """Makes signals readable: each is a byte of a socket that `select` can wait for."""
 
     def __init__(self, numbers: Iterable[int]) -> None:
         self.sock, self._wake = socket.socketpair()
@@ -128,7 +129,7 @@ class SignalPipe:
         self._wake.close()
 
     def read(self) -> bytes:
-        """The numbers of the signals that came."""
+        """The numbers of the signals that have come since the last call."""
         try:
             return self.sock.recv(4096)
         except BlockingIOError:

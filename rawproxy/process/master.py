@@ -1,19 +1,19 @@
-"""The master: it holds the sockets, starts workers, and replaces them; it never serves.
+"""The master: it holds the sockets, and starts and replaces the workers. It never serves.
 
                  ┌────────── a worker died: another, after a pause ──────────┐
     STARTING ────┴─► SERVING ──SIGHUP──► LOADING ──► REPLACING ──► SERVING ──┘
         │               │                   └── refused: the old ones go on ──►
         └─ cannot: exit └──SIGTERM, SIGINT──► STOPPING ──► exit 0
 
-One generation of workers has one configuration and one code. At a reload a *loader*, a fresh
-interpreter, reads the configuration; the new generation starts on the same sockets, and only when
-all of it is ready does it begin to accept and the old one to drain. What waits in a socket's
-backlog meanwhile is accepted by whoever comes next. So a configuration that cannot be used, or
-code that does not start, changes nothing.
+A *generation* is all workers of one configuration and one code. At a reload a *loader*, which is a
+fresh interpreter, reads the configuration. The new generation starts on the same sockets. When all
+of its workers are ready, they begin to accept, and the old ones begin to drain. Connections that
+wait in a socket's backlog meanwhile are accepted by the new workers. So a configuration that cannot
+be used changes nothing, and neither does code that does not start.
 
-It has one `select`, no event loop, no TLS, and no thread but the error log's: it stays small, and
-whatever a client sends cannot reach it. Invariants: it holds every socket that is wanted, however
-workers end; when `run` returns no child is left.
+The master has one `select`, no event loop, no TLS, and no thread but that of the error log. So it
+stays small, and nothing that a client sends can reach it. Invariants: it holds every socket that is
+wanted, however workers end. When `run` returns, no child is left.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ from collections.abc import Callable, Mapping
 from rawproxy.config.model import Config
 from rawproxy.net.listening import BindPlan, Stock
 from rawproxy.process import systemd
-from rawproxy.process.channel import Ledger, Message
+from rawproxy.process.channel import Message
 from rawproxy.process.children import Backoff, Child, SignalPipe, how_it_ended
-from rawproxy.process.order import STALE, Order, OrderError, order, unpacked
+from rawproxy.process.order import CODE_CHANGED, Order, OrderError, order, unpacked
 from rawproxy.process.select_loop import SelectLoop
 from rawproxy.process.shared import Shared
+from rawproxy.process.worker_counters import WorkerCounters
 from rawproxy.telemetry import error_log
 from rawproxy.telemetry.error_log import log
 
 POLL = 1.0  # seconds between two looks at the workers' counters, which show that they live
-START_LIMIT = 60.0  # seconds for a new generation to become ready, until it is refused
-MARGIN = 5.0  # seconds that a worker is given beyond its drain, until it is killed
+START_LIMIT = 60.0  # seconds in which a new generation must be ready, or it is refused
+MARGIN = 5.0  # seconds beyond its drain until a worker is killed
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 
 
@@ -56,16 +57,16 @@ REPLACING, STOPPING = MasterState.REPLACING, MasterState.STOPPING
 
 
 def run(config: Config, environment: Mapping[str, str] = os.environ) -> int:
-    """Serve with `config.workers` workers until a signal says stop; the exit code.
+    """Serve with `config.workers` workers until a signal ends it, and return the exit code.
 
-    Raises `OSError` for what cannot be listened on.
+    Raises `OSError` for a socket that systemd passed and that cannot be used.
     """
     error_log.set_up()
     return Master(config, environment).run()
 
 
 class Master:
-    """One service: its sockets, its workers, its counters."""
+    """One service: its sockets, its workers, and what they have in common."""
 
     def __init__(self, config: Config, environment: Mapping[str, str]) -> None:
         pid = os.getpid()
@@ -75,25 +76,25 @@ class Master:
         self.plan = self.stock.plan  # of the generation that is to serve
         self.notifier = systemd.Notifier(environment.get("NOTIFY_SOCKET", ""))
         self.watchdog = systemd.watchdog(environment, pid)
-        self.ledger = Ledger()
+        self.counters = WorkerCounters()
         self.shared = Shared(time.monotonic())
         self.serving: dict[int, Child] = {}  # by slot
         self.fresh: dict[int, Child] = {}  # by slot, of the generation that is to serve
         self.leaving: set[Child] = set()
         self.loader: Child | None = None
         self.pauses: dict[int, Backoff] = {}
-        self.again = False  # SIGHUP came during a reload
+        self.again = False  # whether SIGHUP came during a reload
         self.loaded: Order | None = None  # what the loader has read
         self.attempt = 0  # reloads so far
         self.fatal = 0  # the signal that told it to stop
         self.exit: int | None = None
-        self.lines: list[str] = []
+        self.lines: list[str] = []  # what the first worker says of itself, for the log
         self.loop = SelectLoop(self._hear)
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────
 
     def run(self) -> int:
-        """The whole life."""
+        """The whole life of the master; the exit code."""
         with SignalPipe(SIGNALS) as pipe:
             self.loop.add(pipe.sock, self._on_signals(pipe))
             try:
@@ -109,7 +110,7 @@ class Master:
                 self.notifier.close()
                 self.loop.close()
         if self.state is STARTING and self.fatal:
-            # As if nothing had been set up yet: whoever sent it sees what it came to.
+            # End as a process without handlers does, so that whoever sent the signal sees it.
             error_log.flush()
             signal.signal(self.fatal, signal.SIG_DFL)
             os.kill(os.getpid(), self.fatal)
@@ -137,7 +138,7 @@ class Master:
     # ── children ────────────────────────────────────────────────────────────────────────────────
 
     def _worker(self, slot: int, wanted: Order, plan: BindPlan) -> Child:
-        """Start one."""
+        """Start a worker and give it its work order."""
         sockets = plan.of(slot, wanted.workers)
         child = Child(slot, [self.shared.memory, *(fd for _, fds in sockets for fd in fds)])
         self.loop.watch(child)
@@ -159,14 +160,14 @@ class Master:
                 self.loop.say(child, message)
 
     def _hear(self, child: Child, message: Message) -> None:
-        """A child has something to say."""
+        """See to a message of a child."""
         if "stats" in message:
             child.heard = time.monotonic()
-            self.ledger.note(child.pid, message["stats"])
+            self.counters.update(child.pid, message["stats"])
             if message["pins"]:
                 self._tell(self._children(), self.shared.learn(message["pins"]))
         elif "ask" in message:
-            self.loop.say(child, {"sums": self.ledger.sums()})
+            self.loop.say(child, {"sums": self.counters.sums()})
         elif "failed" in message:
             child.failed = message["failed"], message["code"]
         elif "order" in message and child is self.loader:
@@ -177,8 +178,8 @@ class Master:
         elif message.get("is") == "ready":
             self._ready(child, message["lines"])
         elif message.get("is") == "draining" and self.serving.get(child.slot) is child:
-            # Somebody told this one alone to go: its successor need not wait until it has.
-            log.info("worker %d (%d) leaves; another one takes its place", child.slot, child.pid)
+            # Somebody sent SIGTERM to this worker alone. Its successor starts at once.
+            log.info("worker %d (%d) drains; another worker takes its place", child.slot, child.pid)
             self._retire(child)
             self.serving[child.slot] = self._worker(child.slot, self.order, self.stock.plan)
 
@@ -197,13 +198,13 @@ class Master:
     def _reap(self) -> None:
         for child in self._children():
             if child.process.poll() is not None:
-                self.loop.read(child)  # its last words first
+                self.loop.read(child)  # what it said at the end comes first
                 self.loop.hang_up(child)
-                self.ledger.bury(child.pid)
+                self.counters.remove(child.pid)
                 self._ended(child)
 
     def _ended(self, child: Child) -> None:
-        """A child is no more."""
+        """See to what follows from the end of a child."""
         why = child.failed or ([f"it {how_it_ended(child.process)}"], 1)
         if child is self.loader:
             self.loader = None
@@ -223,11 +224,13 @@ class Master:
             self.exit = 0
 
     def _succeed(self, child: Child, why: list[str], code: int) -> None:
-        """Another worker in the place of one that died; the socket's backlog waits for it."""
+        """Start another worker in the place of one that died. The socket's backlog waits for it."""
         slot = child.slot
         pause = self.pauses.setdefault(slot, Backoff()).after(time.monotonic() - child.born)
-        log.error("worker %d (%d): %s; the next in %g s", slot, child.pid, "; ".join(why), pause)
-        if code == STALE:
+        log.error(
+            "worker %d (%d): %s; another one starts in %g s", slot, child.pid, "; ".join(why), pause
+        )
+        if code == CODE_CHANGED:
             self.reload()
 
         def start() -> None:
@@ -238,12 +241,12 @@ class Master:
         self.loop.later(pause, start)
 
     def _retire(self, child: Child) -> None:
-        """It drains; one that cannot end is ended."""
+        """Note that a worker drains, and kill it if it does not end in time."""
         self.leaving.add(child)
 
         def too_late() -> None:
             if child in self.leaving:
-                log.error("worker %d (%d) does not end: killed", child.slot, child.pid)
+                log.error("worker %d (%d) has not ended in time: killed", child.slot, child.pid)
                 child.process.kill()
 
         self.loop.later(self.order.drain + MARGIN, too_late)
@@ -251,7 +254,7 @@ class Master:
     # ── generations ─────────────────────────────────────────────────────────────────────────────
 
     def reload(self) -> None:
-        """SIGHUP: everything anew, without a request that fails."""
+        """SIGHUP: begin to load the configuration and the code anew. No request fails by it."""
         if self.state is not SERVING:
             self.again = self.state in (LOADING, REPLACING)
             return
@@ -266,12 +269,12 @@ class Master:
 
         def too_late() -> None:
             if self.attempt == attempt and self.state in (LOADING, REPLACING):
-                self._refuse([f"not ready within {START_LIMIT:g} s"], 1)
+                self._refuse([f"the new workers were not ready within {START_LIMIT:g} s"], 1)
 
         self.loop.later(START_LIMIT, too_late)
 
     def _replace(self, wanted: Order) -> None:
-        """Start a generation that serves `wanted`."""
+        """Start the generation that is to serve `wanted`."""
         if self.state is LOADING:
             self.state = REPLACING
         self.next = wanted
@@ -284,7 +287,7 @@ class Master:
             self.fresh[slot] = self._worker(slot, wanted, self.plan)
 
     def _commit(self) -> None:
-        """All of the new generation is ready: it serves, and the old one drains."""
+        """The whole new generation is ready: let it serve, and let the old one drain."""
         self.stock.adopt(self.plan)
         old, self.serving, self.fresh = self.serving, self.fresh, {}
         for child in self.serving.values():
@@ -307,20 +310,20 @@ class Master:
         self._once_more()
 
     def _refuse(self, reasons: list[str], code: int) -> None:
-        """The new generation is not to be."""
+        """Give the new generation up. The old one goes on; at the start the master ends."""
         self._drop_fresh()
         if self.state is STARTING:
             error_log.cannot(reasons)
             self.exit = code
             return
         for reason in reasons:
-            log.error("reload refused, the old configuration goes on: %s", reason)
+            log.error("reload refused, the old configuration stays: %s", reason)
         self.state = SERVING
         self.notifier.send(systemd.ready("reload refused: " + "; ".join(reasons)))
         self._once_more()
 
     def _drop_fresh(self) -> None:
-        """None of them has accepted anything yet, so they can be killed."""
+        """Kill the loader and the new workers: none of them has accepted a connection yet."""
         loader = [self.loader] if self.loader is not None else []
         for child in (*self.fresh.values(), *loader):
             child.kill()
@@ -335,10 +338,10 @@ class Master:
             self.again = False
             self.reload()
 
-    # ── the end, and the pulse ──────────────────────────────────────────────────────────────────
+    # ── the end, and the watch over workers ─────────────────────────────────────────────────────
 
     def stop(self) -> None:
-        """SIGTERM or SIGINT: drain; a second one: at once."""
+        """SIGTERM or SIGINT: let all workers drain. At a second signal they end at once."""
         if self.state is STOPPING:
             for child in self.leaving:
                 self.loop.say(child, {"do": "cut"})
@@ -362,7 +365,7 @@ class Master:
             self.exit = 0
 
     def _poll(self) -> None:
-        """About once a second: ask for the counters; who answers is alive."""
+        """About once a second: ask workers for their counters. Those who answer are alive."""
         if self.shared.ticket_keys.renewed(time.monotonic()):
             self._tell(self._children(), self.shared.tickets())
         self._tell([*self.serving.values(), *self.leaving], {"do": "stats"})

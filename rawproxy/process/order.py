@@ -24,7 +24,7 @@ from typing import Any
 from rawproxy.config.json_codec import from_json, to_json
 from rawproxy.config.model import Address, Config
 
-STALE = 75  # exit code EX_TEMPFAIL: the order is of another code; a reload makes a new one
+CODE_CHANGED = 75  # exit code EX_TEMPFAIL: the order is of other code; a reload makes a new one
 
 
 class OrderError(Exception):
@@ -36,7 +36,7 @@ class OrderError(Exception):
 class OtherCodeError(OrderError):
     """The order was made by another version of the code."""
 
-    code = STALE
+    code = CODE_CHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Order:
     throwaway: tuple[str, ...] | None  # names for --self-signed; None: not wanted
 
     def wanted(self) -> list[tuple[str, Address]]:
-        """Every address to listen on, with the option that named it."""
+        """Every address to listen on, each with its option."""
         return [(option, Address(host, port, path)) for option, host, port, path in self.listeners]
 
     def packed(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def unpack_config(one: Order) -> Config:
 
 
 def addresses(config: Config) -> list[tuple[str, Address]]:
-    """Every address to listen on, with the option that named it."""
+    """Every address to listen on, each with its option."""
     found = [("--https", address) for address in config.https]
     found += [("--http", address) for address in config.http]
     if config.admin is not None:
@@ -106,12 +106,12 @@ def addresses(config: Config) -> list[tuple[str, Address]]:
 
 
 def cpus() -> int:
-    """What `--workers auto` means: the CPUs that we may run on."""
+    """What `--workers auto` means: how many CPUs this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fingerprint() -> str:
-    """Of the files of this package: another version is other code, and so is an edited one."""
+    """A fingerprint of the files of this package. Whoever edits a file makes other code of it."""
     folder = Path(__file__).parents[1]
     files = sorted((*folder.rglob("*.py"), *folder.rglob("*.so")))
     facts = [
@@ -122,4 +122,4 @@ def _fingerprint() -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
-CODE = _fingerprint()  # taken when the code is loaded, not when it is asked for
+CODE = _fingerprint()  # when this module is loaded, as the files may change later

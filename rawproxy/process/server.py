@@ -1,7 +1,7 @@
-"""What one worker opens: its log, its service, its listeners, its admin page; and closing them.
+"""What one worker opens and closes: its log, its service, its listeners, its admin server.
 
-It decides nothing: `worker` does, alone or by a master's orders. Invariant: either every listener
-has its sockets, or none is left open.
+This module decides nothing: `worker` does, by the master's orders or without a master. Invariant:
+either every listener has its sockets, or none is left open.
 """
 
 from __future__ import annotations
@@ -39,14 +39,18 @@ RESERVE = 64  # descriptors for listeners, logs, certificates and the loop itsel
 DESCRIPTORS = 1 << 20  # Linux's own default ceiling (fs.nr_open)
 POLL = 0.05  # seconds between looks at what is still open while draining
 
-Sockets = Callable[[str, Address], list[socket.socket]]  # for an option and what it names
+Sockets = Callable[[str, Address], list[socket.socket]]  # of an option and the address it names
 
 
-def open_doors(
+def open_server(
     config: Config, stack: contextlib.AsyncExitStack, throwaway: bytes | None = None,
     sessions: Sessions | None = None, *, quiet: bool = False,
-) -> Doors:  # fmt: skip
-    """Everything but the sockets. Raises `ConfigError` and `OSError`."""
+) -> WorkerServer:  # fmt: skip
+    """Open everything but the sockets; `stack` closes it. Raises `ConfigError` and `OSError`.
+
+    `throwaway` is the certificate of --self-signed, if the master has made it. A worker that is
+    `quiet` logs no warnings about the configuration: another one does.
+    """
     asyncio.get_running_loop().set_exception_handler(_on_loop_error)
     sys.unraisablehook = _on_unraisable
     if config.https or any(one.tls for group in config.groups for one in group.upstreams):
@@ -67,23 +71,23 @@ def open_doors(
     service = Service(config, sink.write if sink is not None else None)
     if sink is not None:
         service.recorder.log_lost = lambda: sink.lost
-        stack.callback(service.recorder.flush)  # also what was cut at the very end
+        stack.callback(service.recorder.flush)  # with the exchanges that were cut at the end
     if not config.limits.connections:
-        # As HAProxy: a connection needs a descriptor on either side.
+        # As HAProxy reckons: a connection needs a descriptor on either side.
         service.admission.total = max((_descriptors() - RESERVE) // 2, 1)
     if not config.limits.tunnels:
         service.most_tunnels = max((_descriptors() - RESERVE) // 4, 1)
-    doors = Doors(service, context, sink)
-    doors.quiet = quiet
+    server = WorkerServer(service, context, sink)
+    server.quiet = quiet
     if not (quiet or build.is_compiled()):
         stack.callback(build.watch_load())
     if context is not None:
-        stack.callback(doors.watch(Renewal(config, make, doors.use, quiet=quiet)))
-    return doors
+        stack.callback(server.watch(Renewal(config, make, server.use, quiet=quiet)))
+    return server
 
 
-class Doors:
-    """One worker's service, and all that leads to it."""
+class WorkerServer:
+    """The service of one worker, and all listeners that lead to it."""
 
     def __init__(
         self, service: Service, context: ServerContext | None, sink: LogSink | None
@@ -94,16 +98,22 @@ class Doors:
         self.listeners: list[Listener] = []
         self.admin: Admin | None = None
         self.sockets: Sockets = _bind
-        self.borrowed = False
-        self.quiet = False  # another one tells what the admin should know
+        self.borrowed = False  # whether the sockets belong to the master
+        self.quiet = False
 
-    def bring_in(self, stack: contextlib.AsyncExitStack, memory: int | None) -> None:
-        """What capabilities do for the service; `memory` is shared by all workers."""
+    def install_capabilities(self, stack: contextlib.AsyncExitStack, memory: int | None) -> None:
+        """Let each capability add itself to the service; `stack` removes it again.
+
+        `memory` is the descriptor of memory that all workers share, if there is a master.
+        """
         for room in modules(CAPABILITIES, "wiring"):
             stack.callback(room.install(self.service, memory))
 
     def listen(self, sockets: Sockets | None = None) -> None:
-        """Get the sockets, from the master if there is one. Raises `OSError` naming the option."""
+        """Get the sockets, from `sockets` if given, and make the listeners.
+
+        Raises `OSError`, which names the option.
+        """
         config = self.service.config
         if sockets is not None:
             self.sockets, self.borrowed = sockets, True
@@ -113,7 +123,7 @@ class Doors:
                 socks = self._add("--https", address, self.context, 0)
                 if address.path is None:
                     https_port = https_port or socks[0].getsockname()[1]
-            # An https listener on a socket file stands behind something that has the usual port.
+            # An https listener on a socket file stands behind a server that has the usual port.
             redirect = (https_port or 443) if config.https and config.redirect else 0
             for address in config.http:
                 self._add("--http", address, None, redirect)
@@ -136,14 +146,14 @@ class Doors:
             listener.close()
 
     def use(self, context: ServerContext) -> None:
-        """For every handshake that begins from now on."""
+        """Use `context` for every handshake that begins from now on."""
         self.context = context
         for listener in self.listeners:
             if listener.context is not None:
                 listener.context = context
 
     def watch(self, renewal: Renewal) -> Callable[[], None]:
-        """Look at the certificates' files each second; what is returned ends that."""
+        """Look at the files of the certificates each second. The function returned ends that."""
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle | None = None
 
@@ -156,12 +166,12 @@ class Doors:
         assert timer is not None
         return lambda: timer.cancel()
 
-    async def alone(self) -> Tree:
-        """All counters there are, where there is no master."""
+    async def own_sums(self) -> Tree:
+        """The numbers of this worker alone, for an admin server without a master."""
         return {"workers": [self.service.snapshot()], "retired": {}}
 
     async def serve_admin(self, source: Source, stack: contextlib.AsyncExitStack) -> None:
-        """The admin's own listener, till the very end. Raises `OSError`."""
+        """Start the admin server, if it is wanted; `stack` closes it. Raises `OSError`."""
         address = self.service.config.admin
         if address is None:
             return
@@ -175,28 +185,28 @@ class Doors:
         stack.push_async_callback(self.admin.close)
         if self.admin.exposed():
             log.warning(
-                "--admin %s can be reached from other machines, and asks nobody for a password:"
-                " mind who is in that network, or type --admin 127.0.0.1:%d",
+                "--admin %s can be reached from other machines, and it asks for no password:"
+                " make sure that nobody else is in that network, or type --admin 127.0.0.1:%d",
                 self._admin_at(), self.admin.port,
             )  # fmt: skip
 
     def start(self) -> None:
-        """Begin to accept."""
+        """Begin to accept connections."""
         for text in () if self.quiet else cautions(self.service.config):
             log.warning("%s", text)
         self.service.start()
         for listener in self.listeners:
             listener.start()
         gc.collect()
-        gc.freeze()  # what lives for ever need not be looked at again and again
+        gc.freeze()  # the collector need not look again at what lives as long as the process
 
     def reopen(self) -> None:
-        """The access log's file may have been moved away."""
+        """Open the file of the access log anew: it may have been moved away."""
         if self.sink is not None:
             self.sink.reopen()
 
     def lines(self) -> list[str]:
-        """What it does, for whoever starts it."""
+        """Which addresses it listens on and where it sends requests, for the log at the start."""
         lines = []
         for listener in self.listeners:
             scheme = "http" if listener.context is None else "https"
@@ -211,7 +221,7 @@ class Doors:
             lines.append(f"admin on {self._admin_at()}")
         groups = self.service.config.groups
         lines += [f"upstream {one.url}" for group in groups for one in group.upstreams]
-        return list(dict.fromkeys(lines))  # an address may have several sockets
+        return list(dict.fromkeys(lines))  # each once: an address may have several sockets
 
     def _admin_at(self) -> str:
         admin = self.admin
@@ -220,11 +230,11 @@ class Doors:
         return f"unix:{path}" if path else f"http://{host}:{admin.port}"
 
     async def drain(self, cut: asyncio.Event, why: DrainReason) -> None:
-        """Finish exchanges, close the rest; `cut` or the deadline cuts them short."""
+        """Close the listeners and wait for the exchanges. `cut` or the deadline ends the wait."""
         service = self.service
         self._close()
         if self.admin is not None and why is DrainReason.RETIRED:
-            await self.admin.close()  # the successor serves it now
+            await self.admin.close()  # the new generation of workers serves it now
         service.drain(why)
         while service.occupied() and service.time_left() and not cut.is_set():
             await asyncio.sleep(POLL)
@@ -242,7 +252,7 @@ def _bind(option: str, address: Address) -> list[socket.socket]:
 
 
 def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What the loop could tell nobody else. A peer's doing is no news; the rest is a bug."""
+    """Log an error that the loop caught. What a peer has done is no news; all else is a bug."""
     error = context.get("exception")
     if isinstance(error, OSError | ssl.SSLError):
         log.debug("%s: %s", context.get("message"), error)
@@ -251,9 +261,10 @@ def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
 
 
 def _on_unraisable(found: sys.UnraisableHookArgs) -> None:
-    """What Python could raise nowhere. A server name that is not ASCII is a peer's doing.
+    """Log an error that Python could not raise anywhere.
 
-    `ssl` decodes it before it calls `sni_callback`, and has refused the handshake by then.
+    One of them is a peer's doing: a server name that is not ASCII. `ssl` decodes the name before it
+    calls `sni_callback`, and has refused the handshake by then.
     """
     # Python 3.14 names the callback in its message; before, the name itself is the object.
     of_a_name = isinstance(found.object, bytes) or "servername" in (found.err_msg or "")
@@ -264,7 +275,7 @@ def _on_unraisable(found: sys.UnraisableHookArgs) -> None:
 
 
 def _descriptors() -> int:
-    """File descriptors this process may have, after raising that as far as is allowed."""
+    """How many file descriptors this process may have, after raising that limit if possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= most:

@@ -1,9 +1,11 @@
-"""systemd's side of a service: readiness, the watchdog, sockets that it listens on for us.
+"""What systemd wants to know and gives: readiness, the watchdog, and sockets that it listens on.
 
-The messages (sd_notify(3)) and what the environment says (sd_listen_fds(3), sd_watchdog_enabled(3))
-are plain functions of their arguments; only `Notifier` has a socket. Started by anything else, all
-of it does nothing. It never reads the clock. Invariant: a message that cannot be delivered is
-dropped, as the service matters more than the news of it.
+The messages (sd_notify(3)) and the reading of the environment (sd_listen_fds(3) and
+sd_watchdog_enabled(3)) are plain functions. Only `Notifier` has a socket. If something other than
+systemd starts rawproxy, all of this does nothing.
+
+This module never reads the clock. Invariant: it never waits for systemd. A message that cannot be
+sent at once is dropped, as the service matters more than the news of it.
 """
 
 from __future__ import annotations
@@ -21,27 +23,27 @@ VARIABLES = (
 
 
 def ready(status: str) -> bytes:
-    """It serves, or serves again after a reload."""
+    """The message that the service is ready, at the start or after a reload."""
     return _message("READY=1", f"STATUS={status}")
 
 
 def reloading(now: float) -> bytes:
-    """It begins to reload; `now` is CLOCK_MONOTONIC in seconds. `ready` says that it is over."""
+    """The message that a reload begins. `now` is CLOCK_MONOTONIC in seconds; `ready` ends it."""
     return _message("RELOADING=1", f"MONOTONIC_USEC={int(now * 1e6)}", "STATUS=reloading")
 
 
 def status(text: str) -> bytes:
-    """News for `systemctl status`."""
+    """The message with a text for `systemctl status`."""
     return _message(f"STATUS={text}")
 
 
 def stopping(text: str) -> bytes:
-    """It drains."""
+    """The message that the service drains and will stop."""
     return _message("STOPPING=1", f"STATUS={text}")
 
 
 def alive() -> bytes:
-    """The watchdog may sleep on."""
+    """The message that keeps the watchdog from restarting the service."""
     return _message("WATCHDOG=1")
 
 
@@ -50,7 +52,7 @@ def _message(*lines: str) -> bytes:
 
 
 def watchdog(environment: Mapping[str, str], pid: int) -> float | None:
-    """Seconds within which `alive` is due again; None where no watchdog waits for us."""
+    """Seconds within which `alive` must be sent again; None if no watchdog waits for it."""
     usec = environment.get("WATCHDOG_USEC", "")
     meant = environment.get("WATCHDOG_PID", "")
     if not (usec.isascii() and usec.isdigit() and int(usec)) or meant not in ("", str(pid)):
@@ -59,7 +61,7 @@ def watchdog(environment: Mapping[str, str], pid: int) -> float | None:
 
 
 def passed(environment: Mapping[str, str], pid: int) -> tuple[Passed, ...]:
-    """The sockets handed to the process `pid`; none where they are meant for another one."""
+    """The sockets that systemd passed to the process `pid`, if it passed any."""
     count = environment.get("LISTEN_FDS", "")
     if environment.get("LISTEN_PID") != str(pid) or not (count.isascii() and count.isdigit()):
         return ()
@@ -69,7 +71,7 @@ def passed(environment: Mapping[str, str], pid: int) -> tuple[Passed, ...]:
 
 
 class Notifier:
-    """Where the messages go: the datagram socket that NOTIFY_SOCKET names, or nowhere."""
+    """Sends messages to the datagram socket that NOTIFY_SOCKET names; without one, nowhere."""
 
     def __init__(self, address: str) -> None:
         # A leading @ stands for the NUL of Linux's abstract namespace.
@@ -79,12 +81,12 @@ class Notifier:
             self._sock.setblocking(False)
 
     def send(self, message: bytes) -> None:
-        """Deliver it, if that is possible at once."""
+        """Send the message if that is possible at once."""
         if self._sock is not None:
             with contextlib.suppress(OSError):
                 self._sock.sendto(message, self._address)
 
     def close(self) -> None:
-        """No more messages."""
+        """Send no more messages."""
         if self._sock is not None:
             self._sock.close()

@@ -1,13 +1,14 @@
-"""The keys of TLS tickets: made by the master, used by its workers (`tls.sessions`).
+"""The keys of TLS tickets: the master makes them, and its workers use them (`tls.sessions`).
 
-They outlive workers and reloads, so that clients resume their sessions with whichever worker they
-come to. They are never written to a disk and end with the master.
+The keys outlive workers and reloads, so that a client can resume its session with any worker. They
+are never written to a disk, and they end with the master.
 
-What was encrypted to a TLS 1.2 client that resumed can be read by whoever gets hold of the key, so
-none may live for long. OpenSSL has one key at a time: with a new one, the clients who were here in
-the last two hours (its sessions live no longer) make a whole handshake once more. Of clients who
-come back evenly spread over these two hours, one change a day costs one in 24 its session, and
-fewer of those who come back sooner. It never looks at a clock.
+Somebody who gets hold of a key can read what was encrypted to a TLS 1.2 client that resumed its
+session. So no key lives for long. OpenSSL has one key at a time. After a change, the clients of the
+last two hours, in which a session lives, make one full handshake. If they come back evenly spread
+over two hours, one change a day costs one client in 24 its session.
+
+This module never looks at a clock. Invariant: no key is older than `LIFE` once `renewed` was asked.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ LIFE: Final = 86_400.0  # seconds until they are replaced
 
 
 class TicketKeys:
-    """The keys as they are; `now` is a time that only grows."""
+    """The keys of one master. `now` is a time that only grows."""
 
     __slots__ = ("_born", "_keys")
 
@@ -32,11 +33,11 @@ class TicketKeys:
         return f"<TicketKeys of {self._born:.0f}>"
 
     def message(self) -> str:
-        """As workers are told."""
+        """The keys in hexadecimal digits, for the message to a worker."""
         return self._keys.hex()
 
     def renewed(self, now: float) -> bool:
-        """Whether their time was over; then there are new ones."""
+        """Make new keys if the old ones are too old, and say whether that was so."""
         if now - self._born < LIFE:
             return False
         self._born = now

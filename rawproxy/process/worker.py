@@ -1,11 +1,12 @@
-"""One event loop: a worker of a master, or all by itself.
+"""A process with an event loop: a worker of a master, or a server without a master.
 
-    run             by itself (the demo): binds, serves, and drains on SIGINT or SIGTERM
-    serve_master    under a master, by its orders and with its sockets
-    probe           serves nothing: `rawproxy check` reaches each upstream
+    run             without a master (the demo): binds, serves, drains on SIGINT or SIGTERM
+    serve_master    under a master: obeys its orders and serves on its sockets
+    probe           serves nothing: `rawproxy check` reaches each upstream with it
 
-It never handles a request itself. Invariants: when any of these returns, nothing it started is
-left: no socket, task, thread or child; a worker whose master has gone drains and ends.
+This module never handles a request itself. Invariants: when one of these functions returns, nothing
+that it started is left: no socket, task, thread or child. A worker whose master has gone drains and
+ends.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import Protocol
 from rawproxy.config.model import Address, Config, Group, Upstream
 from rawproxy.errors import ConfigError, ProxyError, failure
 from rawproxy.net.openssl.at_start import found_out
-from rawproxy.process.channel import Control, Message, encode
+from rawproxy.process.channel import MasterChannel, Message, encode
 from rawproxy.process.order import OrderError, unpack_config, unpacked
-from rawproxy.process.server import Doors, open_doors
+from rawproxy.process.server import WorkerServer, open_server
 from rawproxy.proxy.tunnel_close import DrainReason
 from rawproxy.telemetry import error_log
 from rawproxy.telemetry.error_log import log
@@ -31,7 +32,7 @@ from rawproxy.upstream.members import reach
 
 
 class Closer(Protocol):
-    """What a companion gives: something to close at the end."""
+    """What starting a companion returns: something that can be closed."""
 
     async def close(self) -> None: ...
 
@@ -40,10 +41,10 @@ Companion = Callable[[], Awaitable[Closer]]
 
 
 def run(config: Config, *, companion: Companion | None = None) -> int:
-    """Serve until a signal says stop. Exit code: 0 drained, 1 could not start.
+    """Serve without a master until a signal comes. The exit code is 0, or 1 if it cannot start.
 
-    `companion` is started before the listeners and closed after them: the demo's upstream.
-    Raises `ConfigError` for certificates that cannot be used.
+    `companion` is what must run beside the proxy, as the upstream of the demo. It is started before
+    the listeners and closed after them. Raises `ConfigError` for certificates that cannot be used.
     """
     error_log.set_up()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -51,7 +52,7 @@ def run(config: Config, *, companion: Companion | None = None) -> int:
 
 
 def probe(config: Config) -> list[tuple[Group, Upstream, list[str] | ProxyError | ConfigError]]:
-    """Reach each server once, for `rawproxy check`: a line for each address, or why not."""
+    """Reach each upstream once, for `rawproxy check`: a line for each address, or the error."""
     error_log.set_up(serving=False)
     for text in found_out():
         log.warning("%s", text)
@@ -77,17 +78,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(config: Config, companion: Companion | None) -> int:
-    """Alone."""
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
         try:
             if companion is not None:
                 closer = await companion()
                 stack.push_async_callback(closer.close)
-            doors = open_doors(config, stack)
-            doors.bring_in(stack, None)
-            doors.listen()
-            await doors.serve_admin(doors.alone, stack)
+            server = open_server(config, stack)
+            server.install_capabilities(stack, None)
+            server.listen()
+            await server.serve_admin(server.own_sums, stack)
         except OSError as error:
             reasons, code = failure(error)
             error_log.cannot(reasons)
@@ -95,17 +95,17 @@ async def _serve(config: Config, companion: Companion | None) -> int:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGUSR1, doors.reopen)
-        doors.start()
-        error_log.say("\n".join([*doors.lines(), "rawproxy ready"]))
+        loop.add_signal_handler(signal.SIGUSR1, server.reopen)
+        server.start()
+        error_log.say("\n".join([*server.lines(), "rawproxy ready"]))
         await stop.wait()
         stop.clear()
-        await doors.drain(stop, DrainReason.STOPPED)
+        await server.drain(stop, DrainReason.STOPPED)
     return 0
 
 
 def serve_master(sock: socket.socket, message: Message) -> int:
-    """Serve what the master orders, until it says that it is enough. Exit code: 0 drained."""
+    """Serve as the work order in `message` says, until the master ends it; the exit code."""
     error_log.set_up()
     try:
         config = unpack_config(unpacked(message["order"]))
@@ -117,69 +117,69 @@ def serve_master(sock: socket.socket, message: Message) -> int:
 
 
 async def _obey(sock: socket.socket, config: Config, message: Message) -> int:
-    """Under a master: ready, serving, draining."""
+    """The life of a worker under a master: ready, serving, draining."""
     loop = asyncio.get_running_loop()
-    control = Control()
-    orders = Orders(control)
+    master = MasterChannel()
+    orders = Orders(master)
     loop.add_signal_handler(signal.SIGTERM, orders.leave, DrainReason.RETIRED)
-    await loop.create_unix_connection(lambda: control, sock=sock)
+    await loop.create_unix_connection(lambda: master, sock=sock)
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(control.close)
+        stack.push_async_callback(master.close)
         try:
-            first = message["slot"] == 0  # what is to be done once is done by this one
+            first = message["slot"] == 0  # this worker does what only one of them may do
             sessions = Sessions(_keys(message))
             pem = message["throwaway"]
-            doors = open_doors(config, stack, pem and pem.encode(), sessions, quiet=not first)
-            doors.bring_in(stack, message.get("memory"))  # a master of older code has none
+            server = open_server(config, stack, pem and pem.encode(), sessions, quiet=not first)
+            server.install_capabilities(
+                stack, message.get("memory")
+            )  # a master of older code has none
             inherited = [(Address(*where), fds) for where, fds in message["sockets"]]
-            doors.listen(lambda _, address: _take(inherited, address))
+            server.listen(lambda _, address: _take(inherited, address))
             if first:
-                await doors.serve_admin(control.sums, stack)
+                await server.serve_admin(master.sums, stack)
         except (ConfigError, OSError) as error:
             reasons, code = failure(error)
-            control.say({"failed": reasons, "code": code})
+            master.say({"failed": reasons, "code": code})
             return code
-        service = doors.service
-        control.snapshot, control.pins, control.learn = (
-            service.snapshot, service.pins, service.learn,
-        )  # fmt: skip
-        control.renew = sessions.renew
+        service = server.service
+        master.snapshot, master.pins, master.learn = service.snapshot, service.pins, service.learn
+        master.renew = sessions.renew
         # At once: a worker that starts within the second would trust whoever it sees first.
-        service.tell_pins(control.report)
-        control.orders["reopen"] = doors.reopen
-        control.say({"is": "ready", "lines": doors.lines()})
+        service.tell_pins(master.report)
+        master.orders["reopen"] = server.reopen
+        master.say({"is": "ready", "lines": server.lines()})
         await orders.until(orders.serve)
         if not orders.stop.is_set():
-            doors.start()
+            server.start()
             await orders.stop.wait()
-            control.say({"is": "draining"})
-            orders.doors = doors
-            await doors.drain(orders.cut, orders.leaving)
-        control.report()
+            master.say({"is": "draining"})
+            orders.server = server
+            await server.drain(orders.cut, orders.leaving)
+        master.report()
     return 0
 
 
 class Orders:
-    """What the master has told a worker to do so far."""
+    """The orders of the master that a worker has received so far."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, master: MasterChannel) -> None:
         self.stop, self.cut, self.serve = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.leaving = DrainReason.RETIRED
-        self.doors: Doors | None = None  # once it drains
-        control.orders |= {
+        self.server: WorkerServer | None = None  # once it drains
+        master.orders |= {
             "serve": self.serve.set,
             "retire": lambda: self.leave(DrainReason.RETIRED),
             "drain": lambda: self.leave(DrainReason.STOPPED),
             "cut": self.cut.set,
         }
-        control.gone = lambda: self.leave(DrainReason.STOPPED)
+        master.gone = lambda: self.leave(DrainReason.STOPPED)
 
     def leave(self, how: DrainReason) -> None:
-        """Drain; one that drains already may be told that there is less time now."""
+        """Begin to drain. A worker that drains already hears that there is less time now."""
         self.leaving = how
         self.stop.set()
-        if self.doors is not None:
-            self.doors.service.drain(how)
+        if self.server is not None:
+            self.server.service.drain(how)
 
     async def until(self, event: asyncio.Event) -> None:
         """Wait for `event`, or for the order to leave."""
@@ -190,13 +190,13 @@ class Orders:
 
 
 def _keys(message: Message) -> bytes | None:
-    """The keys of TLS tickets; a master of older code has none."""
+    """The keys of TLS tickets; None from a master whose older code has none."""
     found = message.get("tickets")
     return bytes.fromhex(found) if found else None
 
 
 def _take(inherited: list[tuple[Address, list[int]]], address: Address) -> list[socket.socket]:
-    """The sockets that the master has for `address`; each is taken once."""
+    """The sockets that the master has passed for `address`. Each can be taken once."""
     found = next(pair for pair in inherited if pair[0] == address)
     inherited.remove(found)
     return [socket.socket(fileno=fd) for fd in found[1]]

@@ -125,7 +125,7 @@ def test_new_code_is_served_after_a_reload_and_broken_code_is_not(tmp_path):
         text = page.read_text()
         page.write_text("nonsense(\n" + text)
         process.process.send_signal(signal.SIGHUP)
-        said("reload refused, the old configuration goes on: cannot start: SyntaxError")
+        said("reload refused, the old configuration stays: cannot start: SyntaxError")
         assert b"nosniff" not in fetch(port)
         # A worker that dies now finds other code than its configuration was made by.
         page.write_text(text)
@@ -159,7 +159,7 @@ def test_a_work_order_that_cannot_be_read_is_refused(tmp_path, written, why):
         assert written in module.read_text()
         module.write_text(module.read_text().replace(written, "'many'"))
         process.process.send_signal(signal.SIGHUP)
-        refused = "reload refused, the old configuration goes on: the work order cannot be read"
+        refused = "reload refused, the old configuration stays: the work order cannot be read"
         until(lambda: f"{refused}: {why}" in process.err(), "not refused")
         assert len(psutil.Process(process.process.pid).children()) == 1
     finally:

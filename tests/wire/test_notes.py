@@ -11,7 +11,7 @@ import time
 import pytest
 
 from rawproxy.config.model import Address, Upstream, single
-from rawproxy.process.server import open_doors
+from rawproxy.process.server import open_server
 from rawproxy.protocol.http.rewrite import context
 from rawproxy.protocol.http1.parser import parse_request
 from tests.process import PATIENCE, RawProxy
@@ -289,7 +289,7 @@ def test_what_ends_at_the_very_end_is_in_the_log(tmp_path):
         upstreams = (Upstream("http://127.0.0.1:1", tls=False, host="127.0.0.1", port=1),)
         config = single(upstreams, https=(), access_log=str(path))
         async with contextlib.AsyncExitStack() as stack:
-            service = open_doors(config, stack).service
+            service = open_server(config, stack).service
             service.start()
             service.stop()
             head = parse_request(b"GET /last HTTP/1.1\r\nHost: h\r\n\r\n")

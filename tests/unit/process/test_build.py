@@ -126,7 +126,7 @@ def test_one_worker_of_a_plain_build_watches(monkeypatch, tmp_path, compiled, qu
 
     async def run():
         async with AsyncExitStack() as stack:
-            server.open_doors(config, stack, quiet=quiet)
+            server.open_server(config, stack, quiet=quiet)
 
     asyncio.run(run())
     assert calls == ([] if compiled or quiet else ["begun", "ended"])

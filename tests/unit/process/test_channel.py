@@ -7,52 +7,37 @@ import socket
 import pytest
 
 from rawproxy.process import channel as module
-from rawproxy.process.channel import Channel, Control, Ledger, Lines, encode, first
+from rawproxy.process.channel import ChildChannel, LineReader, MasterChannel, encode, first_message
 from tests.process import PATIENCE
 
 
 def test_lines_come_whole_however_they_are_cut():
     data = encode({"is": "ready"}) + encode({"a": "ü\n"})
     for cut in range(len(data)):
-        lines = Lines()
+        lines = LineReader()
         assert lines.feed(data[:cut]) + lines.feed(data[cut:]) == [{"is": "ready"}, {"a": "ü\n"}]
 
 
 @pytest.mark.parametrize("line", [b"nonsense\n", b"[1]\n"])
 def test_what_is_no_message_is_refused(line):
     with pytest.raises(ValueError):
-        Lines().feed(line)
+        LineReader().feed(line)
 
 
 def test_a_line_without_end_is_refused():
-    with pytest.raises(ValueError, match="without end"):
-        Lines(10).feed(b"x" * 11)
-
-
-def test_counters_outlive_their_worker_and_gauges_do_not():
-    ledger = Ledger()
-    ledger.note(1, {"counters": {"requests": 5}, "gauges": {"tunnels": 2}})
-    ledger.note(1, {"counters": {"requests": 7}, "gauges": {"tunnels": 1}})
-    ledger.note(2, {"counters": {"requests": 1}, "gauges": {"tunnels": 0}})
-    ledger.bury(1)
-    ledger.bury(3)  # it died before it said anything
-    assert ledger.sums() == {
-        "workers": [{"counters": {"requests": 1}, "gauges": {"tunnels": 0}}],
-        "retired": {"requests": 7},
-    }
-    ledger.bury(2)
-    assert ledger.sums() == {"workers": [], "retired": {"requests": 8}}
+    with pytest.raises(ValueError, match="longer than 10 bytes"):
+        LineReader(10).feed(b"x" * 11)
 
 
 def test_a_channel_never_blocks_and_forgets_who_has_gone():
     ours, theirs = socket.socketpair()
-    channel = Channel(ours)
+    channel = ChildChannel(ours)
     assert channel.receive() == []
     big = {"x": "y" * 1_000_000}
     channel.send(big)
     assert channel.unsent
     theirs.setblocking(False)
-    lines, got = Lines(), []
+    lines, got = LineReader(), []
     while not got:
         channel.flush()
         got = lines.feed(theirs.recv(1 << 20))
@@ -71,7 +56,7 @@ def test_a_channel_never_blocks_and_forgets_who_has_gone():
 
 def test_a_worker_that_does_not_read_is_not_written_to_for_ever():
     ours, theirs = socket.socketpair()
-    channel = Channel(ours, 1000)
+    channel = ChildChannel(ours, 1000)
     for _ in range(2000):
         channel.send({"x": "y" * 1000})
     assert len(channel.unsent) < 3000
@@ -84,10 +69,10 @@ def test_first_waits_for_a_whole_message():
     line = encode({"do": "load", "x": "y" * 1000})
     ours.sendall(line[:10])
     ours.sendall(line[10:])
-    assert first(theirs)["do"] == "load"
+    assert first_message(theirs)["do"] == "load"
     ours.close()
     with pytest.raises(EOFError):
-        first(theirs)
+        first_message(theirs)
     theirs.close()
 
 
@@ -95,7 +80,7 @@ def test_both_ends():
     async def test():
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
-        channel, worker = Channel(ours), Control()
+        channel, worker = ChildChannel(ours), MasterChannel()
         gone = asyncio.Event()
         drained = asyncio.Event()
         worker.gone = gone.set
@@ -149,12 +134,12 @@ def test_both_ends():
 def test_close_sends_what_was_said():
     async def test():
         ours, theirs = socket.socketpair()
-        worker = Control()
+        worker = MasterChannel()
         await asyncio.get_running_loop().create_unix_connection(lambda: worker, sock=theirs)
         worker.report()
         await worker.close()
         ours.settimeout(PATIENCE)
-        assert first(ours) == {"stats": {}, "pins": {}}
+        assert first_message(ours) == {"stats": {}, "pins": {}}
         ours.close()
 
     asyncio.run(test())
@@ -165,7 +150,7 @@ def test_a_master_that_does_not_read_is_asked_for_nothing(monkeypatch):
 
     async def main():
         ours, theirs = socket.socketpair()
-        control = Control()
+        control = MasterChannel()
         control.snapshot = lambda: {"x": "y" * 100_000}
         await asyncio.get_running_loop().create_unix_connection(lambda: control, sock=ours)
         asked = 0

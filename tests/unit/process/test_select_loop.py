@@ -2,7 +2,7 @@
 
 import socket
 
-from rawproxy.process.channel import Channel, Lines, encode
+from rawproxy.process.channel import ChildChannel, LineReader, encode
 from rawproxy.process.select_loop import SelectLoop
 
 
@@ -10,7 +10,7 @@ class OneChild:
     """What the loop knows of a child."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.channel = Channel(sock)
+        self.channel = ChildChannel(sock)
         self.open = True
 
     def say(self, message) -> None:
@@ -59,7 +59,7 @@ def test_what_a_child_does_not_read_yet_is_sent_when_it_does():
     message = {"x": "y" * 1_000_000}
     loop.say(child, message)
     assert child.channel.unsent
-    lines, got = Lines(), []
+    lines, got = LineReader(), []
     while not got:
         got = lines.feed(theirs.recv(1 << 20))
         if child.channel.unsent:

@@ -3,7 +3,7 @@
 from rawproxy.config.model import Upstream, single
 from rawproxy.net.openssl.context_door import TICKET_KEYS
 from rawproxy.process import ticket_keys
-from rawproxy.process.channel import Control, encode
+from rawproxy.process.channel import MasterChannel, encode
 from rawproxy.process.master import Master
 from rawproxy.process.ticket_keys import LIFE, TicketKeys
 
@@ -64,7 +64,7 @@ def test_workers_that_are_ready_hear_of_new_ones_and_others_once_they_are():
 
 
 def test_a_worker_hands_them_on():
-    control = Control()
+    control = MasterChannel()
     heard = []
     control.renew = heard.append
     control.data_received(encode({"tickets": "00ff"}) + encode({"pins": {}}))
