@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from rawproxy.config.addresses import parse_address, parse_upstream
-from rawproxy.config.build import config_of
+from rawproxy.config.build import build_config
 from rawproxy.config.json_schema import schema
 from rawproxy.config.model import Address, Config, single
 from rawproxy.config.option_values import parse_file
@@ -128,7 +128,7 @@ def check_command(ctx: click.Context, /, **_: Any) -> None:
 
     try:
         chosen = settings(ctx)
-        config = config_of(chosen)
+        config = build_config(chosen)
     except ConfigError as error:
         fail(error, 1)
     wrong = [chosen.say(chosen.keys["cert", pair], str(error)) for pair, error in mistakes(config)]
@@ -242,7 +242,7 @@ def source(ctx: click.Context, name: str) -> str:
 
 def configure(ctx: click.Context) -> Config:
     """The options and the file as a `Config`. Raises `ConfigError`."""
-    return config_of(settings(ctx))
+    return build_config(settings(ctx))
 
 
 def settings(ctx: click.Context) -> Settings:

@@ -1,19 +1,20 @@
-"""What can go wrong, in the words every other module uses.
+"""What can go wrong: the exceptions that all other modules use.
 
-    ProxyError                  something ended or prevented an exchange
-    ├── ClientError             the client's doing: 4xx, 501, 505; never retried
-    ├── UpstreamError           the upstream's doing: 502, 504
-    │   ├── MalformedError      it answered, but what no client may be given: not a sign of death
-    │   ├── DialError           no connection was made: nothing was sent, any method may be retried
-    │   └── StaleError          a connection died before the first response byte: retried only if
-    │                           it was reused and the request is replayable
-    └── CapacityError           ours: a limit is reached: 503
-    ConfigError                 at start only: names the option (or file and line) and what to type
+    ProxyError                    something ended or prevented an exchange
+    ├── ClientError               the client's doing: 4xx, 501, 505; never retried
+    ├── UpstreamError             the upstream's doing: 502, 504
+    │   ├── MalformedError        the upstream lives, but no client may get what it sent
+    │   ├── DialError             no connection was made: nothing was sent, so any method may be
+    │   │                         tried again
+    │   └── PrematureCloseError   the connection ended before the first byte of the response: tried
+    │                             again only if it was reused and the request can be sent again
+    └── CapacityError             one of our limits is reached: 503
+    ConfigError                   at the start: names the option (or file and line) and what to type
 
-Beside them stands `ignore`, for whoever does not want to be told of anything, wrong or not.
+`ignore` stands beside them: a callback for those who do not want to be told.
 
-It never imports anything of the house. Invariant: every exception that leaves a module of this
-package is one of these or is documented there; any other is a bug.
+This module never imports another one of the package. Invariant: an exception that leaves a module
+is one of these, or the module's docstring names it. Any other exception is a bug.
 """
 
 import enum
@@ -24,7 +25,7 @@ _PLAIN: Final = frozenset(range(32, 127)) - frozenset(b'"\\')
 
 
 class Source(enum.Enum):
-    """Who caused it."""
+    """Who caused an error."""
 
     CLIENT = "client"
     UPSTREAM = "upstream"
@@ -32,7 +33,7 @@ class Source(enum.Enum):
 
 
 class Retry(enum.Enum):
-    """Whether the same request may be tried again elsewhere."""
+    """Whether the request may be tried again after an error."""
 
     NO = "no"
     YES = "yes"
@@ -40,7 +41,7 @@ class Retry(enum.Enum):
 
 
 def escaped(data: bytes) -> str:
-    r"""What a peer sent, as a log line or a page may quote it: all but printable ASCII as \xHH."""
+    r"""What a peer sent, in quotes for a log line or a page; all but printable ASCII as \xHH."""
     plain = (chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in data)
     return f'"{"".join(plain)}"'
 
@@ -48,9 +49,9 @@ def escaped(data: bytes) -> str:
 class ProxyError(Exception):
     """Something ended or prevented an exchange.
 
-    `status` is the response the client gets while none has begun, `detail` the cause for the log
-    line. `detail` is never shown to a client when the source is the upstream or the proxy: it may
-    name addresses inside.
+    `status` is what the client gets, if its response has not begun. `detail` is the cause, for the
+    log. If the upstream or the proxy caused the error, no client sees `detail`: it may name
+    addresses inside.
     """
 
     source = Source.PROXY
@@ -59,7 +60,7 @@ class ProxyError(Exception):
     lines = b""  # fields of the response, beside those of every page
 
     def __init__(self, detail: str, status: int | None = None) -> None:
-        # Some repeat what a peer sent: a page or a line of the log need not be as long as that.
+        # A cause may repeat what a peer sent, which may be longer than a page or a line should be.
         detail = detail if len(detail) <= DETAIL else f"{detail[:DETAIL]}..."
         super().__init__(detail)
         self.detail = detail
@@ -70,31 +71,31 @@ class ProxyError(Exception):
 
 
 class ClientError(ProxyError):
-    """The request cannot be served as it came."""
+    """The request cannot be served as the client sent it."""
 
     source = Source.CLIENT
     default_status = 400
 
 
 class UpstreamError(ProxyError):
-    """The upstream failed or broke the protocol."""
+    """The upstream failed, or broke the protocol."""
 
     source = Source.UPSTREAM
     default_status = 502
 
 
 class MalformedError(UpstreamError):
-    """The upstream answered something that is not passed on: malformed, oversized, unasked for.
+    """The upstream sent what is not passed on: it is malformed, too large, or not asked for.
 
-    A visitor can provoke it by choosing a URL, so it says nothing about the upstream's health.
+    A client may cause this by choosing a URL, so it says nothing about the upstream's health.
     """
 
 
 class DialError(UpstreamError):
-    """No connection to the upstream: nothing was sent, so any method may be retried.
+    """No connection to the upstream was made. Nothing was sent, so any method may be tried again.
 
-    `passing`: it may be otherwise in a moment, as the upstream restarts, say: it refused the
-    connection, is not to be reached or has no address. A certificate that is wrong stays so.
+    `passing` says that the next moment may be better, as after a restart: the upstream refused the
+    connection, could not be reached, or has no address. A wrong certificate stays wrong.
     """
 
     passing = False
@@ -102,8 +103,8 @@ class DialError(UpstreamError):
     there = False  # it was reached, and then TLS failed
 
 
-class StaleError(UpstreamError):
-    """The connection died before the first byte of the response (RFC 9110 9.2.2)."""
+class PrematureCloseError(UpstreamError):
+    """The connection ended before the first byte of the response (RFC 9110 9.2.2)."""
 
     retry = Retry.IF_REUSED
 
@@ -111,9 +112,9 @@ class StaleError(UpstreamError):
 class CutError(ConnectionAbortedError):
     """A TLS connection was reset, or ended without close_notify.
 
-    Which of the two Python cannot always say, and its versions say it by different classes: a reset
-    is an `SSLEOFError` before 3.13 and a `ConnectionResetError` since, and an end that OpenSSL 3.5
-    could not complain about to its peer is a `BrokenPipeError`.
+    Python cannot always tell which of the two it was, and its versions raise different classes: a
+    reset is an `SSLEOFError` before 3.13 and a `ConnectionResetError` later. An end about which
+    OpenSSL 3.5 could not send an alert is a `BrokenPipeError`.
     """
 
 
@@ -124,7 +125,7 @@ class CapacityError(ProxyError):
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; each message names an option and what to type instead."""
+    """The configuration cannot be used. Each message names an option and what to type instead."""
 
     def __init__(self, *messages: str) -> None:
         super().__init__(*messages)
@@ -135,16 +136,16 @@ class ConfigError(Exception):
 
 
 def ignore(*_: object) -> None:
-    """The callback of whoever does not want to know, whatever there is to be told."""
+    """The callback of those who do not want to be told: it does nothing, whatever it is given."""
 
 
 def failure(error: Exception) -> tuple[list[str], int]:
-    """Why it cannot start, in lines, and the exit code that says which kind of reason."""
+    """Why the process cannot start, in lines. The exit code: 2 for the configuration, else 1."""
     if isinstance(error, ConfigError):
         return list(error.messages), 2
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename or ''}".rstrip(": ")
     elif not isinstance(error, OSError):
-        text = f"{type(error).__name__}: {text}"  # a bug, or new code that is not all there
+        text = f"{type(error).__name__}: {text}"  # a bug, or new code that is not complete
     return [f"cannot start: {text}"], 1

@@ -34,7 +34,7 @@ from rawproxy.errors import ConfigError
 _NOWHERE = Upstream("?", tls=True, host="?", port=1)  # stands where an upstream's text is wrong
 
 
-def config_of(settings: Settings) -> Config:
+def build_config(settings: Settings) -> Config:
     """All of it. Raises `ConfigError` with every mistake, in the order of the file."""
     config = _top(settings)
     config = replace(config, groups=_groups(settings, config))

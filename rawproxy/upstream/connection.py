@@ -21,7 +21,7 @@ from abc import ABCMeta, abstractmethod
 from typing import Final, cast
 
 from rawproxy.config.model import Limits
-from rawproxy.errors import CutError, MalformedError, ProxyError, StaleError, UpstreamError
+from rawproxy.errors import CutError, MalformedError, PrematureCloseError, ProxyError, UpstreamError
 from rawproxy.net.backpressure import WRITER_FULL, Valve, last_words
 from rawproxy.protocol.http.head import CHUNKED, ResponseHead, response_framing
 from rawproxy.protocol.http.last_head import LastHead
@@ -235,7 +235,9 @@ class UpstreamConnection(asyncio.Protocol):
         except UpstreamError as error:
             if self.suspect and not data.startswith(VERSION):  # it belongs to the response before
                 self.endpoint.babbled(self.bare)
-                self._fail(StaleError("the upstream sent bytes that belong to no response"))
+                self._fail(
+                    PrematureCloseError("the upstream sent bytes that belong to no response")
+                )
             else:
                 self._fail(MalformedError(error.detail, error.status))
 
@@ -358,7 +360,7 @@ class UpstreamConnection(asyncio.Protocol):
         if said:
             how = f"ended the connection, as {said},"
         if self.body is None and not self.buffer:
-            handler.on_lost(StaleError(f"the upstream {how} before its response"))
+            handler.on_lost(PrematureCloseError(f"the upstream {how} before its response"))
         elif self.body is None:
             handler.on_lost(UpstreamError(f"the upstream {how} within its response head"))
         elif isinstance(self.body, CloseBody) and exc is None:

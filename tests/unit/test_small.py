@@ -11,10 +11,10 @@ from rawproxy.errors import (
     ClientError,
     ConfigError,
     DialError,
+    PrematureCloseError,
     ProxyError,
     Retry,
     Source,
-    StaleError,
     failure,
 )
 from rawproxy.protocol.http1.parser import parse_request, parse_response
@@ -53,7 +53,7 @@ def test_errors_know_source_retry_and_status():
     assert (ProxyError("x").status, ProxyError("x").source) == (500, Source.PROXY)
     assert (ClientError("x").status, ClientError("x", 431).status) == (400, 431)
     assert (DialError("x").status, DialError("x").retry) == (502, Retry.YES)
-    assert StaleError("x").retry is Retry.IF_REUSED
+    assert PrematureCloseError("x").retry is Retry.IF_REUSED
     assert repr(CapacityError("full")) == "CapacityError(503, 'full')"
 
 
