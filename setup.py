@@ -39,7 +39,7 @@ HOT = {
     "balancing": "fair_queue pool health policies",
     "telemetry": "masks counters facts access_log",
     "net": "tls_outbox backpressure poller tls_ends socket_transport tls_transport tls_handshake",
-    "upstream": "connection ticket dialling endpoint probe group",
+    "upstream": "bulk_reader response_handler connection ticket dialling endpoint probe group",
     "proxy": (
         "recorder tunnel client_side checkout holding timeouts exchange guard admission service"
     ),

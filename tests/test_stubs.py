@@ -10,7 +10,8 @@ import pytest
 
 from rawproxy.proxy import client_side
 from rawproxy.proxy.client_side import ClientSide
-from rawproxy.upstream.connection import ConnectionOwner, ResponseHandler
+from rawproxy.upstream.connection import ConnectionOwner
+from rawproxy.upstream.response_handler import ResponseHandler
 from tests.test_floors import FILES, MODULES
 
 # Any of them takes an argument or none, and does no harm.

@@ -30,6 +30,9 @@ from rawproxy.proxy.service import Service, log
 from rawproxy.tls import client_identity
 from rawproxy.tls.server import ServerContext
 
+# Bytes of a response that wait here once the kernel takes no more: beyond it the upstream is not
+# read. What one read brings comes on top.
+QUEUED: Final = 16 * 1024
 TLS_HANDSHAKE: Final = 0x16  # the content type of a ClientHello's record (RFC 8446 5.1)
 
 
@@ -179,10 +182,11 @@ class Arrival:
         """Hand the socket to a transport of the loop's, and that to an `H1Connection`."""
         service, slot = self.service, self.slot
         try:
-            await self.loop.connect_accepted_socket(
+            transport, _ = await self.loop.connect_accepted_socket(
                 lambda: h1_connection.H1Connection(service, slot, False, self.redirect),
                 cast(socket.socket, self.sock),
             )
+            transport.set_write_buffer_limits(QUEUED)
         except OSError as error:
             log.debug("a connection failed: %s", error)
             self.close()

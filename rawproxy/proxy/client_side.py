@@ -46,7 +46,7 @@ else:
 class ClientSide(metaclass=ABCMeta):
     """One request of a client, answered by these calls.
 
-    A class for the same reason as `connection.ResponseHandler`.
+    A class for the same reason as `response_handler.ResponseHandler`.
     """
 
     __slots__ = ("bound", "context", "facts", "route_target")

@@ -161,7 +161,7 @@ class Exchange(Timeouts):
         if not self.may_replay(connection):
             self.held = None
         if not self.request_ended and self.endpoint.pool.pressed():
-            connection.endpoint.stalled(connection)
+            connection.endpoint.stalled(connection, True)
         self.client.throttle(NO_UPSTREAM, False)
 
     def on_request_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
@@ -205,7 +205,7 @@ class Exchange(Timeouts):
         self.deadline = self.service.deadline(self.deadlines.response_head)
         connection.transport.write(framed)
         if self.request_ended and self.endpoint.pool.stalled:
-            connection.endpoint.flows(connection)
+            connection.endpoint.stalled(connection, False)
 
     def on_upstream_writable(self, writable: bool) -> None:
         """Backpressure from the upstream on the request's body."""

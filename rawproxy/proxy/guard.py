@@ -20,7 +20,7 @@ from rawproxy.proxy.service import Service
 
 
 class Guard(metaclass=ABCMeta):
-    """Who may pass one route. A class for the same reason as `connection.ResponseHandler`."""
+    """Who may pass one route. A class for the same reason as `response_handler.ResponseHandler`."""
 
     __slots__ = ()
 

@@ -101,7 +101,7 @@ class Splice(asyncio.Protocol):
 
 
 class TunnelWatch(metaclass=ABCMeta):
-    """Who watches a tunnel. A class for the same reason as `connection.ResponseHandler`."""
+    """Who watches a tunnel. A class for the same reason as `response_handler.ResponseHandler`."""
 
     __slots__ = ()
 

@@ -1,12 +1,6 @@
 """One connection to an upstream: reading responses, telling whether it may serve another.
 
-It hands what it reads to the exchange that holds it, by straight calls:
-
-    on_interim(head)            a 1xx other than 101
-    on_switch(head, rest)       a 101 and what came behind it
-    on_response(head, framing, payload, ended)
-    on_payload(payload, ended, trailers)
-    on_lost(error)              the connection ended first
+It hands what it reads to its `ResponseHandler`, the exchange that holds it, by straight calls.
 
 It never decides about retries and never rewrites. Invariants: a connection without an exchange is
 in the pool or closed; bytes or an end of file while idle evict it (RFC 9112 9.2); what follows a
@@ -23,11 +17,14 @@ from typing import Final, cast
 from rawproxy.config.model import Limits
 from rawproxy.errors import CutError, MalformedError, PrematureCloseError, ProxyError, UpstreamError
 from rawproxy.net.backpressure import WRITER_FULL, Valve, last_words
+from rawproxy.net.socket_transport import SocketTransport
 from rawproxy.protocol.http.head import CHUNKED, ResponseHead, response_framing
 from rawproxy.protocol.http.last_head import LastHead
 from rawproxy.protocol.http1.body import BodyError, ChunkedBody, CloseBody, LengthBody
 from rawproxy.protocol.http1.head_limits import waits
 from rawproxy.protocol.http1.parser import Parser
+from rawproxy.upstream.bulk_reader import LONG, LONG_READ, BulkReader
+from rawproxy.upstream.response_handler import ResponseHandler
 
 Stepper = LengthBody | ChunkedBody | CloseBody
 HEAD: Final = b"HEAD"
@@ -37,43 +34,8 @@ TIMED_OUT: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
 INTERIMS: Final = 32  # of one response, in one read; Go's client allows five in all
 
 
-class ResponseHandler(metaclass=ABCMeta):
-    """The exchange, as its upstream connection sees it.
-
-    A class, not a `Protocol`: compiled code calls the methods of those by name.
-    """
-
-    __slots__ = ("method",)
-
-    method: bytes
-
-    @abstractmethod
-    def on_interim(self, head: ResponseHead) -> None:
-        """A 1xx other than 101."""
-
-    @abstractmethod
-    def on_switch(self, head: ResponseHead, rest: bytes) -> None:
-        """A 101, and what came behind it."""
-
-    @abstractmethod
-    def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
-        """The head of the final response, and as much of its body as came with it."""
-
-    @abstractmethod
-    def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
-        """More of its body, unframed."""
-
-    @abstractmethod
-    def on_lost(self, error: ProxyError) -> None:
-        """The connection ended before the response did."""
-
-    @abstractmethod
-    def on_upstream_writable(self, writable: bool) -> None:
-        """The upstream does not take the request as fast as it comes, or does so again."""
-
-
 class ConnectionOwner(metaclass=ABCMeta):
-    """The endpoint, as its connections see it; a class for the same reason."""
+    """The endpoint, as its connections see it; a class as `ResponseHandler` is one."""
 
     limits: Limits
     parse: Parser[ResponseHead]
@@ -106,12 +68,12 @@ class ConnectionOwner(metaclass=ABCMeta):
         """Bytes came that belong to no response, `bare`: behind one to HEAD."""
 
     @abstractmethod
-    def stalled(self, connection: UpstreamConnection) -> None:
-        """It waits for its own client, not for the upstream."""
+    def stalled(self, connection: UpstreamConnection, waits: bool) -> None:
+        """It waits for its own client, not for the upstream; or no longer."""
 
     @abstractmethod
-    def flows(self, connection: UpstreamConnection) -> None:
-        """It does so no longer."""
+    def where_to_read(self) -> memoryview:
+        """The place for the next piece of a long body, as long as that may be."""
 
     @abstractmethod
     def complaint(self, error: Exception | None) -> str:
@@ -122,9 +84,9 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream."""
 
     __slots__ = (
-        "apart", "bare", "body", "bound", "buffer", "endpoint", "handler", "idle_since",
-        "last_head", "lent", "limits", "look", "lost", "parse", "reusable", "served", "suspect",
-        "transport", "unfit", "valve",
+        "apart", "bare", "body", "bound", "buffer", "bulk_reader", "endpoint", "handler",
+        "idle_since", "last_head", "lent", "limits", "look", "lost", "parse", "reusable",
+        "served", "suspect", "transport", "unfit", "valve",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -149,6 +111,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.handler: ResponseHandler | None = None
         self.buffer = b""  # of a head that is not whole
         self.body: Stepper | None = None
+        self.bulk_reader: BulkReader | None = None  # who reads a long body; None: the transport
         self.bare = False  # to HEAD: an upstream may send the body all the same
         self.reusable = False
 
@@ -219,6 +182,8 @@ class UpstreamConnection(asyncio.Protocol):
                         return
                 self._read_head(handler, data)
             else:
+                if len(data) >= LONG_READ and self.bulk_reader is None:
+                    self._read_bulk()
                 payload, rest = self.body.feed(data)
                 while self.body.more:
                     handler.on_payload(payload, False, b"")
@@ -289,7 +254,9 @@ class UpstreamConnection(asyncio.Protocol):
                 self._ended(self.reusable and size == whole)
                 handler.on_response(head, framing, data[stop:whole], True)
                 return
-            self.body = LengthBody(framing - size + stop)
+            self.body = LengthBody(whole - size)
+            if whole - size > LONG:
+                self._read_bulk()
             handler.on_response(head, framing, data[stop:], False)
             return
         if framing == CHUNKED:
@@ -317,7 +284,16 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             handler.on_response(head, framing, payload, True)
 
+    def _read_bulk(self) -> None:
+        """From now on so much at a time as the memory for slow clients allows."""
+        if not isinstance(self.transport, SocketTransport):  # those know how much they read
+            self.bulk_reader = BulkReader(self, self.endpoint.where_to_read)
+            self.transport.set_protocol(self.bulk_reader)
+
     def _ended(self, reusable: bool) -> None:
+        if self.bulk_reader is not None:
+            self.bulk_reader = None
+            self.transport.set_protocol(self)
         if not self.served:
             self.endpoint.remember(self)
         self.served += 1
@@ -343,7 +319,7 @@ class UpstreamConnection(asyncio.Protocol):
             if words:
                 self.data_received(words)
         self.connection_ended(exc)
-        self.lost = True
+        self.lost, self.bulk_reader = True, None
 
     def connection_ended(self, exc: Exception | None) -> None:
         """The upstream closed, cleanly (`exc` is None) or not."""
@@ -381,7 +357,6 @@ class UpstreamConnection(asyncio.Protocol):
         """The client cannot take more (or can again)."""
         if full:
             self.valve.close(WRITER_FULL)
-            self.endpoint.stalled(self)
         else:
             self.valve.open(WRITER_FULL)
-            self.endpoint.flows(self)
+        self.endpoint.stalled(self, full)

@@ -19,6 +19,7 @@ from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
 from rawproxy.protocol.proxy_header import AnnouncedAddresses
 from rawproxy.tls.upstream_trust import UpstreamTrust
+from rawproxy.upstream.bulk_reader import FEW, Room
 from rawproxy.upstream.connection import UpstreamConnection
 from rawproxy.upstream.dialling import Dialler
 from rawproxy.upstream.resolver import Server, sockaddrs
@@ -52,6 +53,7 @@ class Endpoint(Dialler):
             group.max_upstream, group.keepalive, group.keepalive_idle, group.queue
         )
         self.by_host = group.server_name == HOST  # visitors choose the name
+        self.bulk_room: Room | None = None  # made when it is first needed
         self.looks = 0.0  # when a certificate that was refused is looked at again
         self.authority = authority(upstream)
         self.room: Any = None  # the group's `WaitingRoom`
@@ -103,14 +105,21 @@ class Endpoint(Dialler):
             connection.apart = True
             _go_on(self.pool.part(connection))
 
-    def stalled(self, connection: UpstreamConnection) -> None:
-        """A connection waits for its own client: whoever waits for one does not wait for that."""
-        if not connection.apart:
+    def stalled(self, connection: UpstreamConnection, waits: bool) -> None:
+        """A connection waits for its own client, for which nobody else is to wait; or no longer."""
+        if not waits:
+            self.pool.flow(connection)
+        elif not connection.apart:
             _go_on(self.pool.stall(connection))
 
-    def flows(self, connection: UpstreamConnection) -> None:
-        """It waits for the upstream again."""
-        self.pool.flow(connection)
+    def where_to_read(self) -> memoryview:
+        """For the next piece of a long body: a small place while many clients are slow."""
+        bulk_room = self.bulk_room
+        if bulk_room is None:
+            bulk_room = self.bulk_room = Room()
+        pool = self.pool
+        few = len(pool.stalled) + pool.lent < FEW
+        return bulk_room.whole if few else bulk_room.little
 
     def welcome(self, connection: UpstreamConnection) -> None:
         """A connection that was made for nobody: idle, if it may be anybody's."""

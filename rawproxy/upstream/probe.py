@@ -17,8 +17,8 @@ from rawproxy import __version__
 from rawproxy.config.model import Active
 from rawproxy.errors import DialError, ProxyError, UpstreamError
 from rawproxy.protocol.http.head import ResponseHead
-from rawproxy.upstream.connection import ResponseHandler
 from rawproxy.upstream.endpoint import Endpoint
+from rawproxy.upstream.response_handler import ResponseHandler
 
 JITTER = 0.1  # of the interval, either way: many proxies must not knock all at once
 FIRST = 1.0  # seconds within which the first probe goes out

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from rawproxy.upstream.connection import ResponseHandler, UpstreamConnection
+from rawproxy.upstream.connection import UpstreamConnection
+from rawproxy.upstream.response_handler import ResponseHandler
 
 
 class Ticket(ResponseHandler):
