@@ -48,8 +48,8 @@ HOT = {
         "tunnel_rules route_guard"
     ),
     "client": (
-        "h1_responder h1_intake h1_connection h2_writer h2_stream_transport "
-        "h2_stream h2_intake h2_connection arrival listener"
+        "request_side h1_responder h1_intake h1_body h1_connection h2_writer h2_responder "
+        "h2_stream_transport h2_stream h2_intake h2_connection arrival listener"
     ),
 }
 STEP = os.environ.get("RAWPROXY_COMPILE", "")

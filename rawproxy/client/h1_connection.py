@@ -20,21 +20,18 @@ from __future__ import annotations
 import asyncio
 from typing import Final, cast
 
-from rawproxy.client.h1_intake import ANSWER, BODY, DRAIN, HEAD, LINGER, TURN, H1Intake
+from rawproxy.client.h1_body import H1RequestBody
+from rawproxy.client.h1_intake import ANSWER, BODY, DRAIN, HEAD, LINGER, TURN
 from rawproxy.client.presence import ASK, Presence
 from rawproxy.errors import ClientError
 from rawproxy.net.backpressure import PIPELINED, WRITER_FULL, Valve, cut
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
 from rawproxy.protocol.http.last_head import LastHead
-from rawproxy.protocol.http1.body import BodyError, ChunkedBody, LengthBody
 from rawproxy.protocol.http1.head_limits import waits
 from rawproxy.protocol.websocket.upgrade import settled
 from rawproxy.proxy.admission import ConnectionSlot
-from rawproxy.proxy.exchange import Exchange
-from rawproxy.proxy.guard import exchange_for
 from rawproxy.proxy.service import Service
-from rawproxy.proxy.tunnel import Tunnel
 from rawproxy.upstream.connection import UpstreamConnection
 
 LF: Final = 10
@@ -42,29 +39,20 @@ CR: Final = 13  # a head never begins with it, nor with a line feed or anything 
 LEADING_BLANKS: Final = 8  # bytes of empty lines before a request: forgiven (RFC 9112 2.2)
 
 
-class H1Connection(H1Intake, asyncio.Protocol):
+class H1Connection(H1RequestBody, asyncio.Protocol):
     """One connection of an HTTP/1 client."""
 
-    __slots__ = (
-        "body", "drained", "exchange", "last_head", "parse", "presence", "received", "requests",
-        "secure",
-    )  # fmt: skip
+    __slots__ = ("last_head", "parse", "presence", "requests", "secure")
 
     def __init__(
         self, service: Service, slot: ConnectionSlot, secure: bool, redirect: int = 0
     ) -> None:
         super().__init__(service, slot, redirect)
-        # of the connection
         self.requests = 0
         self.secure = secure
         self.parse = service.parse
         self.presence: Presence | None = None  # of a client that sends no more
         self.last_head: LastHead[RequestHead] = LastHead()  # of requests without a body
-        # of the request
-        self.exchange: Exchange | None = None
-        self.body: LengthBody | ChunkedBody | None = None
-        self.drained = 0
-        self.received = 0  # bytes of it since the deadline was set
 
     def __repr__(self) -> str:
         return f"<H1Connection {self.context.peer.decode()} {self.phase.value}>"
@@ -92,11 +80,11 @@ class H1Connection(H1Intake, asyncio.Protocol):
                     return
             self.read_requests(data, 0)
         elif self.phase is BODY:
-            self._read_body(data)
+            self.read_body(data)
         elif self.phase is ANSWER:
             self.keep(data)
         elif self.phase is DRAIN:
-            self._drop_body(data)
+            self.drop_body(data)
 
     def eof_received(self) -> bool:
         """The client sends no more: it half-closed, or it has gone, which looks the same.
@@ -110,7 +98,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
             self.presence = Presence(self.transport, self._ask, self.abort)
             return True
         if self.phase is BODY:
-            self._client_failed(ClientError("the client closed within the request body"))
+            self.client_failed(ClientError("the client closed within the request body"))
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -120,9 +108,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
             self.presence.over()
         self._unbind()
         self.phase = LINGER
-        if self.exchange is not None:
-            self.status = self.status or 499  # nginx's word for a client that did not wait
-            self.exchange.cancel()
+        self.client_gone()
 
     def pause_writing(self) -> None:
         self.blocked = True
@@ -205,11 +191,10 @@ class H1Connection(H1Intake, asyncio.Protocol):
         self.closing = head.close or self.service.draining or last
         self.status = self.sent = self.taken = 0
         self.deadline = 0.0
-        sites = self.slot.sites
-        if sites is not None and not self.find(sites, head):
-            return False
         if self.redirect:
-            self.send_redirect(head, self.redirect)
+            self.redirect_to_https(head)
+            return False
+        if not self.find(head):
             return False
         if head.upgrade or head.offered:
             self.head = settled(head, self.route_target.upgrades)
@@ -222,24 +207,18 @@ class H1Connection(H1Intake, asyncio.Protocol):
             return
         assert self.head is not None
         self.phase = ANSWER
-        exchange = self.exchange = exchange_for(self.service, self, self.head, self.slot)
+        exchange = self.begin(self.head)
         exchange.start(opening)
 
     def _start_with_body(self, head: RequestHead, data: bytes, at: int) -> int:
         """A request whose body begins at `at`; where what stands behind it does."""
-        limits = self.service.limits
-        self.drained = 0
         stop = len(data)
-        if head.framing == CHUNKED:
-            self.body = ChunkedBody(limits.chunk_line, limits.trailers)
-        else:
-            self.body = LengthBody(head.framing)
+        if head.framing != CHUNKED:
             stop = min(stop, at + head.framing)
-        self.phase = BODY
+        self.begin_body(head)
         if self._admit(head):
-            self._expect_body()
-            head = self.head or head
-            exchange = self.exchange = exchange_for(self.service, self, head, self.slot)
+            self.expect_body()
+            exchange = self.begin(self.head or head)
             exchange.start(coming=at < stop)
         else:
             self.exchange_done()
@@ -249,46 +228,12 @@ class H1Connection(H1Intake, asyncio.Protocol):
         self.buffer = b""
         return stop
 
-    def _read_body(self, data: bytes) -> None:
-        exchange, body = self.exchange, self.body
-        assert exchange is not None and body is not None
-        try:
-            payload, rest = body.feed(data)
-        except BodyError as error:
-            self._client_failed(ClientError(f"the request body is malformed: {error}"))
-            return
-        if rest is None:
-            self.received += len(data)
-            if body.more:
-                self.later()
-            exchange.on_request_body(payload, False, b"")
-            return
-        self.phase = ANSWER
-        self.deadline = 0.0
-        self.body = None
-        if rest:
-            self.buffer = rest
-            self.valve.close(PIPELINED)
-        exchange.on_request_body(payload, True, body.trailers)
-
-    def _expect_body(self) -> None:
-        """From now on the client has to keep the pace, `Limits.rate`."""
-        self.received = 0
-        self.deadline = self.service.deadline(self.route_target.deadlines.request_body)
-
-    def _client_failed(self, error: ClientError) -> None:
-        """The request broke off within its body: the upstream must not take it for whole."""
-        self.closing = True
-        self.body = None
-        if self.exchange is not None:
-            self.exchange.fail(error)
-
     def _refuse(self, error: ClientError) -> None:
         """A head that is no request: answer, and read no further (RFC 9112 2.2, 6.3)."""
         self.closing = True
         self.head = None
         self.send_error(error)
-        self._close()
+        self.close()
 
     # ── what the exchange calls ─────────────────────────────────────────────────────────────────
 
@@ -300,19 +245,10 @@ class H1Connection(H1Intake, asyncio.Protocol):
         self.transport.write(b"".join(lines))
         if self.blocked:
             connection.valve.close(WRITER_FULL)
-        early = self.all_kept()
         self.service.clients.discard(self)
         self._unbind()
-        exchange, self.exchange = self.exchange, None
-        assert exchange is not None
-        tunnel = Tunnel(
-            self.service, self.head, self.context, exchange.endpoint, exchange.facts, self.slot
-        )
-        tunnel.deadlines = exchange.deadlines
-        tunnel.splice(
-            (self.transport, self.valve, early), (connection.transport, connection.valve, rest)
-        )
-        exchange.tunnelled(tunnel)
+        self.status = head.status
+        self.tunnel_to((self.transport, self.valve, self.all_kept()), connection, rest, self.slot)
 
     def claim(self, connection: UpstreamConnection) -> bool:
         """The client has proved itself on `connection`, or is about to: nobody else gets it."""
@@ -335,37 +271,27 @@ class H1Connection(H1Intake, asyncio.Protocol):
         else:  # what is on its way may still arrive
             self.transport.abort()
 
-    def throttle(self, reason: int, full: bool) -> None:
-        """The upstream cannot take more of the body, or can again."""
-        if full:
-            self.valve.close(reason)
-        else:
-            self.valve.open(reason)
-            if self.phase is BODY:
-                self._expect_body()
-
     def exchange_done(self) -> None:
         """The exchange has ended: record it, then the next request or the end."""
         self.exchange = None
         if self.valve.reasons:
             self.valve.open(~PIPELINED if self.buffer else ~0)
-        head = self.head
-        if head is not None:
-            facts, self.facts = self.facts, None
-            self.service.recorder.record(head, self.context, self.status, self.sent, facts)
+        if self.head is not None:
+            self.record(self.head)
         if self.phase is LINGER:
             return
         if self.phase is BODY and not self.closing:
             self.phase = DRAIN
             self.deadline = self.service.deadline(self.service.deadlines.linger)
         elif self.closing:
-            self._close()
+            self.close()
         else:
-            self._next()
+            self.next_request()
 
     # ── between requests ────────────────────────────────────────────────────────────────────────
 
-    def _next(self) -> None:
+    def next_request(self) -> None:
+        """The answer is out, and so is the body: whatever comes now is a head."""
         self.phase = HEAD
         self.deadline = self.service.deadline(self.service.deadlines.client_idle)
         if self.parsing:
@@ -375,37 +301,7 @@ class H1Connection(H1Intake, asyncio.Protocol):
         elif self.buffer:
             self.go_on()
 
-    def may_stay(self) -> bool:
-        """Whether the connection can be kept although an answer goes out now.
-
-        The rest of a body is read for its sake if it is known to be small; whether the body comes
-        at all is the client's choice after an Expect (RFC 9110 10.1.1).
-        """
-        head = self.head
-        if self.phase is not BODY or head is None:
-            return True
-        small = head.framing != CHUNKED and head.framing <= self.service.limits.drain
-        return small and not head.expect
-
-    def _drop_body(self, data: bytes) -> None:
-        body = self.body
-        assert body is not None
-        self.drained += len(data)
-        try:
-            _, rest = body.feed(data)
-        except BodyError:
-            self._close()
-            return
-        if rest is not None:
-            self.body = None
-            self.buffer = rest
-            self._next()
-        elif self.drained > self.service.limits.drain:
-            self._close()
-        elif body.more:
-            self.later()
-
-    def _close(self) -> None:
+    def close(self) -> None:
         """No more requests. If the client may still be sending, let our answer reach it first."""
         sending = self.phase in (HEAD, BODY, DRAIN) or bool(self.buffer)
         self.phase = LINGER
@@ -443,21 +339,16 @@ class H1Connection(H1Intake, asyncio.Protocol):
             self.deadline = min(self.deadline, self.service.deadline(self.service.leaving.grace))
         if not self.deadline or now < self.deadline:
             return
-        if self.phase is BODY and (self.valve.reasons or self._keeps_pace()):
-            self._expect_body()
-        elif self.phase is BODY:
-            self._client_failed(ClientError("the request body stopped coming, or nearly", 408))
+        if self.phase is BODY:
+            if not self.still_sends(waived=bool(self.valve.reasons)):
+                self.client_failed(ClientError("the request body stopped coming, or nearly", 408))
         elif self.phase is HEAD and self.buffer and not self.blocked:
             self._refuse(ClientError("the request head did not come to its end", 408))
         elif self.half_closed and self._ask():
             self.deadline = self.service.deadline(self.service.deadlines.linger)
-        elif not self.still_takes():
+        elif not self.takes_the_rest():
             self.phase = LINGER
             cut(self.transport)
-
-    def _keeps_pace(self) -> bool:
-        route_target = self.route_target
-        return self.received >= self.service.pace(route_target, route_target.deadlines.request_body)
 
     def drain(self) -> None:
         """The worker stops: the next response that begins is the last (RFC 9112 9.6).

@@ -44,7 +44,7 @@ LINGER: Final[Phase] = Phase.LINGER
 class H1Intake(Responder):
     """Base of the HTTP/1 connection: its bytes that are not due yet."""
 
-    __slots__ = ("at", "blocked", "buffer", "due", "parsing", "phase", "taken", "valve")
+    __slots__ = ("at", "blocked", "buffer", "due", "parsing", "phase", "valve")
 
     valve: Valve
 
@@ -56,7 +56,6 @@ class H1Intake(Responder):
         self.parsing = False
         self.due = False  # it goes on in a later turn
         self.blocked = False  # the client does not read as fast as we write
-        self.taken = 0  # bytes of the response that had left at the last look
 
     @abstractmethod
     def read_requests(self, data: bytes, at: int) -> None:
@@ -120,22 +119,12 @@ class H1Intake(Responder):
         self.at = 0
         return data
 
-    def still_takes(self) -> bool:
+    def takes_the_rest(self) -> bool:
         """Whether the client, which gets nothing new, takes what it has."""
         deadlines = self.service.deadlines
         wait = deadlines.response_body if self.phase is HEAD else deadlines.linger
-        if not unsent(self.transport) or self.client_took() < self.service.pace(
-            self.route_target, wait
-        ):
-            return False
-        self.deadline = self.service.deadline(wait)
-        return True
+        return bool(unsent(self.transport)) and self.still_takes(wait)
 
     def client_has(self) -> int:
         """Bytes of the response that the client has taken."""
         return self.sent - unsent(self.transport)
-
-    def client_took(self) -> int:
-        """Bytes of the response that the client took since it was last asked."""
-        before, self.taken = self.taken, self.client_has()
-        return self.taken - before

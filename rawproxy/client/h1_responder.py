@@ -11,90 +11,37 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 
-from rawproxy.errors import ClientError, ProxyError
+from rawproxy.client.request_side import RequestSide
+from rawproxy.errors import ClientError
 from rawproxy.protocol.http import error_pages, rewrite
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
 from rawproxy.protocol.http1.body import encode_chunk, last_chunk
 from rawproxy.proxy.admission import ConnectionSlot
-from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.service import Service
-from rawproxy.routing.match import Sites
-from rawproxy.routing.route_targets import RouteTarget
 
 
-class Responder(ClientSide):
+class Responder(RequestSide):
     """Base of the HTTP/1 connection: the response under way and how it is written."""
 
-    __slots__ = (
-        "chunked",
-        "closing",
-        "deadline",
-        "half_closed",
-        "head",
-        "redirect",
-        "sent",
-        "service",
-        "slot",
-        "status",
-        "transport",
-    )  # fmt: skip
+    __slots__ = ("chunked", "closing", "half_closed", "redirect", "transport")
 
     transport: asyncio.Transport
 
     def __init__(self, service: Service, slot: ConnectionSlot, redirect: int) -> None:
-        self.service = service
-        self.slot = slot
+        super().__init__(service, slot)
         self.redirect = redirect  # the https port to send clients to; 0: proxy here
-        self.route_target = service.route_target
-        self.bound = None
-        self.facts = None
-        self.head: RequestHead | None = None  # of the request that is being answered
         self.closing = False  # no further request after this one
         self.half_closed = False  # the client has sent its end; an answer may still be due
         self.chunked = False
-        self.status = 0
-        self.sent = 0  # bytes of the response's body
-        self.deadline = 0.0
 
     @abstractmethod
     def may_stay(self) -> bool:
         """Whether the connection can be kept although an answer goes out now."""
 
-    def find(self, sites: Sites[RouteTarget], head: RequestHead) -> bool:
-        """Choose the route; the answer is out where there is none, or where it redirects."""
-        try:
-            if self.redirect:
-                sites.routes(head.host)
-                return True
-            route_target = self.service.find(sites, self.slot, head)
-        except ClientError as error:
-            self.context = self.context._replace(id=b"")  # it was the request before
-            self.send_error(error)
-            return False
-        if route_target is not self.route_target:
-            self.route_target = route_target
-            self.context = self.service.follow(self.context, route_target)
-        if route_target.plan is not None or route_target.answer is not None:
-            return self._amend(route_target, head)
-        return True
-
-    def _amend(self, route_target: RouteTarget, head: RequestHead) -> bool:
-        """The route's values for this request; the answer is out where it redirects."""
-        asked = self.service.asked(head, self.context, self.slot, route_target)
-        edits = route_target.edits
-        if route_target.plan is not None and edits is not None:
-            edits = route_target.plan.of(edits, asked)
-        self.context = asked.context._replace(edits=edits)
-        if route_target.answer is None or route_target.guard is not None:
-            return True
-        self.reply(*route_target.answer.of(asked, edits))
-        return False
-
     def send_interim(self, head: ResponseHead) -> None:
         """A 1xx: for HTTP/1.1 clients only (RFC 9110 15.2)."""
         if self.head is not None and self.head.minor:
-            block = rewrite.response(head, self.context._replace(hsts=None))
-            self.transport.write(b"%b%b\r\n" % (head.line, block))
+            self.transport.write(b"%b%b\r\n" % (head.line, self.interim_lines(head)))
 
     def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
         """The head of the final response, and what there is of its body, in one write."""
@@ -140,24 +87,19 @@ class Responder(ClientSide):
         if self.chunked:
             self.transport.write(last_chunk(trailers))
 
-    def send_error(self, error: ProxyError) -> None:
-        """A response of our own; its request id is also that of the log line with the cause."""
-        head = self.head
-        if head is not None and self.facts is None:
-            self.facts = self.service.recorder.bare(head, self.context)
-        extra, page = self.service.error_page(error, head, self.context, self.facts)
-        self.reply(error.status, extra, page)
-
-    def send_redirect(self, head: RequestHead, port: int) -> None:
-        """A 301 to https on `port`, for whatever was asked."""
-        if not head.host:
-            self.send_error(ClientError("Host is missing, so there is nowhere to redirect to"))
+    def redirect_to_https(self, head: RequestHead) -> None:
+        """A 301 to the https port, for whatever was asked."""
+        sites = self.slot.sites
+        try:
+            if sites is not None:
+                sites.routes(head.host)  # a name that is not served leads nowhere
+            if not head.host:
+                raise ClientError("Host is missing, so there is nowhere to redirect to")
+        except ClientError as error:
+            self.send_error(error)
             return
-        self.send_location(301, rewrite.redirect_target(head.host, head.target, port))
-
-    def send_location(self, status: int, location: bytes) -> None:
-        """A redirect to `location`."""
-        self.reply(status, *error_pages.redirect(location))
+        target = rewrite.redirect_target(head.host, head.target, self.redirect)
+        self.reply(301, *error_pages.redirect(target))
 
     def reply(self, status: int, extra: bytes, page: bytes) -> None:
         """A response of our own."""
@@ -169,15 +111,7 @@ class Responder(ClientSide):
             extra += b"Connection: close\r\n"
         elif head is not None and not head.minor:
             extra += b"Connection: keep-alive\r\n"
-        lines = [
-            b"HTTP/1.1 %d %b\r\n" % (status, error_pages.REASONS[status]),
-            self.service.date_line,
-            error_pages.length_line(status, page),
-            extra,
-            self.context.hsts or b"",
-            b"\r\n",
-        ]
-        if head is None or head.method != b"HEAD":
-            lines.append(page)
-            self.sent = len(page)
-        self.transport.write(b"".join(lines))
+        body = b"" if head is not None and head.method == b"HEAD" else page
+        self.sent = len(body)
+        line = b"HTTP/1.1 %d %b\r\n" % (status, error_pages.REASONS[status])
+        self.transport.write(b"".join((line, self.own_lines(status, extra, page), b"\r\n", body)))

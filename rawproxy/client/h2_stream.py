@@ -1,88 +1,51 @@
 """One stream of an HTTP/2 connection: the client's side of one exchange.
 
     the client's half    DATA ──► exchange; window credit goes back as the upstream takes the bytes
-    our half             exchange ──► HEADERS, DATA; what the windows do not allow waits in `outbox`
+    our half             exchange ──► HEADERS, DATA (`h2_responder`)
 
 It is a `ClientSide`, as the HTTP/1 connection is: the exchange cannot tell them apart. It never
 writes to a socket; frames leave through the connection, which shares the send window out.
 Invariants: a stalled upstream or client costs at most the stream's window or one read;
-END_STREAM is sent once; the stream is in the connection's table until both halves have
-ended or one side has reset it.
+the stream is in the connection's table until both halves have ended or one side has reset it.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, Final
 
+from rawproxy.client.h2_responder import StreamResponder
 from rawproxy.client.h2_stream_transport import StreamTransport
 from rawproxy.client.h2_writer import FrameWriter
-from rawproxy.errors import ClientError, ProxyError, UpstreamError
+from rawproxy.errors import ClientError, ProxyError
 from rawproxy.net.backpressure import WRITER_FULL
-from rawproxy.protocol.http import error_pages, rewrite
+from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
-from rawproxy.protocol.http2.flow_control import Window
-from rawproxy.protocol.http2.frames import MAX_FRAME, Code, StreamFault, window_update
-from rawproxy.protocol.http2.hpack import encode_block, encode_status
-from rawproxy.proxy.client_side import ClientSide
-from rawproxy.proxy.exchange import Exchange
-from rawproxy.proxy.guard import exchange_for
-from rawproxy.proxy.tunnel import Tunnel
-from rawproxy.routing.match import Sites
-from rawproxy.routing.route_targets import RouteTarget
+from rawproxy.protocol.http2.frames import Code, StreamFault, window_update
 from rawproxy.upstream.connection import UpstreamConnection
 
 # Seconds until a client that is answered, and neither sends on nor ends its body, is told to stop:
 # one or two turns of the sweep, so that the answer has long been read.
 STOP: Final = 1.5
-OUTBOX_LOW: Final = 16 * 1024  # bytes left in the outbox when the upstream is read again
 
 
-class Stream(ClientSide):
+class Stream(StreamResponder):
     """A request and its response, between HEADERS and END_STREAM."""
 
-    __slots__ = (
-        "connection", "deadline", "dropped", "early", "ending", "exchange", "full", "head", "id",
-        "last", "local_ended", "outbox", "queued", "receive_window", "received", "remote_ended",
-        "seen", "send_window", "sent", "status", "taken", "throttled", "trailers", "tunnel",
-        "unsure",
-    )  # fmt: skip
+    __slots__ = ("dropped", "early", "last", "remote_ended", "throttled", "tunnel", "unsure")
 
     def __init__(
         self, connection: FrameWriter[Any], number: int, head: RequestHead | None, ended: bool
     ) -> None:
-        self.connection = connection
-        self.context = connection.context
-        self.route_target = connection.service.route_target
-        self.bound = None  # and it never is: who speaks NTLM over HTTP/2 goes back to HTTP/1.1
-        self.facts = None
-        self.id = number
-        self.head = head
-        self.exchange: Exchange | None = None
+        super().__init__(connection, number, head)
         self.tunnel: StreamTransport | None = None
-        self.status = 0
-        self.sent = 0  # bytes of the response's body
-        self.deadline = 0.0
-        # the client's half
         self.remote_ended = ended
-        self.received = 0
+        if not ended:
+            self.receive_window = connection.flow.receiver()
         self.unsure = False  # whether the body is as empty as the head says
-        self.seen = 0  # `received` when the deadline was set
         self.last: bytes | None = None  # a body's last bytes, until END_STREAM confirms them
         self.early: list[bytes] = []  # of a tunnel that is not one yet
         self.throttled = 0  # reasons why the client gets no credit
-        # What the client may send; None: its request had no body.
-        self.receive_window: Window | None = None if ended else connection.flow.receiver()
-        # our half
         self.dropped = 0  # bytes that came after the answer, less those it could not stop
-        self.send_window: Window = connection.flow.sender()
-        self.outbox: deque[memoryview] = deque()
-        self.queued = 0  # bytes in it
-        self.full = False  # the exchange has been told to wait
-        self.taken = 0  # `sent` less `queued` at the last look
-        self.ending = False  # END_STREAM follows the outbox
-        self.trailers = b""
-        self.local_ended = False
 
     def __repr__(self) -> str:
         return f"<Stream {self.id} of {self.context.peer.decode()}>"
@@ -91,55 +54,19 @@ class Stream(ClientSide):
         """The request's head is here: serve it."""
         head = self.head
         assert head is not None
-        service = self.connection.service
-        sites = self.connection.slot.sites
-        if sites is not None and not self._find(sites, head):
+        if not self.find(head):
+            self.exchange_done()
             return
         if head.upgrade and head.upgrade not in self.route_target.upgrades:
             self.refuse(ClientError("WebSockets are not served here: see --upgrade", 501))
             return
         if not self.remote_ended:
-            self._expect_body()
+            self.expect_body()
             if not head.framing and not head.upgrade:
                 # A Content-Length of 0 is true once END_STREAM says so (RFC 9113 8.1.1).
                 self.unsure = True
                 return
-        slot = self.connection.slot
-        exchange = self.exchange = exchange_for(service, self, head, slot)
-        exchange.start(opening)
-
-    def _find(self, sites: Sites[RouteTarget], head: RequestHead) -> bool:
-        """Choose the route; the answer is out where there is none, or where it redirects."""
-        service = self.connection.service
-        try:
-            route_target = self.route_target = service.find(sites, self.connection.slot, head)
-        except ClientError as error:
-            self.refuse(error)
-            return False
-        self.context = service.follow(self.context, route_target)
-        if route_target.plan is not None or route_target.answer is not None:
-            return self._amend(route_target, head)
-        return True
-
-    def _amend(self, route_target: RouteTarget, head: RequestHead) -> bool:
-        """The route's values for this request; the answer is out where it redirects."""
-        asked = self.connection.service.asked(
-            head, self.context, self.connection.slot, route_target
-        )
-        edits = route_target.edits
-        if route_target.plan is not None and edits is not None:
-            edits = route_target.plan.of(edits, asked)
-        self.context = asked.context._replace(edits=edits)
-        if route_target.answer is None or route_target.guard is not None:
-            return True
-        self.reply(*route_target.answer.of(asked, edits))
-        self.exchange_done()
-        return False
-
-    def _expect_body(self) -> None:
-        """From now on the client has to keep the pace, `Limits.rate`."""
-        self.seen = self.received
-        self.deadline = self.connection.service.deadline(self.route_target.deadlines.request_body)
+        self.begin(head).start(opening)
 
     def refuse(self, error: ProxyError) -> None:
         """Answer without an upstream."""
@@ -234,7 +161,7 @@ class Stream(ClientSide):
         self.throttled &= ~reason
         if not self.throttled:
             if self.deadline:
-                self._expect_body()
+                self.expect_body()
             self.credit(0)
 
     def on_reset(self, code: int) -> None:
@@ -249,96 +176,22 @@ class Stream(ClientSide):
         self.local_ended = True
         if self.tunnel is not None:
             self.tunnel.lost(reason)
-        exchange = self.exchange
-        if exchange is not None:
-            self.status = self.status or 499
-            exchange.cancel()
+        self.client_gone()
 
     # ── what the exchange calls ─────────────────────────────────────────────────────────────────
 
-    def send_interim(self, head: ResponseHead) -> None:
-        """A 1xx (RFC 9113 8.1)."""
-        block = rewrite.response(head, self.context._replace(hsts=None))
-        self.connection.send_headers(self.id, encode_status(head.status) + encode_block(block))
-        self.hold()
-
-    def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
-        """The head of the final response, and what there is of its body."""
-        request = self.head
-        if request is not None and request.upgrade and 200 <= head.status < 300:
-            # To a CONNECT, 2xx means that the tunnel stands (RFC 8441 5), and it does not.
-            self.send_error(UpstreamError(f"a {head.status} where a 101 to websocket was due"))
-            return
-        self.status = head.status
-        block = rewrite.response(head, self.context)
-        if not head.dated:
-            block += self.connection.service.date_line
-        fields = encode_status(head.status) + encode_block(block)
-        if ended and not payload:
-            self.connection.send_headers(self.id, fields, True)
-            self._ended()
-            return
-        self.connection.send_headers(self.id, fields)
-        if payload:
-            self._send(payload, ended)
-
-    def send_payload(self, payload: bytes) -> None:
-        """More of the response's body."""
-        self._send(payload, False)
-
-    def send_end(self, trailers: bytes) -> None:
-        """The response's body ends here."""
-        if self.local_ended or self.ending:
-            return
-        self.trailers = trailers
-        self.ending = True
-        if not self.queued:
-            self._finish()
-
-    def send_error(self, error: ProxyError) -> None:
-        """A response of our own."""
-        service, head = self.connection.service, self.head
-        if head is not None and self.facts is None:
-            self.facts = service.recorder.bare(head, self.context)
-        extra, page = service.error_page(error, head, self.context, self.facts)
-        self.reply(error.status, extra, page)
-
-    def reply(self, status: int, extra: bytes, page: bytes) -> None:
-        """A response of our own."""
-        head = self.head
-        self.status = status
-        lines = (
-            self.connection.service.date_line,
-            error_pages.length_line(status, page),
-            extra,
-            self.context.hsts or b"",
-        )
-        fields = encode_status(status) + encode_block(b"".join(lines))
-        self.connection.send_headers(self.id, fields)
-        if head is not None and head.method == b"HEAD":
-            page = b""
-        self._send(page, True)
-
     def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
-        """A genuine 101: the stream becomes a tunnel (RFC 8441 5)."""
+        """A genuine 101: the stream becomes a tunnel; its client is told 200 (RFC 8441 5)."""
         self.status = 200
-        exchange, self.exchange = self.exchange, None
         self.deadline = 0.0
         block = rewrite.without(rewrite.response(head, self.context), (b"sec-websocket-accept",))
-        self.connection.send_headers(self.id, encode_status(200) + encode_block(block))
+        self.send_fields(200, block, False)
         self.hold()
         if self.full:
             connection.valve.close(WRITER_FULL)
-        assert self.head is not None and exchange is not None
         tunnel = self.tunnel = StreamTransport(self)
         early, self.early = b"".join(self.early), []
-        service = self.connection.service
-        pair = Tunnel(
-            service, self.head, self.context, exchange.endpoint, exchange.facts, status=200
-        )
-        pair.deadlines = exchange.deadlines
-        pair.splice((tunnel, tunnel.valve, early), (connection.transport, connection.valve, rest))
-        exchange.tunnelled(pair)
+        self.tunnel_to((tunnel, tunnel.valve, early), connection, rest)
         self.credit(len(early))
         if self.remote_ended:
             tunnel.feed(b"", True)
@@ -353,117 +206,40 @@ class Stream(ClientSide):
             self.connection.reset(self.id, code)
         self.cancel()
 
-    def client_has(self) -> int:
-        """Bytes of the response that the client has taken."""
-        return self.sent - self.queued
-
-    def client_took(self) -> int:
-        """Bytes of the response that the client took since it was last asked."""
-        before, self.taken = self.taken, self.client_has()
-        return self.taken - before
-
     def exchange_done(self) -> None:
         """The exchange has ended: record it. The stream lives until its outbox is empty."""
         self.exchange = None
         if not self.local_ended:
             self.deadline = 0.0
         if self.queued:
-            service = self.connection.service
             self.taken = self.sent - self.queued
-            self.deadline = service.deadline(self.route_target.deadlines.response_body)
+            self.deadline = self.service.deadline(self.route_target.deadlines.response_body)
         if self.head is not None:
-            self.connection.service.recorder.record(
-                self.head, self.context, self.status, self.sent, self.facts
-            )
+            self.record(self.head)
 
-    # ── our half ────────────────────────────────────────────────────────────────────────────────
+    # ── what our half tells ─────────────────────────────────────────────────────────────────────
 
-    def _send(self, payload: bytes, ended: bool) -> None:
-        """DATA, as far as the windows and the socket allow; the rest waits in the outbox."""
-        if self.local_ended or self.ending:
-            return
-        self.sent += len(payload)
-        self.ending = ended
-        rest = memoryview(payload)
-        if not self.queued:
-            taken = self.connection.send_data(self, payload, ended)
-            if taken == len(payload):
-                if ended:
-                    self._ended()
-                return
-            rest = rest[taken:]
-        self.outbox.append(rest)
-        self.queued += len(rest)
-        self.connection.waiting[self.id] = self
-        self._tell(True)
-
-    def pump(self, room: int) -> int:
-        """Send one frame of at most `room` bytes from the outbox; how many bytes it took."""
-        room = min(room, self.send_window.left, MAX_FRAME)
-        if room <= 0:  # a window may be negative (RFC 9113 6.9.2)
-            return 0
-        piece = self.outbox[0][:room]
-        size = len(piece)
-        if size == len(self.outbox[0]):
-            self.outbox.popleft()
-        else:
-            self.outbox[0] = self.outbox[0][size:]
-        self.queued -= size
-        over = not self.queued
-        last = over and self.ending and not self.trailers
-        self.connection.send_data(self, piece, last)
-        if last:
-            self._ended()
-        elif over and self.ending:
-            self._finish()
-        if self.queued <= OUTBOX_LOW:
-            self._tell(False)
-        return size
-
-    def _tell(self, full: bool) -> None:
-        """Backpressure on whoever feeds the outbox."""
-        if full is self.full:
-            return
-        self.full = full
+    def on_room(self, room: bool) -> None:
+        """The outbox has room, or has none."""
         if self.tunnel is not None:
-            self.tunnel.on_writable(not full)
+            self.tunnel.on_writable(room)
         elif self.exchange is not None:
-            self.exchange.on_client_writable(not full)
+            self.exchange.on_client_writable(room)
 
-    def hold(self) -> None:
-        """Nothing more from the upstream while the socket is full, be it all heads."""
-        if self.connection.blocked and not self.full:
-            self.connection.held.append(self)
-            self._tell(True)
-
-    def release(self) -> None:
-        """The socket takes more; what waits in the outbox has its turn."""
-        if self.queued <= OUTBOX_LOW and self.id in self.connection.streams:
-            self._tell(False)
-
-    def _finish(self) -> None:
-        """All DATA is out, END_STREAM is not: trailers, or an empty DATA frame."""
-        if self.trailers:
-            self.connection.send_headers(self.id, encode_block(self.trailers), True)
-        else:
-            self.connection.send_data(self, b"", True)
-        self._ended()
-
-    def _ended(self) -> None:
+    def on_end_sent(self) -> None:
         """END_STREAM is out.
 
         What the client still sends interests nobody (RFC 9113 8.1), but a reset right now could
         overtake the answer within the client (curl 7 loses it then). So it comes when the client
         has sent more than it could before it was given credit behind the answer, or after `STOP`.
         """
-        self.local_ended = True
         if self.remote_ended or (self.tunnel is not None and self.tunnel.is_closing()):
             self.end()
         elif self.tunnel is None:
-            service, window = self.connection.service, self.receive_window
+            window = self.receive_window
             self.throttled = 0
             self.dropped = -window.left if window is not None else 0
-            self.deadline = service.deadline(min(STOP, service.deadlines.linger))
+            self.deadline = self.service.deadline(min(STOP, self.service.deadlines.linger))
             self.credit(0)
 
     def end(self) -> None:
@@ -482,23 +258,11 @@ class Stream(ClientSide):
             exchange.sweep(now)
         if not self.deadline or now < self.deadline:
             return
-        deadlines = self.route_target.deadlines
         if self.local_ended:
             self.end()
         elif self.exchange is None:
-            least = self.connection.service.pace(self.route_target, deadlines.response_body)
-            if self.client_took() >= least:
-                self.deadline = self.connection.service.deadline(deadlines.response_body)
-            else:
+            if not self.still_takes(self.route_target.deadlines.response_body):
                 self.reset(Code.CANCEL)
-        elif self.throttled or self._keeps_pace():
-            self._expect_body()
-        else:
+        elif not self.still_sends(waived=bool(self.throttled)):
             self.deadline = 0.0
             self.exchange.fail(ClientError("the request body stopped coming, or nearly", 408))
-
-    def _keeps_pace(self) -> bool:
-        pace = self.connection.service.pace(
-            self.route_target, self.route_target.deadlines.request_body
-        )
-        return self.received - self.seen >= pace

@@ -8,29 +8,17 @@ side. It never looks into the bytes. Invariant: the protocol hears of the end ex
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any
 
+from rawproxy.client.h2_responder import StreamResponder
 from rawproxy.net.backpressure import WRITER_FULL, Valve
 from rawproxy.protocol.http2.frames import Code
-
-
-class TunnelStream(Protocol):
-    """What of a stream is used here."""
-
-    queued: int
-    local_ended: bool
-
-    def send_payload(self, payload: bytes) -> None: ...
-    def send_end(self, trailers: bytes) -> None: ...
-    def throttle(self, reason: int, full: bool) -> None: ...
-    def end(self) -> None: ...
-    def reset(self, code: Code) -> None: ...
 
 
 class StreamTransport(asyncio.Transport):
     """One stream."""
 
-    def __init__(self, stream: TunnelStream) -> None:
+    def __init__(self, stream: StreamResponder) -> None:
         super().__init__()
         self.stream = stream
         self.valve = Valve(self)

@@ -9,9 +9,10 @@ in the order in which they were encoded; no DATA beyond a window; nothing after 
 from __future__ import annotations
 
 import asyncio
-from abc import ABCMeta
-from typing import Final, Generic, Protocol, TypeVar
+from abc import ABCMeta, abstractmethod
+from typing import Final, Generic, TypeVar
 
+from rawproxy.client.request_side import RequestSide
 from rawproxy.net.backpressure import unsent
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http2 import frames
@@ -26,17 +27,32 @@ COALESCE: Final = 64 * 1024  # bytes of frames that are gathered before they are
 CLOSED: Final = 1024  # closed streams that are remembered, to tell a late frame from a wrong one
 
 
-class Sender(Protocol):
+class Sender(RequestSide):
     """A stream, as the connection that shares the window out sees it."""
 
-    id: int
-    queued: int
-    send_window: Window
-    receive_window: Window | None
+    __slots__ = ("id", "queued", "receive_window", "send_window")
 
-    def pump(self, room: int) -> int: ...
-    def release(self) -> None: ...
-    def cancel(self, reason: Exception | None = None) -> None: ...
+    def __init__(
+        self, service: Service, slot: ConnectionSlot, number: int, send_window: Window
+    ) -> None:
+        super().__init__(service, slot)
+        self.id = number
+        self.queued = 0  # bytes that wait for their turn
+        self.send_window = send_window
+        # What the client may send; None: its request had no body.
+        self.receive_window: Window | None = None
+
+    @abstractmethod
+    def pump(self, room: int) -> int:
+        """Send one frame of at most `room` bytes from what waits; how many bytes it took."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """The socket takes more."""
+
+    @abstractmethod
+    def cancel(self, reason: Exception | None = None) -> None:
+        """The connection has gone."""
 
 
 S = TypeVar("S", bound=Sender)

@@ -1,0 +1,120 @@
+"""The body of an HTTP/1 request: read for its exchange, or dropped behind an answer.
+
+    BODY     what the exchange gets as it comes
+    DRAIN    the answer is out already: what still comes is dropped, up to a limit, so that the
+             connection can be kept
+
+It never frames anything. Invariants: no byte behind a body is lost; a body that breaks off or is
+malformed reaches no upstream as a whole one.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from rawproxy.client.h1_intake import ANSWER, BODY, H1Intake
+from rawproxy.errors import ClientError
+from rawproxy.net.backpressure import PIPELINED
+from rawproxy.protocol.http.head import CHUNKED, RequestHead
+from rawproxy.protocol.http1.body import BodyError, ChunkedBody, LengthBody
+from rawproxy.proxy.admission import ConnectionSlot
+from rawproxy.proxy.service import Service
+
+
+class H1RequestBody(H1Intake):
+    """Base of the HTTP/1 connection: the body under way."""
+
+    __slots__ = ("body", "drained")
+
+    def __init__(self, service: Service, slot: ConnectionSlot, redirect: int) -> None:
+        super().__init__(service, slot, redirect)
+        self.body: LengthBody | ChunkedBody | None = None
+        self.drained = 0  # bytes that were dropped
+
+    @abstractmethod
+    def next_request(self) -> None:
+        """The body has ended, and its answer is out."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """No more requests on this connection."""
+
+    def begin_body(self, head: RequestHead) -> None:
+        """The bytes that come next are the body of `head`."""
+        limits = self.service.limits
+        self.drained = 0
+        if head.framing == CHUNKED:
+            self.body = ChunkedBody(limits.chunk_line, limits.trailers)
+        else:
+            self.body = LengthBody(head.framing)
+        self.phase = BODY
+
+    def read_body(self, data: bytes) -> None:
+        """Bytes for the exchange."""
+        exchange, body = self.exchange, self.body
+        assert exchange is not None and body is not None
+        try:
+            payload, rest = body.feed(data)
+        except BodyError as error:
+            self.client_failed(ClientError(f"the request body is malformed: {error}"))
+            return
+        if rest is None:
+            self.received += len(data)
+            if body.more:
+                self.later()
+            exchange.on_request_body(payload, False, b"")
+            return
+        self.phase = ANSWER
+        self.deadline = 0.0
+        self.body = None
+        if rest:
+            self.buffer = rest
+            self.valve.close(PIPELINED)
+        exchange.on_request_body(payload, True, body.trailers)
+
+    def drop_body(self, data: bytes) -> None:
+        """Bytes for nobody."""
+        body = self.body
+        assert body is not None
+        self.drained += len(data)
+        try:
+            _, rest = body.feed(data)
+        except BodyError:
+            self.close()
+            return
+        if rest is not None:
+            self.body = None
+            self.buffer = rest
+            self.next_request()
+        elif self.drained > self.service.limits.drain:
+            self.close()
+        elif body.more:
+            self.later()
+
+    def client_failed(self, error: ClientError) -> None:
+        """The request broke off within its body: the upstream must not take it for whole."""
+        self.closing = True
+        self.body = None
+        if self.exchange is not None:
+            self.exchange.fail(error)
+
+    def may_stay(self) -> bool:
+        """Whether the connection can be kept although an answer goes out now.
+
+        The rest of a body is read for its sake if it is known to be small; whether the body comes
+        at all is the client's choice after an Expect (RFC 9110 10.1.1).
+        """
+        head = self.head
+        if self.phase is not BODY or head is None:
+            return True
+        small = head.framing != CHUNKED and head.framing <= self.service.limits.drain
+        return small and not head.expect
+
+    def throttle(self, reason: int, full: bool) -> None:
+        """The upstream cannot take more of the body, or can again."""
+        if full:
+            self.valve.close(reason)
+        else:
+            self.valve.open(reason)
+            if self.phase is BODY:
+                self.expect_body()

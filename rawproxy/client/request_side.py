@@ -1,0 +1,175 @@
+"""What a request means to its client's connection, whichever version of HTTP that speaks.
+
+    route     which site and which route, and what of the client's context follows from that
+    pace      a body that has to keep `Limits.rate`, an answer that has to be taken
+    answers   of our own: an error's page, or what a route says by itself
+    ends      a client that did not wait (499), a response that becomes a tunnel
+
+`H1Connection` is one request after another, and `Stream` is one; how either is framed is theirs. It
+stands beside them and not in `proxy.client_side`, which is all that an exchange knows of a client:
+sites, pages and pace are none of its business.
+
+It never writes to a socket. Invariants: no exchange begins on a request whose answer is out; a
+request that nobody waits for any more is recorded as 499 unless its answer had begun.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rawproxy.errors import ClientError, ProxyError
+from rawproxy.protocol.http import error_pages, rewrite
+from rawproxy.protocol.http.head import RequestHead, ResponseHead
+from rawproxy.proxy.admission import ConnectionSlot
+from rawproxy.proxy.client_side import ClientSide
+from rawproxy.proxy.exchange import Exchange
+from rawproxy.proxy.guard import exchange_for
+from rawproxy.proxy.service import Service
+from rawproxy.proxy.tunnel import Side, Tunnel
+from rawproxy.routing.route_targets import RouteTarget
+from rawproxy.upstream.connection import UpstreamConnection
+
+GONE: Final = 499  # nginx's word for a client that did not wait
+
+
+class RequestSide(ClientSide):
+    """Base of both: the request under way, its exchange, and how much has passed."""
+
+    __slots__ = (
+        "deadline", "exchange", "head", "paced", "received", "sent", "service", "slot", "status",
+        "taken",
+    )  # fmt: skip
+
+    def __init__(self, service: Service, slot: ConnectionSlot) -> None:
+        self.service = service
+        self.slot = slot
+        self.route_target = service.route_target
+        self.bound = None
+        self.facts = None
+        self.head: RequestHead | None = None
+        self.exchange: Exchange | None = None
+        self.status = 0
+        self.sent = 0  # bytes of the response's body
+        self.taken = 0  # of them, those that the client had at the last look
+        self.received = 0  # bytes of the request's body
+        self.paced = 0  # of them, those that were here when the deadline was set
+        self.deadline = 0.0
+
+    # ── the route ───────────────────────────────────────────────────────────────────────────────
+
+    def find(self, head: RequestHead) -> bool:
+        """Choose the route; False where the answer is out: there is none, or it answers itself."""
+        sites = self.slot.sites
+        if sites is None:  # one for all
+            return True
+        try:
+            route_target = self.service.find(sites, self.slot, head)
+        except ClientError as error:
+            self.context = self.context._replace(id=b"")  # it was the request before
+            self.send_error(error)
+            return False
+        if route_target is not self.route_target:
+            self.route_target = route_target
+            self.context = self.service.follow(self.context, route_target)
+        if route_target.plan is not None or route_target.answer is not None:
+            return self._amend(route_target, head)
+        return True
+
+    def _amend(self, route_target: RouteTarget, head: RequestHead) -> bool:
+        """The route's values for this request; False: its own answer is out."""
+        asked = self.service.asked(head, self.context, self.slot, route_target)
+        edits = route_target.edits
+        if route_target.plan is not None and edits is not None:
+            edits = route_target.plan.of(edits, asked)
+        self.context = asked.context._replace(edits=edits)
+        if route_target.answer is None or route_target.guard is not None:
+            return True
+        self.reply(*route_target.answer.of(asked, edits))
+        return False
+
+    def begin(self, head: RequestHead) -> Exchange:
+        """The exchange of a request that may have one, not started yet."""
+        exchange = self.exchange = exchange_for(self.service, self, head, self.slot)
+        return exchange
+
+    # ── the pace ────────────────────────────────────────────────────────────────────────────────
+
+    def expect_body(self) -> None:
+        """From now on the client has to keep the pace of the route, `Limits.rate`."""
+        self.paced = self.received
+        self.deadline = self.service.deadline(self.route_target.deadlines.request_body)
+
+    def still_sends(self, waived: bool) -> bool:
+        """The time for a body is over: if it kept the pace, or that was `waived`, it gets more."""
+        route_target = self.route_target
+        least = self.service.pace(route_target, route_target.deadlines.request_body)
+        if not waived and self.received - self.paced < least:
+            return False
+        self.expect_body()
+        return True
+
+    def still_takes(self, wait: float) -> bool:
+        """The time for an answer is over: a client that took enough of it gets `wait` seconds."""
+        if self.client_took() < self.service.pace(self.route_target, wait):
+            return False
+        self.deadline = self.service.deadline(wait)
+        return True
+
+    def client_took(self) -> int:
+        """Bytes of the response that the client took since it was last asked."""
+        before, self.taken = self.taken, self.client_has()
+        return self.taken - before
+
+    # ── answers of our own ──────────────────────────────────────────────────────────────────────
+
+    def send_error(self, error: ProxyError) -> None:
+        """A response of our own; its request id is also that of the log line with the cause."""
+        head = self.head
+        if head is not None and self.facts is None:
+            self.facts = self.service.recorder.bare(head, self.context)
+        extra, page = self.service.error_page(error, head, self.context, self.facts)
+        self.reply(error.status, extra, page)
+
+    def own_lines(self, status: int, extra: bytes, page: bytes) -> bytes:
+        """The header lines of `reply`."""
+        length = error_pages.length_line(status, page)
+        return b"".join((self.service.date_line, length, extra, self.context.hsts or b""))
+
+    def interim_lines(self, head: ResponseHead) -> bytes:
+        """The header lines of a 1xx: whatever holds for the whole host comes with the answer."""
+        return rewrite.response(head, self.context._replace(hsts=None))
+
+    def record(self, head: RequestHead) -> None:
+        """The exchange of `head` has ended, or it needed none."""
+        facts, self.facts = self.facts, None
+        self.service.recorder.record(head, self.context, self.status, self.sent, facts)
+
+    # ── the ends ────────────────────────────────────────────────────────────────────────────────
+
+    def client_gone(self) -> None:
+        """Nobody waits for the answer any more."""
+        if self.exchange is not None:
+            self.status = self.status or GONE
+            self.exchange.cancel()
+
+    def tunnel_to(
+        self,
+        client: Side,
+        connection: UpstreamConnection,
+        rest: bytes,
+        slot: ConnectionSlot | None = None,
+    ) -> None:
+        """The response is a 101, and out: from now on nothing but bytes passes.
+
+        `client` is its transport and what it has sent already, `rest` what came behind the 101, and
+        `slot` ends with the tunnel.
+        """
+        exchange, self.exchange = self.exchange, None
+        assert self.head is not None and exchange is not None
+        facts = exchange.facts
+        tunnel = Tunnel(
+            self.service, self.head, self.context, exchange.endpoint, facts, slot, self.status
+        )
+        tunnel.deadlines = exchange.deadlines
+        tunnel.splice(client, (connection.transport, connection.valve, rest))
+        exchange.tunnelled(tunnel)
