@@ -158,6 +158,31 @@ def check_command(ctx: click.Context, /, **_: Any) -> None:
     click.echo("rawproxy: the configuration is good")
 
 
+@rawproxy.command(
+    name="explain",
+    cls=GroupedCommand,
+    short_help="Say what would become of a request.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.argument("words", nargs=-1, metavar="[METHOD] URL")
+@click.option("-H", "lines", multiple=True, metavar="'NAME: VALUE'", help="A field of it.")
+@click.option("--from", "sender", default="192.0.2.1", metavar="ADDR", help="Who sends it.")
+@proxy_options
+@click.pass_context
+def explain_command(
+    ctx: click.Context, /, words: tuple[str, ...], lines: tuple[str, ...], sender: str, **_: Any
+) -> None:
+    """Say what would become of a request, and which line of the file says so. Nothing is sent."""
+    from rawproxy.admin import explain
+    from rawproxy.telemetry import error_log
+
+    error_log.set_up(serving=False)
+    told = explain.visit(words, lines, sender)
+    chosen = settings(ctx)
+    for line in explain.render(explain.explained(chosen, build_config(chosen), told)):
+        click.echo(line)
+
+
 @rawproxy.command(name="top", short_help="The status page in this terminal.")
 @click.option(
     "--admin",

@@ -3,5 +3,5 @@
 This room never changes what the proxy does. Invariant: its pages are served on a listener of their
 own.
 
-May import: config, protocol, telemetry, net.
+May import: config, errors, protocol, routing, telemetry, net, proxy.
 """

@@ -65,7 +65,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         }),
         (("--max-upstream",), {
             "type": click.IntRange(min=1), "default": 1024, "metavar": "N",
-            "help": "Connections to one; more wait.",
+            "help": "To one; more wait.",
         }),
         (("--keepalive-idle",), {
             "type": click.FloatRange(min=0, min_open=True), "default": 60, "metavar": "SECONDS",
@@ -137,7 +137,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
     "Forwarding": [
         (("--forwarded",), {
             "type": click.Choice(["append", "replace"]), "default": "replace",
-            "help": "X-Forwarded-For of clients.",
+            "help": "Clients' X-Forwarded-For.",
         }),
         (("--trusted-proxy",), {
             "multiple": True, "metavar": "CIDR",

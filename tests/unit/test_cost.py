@@ -184,7 +184,7 @@ SEEN: dict[str, tuple[Work, bytes]] = {
 }
 # What never does: configuration, files, and what we have written ourselves.
 OURS = {
-    "access.htpasswd._APR1", "access.htpasswd._BCRYPT", "access.htpasswd._SHA", "access.reading._PATH", "access.reading._RATE_KEY", "access.reading._SIGN_IN", "access.reading._parse_name",
+    "access.htpasswd._APR1", "admin.explain._METHOD", "access.htpasswd._BCRYPT", "access.htpasswd._SHA", "access.reading._PATH", "access.reading._RATE_KEY", "access.reading._SIGN_IN", "access.reading._parse_name",
     "config.toml_file._AT_LINE", "config.option_values._DIRECTIVE", "config.option_values._FIELD_VALUE", "config.addresses._LABEL",
     "config.option_values._MAX_AGE", "config.option_values._PATH", "config.option_values._REDIRECT", "config.addresses._SERVICE", "config.option_values._SIZE",
     "config.option_values._STATUS", "config.option_values._TOKEN", "config.option_values.parse_group", "config.option_values.parse_parameter",

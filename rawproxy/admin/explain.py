@@ -1,0 +1,319 @@
+"""What would become of one request, without sending anything: `rawproxy explain`.
+
+    request ──► listener ──► site ──► route ──► who may pass ──► group ──► the upstream's head
+
+It asks the very code that serves: the parser, the routes, the rewriting, the guards' questions. So
+it cannot tell something else than what happens. Each line ends with the place that it comes from:
+a line of the file, an option, or a default.
+
+It never opens a socket and never resolves a name. Invariant: what is told of a request depends on
+the configuration and on the request alone. Raises `ConfigError` for a request that is none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from rawproxy.config.capabilities import modules
+from rawproxy.config.model import Address, Config, Key, Route
+from rawproxy.config.options import CAPABILITIES
+from rawproxy.config.sources import Rank, Settings
+from rawproxy.errors import ClientError, ConfigError, ProxyError
+from rawproxy.protocol.http import last_hop, rewrite
+from rawproxy.protocol.http.forwarding import address_of
+from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http.variable_values import Asked
+from rawproxy.protocol.websocket.upgrade import settled
+from rawproxy.proxy.admission import Admission, ConnectionSlot
+from rawproxy.proxy.service import Service
+from rawproxy.routing.route_targets import RouteTarget
+
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_SOCKET: Final = (
+    "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)  # fmt: skip
+
+
+class Fact(NamedTuple):
+    """One line: what it is about, what there is to say, where it comes from."""
+
+    label: str
+    text: str
+    place: str = ""
+
+
+class Imagined(NamedTuple):
+    """A request as somebody types it."""
+
+    method: str
+    url: str
+    lines: tuple[str, ...]  # `Name: value`
+    sender: str  # an address, or unix:
+
+
+def visit(words: tuple[str, ...], lines: tuple[str, ...], sender: str) -> Imagined:
+    """`[METHOD] URL`, and what goes with it. Raises `ConfigError`."""
+    if not 1 <= len(words) <= 2:
+        raise ConfigError("explain: type [METHOD] URL, as in GET https://app.domain.tld/path")
+    method, url = words if len(words) == 2 else ("GET", words[0])
+    if not _METHOD(method):
+        raise ConfigError(f"explain {method}: not a method; type GET, say")
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.netloc:
+        raise ConfigError(f"explain {url}: type a whole URL, as https://app.domain.tld/path")
+    for line in lines:
+        if ":" not in line or "\r" in line or "\n" in line:
+            raise ConfigError(f"-H {line}: type 'Name: value'")
+    if sender != "unix:" and address_of(sender.encode()) is None:
+        raise ConfigError(f"--from {sender}: type an address, as 192.0.2.1, or unix:")
+    return Imagined(method, url, lines, sender)
+
+
+class Explanation:
+    """One request, step by step."""
+
+    def __init__(self, settings: Settings, config: Config, told: Imagined) -> None:
+        self.settings = settings
+        self.config = config
+        self.told = told
+        parts = urlsplit(told.url)
+        self.secure = parts.scheme in ("https", "wss")
+        self.port = parts.port or _PORTS[parts.scheme]
+        self.host = parts.netloc.rpartition("@")[2]
+        self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self.service = Service(config, None)
+        for room in modules(CAPABILITIES, "wiring"):
+            room.install(self.service, None)
+
+    def facts(self) -> Iterator[Fact]:
+        """All there is to say."""
+        told = self.told
+        yield Fact("request", f"{told.method} {told.url} from {told.sender}")
+        address, option = self._listener()
+        where = f"{option} {_shown(address)}"
+        yield Fact("listener", where, self.place((option,)))
+        redirects = not self.secure and self.config.https and self.config.redirect
+        try:
+            head = self._head()
+            if redirects:
+                where = self._redirect(head)
+                yield Fact("answer", f"301 to {where}", self.place(("no-redirect",)))
+                return
+            sites = self.service.route_targets.for_listener(address)
+            default = self.service.route_targets.default
+            target = default if sites is None else sites.find(head.host, head.target)
+        except ProxyError as error:
+            yield Fact("answer", f"{error.status}: {error.detail}")
+            return
+        yield from self._route(head, target)
+
+    # ── the request ─────────────────────────────────────────────────────────────────────────────
+
+    def _listener(self) -> tuple[Address, str]:
+        """Where it would come in: the listener of its port, or the first one of its scheme."""
+        option = "https" if self.secure else "http"
+        found: tuple[Address, ...] = getattr(self.config, option)
+        if not found:
+            raise ConfigError(f"explain {self.told.url}: there is no --{option} listener")
+        return next((one for one in found if one.port == self.port), found[0]), option
+
+    def _redirect(self, head: RequestHead) -> str:
+        """Where a plain listener sends a client."""
+        port = next((one.port for one in self.config.https if one.path is None), 443)
+        return rewrite.redirect_target(head.host, head.target, port).decode("latin-1")
+
+    def _head(self) -> RequestHead:
+        names = {line.partition(":")[0].strip().lower() for line in self.told.lines}
+        lines = [] if "host" in names else [f"Host: {self.host}"]
+        lines += self.told.lines
+        if self.told.url.startswith("ws") and "upgrade" not in names:
+            lines += _SOCKET
+        start = f"{self.told.method} {self.target} HTTP/1.1"
+        raw = "\r\n".join([start, *lines, "", ""]).encode("utf-8", "surrogateescape")
+        head = self.service.parse(raw, 0)
+        if head is None:
+            raise ClientError("the head does not come to its end")
+        return head
+
+    def _slot(self, target: RouteTarget) -> ConnectionSlot:
+        slot = ConnectionSlot(Admission(0, 0))
+        slot.peer = None if self.told.sender == "unix:" else self.told.sender
+        slot.port, slot.server_port = 50000, self.port
+        slot.client_cert_policy = target.client_cert_policy
+        slot.tls = "TLSv1.3" if self.secure else ""
+        return slot
+
+    # ── site and route ──────────────────────────────────────────────────────────────────────────
+
+    def _route(self, head: RequestHead, target: RouteTarget) -> Iterator[Fact]:
+        service, slot = self.service, self._slot(target)
+        context = service.context(slot, self.secure)
+        context = service.follow(context, target)
+        asked = service.asked(head, context, slot, target)
+        edits = target.edits
+        if target.plan is not None and edits is not None:
+            edits = target.plan.of(edits, asked)
+        context = asked.context._replace(edits=edits)
+        client = rewrite.client_of(head, context).decode()
+        if client != self.told.sender:
+            place = self.place(("trusted-proxy",))
+            yield Fact("client", f"{client}, as a trusted proxy says", place)
+        site, key, route = self._where(target)
+        names = ", ".join(self.config.sites[site].names) or "every name that no other site has"
+        yield Fact("site", names, self.place(("site", site, "server-name")))
+        if target.client_cert_policy is not None:
+            ca, mode = target.client_cert_policy
+            text = f"a client certificate of {ca}: {mode}"
+            yield Fact("", text, self.place(("site", site, "client-ca")))
+        kind = "this path alone" if route.exact else "this path and what is below it"
+        text = f"matches {route.path_regex}" if route.path_regex else f"{route.path}, {kind}"
+        named = (*key, "path") if self.settings.has((*key, "path")) else key
+        yield Fact("route", text, self.place(named))
+        yield from self._access(target, asked._replace(context=context), site, key)
+        if target.answer is not None:
+            status, lines, page = target.answer.of(asked, edits)
+            yield Fact("answer", f"{status} of our own", self.place(key))
+            yield from _block(lines)
+            yield from (Fact("", f"  | {line}") for line in page.decode().splitlines())
+            return
+        head = settled(head, target.upgrades)
+        yield from self._upstream(head, target, context, route, key)
+        yield from self._response(target, context, key)
+
+    def _where(self, target: RouteTarget) -> tuple[int, Key, Route]:
+        """Which route of which site a target is, and where the file says so."""
+        at = next(n for n, one in enumerate(self.service.route_targets.all) if one is target)
+        for number, site in enumerate(self.config.sites):
+            if at < len(site.routes):
+                key: Key = ("site", number, "route", at)
+                if not self.settings.has(key):  # a guard has brought it, or nobody named one
+                    key = ("site", number, "auth") if at else ("site", number)
+                return number, key, site.routes[at]
+            at -= len(site.routes)
+        raise AssertionError("every target is of a route")
+
+    def _access(self, target: RouteTarget, asked: Asked, site: int, key: Key) -> Iterator[Fact]:
+        told: list[tuple[str, Key]] = []
+        for room in modules(CAPABILITIES, "telling"):
+            told += room.tell(target, asked)
+        if not told:
+            yield Fact("may pass", "everybody")
+        for number, (text, place) in enumerate(told):
+            shown = self._nearest(key, site, place) if place else ""
+            yield Fact("" if number else "may pass", text, shown)
+
+    def _nearest(self, key: Key, site: int, place: Key) -> str:
+        """Where a rule stands: at the route, or else at its site; a longer key is whole."""
+        if len(place) > 1:
+            return self.place(place)
+        own = (*key, *place)
+        return self.place(own if self.settings.has(own) else ("site", site, *place))
+
+    # ── the upstream ────────────────────────────────────────────────────────────────────────────
+
+    def _upstream(
+        self,
+        head: RequestHead,
+        target: RouteTarget,
+        context: rewrite.ClientContext,
+        route: Route,
+        key: Key,
+    ) -> Iterator[Fact]:
+        group = self.service.groups[target.group]
+        policy = f", {group.group.policy}" if len(group.endpoints) > 1 else ""
+        yield Fact("group", f"{group.name}{policy}", self.place(self._named(group.name, key)))
+        candidates = self.service.candidates(target, head, context)
+        for number, endpoint in enumerate(candidates):
+            place = self.settings.keys.get((group.name, endpoint.upstream))
+            text = f"{'then ' if number else ''}{endpoint.title}"
+            yield Fact("", text, self.place(place) if place else "")
+        opening = rewrite.request(head, context, candidates[0].authority)
+        recorder = self.service.recorder
+        try:
+            forwards = last_hop.left(head, target.trace) if head.method in last_hop.ASKED else -1
+        except ClientError as error:
+            yield Fact("answer", f"{error.status}: {error.detail}")
+            return
+        if forwards == 0:
+            yield Fact("answer", "200 of our own: Max-Forwards is 0")
+            return
+        if forwards > 0:
+            opening = last_hop.counted(opening, forwards - 1)
+        if recorder.marks:
+            opening = recorder.marked(recorder.begin(head, context), opening)
+        yield Fact("it gets", "")
+        yield from _block(opening[:-2])
+        if recorder.marks:
+            yield Fact("", "  (ids are made for each request)")
+
+    def _named(self, group: str, key: Key) -> Key:
+        """Where the group of a route is named: there, by its table, or by that of a guard."""
+        kind, _, name = group.partition(".")
+        named: tuple[Key, ...] = ((*key, "group"), ("group", group), (kind, name))
+        return next((one for one in named if self.settings.has(one)), ("group", group))
+
+    def _response(
+        self, target: RouteTarget, context: rewrite.ClientContext, key: Key
+    ) -> Iterator[Fact]:
+        """What is changed of the response."""
+        if context.hsts:
+            text = context.hsts.decode().strip()
+            site = key[:2] if len(key) >= 2 else ()
+            yield Fact("response", f"+ {text}", self.place((*site, "hsts")))
+        edits = context.edits
+        if edits is None:
+            return
+        place = self.place((*key, "response-headers"))
+        lines = edits.response_lines.split(b"\r\n")
+        for name in sorted(edits.response_cut - {one.partition(b":")[0].lower() for one in lines}):
+            yield Fact("response", f"- {name.decode()}", place)
+        for line in edits.response_lines.decode("latin-1").splitlines():
+            yield Fact("response", f"+ {line}", place)
+
+    # ── places ──────────────────────────────────────────────────────────────────────────────────
+
+    def place(self, key: Key) -> str:
+        """Where something comes from: FILE:LINE and key, an option, or that nobody has said it."""
+        settings, name = self.settings, str(key[-1])
+        if settings.has(key):
+            return settings.place(key)[1]
+        rank = settings.ranks.get(name)
+        if rank is None and len(key) > 1 and settings.has(key[:-1]):
+            return settings.place(key[:-1])[1]
+        if rank == Rank.FILE:
+            return settings.place((name,))[1]
+        if rank == Rank.COMMANDLINE:
+            return f"--{name}"
+        if rank == Rank.ENVIRONMENT:
+            return f"RAWPROXY_{name.replace('-', '_').upper()}"
+        return "default"
+
+
+def _shown(address: Address) -> str:
+    if address.path is not None:
+        return f"unix:{address.path}"
+    host = address.host or ""
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+
+
+def _block(lines: bytes) -> Iterator[Fact]:
+    for line in lines.split(b"\r\n"):
+        if line:
+            yield Fact("", f"  | {line.decode('utf-8', 'backslashreplace')}")
+
+
+def render(facts: list[Fact]) -> Iterator[str]:
+    """The lines, places in a column of their own as far as they fit."""
+    for label, text, place in facts:
+        line = f"{label:<10}{text}"
+        yield f"{line:<70}  {place}".rstrip() if place else line.rstrip()
+
+
+def explained(settings: Settings, config: Config, told: Imagined) -> list[Any]:
+    """The facts, all of them."""
+    return list(Explanation(settings, config, told).facts())
