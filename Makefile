@@ -153,6 +153,7 @@ PURE := \
 	rawproxy/protocol/http2/header_reader.py \
 	rawproxy/protocol/http2/hpack.py \
 	rawproxy/protocol/http2/huffman.py \
+	rawproxy/protocol/http2/stream_numbers.py \
 	rawproxy/protocol/proxy_header.py \
 	rawproxy/protocol/regex.py \
 	rawproxy/protocol/websocket/frames.py \

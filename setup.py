@@ -33,7 +33,9 @@ HOT = {
         "target head last_head forwarding connection_auth rewrite last_hop variable_values"
         " path_change response_map"
     ),
-    "protocol/http2": "frames flow_control budget huffman hpack fields header_reader",
+    "protocol/http2": (
+        "frames flow_control budget stream_numbers huffman hpack fields header_reader"
+    ),
     "protocol/websocket": "frames",
     "routing": "match route_targets own_answer",
     "balancing": "fair_queue pool health policies",

@@ -39,6 +39,7 @@ from rawproxy.protocol.http2.hpack import TABLE_SIZE, FieldsTooLarge
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.service import Service
 
+LATE: Final = "frames for streams that were reset"
 BLOCK_FRAMES: Final = 16  # HEADERS and CONTINUATIONs of one block: 256 KiB where they are full
 
 
@@ -112,7 +113,8 @@ class H2Connection(H2Intake, asyncio.Protocol):
             self.write(frames.window_update(0, credit))
         stream = self.streams.get(number)
         if stream is None:
-            self._late(number, "DATA")
+            self.numbers.late(number, "DATA")
+            self.budget.spend(1, LATE)
             return
         stream.take(size)
         ended = bool(flags & END_STREAM)
@@ -156,7 +158,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
         if flags & HAS_PRIORITY:
             priority, block = block[:5], block[5:]
         ended = bool(flags & END_STREAM)
-        if number > self.last_id:
+        if number > self.numbers.last:
             self._request(number, block, ended)
         else:
             try:
@@ -165,7 +167,8 @@ class H2Connection(H2Intake, asyncio.Protocol):
                 raise StreamFault(Code.ENHANCE_YOUR_CALM, str(failure)) from None
             stream = self.streams.get(number)
             if stream is None:
-                self._late(number, "HEADERS")
+                self.numbers.late(number, "HEADERS")
+                self.budget.spend(1, LATE)
             elif stream.remote_ended:
                 raise StreamFault(Code.STREAM_CLOSED, "HEADERS behind END_STREAM (5.1)")
             elif not ended:
@@ -176,9 +179,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
             frames.dependency(number, priority)
 
     def _request(self, number: int, block: bytes, ended: bool) -> None:
-        if not number & 1:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a stream with an even number (5.1.1)")
-        self.last_id = number
+        self.numbers.begin(number)
         head: RequestHead | None = None
         opening = b""
         error: ClientError | None = None
@@ -208,17 +209,6 @@ class H2Connection(H2Intake, asyncio.Protocol):
         if alike and stream.exchange is not None and head is not None:
             self.reader.remember(block, head, stream.exchange.opening)
 
-    def _late(self, number: int, what: str) -> None:
-        """A frame for a stream that is not open (RFC 9113 5.1)."""
-        if number > self.last_id or not number & 1:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, f"{what} on an idle stream (5.1)")
-        ours = self.closed.get(number)
-        if ours is None and what == "HEADERS":
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a stream number below the last (5.1.1)")
-        if not ours:
-            raise ConnectionFault(Code.STREAM_CLOSED, f"{what} on a closed stream (5.1)")
-        self.budget.spend(1, "frames for streams that were reset")  # sent before it knew
-
     def _on_priority(self, flags: int, number: int, payload: bytes) -> None:
         if not number:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "PRIORITY on stream 0 (6.3)")
@@ -230,7 +220,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
     def _on_rst_stream(self, flags: int, number: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "RST_STREAM is four bytes (6.4)")
-        if not number or number > self.last_id:
+        if self.numbers.idle(number):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "RST_STREAM on an idle stream (6.4)")
         stream = self.streams.get(number)
         if stream is None:
@@ -292,7 +282,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
             return
         stream = self.streams.get(number)
         if stream is None:
-            if number > self.last_id or not number & 1:
+            if self.numbers.idle(number):
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "WINDOW_UPDATE on an idle stream (5.1)")
             return
         if not credit:

@@ -20,11 +20,11 @@ from rawproxy.protocol.http2.budget import RESET, Budget
 from rawproxy.protocol.http2.flow_control import CONNECTION, FlowControl, Window
 from rawproxy.protocol.http2.frames import DEFAULT_WINDOW, MAX_FRAME, Code, Fault
 from rawproxy.protocol.http2.hpack import SIZE_UPDATE_ZERO
+from rawproxy.protocol.http2.stream_numbers import StreamNumbers
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.service import Service, log
 
 COALESCE: Final = 64 * 1024  # bytes of frames that are gathered before they are written
-CLOSED: Final = 1024  # closed streams that are remembered, to tell a late frame from a wrong one
 
 
 class Sender(RequestSide):
@@ -65,14 +65,13 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         "acked",
         "blocked",
         "budget",
-        "closed",
         "context",
         "dead",
         "deadline",
         "draining",
         "flow",
         "held",
-        "last_id",
+        "numbers",
         "out",
         "out_size",
         "progress",
@@ -92,8 +91,7 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         self.service = service
         self.budget = Budget(service.limits.h2_budget, service.limits.h2_budget // 20)
         self.streams: dict[int, S] = {}
-        self.closed: dict[int, bool] = {}  # by number; whether it was we who reset it
-        self.last_id = 0
+        self.numbers = StreamNumbers()
         self.deadline = 0.0
         self.draining = 0  # 1: no stream is begun after those under way, 2: a GOAWAY said so
         self.dead = False
@@ -187,7 +185,7 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
 
     def reset(self, number: int, code: Code) -> None:
         """A RST_STREAM. Ours are paid for as the client's are (CVE-2025-8671)."""
-        self._remember(number, True)
+        self.numbers.reset(number)
         self.budget.owe(RESET)
         self.write(frames.rst_stream(number, code))
 
@@ -200,7 +198,6 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         self.waiting.pop(stream.id, None)
         if stream.receive_window is not None:
             self.flow.ended(stream.receive_window)
-        self._remember(stream.id, False)
         if not self.streams:
             self.rest()
             self.close_if_done()
@@ -210,11 +207,6 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         """Nothing is due: without a stream the connection is idle."""
         idle = not self.streams
         self.deadline = self.service.deadline(self.service.deadlines.client_idle) if idle else 0.0
-
-    def _remember(self, number: int, ours: bool) -> None:
-        self.closed[number] = ours
-        if len(self.closed) > CLOSED:
-            del self.closed[next(iter(self.closed))]
 
     def fail(self, fault: Fault) -> None:
         """The client broke the protocol: GOAWAY, and the end of everything (RFC 9113 5.4.1)."""
@@ -232,15 +224,15 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         self.waiting.clear()
         for stream in tuple(streams.values()):
             stream.cancel(ConnectionResetError("the connection is closed"))
-        self.write(frames.goaway(self.last_id, code, detail))
+        self.write(frames.goaway(self.numbers.last, code, detail))
         self.flush()
         self.deadline = self.service.deadline(self.service.deadlines.linger)
         self.transport.close()
 
     def goaway(self, final: bool) -> None:
-        """No more streams, please: first a warning, then from `last_id` on (RFC 9113 6.8)."""
+        """No more streams, please: first a warning, then from the last one on (RFC 9113 6.8)."""
         self.draining = 2 if final else 1
-        last = self.last_id if final else frames.MAX_WINDOW
+        last = self.numbers.last if final else frames.MAX_WINDOW
         self.write(frames.goaway(last, Code.NO_ERROR))
 
     def close_if_done(self) -> None:
