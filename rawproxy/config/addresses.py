@@ -1,9 +1,9 @@
-"""Whatever names a host: upstreams, listeners, resolvers, networks, server names.
+"""Values that name a host: upstreams, listeners, resolvers, networks, server names.
 
-The text of one option goes in, and a checked value comes out. Other kinds of values are the
-business of `option_values`. This module never resolves a name and never looks at a second option.
+Each function takes the text of one option and returns a checked value. Other kinds of values are
+read by `option_values`. This module never resolves a name and never looks at a second option.
 
-Invariant: what comes out is what a socket or a resolver takes. Raises `ConfigError`, which begins
+Invariant: a socket or a resolver takes what is returned here. Raises `ConfigError`, which begins
 with the option and says what to type.
 """
 
@@ -52,14 +52,14 @@ def parse_upstream(text: str) -> Upstream:
 
 
 def parse_resolver(text: str) -> Address:
-    """`--resolver`: the address of a DNS server, port 53 if none is said. Raises `ConfigError`."""
+    """`--resolver`: the address of a DNS server; without a port, port 53. Raises `ConfigError`."""
     option = f"--resolver {text}"
     host, port = _host_port(option, text)
     try:
         ipaddress.ip_address(host)
     except ValueError:
         raise ConfigError(
-            f"{option}: who is to resolve its name? type an address, as in 127.0.0.11:53"
+            f"{option}: nobody could resolve its name; type an address, as in 127.0.0.11:53"
         ) from None
     if port == 0:
         raise ConfigError(f"{option}: port 0 cannot be asked; type a port from 1 to 65535")
@@ -84,7 +84,10 @@ def parse_address(option: str, text: str) -> Address:
 
 
 def parse_network(text: str) -> Network | str:
-    """One `--trusted-proxy`; `unix:` is whoever comes by a unix socket. Raises `ConfigError`."""
+    """One `--trusted-proxy`.
+
+    `unix:` stands for all who connect by a unix socket. Raises `ConfigError`.
+    """
     if text == "unix:":
         return text
     try:
@@ -96,7 +99,7 @@ def parse_network(text: str) -> Network | str:
 
 
 def parse_server_name(text: str) -> str:
-    """One `--server-name`, lower case. Raises `ConfigError`."""
+    """One `--server-name`, in lower case. Raises `ConfigError`."""
     name = text.lower().removesuffix(".")
     if not name.isascii():
         raise ConfigError(f"--server-name {text}: type its ASCII form, xn--…")
@@ -106,7 +109,10 @@ def parse_server_name(text: str) -> str:
 
 
 def parse_upstream_name(text: str) -> str:
-    """`--upstream-name`: a host name or an address, no port; or `HOST`. Raises `ConfigError`."""
+    """`--upstream-name`: a host name or an address without a port, or `HOST`.
+
+    Raises `ConfigError`.
+    """
     if text == HOST:
         return text
     option = f"--upstream-name {text}"
@@ -122,7 +128,7 @@ def parse_upstream_name(text: str) -> str:
 
 
 def parse_host(text: str) -> str:
-    """The `host` of a health check: a name or an address, with a port perhaps."""
+    """The `host` of a health check: a name or an address, and a port if it has one."""
     if not _host_port(f"--host {text}", text)[0]:
         raise ConfigError(f"--host {text}: type a host name, and :port where it has one")
     return text
@@ -138,19 +144,21 @@ def _unix_path(option: str, text: str) -> str:
 
 
 def _is_name(name: str) -> bool:
-    """Whether `name`, lower case, is a host name that a resolver takes. Underscores pass."""
+    """Whether a resolver takes `name` (lower case) as a host name. Underscores are allowed."""
     return len(name) <= _NAME_LIMIT and all(map(_LABEL, name.split(".")))
 
 
 def _check_host(option: str, host: str) -> None:
-    """Refuse what `getaddrinfo` would choke on. Raises `ConfigError`."""
+    """Refuse a host name that `getaddrinfo` cannot encode. Raises `ConfigError`."""
     if not host.isascii():
         raise ConfigError(f"{option}: type the ASCII form of {host}, xn--…")
     name = host.lower().removesuffix(".")
     if not _is_name(name):
-        raise ConfigError(f"{option}: {host!r} is not a host name")
-    # No top-level domain is a number: it is a mistyped address (RFC 3696 2), and the short forms
-    # that inet_aton takes (127.1) are known to few.
+        raise ConfigError(
+            f"{option}: {host!r} is not a host name; type a name, as app.example.org, or an address"
+        )
+    # No top-level domain is a number (RFC 3696 2), so this is a mistyped address. The short forms
+    # that inet_aton takes (127.1) are known to few, and are refused too.
     if name.rpartition(".")[2].isdigit():
         try:
             ipaddress.IPv4Address(name)
@@ -159,7 +167,7 @@ def _check_host(option: str, host: str) -> None:
 
 
 def _host_port(option: str, text: str) -> tuple[str, int | None]:
-    """Host without brackets, and port or None."""
+    """Split a text into a host without brackets and a port; None if it has no port."""
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         try:

@@ -1,7 +1,7 @@
-"""Settings into a `Config`: its groups, sites and routes.
+"""Makes a `Config` of the settings: its groups, sites and routes.
 
-It never looks at where a setting comes from: `sources` knows. Invariant: whatever is wrong is
-collected there, and something that is valid stands in its place, so that the rest is judged too.
+This module never asks where a setting comes from: `sources` knows. Invariant: every mistake is
+collected there. A valid value stands in the place of a wrong one, so that the rest is checked too.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from rawproxy.config.problems import problems
 from rawproxy.config.sources import Rank, Scope, Settings
 from rawproxy.errors import ConfigError
 
-_NOWHERE = Upstream("?", tls=True, host="?", port=1)  # stands where an upstream's text is wrong
+_NOWHERE = Upstream("?", tls=True, host="?", port=1)  # in the place of a wrong upstream
 
 
 def build_config(settings: Settings) -> Config:
-    """All of it. Raises `ConfigError` with every mistake, in the order of the file."""
+    """The whole configuration. Raises `ConfigError` with all mistakes, in the order of the file."""
     config = _top(settings)
     config = replace(config, groups=_groups(settings, config))
     config = replace(config, sites=_sites(settings, config))
@@ -45,7 +45,7 @@ def build_config(settings: Settings) -> Config:
         config = replace(config, https=(Address(None, 8443),))
     for key, text in problems(config):
         if key == ("upstream",) and settings.document and key in settings.document.lines:
-            continue  # it is there, and what is wrong with it has been said
+            continue  # it is not missing: what is wrong with it has been noted
         settings.mistake(key, text)
     if settings.mistakes:
         raise ConfigError(*dict.fromkeys(text for _, text in sorted(settings.mistakes)))
@@ -107,7 +107,7 @@ def _deadlines(settings: Settings) -> Deadlines:
         option_values.parse_timeouts,
         Deadlines(),
     )
-    drain = settings.values["drain-timeout"]  # another name for one of them, and wins
+    drain = settings.values["drain-timeout"]  # another name of a timeout; it wins
     return found if drain is None else replace(found, drain=drain)
 
 
@@ -125,10 +125,10 @@ def _groups(settings: Settings, config: Config) -> tuple[Group, ...]:
 
 
 def group_of(scope: Scope, name: str, config: Config) -> Group:
-    """The group of that name, of a table that has its keys or some of them."""
+    """The group called `name`. The table of `scope` has all of its keys, or some of them."""
     settings, path, table = scope.settings, scope.path, scope.table
     settings.take(path, option_values.parse_group, name, name)
-    # Upstreams are the one thing that no group has from outside, but the default one.
+    # Only the default group gets upstreams from outside of its table.
     if "upstream" in table or name == DEFAULT:
         upstreams = [
             _upstream(settings, name, (*scope.key("upstream"), at), one)
@@ -138,7 +138,7 @@ def group_of(scope: Scope, name: str, config: Config) -> Group:
         upstreams = []
     pairs = settings.pairs(scope, "upstream-cert", "upstream-key")
     most, kept = scope.value("max-upstream"), scope.value("keepalive")
-    # What nobody asked for, or not for this group, follows a smaller --max-upstream.
+    # If nobody asked for a keepalive, or not for this group, it follows a smaller --max-upstream.
     follows = scope.rank("keepalive") == Rank.DEFAULT or (
         "max-upstream" in table and "keepalive" not in table
     )
@@ -236,7 +236,10 @@ def _site(scope: Scope, config: Config) -> Site:
 
 
 def _hsts(scope: Scope) -> str | None:
-    """The header's value, or None: the nearer of `hsts` and `no-hsts` counts."""
+    """The value of the header, or None.
+
+    The one of `hsts` and `no-hsts` with the higher rank counts.
+    """
     if scope.value("no-hsts"):
         ours, theirs = scope.rank("no-hsts"), scope.rank("hsts")
         if ours == theirs:
@@ -249,5 +252,5 @@ def _hsts(scope: Scope) -> str | None:
 
 
 def _fields(table: Mapping[str, Any]) -> dict[str, Any]:
-    """A table's keys as the fields of a dataclass."""
+    """The keys of a table as field names of a dataclass."""
     return {name.replace("-", "_"): value for name, value in table.items()}

@@ -1,7 +1,7 @@
-"""The settings of one `[[site.route]]` into a `Route`.
+"""Makes a `Route` of one `[[site.route]]`.
 
-It never looks at another route: `problems` compares them. Invariant: as in `build`, what is wrong
-is collected, and something that is valid stands in its place.
+This module never looks at a second route: `problems` compares them. Invariant: as in `build`, every
+mistake is collected, and a valid value stands in the place of a wrong one.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from rawproxy.config.path_regex import PathRegex, path_regex
 from rawproxy.config.sources import Scope
 from rawproxy.errors import ConfigError
 
-# Keys of which one alone says what becomes of a request or of its path, the first that is there.
+# Of each of these rows a route may have one key: what answers a request, and what its path becomes.
 _ANSWERS = ("redirect", "respond")
 _PATHS = ("strip-prefix", "replace-prefix", "rewrite")
 
 
 def route(scope: Scope, config: Config) -> Route:
-    """One route; `config` has the groups already."""
+    """The route of one table. `config` has the groups already."""
     settings, table, path = scope.settings, scope.table, scope.path
     regex = scope.take("path-regex", _regex, None) if "path-regex" in table else None
     groups = regex.groups if regex else 0
@@ -77,7 +77,7 @@ def route(scope: Scope, config: Config) -> Route:
 
 
 def _alone(scope: Scope, names: tuple[str, ...], others: tuple[str, ...], why: str) -> None:
-    """Where one of `names` is there no second one may be, nor any of `others`."""
+    """Note a mistake if a table has two of `names`, or one of `names` and one of `others`."""
     given = [name for name in names if scope.table.get(name)]
     excess = given[1:] + [name for name in others if scope.table.get(name)]
     if given and excess:
@@ -86,7 +86,7 @@ def _alone(scope: Scope, names: tuple[str, ...], others: tuple[str, ...], why: s
 
 
 def _together(scope: Scope, groups: int) -> None:
-    """Keys that mean something only beside others, or never beside them."""
+    """Note keys that mean something only beside other keys, and keys that exclude each other."""
     table = scope.table
 
     def wrong(name: str, text: str) -> None:
@@ -141,7 +141,7 @@ def _respond(scope: Scope, groups: int) -> Respond | None:
 
 
 def _prefix(scope: Scope) -> str | None:
-    """What stands for `path` upstream."""
+    """The prefix that the upstream gets in the place of `path`; None if the path stays."""
     if "replace-prefix" in scope.table:
         return scope.take("replace-prefix", route_values.parse_prefix, "/")
     return "/" if scope.table.get("strip-prefix") else None

@@ -1,7 +1,7 @@
-"""What is allowed, works, and is still not wise: told at start, and by `rawproxy check`.
+"""What is allowed but not wise: warnings at the start, and of `rawproxy check`.
 
-It only looks at who runs this process and at the modes of files; it changes neither. Invariant:
-nothing here prevents a start.
+This module looks only at who runs the process and at the modes of files. It changes neither.
+Invariant: nothing here prevents a start.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT = (
 
 
 def cautions(config: Config) -> list[str]:
-    """A line for each thing."""
+    """The warnings, a line each."""
     found = [ROOT] if os.geteuid() == 0 else []
     keys = [("--key", pair.key) for pair in config.certificates()]
     keys += [("--upstream-key", one.client_cert.key) for one in config.groups if one.client_cert]
@@ -32,7 +32,10 @@ def cautions(config: Config) -> list[str]:
 
 
 def is_everybodys(path: str) -> bool:
-    """Whether any user can read a file: its own mode, and that of each folder above it."""
+    """Whether every user can read a file.
+
+    Its own mode counts, and the mode of each folder above it.
+    """
     path = os.path.realpath(path)
     try:
         if not os.stat(path).st_mode & stat.S_IROTH:
@@ -42,5 +45,5 @@ def is_everybodys(path: str) -> bool:
             if not os.stat(path).st_mode & stat.S_IXOTH:
                 return False
     except OSError:
-        return False  # whoever needs the file will say so
+        return False  # those who need the file will report it
     return True

@@ -1,10 +1,11 @@
-"""Names of fields: what they mean to a proxy, in whatever spelling an application takes them.
+"""Names of fields and what they mean to a proxy, however an application spells them.
 
-To CGI, WSGI and PHP `X_Real_IP` is `X-Real-IP`: both become HTTP_X_REAL_IP. A name with an
-underscore is therefore judged by its `plain` form, and so is what a route sets or removes.
+CGI, WSGI and PHP make HTTP_X_REAL_IP of `X_Real_IP` and of `X-Real-IP`: to them both are the same
+field. So a name is compared in its `plain` form, which has `-` for `_`. That holds for names that a
+client sends and for those that a route sets or removes.
 
-It never sees a value. Invariant: every function gives the same answer for all spellings of a name
-that differ in `-` and `_` alone.
+This module never sees a value. Invariant: spellings of a name that differ only in `-` and `_` get
+the same answer.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# Who a client is, by its certificate, as the others who speak TLS in front of applications say it:
-# nginx and its ingress (and authentik behind them), HAProxy, RFC 9440, IIS, AWS; Envoy's and
-# Traefik's names begin with X-Forwarded. Lower case, and what may stand behind it.
+# The fields in which proxies tell an application who a client is, by its certificate: nginx and its
+# ingress (and authentik behind them), HAProxy, RFC 9440, IIS, AWS. The names of Envoy and Traefik
+# begin with X-Forwarded. In lower case, with what may stand behind each.
 IDENTITY: Final = (
     rb"ssl-client-[^:_\r\n]*|tls-client-[^:_\r\n]*|client-cert(?:-[^:_\r\n]*)?"
     rb"|x-(?:ssl-[^:_\r\n]*|tls-client-[^:_\r\n]*|client-cert(?:-[^:_\r\n]*)?|arr-clientcert"
@@ -22,14 +23,14 @@ IDENTITY: Final = (
 )
 _IDENTIFIES: Final = re.compile(IDENTITY).fullmatch
 
-# What frames a message, belongs to one connection, or says who sent it from where.
+# Fields that frame a message, belong to one connection, or say who sent it from where.
 _SPEAKING: Final = frozenset(
     b"host connection content-length transfer-encoding upgrade expect keep-alive te trailer proxy "
     b"forwarded x-real-ip x-request-id".split()
 )
 
-# Fields a trailer must not bring (RFC 9110 6.5.1): a recipient that merges trailers into headers
-# would let them frame, route, authenticate or control a message that was already judged.
+# Fields that must not come as trailers (RFC 9110 6.5.1). A recipient that merges trailers into the
+# headers would let them frame, route, authenticate or control a message that was checked before.
 _NO_TRAILER: Final = frozenset(
     b"content-encoding content-type content-range via authorization authentication-info "
     b"www-authenticate cookie set-cookie cache-control expires date age vary pragma range "
@@ -39,17 +40,20 @@ _NO_TRAILER: Final = frozenset(
 
 
 def plain(name: bytes) -> bytes:
-    """A name (lower case) as all its twins are spelled."""
+    """The one form of a name (lower case) that stands for all its spellings."""
     return name.replace(b"_", b"-")
 
 
 def identifies(name: bytes) -> bool:
-    """Whether a field called `name` (plain) tells who a client is, by its certificate."""
+    """Whether the field `name` (plain) tells who a client is, by its certificate."""
     return _IDENTIFIES(name) is not None
 
 
 def speaks(name: bytes) -> bool:
-    """Whether `name` (plain) frames, forwards or identifies: then no twin of it passes."""
+    """Whether `name` (plain) frames a message, forwards or identifies a client.
+
+    No spelling of such a name passes.
+    """
     return name in _SPEAKING or name.startswith((b"proxy-", b"x-forwarded-")) or identifies(name)
 
 

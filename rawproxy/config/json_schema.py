@@ -1,6 +1,7 @@
-"""The JSON Schema of the configuration file, for editors and checkers, made from `options`.
+"""The JSON Schema of the configuration file, for editors and checkers. It is made from `options`.
 
-It never looks at a file. Invariant: what the schema takes, the parser takes, and nothing else.
+This module never looks at a file. Invariant: the schema accepts what the parser accepts, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from rawproxy.config.options import TOP, Attributes, Keys, Workers
 
 
 def schema() -> str:
-    """The JSON Schema of the file, for editors and checkers."""
+    """The JSON Schema as text."""
     whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "rawproxy's configuration file (TOML)",

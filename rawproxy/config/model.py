@@ -1,17 +1,17 @@
 """The configuration: frozen dataclasses.
 
-    Config                    one process: listeners, limits, whom to trust, what to log
-    ├── sites   Site          server names, and what holds for them: certificates, HSTS, mTLS
-    │           └── Route     a path within a site: where requests go, which headers change
-    └── groups  Group         upstreams that can stand in for each other, and how one is chosen
+    Config                    one process: listeners, limits, trusted proxies, logs
+    ├── sites   Site          some server names, with their certificates, HSTS and mTLS
+    │           └── Route     a path of a site: where its requests go, which headers change
+    └── groups  Group         upstreams that can replace each other, and how one is chosen
                 └── Upstream  one server
 
 A request finds its site by Host, its route by path, and by the route its group. The command line
-alone makes one group and one site, both for everything: `single`. What each option is called, and
-its default, is said in docs/options.md; a field has the option's name unless it says otherwise.
+alone makes one group and one site with one route: `single`. docs/options.md says what each option
+means and which default it has. A field has the name of its option, or a comment names the option.
 
-It never checks anything: `problems` does. Invariant: nobody changes a value once it is made, so all
-workers may read the same one.
+This module never checks anything: `problems` does. Invariant: no value is changed once it is made,
+so all may share it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ POLICIES = ("round-robin", "least-connections", "two-choices", "client-hash", "c
 REDIRECTS = (301, 302, 307, 308)
 CLIENT_VERIFY = ("off", "optional", "require")
 GATHER_OVER = ("refuse", "pass")
-# Bytes of bodies, of all requests together, that come before their connections: some hundreds of
-# them. Beyond it requests take theirs at once; the pool knows how to take it back.
+# Bytes of request bodies that are held, for all requests together, before these take an upstream
+# connection: some hundreds of bodies. Beyond that a request takes its connection at once, and the
+# pool knows how to take it back.
 PARKED: Final = 16 * 1024 * 1024
 TEXT = "text/plain; charset=utf-8"
 UPSTREAM_TLS = ("modern", "intermediate", "legacy")
@@ -37,9 +38,9 @@ UPSTREAM_TLS = ("modern", "intermediate", "legacy")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: TCP `host`:`port`, or the unix socket `path`.
+    """An address to listen on: TCP `host`:`port`, or the unix socket `path`.
 
-    `host` is None for `:port`, meaning every IPv4 and IPv6 address.
+    `host` is None for `:port`, which means every IPv4 and IPv6 address.
     """
 
     host: str | None = None
@@ -56,14 +57,14 @@ class Upstream:
     host: str = ""  # empty for a unix socket
     port: int = 0
     path: str | None = None
-    weight: int = 1  # its share of the requests, beside the others of its group
-    backup: bool = False  # serves only while no other of the group can
-    srv: bool = False  # `host` is the name of SRV records, which say hosts, ports and weights
+    weight: int = 1  # its share of the requests, compared with the others of its group
+    backup: bool = False  # whether it serves only if no other of the group can
+    srv: bool = False  # whether `host` names SRV records, which say hosts, ports and weights
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One `--cert`/`--key` pair: paths of PEM files."""
+    """One `--cert`/`--key` pair: the paths of two PEM files."""
 
     cert: str
     key: str
@@ -71,7 +72,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what a peer may make us hold, each beside its reason."""
+    """Bounds on what a peer may make us hold. The reason stands beside each."""
 
     start_line: int = 16 * 1024  # nginx allows 8k; SAML redirects are longer -> 414
     head: int = 64 * 1024  # big cookies and tokens pass, floods do not -> 431
@@ -79,18 +80,18 @@ class Limits:
     response_head: int = 256 * 1024  # "upstream sent too big header": 64 KiB must pass with room
     chunk_line: int = 4096  # a chunk-size line with its extensions (RFC 9112 7.1.1)
     trailers: int = 16 * 1024
-    replay: int = 64 * 1024  # a request body wholly held for a retry
-    drain: int = 256 * 1024  # request body read and dropped after an early response (9112 9.3)
+    replay: int = 64 * 1024  # of a request body, held as a whole for a retry
+    drain: int = 256 * 1024  # of a request body, dropped after an early response (9112 9.3)
     queue: int = 1024  # requests that wait for an upstream connection -> 503
     body: int = 0  # of a request; 0: any size, as 413 at 1 MB is nginx's most common complaint
     rate: int = 256  # bytes a second that a body must make either way, on average -> 408
     connections: int = 0  # of clients, in total; 0: half of the file descriptors
-    # of one IPv4 address or IPv6 /64 that is no trusted proxy, and as many requests at once over
-    # HTTP/2, as nginx counts them; 0: any, offices share one
+    # Connections of one IPv4 address or IPv6 /64 that is no trusted proxy, and as many requests at
+    # once over HTTP/2, as nginx counts them. 0: any, since whole offices share an address.
     per_client: int = 0
-    requests: int = 100_000  # on one connection: then it is renewed, and with it what it gathered
-    # WebSockets and streams of events at once, beside `max_upstream` -> 503; 0: a quarter of the
-    # file descriptors, as each needs one on either side and requests want some too
+    requests: int = 100_000  # on one connection; a new one begins without what this one has kept
+    # WebSockets and streams of events at once, beside `max_upstream` -> 503. 0: a quarter of the
+    # file descriptors, as each needs one on either side, and requests need some too.
     tunnels: int = 0
     h2_streams: int = 128  # at once on one connection, as nginx; browsers are content with 100
     h2_budget: int = 10_000  # frames that serve no request, in a burst; a twentieth each second
@@ -98,36 +99,39 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Bounds on every wait, in seconds; swept about once a second, so up to a second late."""
+    """Bounds on every wait, in seconds.
+
+    A sweep checks them about once a second, so each may end a second late.
+    """
 
     tls_handshake: float = 10.0
     request_head: float = 30.0  # from its first byte -> 408
-    request_body: float = 60.0  # the stretch over which `Limits.rate` must be kept -> 408
+    request_body: float = 60.0  # the time over which `Limits.rate` must be kept -> 408
     connect: float = 10.0  # dial and TLS handshake, all addresses together -> 504
     queue: float = 10.0  # waiting for a connection -> 503
-    wait: float = 0.0  # for upstreams that refuse connections -> 502; 0: not at all
+    wait: float = 0.0  # until an upstream that refuses connections takes one -> 502; 0: no wait
     response_head: float = 60.0  # nginx proxy_read_timeout -> 504
-    response_body: float = 60.0  # between two reads of it; of the client as in `request_body`
+    response_body: float = 60.0  # between two reads of it; for the client as in `request_body`
     client_idle: float = 75.0  # keep-alive, as nginx
     tunnel_idle: float = 3600.0  # an hour, not nginx's 60 s
-    linger: float = 5.0  # after our last byte, for the client's to arrive
-    drain: float = 30.0  # from SIGTERM till what remains is cut
+    linger: float = 5.0  # after our last byte, so that the client can read it
+    drain: float = 30.0  # from SIGTERM until what is left is cut
 
 
 @dataclass(frozen=True, slots=True)
 class Passive:
-    """Health as the requests themselves show it: failures take an upstream out for a while."""
+    """Health as the requests show it: an upstream that fails gets no requests for a time."""
 
-    max_fails: int = 3  # failures within the window, no success between, take it out; 0: never
+    max_fails: int = 3  # failures within the window without a success between; 0: never ill
     window: float = 10.0
-    status: tuple[tuple[int, int], ...] = ((502, 504),)  # ranges that are failures, if relayed
-    back_off: float = 1.0  # seconds out of use at first; it doubles with each failure after that
+    status: tuple[tuple[int, int], ...] = ((502, 504),)  # ranges of the upstream's failures
+    back_off: float = 1.0  # seconds without requests at first; each further failure doubles it
     back_off_max: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """Health as asked for: a request of our own to every address of the group."""
+    """Health as probes show it: we send requests of our own to every address of the group."""
 
     path: str = "/"
     method: str = "GET"
@@ -135,18 +139,21 @@ class Active:
     host: str | None = None  # the Host to send; None: the upstream's own
     interval: float = 10.0
     timeout: float = 5.0
-    rise: int = 2  # good answers in a row that bring it back
-    fall: int = 3  # bad ones in a row that take it out
+    rise: int = 2  # good answers in a row after which it is healthy
+    fall: int = 3  # bad ones in a row after which it is ill
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Upstreams that can stand in for each other: `[group.NAME]`; --upstream fills `default`."""
+    """Upstreams that can replace each other: `[group.NAME]`.
+
+    `--upstream` fills the group `default`.
+    """
 
     name: str
     upstreams: tuple[Upstream, ...] = ()
     policy: str = POLICIES[0]
-    cookie: str = "rawproxy"  # its name, for the policy of that name
+    cookie: str = "rawproxy"  # the name of the cookie, for the policy `cookie`
     keepalive: int = 64
     max_upstream: int = 1024
     keepalive_idle: float = 60.0
@@ -159,20 +166,20 @@ class Group:
     send_proxy: int = 0  # version of the PROXY protocol; 0: none
     passive: Passive = field(default_factory=Passive)
     active: Active | None = None
-    slow_start: float = 0.0  # seconds over which one that came back gets its full share again
+    slow_start: float = 0.0  # seconds in which one that is healthy again gets back its full share
 
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """An answer of our own that sends the client elsewhere."""
+    """A response of our own that sends the client to another URL."""
 
     status: int  # one of `REDIRECTS`
-    target: str  # a URL; $host, $request_uri, $path and $query stand for what was asked
+    target: str  # a URL, with variables such as $host and $request_uri
 
 
 @dataclass(frozen=True, slots=True)
 class Respond:
-    """An answer of our own, of fixed status."""
+    """A response of our own with a fixed status."""
 
     status: int
     body: str = ""  # with variables; none where the status has none (RFC 9110 6.4.1)
@@ -181,7 +188,7 @@ class Respond:
 
 @dataclass(frozen=True, slots=True)
 class ResponseMapping:
-    """What an upstream says of its own paths and hosts, said anew for the client: FROM, TO."""
+    """How an upstream's words about its own paths and hosts are passed on: pairs of FROM and TO."""
 
     locations: tuple[tuple[str, str], ...] = ()  # beginnings of Location and Refresh
     cookie_paths: tuple[tuple[str, str], ...] = ()  # beginnings of Path in Set-Cookie
@@ -191,7 +198,7 @@ class ResponseMapping:
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """Changes to the fields of a head, in this order. Names are as the admin wrote them."""
+    """Changes to the fields of a head, in this order. Names are spelled as the admin wrote them."""
 
     remove: tuple[str, ...] = ()
     set: tuple[tuple[str, str], ...] = ()  # replaces every field of that name
@@ -200,13 +207,13 @@ class Edits:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What happens to requests for `path`: they go to `group`, or are answered here."""
+    """What happens to requests for `path`: they go to `group`, or we answer them ourselves."""
 
     path: str = "/"  # this path and everything below it, by whole segments
     exact: bool = False  # this path alone
-    path_regex: str | None = None  # instead of `path`: asked in order, before what is no exact path
-    before_regex: bool = False  # no `path_regex` is asked where this is the longest path
-    replace_prefix: str | None = None  # what stands for `path` upstream; "/": nothing
+    path_regex: str | None = None  # instead of `path`; tried in order, after the exact paths
+    before_regex: bool = False  # if this is the longest path, no `path_regex` is tried
+    replace_prefix: str | None = None  # what stands for `path` upstream; "/": nothing does
     rewrite: str | None = None  # the whole path that the upstream gets, with variables
     mapping: ResponseMapping = field(default_factory=ResponseMapping)
     respond: Respond | None = None
@@ -216,31 +223,31 @@ class Route:
     response_headers: Edits = field(default_factory=Edits)
     request_trailers: tuple[str, ...] = ()  # those that pass, lower case
     upgrades: tuple[str, ...] | None = None  # None: those of the process
-    gather: int = 0  # bytes of a body of unknown length, to be sent with its length; 0: none
-    gather_over: str = "refuse"  # one of `GATHER_OVER`: what becomes of longer ones
+    gather: int = 0  # bytes of a body of unknown length that are held, to send its length; 0: none
+    gather_over: str = "refuse"  # one of `GATHER_OVER`: what becomes of longer bodies
     limits: Limits | None = None  # None: those of the process
     deadlines: Deadlines | None = None
     allow_trace: bool | None = None  # None: as the process
-    # What the room `access` has made of its keys, in JSON values; None: whoever asks may pass.
+    # What the room `access` has made of its keys, in JSON values. None: everybody may pass.
     access: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What is served under some names."""
+    """What is served under some server names."""
 
-    names: tuple[str, ...] = ()  # --server-name; none: every name that no other site has
+    names: tuple[str, ...] = ()  # --server-name; without any: all that no other site has
     routes: tuple[Route, ...] = (Route(),)
     certificates: tuple[Certificate, ...] = ()
     hsts: str | None = "max-age=63072000"
-    client_ca: str | None = None  # PEM of the authorities that client certificates come from
+    client_ca: str | None = None  # a PEM file: the authorities of client certificates
     client_verify: str = "off"  # one of `CLIENT_VERIFY`
-    listeners: tuple[Address, ...] = ()  # only on these of `Config`'s; none: on all of them
+    listeners: tuple[Address, ...] = ()  # the only ones it is served on; none: all of `Config`
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything one process needs to know."""
+    """All that one process needs to know."""
 
     groups: tuple[Group, ...] = ()
     sites: tuple[Site, ...] = (Site(),)
@@ -260,32 +267,32 @@ class Config:
     send_via: bool = False
     allow_trace: bool = False
     underscores: str = "drop"  # drop | pass
-    upgrades: tuple[str, ...] = ("websocket",)  # that become tunnels: --upgrade
-    resolver: Address | None = None  # of a DNS server; None: as the system is set up
+    upgrades: tuple[str, ...] = ("websocket",)  # --upgrade: the protocols that become tunnels
+    resolver: Address | None = None  # a DNS server; None: as the system is set up
     access_log: str = "-"  # path | - | off
     log_format: str = "combined"  # combined | extended | json
-    access_log_mask: tuple[str, ...] = ()  # query parameters whose values no log has
+    access_log_mask: tuple[str, ...] = ()  # query parameters whose values are not logged
     access_log_short_addresses: bool = False
     access_log_no_paths: bool = False
     send_request_id: bool = False
     send_traceparent: bool = False
     parser: str = "auto"  # auto | h11
     workers: int = 1  # processes; 0: one for each CPU
-    admin: Address | None = None  # where metrics, health and the status page are served
+    admin: Address | None = None  # the listener for metrics, health and the status page
     limits: Limits = field(default_factory=Limits)
     deadlines: Deadlines = field(default_factory=Deadlines)
     file: str | None = None  # the path that --config named
 
     def group(self, name: str) -> Group:
-        """The group of that name, which `check` has seen to exist."""
+        """The group called `name`. `check` has made sure that it exists."""
         return next(group for group in self.groups if group.name == name)
 
     def certificates(self) -> tuple[Certificate, ...]:
-        """Those of every site, each once."""
+        """The certificates of all sites, each once."""
         return tuple(dict.fromkeys(pair for site in self.sites for pair in site.certificates))
 
     def server_names(self) -> tuple[str, ...]:
-        """Those of every site."""
+        """The server names of all sites."""
         return tuple(name for site in self.sites for name in site.names)
 
 
@@ -304,7 +311,7 @@ _OF_SITE = {"server_names": "names", "certificates": "certificates", "hsts": "hs
 
 
 def single(upstreams: tuple[Upstream, ...], **options: Any) -> Config:
-    """What the command line says: one group and one site, with one route from all to all."""
+    """The configuration of a command line without a file: one group, one site, one route."""
     group = {field: options.pop(name) for name, field in _OF_GROUP.items() if name in options}
     site = {field: options.pop(name) for name, field in _OF_SITE.items() if name in options}
     limits: Limits = options.get("limits", Limits())
@@ -315,4 +322,4 @@ def single(upstreams: tuple[Upstream, ...], **options: Any) -> Config:
     )
 
 
-Key = tuple[str | int, ...]  # where in the configuration: ("group", NAME, OPTION), ("http",) …
+Key = tuple[str | int, ...]  # a place in the configuration: ("group", NAME, OPTION), ("http",) …

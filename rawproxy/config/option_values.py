@@ -1,8 +1,8 @@
 """Single values of the configuration: the text of one option goes in, a checked value comes out.
 
-What names a host is read by `addresses`. This module never looks at a second option, a file or a
-clock. Invariant: what comes out can stand in a header line or a log. Raises `ConfigError`, which
-begins with the option and says what to type.
+Values that name a host are read by `addresses`. This module never looks at a second option, a file
+or a clock. Invariant: what comes out can stand in a header line or a log. Raises `ConfigError`,
+which begins with the option and says what to type.
 """
 
 from __future__ import annotations
@@ -42,17 +42,20 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def limit_names() -> list[str]:
-    """What `--limit` can set; the others have options of their own."""
+    """The names that `--limit` takes. Other limits have options of their own."""
     return [f.name.replace("_", "-") for f in fields(Limits) if not f.name.startswith("h2_")]
 
 
 def timeout_names() -> list[str]:
-    """What `--timeout` can set."""
+    """The names that `--timeout` takes."""
     return [f.name.replace("_", "-") for f in fields(Deadlines)]
 
 
 def parse_limits(texts: Iterable[str], base: Limits | None = None) -> Limits:
-    """Every `--limit NAME=N`, the last of a name counts. Raises `ConfigError`."""
+    """All values of `--limit NAME=N`.
+
+    If a name is given twice, the last counts. Raises `ConfigError`.
+    """
     found: dict[str, int] = {}
     for text in texts:
         name, value = _named("--limit", text, limit_names())
@@ -67,7 +70,10 @@ def parse_limits(texts: Iterable[str], base: Limits | None = None) -> Limits:
 
 
 def parse_timeouts(texts: Iterable[str], base: Deadlines | None = None) -> Deadlines:
-    """Every `--timeout NAME=SECONDS`, the last of a name counts. Raises `ConfigError`."""
+    """All values of `--timeout NAME=SECONDS`; the last of each name counts.
+
+    Raises `ConfigError`.
+    """
     found: dict[str, float] = {}
     for text in texts:
         name, value = _named("--timeout", text, timeout_names())
@@ -92,14 +98,14 @@ def _named(option: str, text: str, names: list[str]) -> tuple[str, str]:
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _FIELD_VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?").fullmatch
-# What frames a message or belongs to one connection is ours to write (RFC 9110 7.6.1).
+# What frames a message, or belongs to one connection, we write ourselves (RFC 9110 7.6.1).
 _OURS = frozenset(
     "connection content-length expect keep-alive proxy-connection te trailer transfer-encoding"
     " upgrade".split()
 )
 _SEGMENT = r"[A-Za-z0-9._~!$&'()*+,=:@-]"  # RFC 3986 3.3, less what could be read in two ways
 _PATH = re.compile(rf"/(?:{_SEGMENT}+/)*{_SEGMENT}*").fullmatch
-# What a client says stands behind a whole host, so that it can never name another.
+# A client's words stand behind a whole host, so that they can never name another one.
 _HOST_NAMED = r"\$(?:http_host|host|server_name|\{(?:http_host|host|server_name)\})"
 _PATH_NAMED = r"\$(?:path|request_uri|uri|\{(?:path|request_uri|uri)\})(?![A-Za-z0-9_])"
 _REDIRECT = re.compile(
@@ -110,14 +116,16 @@ _STATUS = re.compile(r"([1-5][0-9][0-9])(?:-([1-5][0-9][0-9]))?").fullmatch
 
 
 def parse_header(option: str, name: str, value: str = "", groups: int = 0) -> tuple[str, str]:
-    """A field to set, add or remove, where so many captures can be named. Raises `ConfigError`.
+    """A field to set, add or remove. The route has `groups` captures to name. Raises `ConfigError`.
 
-    Invariant: neither can end the line it is put into, or frame the message anew.
+    Invariant: neither the name nor the value can end its line or change how the message is framed.
     """
     if not _TOKEN(name):
-        raise ConfigError(f"{option}: {name!r} is not the name of a header field")
+        raise ConfigError(
+            f"{option}: {name!r} is not the name of a header field; type X-Real-IP, say"
+        )
     if name.lower() == "host" and (option != "--set" or not value):
-        raise ConfigError(f"{option}: Host can be set to something, and nothing else")
+        raise ConfigError(f"{option}: Host can only be set; type it under set, and with a value")
     if name.lower() in _OURS:
         raise ConfigError(f"{option}: {name} is written by rawproxy itself; leave it out")
     if not _FIELD_VALUE(value):
@@ -130,10 +138,12 @@ def parse_header(option: str, name: str, value: str = "", groups: int = 0) -> tu
 
 
 def parse_trailer(text: str) -> str:
-    """One of a route's `request-trailers`, lower case. Raises `ConfigError`."""
+    """One of a route's `request-trailers`, in lower case. Raises `ConfigError`."""
     name = text.lower()
     if not _TOKEN(name):
-        raise ConfigError(f"--request-trailers: {text!r} is not the name of a field")
+        raise ConfigError(
+            f"--request-trailers: {text!r} is not the name of a field; type Server-Timing, say"
+        )
     if not may_trail(name.encode()):
         why = "frames, forwards, identifies or controls, and may stand in heads alone"
         raise ConfigError(f"--request-trailers: {text} {why} (RFC 9110 6.5.1); leave it out")
@@ -162,7 +172,7 @@ def parse_upgrade(text: str) -> str:
 
 
 def parse_path(text: str) -> str:
-    """The `path` of a route, in the one form that a request is compared by."""
+    """The `path` of a route, in the one form that requests are compared with."""
     segments = text.split("/")
     if not _PATH(text) or any(segment.endswith(".") for segment in segments):
         raise ConfigError(
@@ -173,7 +183,7 @@ def parse_path(text: str) -> str:
 
 
 def parse_redirect(text: str, groups: int = 0) -> str:
-    """The `redirect` of a route: an URL or path in ASCII, with variables."""
+    """The `redirect` of a route: a URL or a path in ASCII, with variables."""
     if not _REDIRECT(text):
         raise ConfigError(f"--redirect {text}: type https://host/path, or /path")
     try:
@@ -184,7 +194,7 @@ def parse_redirect(text: str, groups: int = 0) -> str:
 
 
 def parse_status(text: str) -> tuple[int, int]:
-    """One `status` that is healthy, or a range of them."""
+    """One `status` that counts as healthy, or a range such as 200-399."""
     match = _STATUS(text)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if first > last:
@@ -193,14 +203,14 @@ def parse_status(text: str) -> tuple[int, int]:
 
 
 def parse_target(text: str) -> str:
-    """The `path` of a health check: what stands in a request line."""
+    """The `path` of a health check, as it stands in the request line."""
     if not re.fullmatch(r"/[!-\"$-~]*", text):
         raise ConfigError(f"--path {text}: type a path, as /-/health/ready/, in ASCII")
     return text
 
 
 def parse_group(text: str) -> str:
-    """The NAME of a `[group.NAME]`, as it stands in logs and metrics."""
+    """The NAME of a `[group.NAME]`, as logs and metrics show it."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
         raise ConfigError("--group: type letters, digits, dots and dashes, 64 at most")
     return text
@@ -216,9 +226,9 @@ def parse_parameter(text: str) -> str:
 
 
 def parse_file(option: str, text: str, words: str = "") -> str:
-    """A path, or one of the option's own `words`; whether it can be read shows later.
+    """A path, or one of the option's own `words`. Whether the file can be read is seen later.
 
-    Raises `ConfigError` for an empty one: what an unset shell variable leaves behind.
+    Raises `ConfigError` for an empty text, which an unset shell variable leaves behind.
     """
     if not text:
         raise ConfigError(f"{option}: empty; type {words}the path of a file")
@@ -226,9 +236,9 @@ def parse_file(option: str, text: str, words: str = "") -> str:
 
 
 def check_hsts(value: str) -> str:
-    """`--hsts`, RFC 6797 6.1. Raises `ConfigError`.
+    """The value of `--hsts` (RFC 6797 6.1). Raises `ConfigError`.
 
-    Invariant: the value is printable ASCII, so it cannot end the header line it is put into.
+    Invariant: the value is printable ASCII, so it cannot end its header line.
     """
     directives = [part.strip(" ") for part in value.split(";")]
     matches = [_DIRECTIVE(directive) for directive in directives if directive]

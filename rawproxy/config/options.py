@@ -1,17 +1,18 @@
-"""Every key there is: of the command line, of the TOML file and of its tables.
+"""All keys there are: of the command line, of the TOML file and of its tables.
 
-One description serves them all: click makes options of it, `toml_file` judges the file by it, and
-`json_schema` makes of it what editors read. Attributes are click's (`multiple`, `type`, `is_flag`,
-`default`, `help`); what only a file can have is said by
+One description serves all readers. click makes options of it, `toml_file` checks the file by it,
+and `json_schema` makes of it what editors read. Its attributes are those of click (`multiple`,
+`type`, `is_flag`, `default`, `help`). What only a file can have is described by these:
 
-    table    a table of such keys
+    table    a table with keys of its own
     tables   an array of such tables
-    each     tables of such keys, by a name
-    names    a table whose keys are anything, its values text or a list of texts
-    or       an inline table that may stand where the text is expected
-    false    `false` may stand there, for none
+    each     a table of such tables, each with a name
+    names    a table with any keys; a value is a text or a list of texts
+    or       a table that may stand where a text is expected
+    false    `false` may stand there, and means none
 
-It never looks at a value's meaning. Invariant: the schema and the parser know the same keys.
+This module never looks at what a value means. Invariant: the schema and the parser know the same
+keys.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ Keys = dict[str, Attributes]
 
 
 class Workers(click.IntRange):
-    """A number of processes, or `auto`, which is 0."""
+    """A number of processes, or `auto`, which becomes 0."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         return 0 if value == "auto" else super().convert(value, param, ctx)
 
 
-# Heading, then each option's declaration and what click is told of it: the order of --help.
+# By heading: each option's names and what click is told of it, in the order of --help.
 OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
     "Upstream": [
         (("--upstream",), {
@@ -207,7 +208,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
 
 
 def flat() -> Iterator[tuple[str, Attributes]]:
-    """Every option that a file may have, without its dashes."""
+    """All options that a file may have too, without their dashes."""
     for options in OPTIONS.values():
         for names, attributes in options:
             if names[0] != "--config":
@@ -284,8 +285,8 @@ def _of(table: str) -> Keys:
     return {name: told for keys in _BROUGHT for name, told in keys.get(table, {}).items()}
 
 
-# What is one route's and no other's business: not what is settled before its path is known, nor
-# what belongs to a connection that serves several.
+# What a route can have of its own. What is decided before its path is known is not the route's, nor
+# what belongs to a connection, which serves several routes.
 ROUTE_LIMITS = ("body", "rate", "replay")
 ROUTE_TIMEOUTS = (
     "request-body", "response-head", "response-body", "queue", "wait", "tunnel-idle",

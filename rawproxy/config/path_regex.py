@@ -1,11 +1,11 @@
 """Regular expressions over paths, for the routes that have a `path-regex`.
 
-The engine is RE2, because its time is linear in the path whatever the pattern: a visitor chooses
-the path, and an engine that goes back could be held for minutes by one of 16 kB. What RE2 cannot
-do (looking ahead or behind, references back) is refused when the configuration is read.
+The engine is RE2. Its time grows only linearly with the path, whatever the pattern is. Clients
+choose the path, and a backtracking engine could spend minutes on one of 16 kB. What RE2 cannot do
+(lookahead, lookbehind, backreferences) is refused when the configuration is read.
 
-It never sees a request. Invariant: a pattern that `path_regex` gives back can be asked of any
-bytes. Raises `ConfigError` for a pattern that RE2 does not take, or where RE2 is not installed.
+This module never sees a request. Invariant: a pattern that `path_regex` has returned can search any
+bytes. Raises `ConfigError` for a pattern that RE2 does not accept, and if RE2 is not installed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class PathRegex:
         self.groups: int = compiled.groups
 
     def captures(self, path: bytes) -> tuple[bytes, ...] | None:
-        """What the groups have matched of `path`, from $1 on; None where it does not fit.
+        """What the groups have matched in `path`, from $1 on; None if the pattern does not match.
 
         A group that took no part is empty, as in nginx.
         """
@@ -49,7 +49,7 @@ class PathRegex:
 
 
 class PathRegexes:
-    """Several patterns, asked in one pass."""
+    """Several patterns that are searched in one pass."""
 
     __slots__ = ("_match",)
 
@@ -61,12 +61,12 @@ class PathRegexes:
         self._match: Any = together.Match
 
     def first(self, path: bytes) -> int:
-        """The number of the first pattern that fits, or -1."""
+        """The number of the first pattern that matches, or -1."""
         return min(self._match(path) or (-1,))
 
 
 def path_regex(pattern: str) -> PathRegex:
-    """The pattern, ready. Raises `ConfigError` that names no option."""
+    """The pattern, compiled. Raises `ConfigError`, whose text names no option."""
     if re2 is None:
         raise ConfigError("needs RE2, which is not installed; type pip install 'rawproxy[regex]'")
     try:

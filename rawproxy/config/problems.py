@@ -1,10 +1,10 @@
 """What one option cannot know of another: a certificate that is missing, a group that nobody named.
 
-    option_values, addresses   one value by itself
-    problems                   all of them together
+    option_values, addresses   check one value by itself
+    problems                   checks all of them together
 
-It never reads a file or a clock, and never resolves a name. Invariant: whatever contradicts
-something else is found, not the first alone; each message names the option and what to type.
+This module never reads a file or a clock, and never resolves a name. Invariant: all contradictions
+are found, not only the first. Each message names the option and says what to type.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ANY = {None, "0.0.0.0", "::"}  # hosts that stand for every address
 
 
 def check(config: Config) -> Config:
-    """The same, valid. Raises `ConfigError` with everything that `problems` finds."""
+    """The same configuration, now known to be valid. Raises `ConfigError` with all `problems`."""
     found = [f"{option_of(key)}{text}" for key, text in problems(config)]
     if found:
         raise ConfigError(*found)
@@ -28,13 +28,13 @@ def check(config: Config) -> Config:
 
 
 def option_of(key: Key) -> str:
-    """What a message calls `key`: the option, behind its table where it is no option's own."""
+    """What a message calls `key`: its option; in the table of a group, the table and the key."""
     name = key[-1] if isinstance(key[-1], str) else key[-2]
     return f"[group.{key[1]}] {name}" if key[0] == "group" and key[1] != DEFAULT else f"--{name}"
 
 
 def problems(config: Config) -> Iterator[tuple[Key, str]]:
-    """What one option cannot know of another: where it is, and what comes behind its name."""
+    """What is wrong between options: the key it is about, and the text behind its name."""
     if not any(group.upstreams or group.name != DEFAULT for group in config.groups):
         yield ("upstream",), " is missing: type --upstream host:9443, say"
     if config.https and not (config.certificates() or config.self_signed):
@@ -56,7 +56,7 @@ def problems(config: Config) -> Iterator[tuple[Key, str]]:
 
 
 def _admin_problems(config: Config) -> Iterator[tuple[Key, str]]:
-    """Clients must not reach the metrics: `--admin` is a listener of its own."""
+    """`--admin` must have a listener of its own, so that clients cannot reach the metrics."""
     for option, addresses in (("--http", config.http), ("--https", config.https)):
         if config.admin is not None and any(_overlap(config.admin, one) for one in addresses):
             text = f" stands on the public listener {option}: type a port of its own,"
@@ -64,7 +64,7 @@ def _admin_problems(config: Config) -> Iterator[tuple[Key, str]]:
 
 
 def _overlap(one: Address, other: Address) -> bool:
-    """Whether a client of `other` might get to `one`."""
+    """Whether a client of `other` could reach `one`."""
     if one.path is not None or other.path is not None:
         return one.path == other.path
     hosts = {one.host, other.host}
@@ -110,6 +110,10 @@ def _group_problems(group: Group) -> Iterator[tuple[Key, str]]:
         yield (*here, "keepalive-idle"), text
 
 
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names))
+
+
 def _site_problems(config: Config) -> Iterator[tuple[Key, str]]:
     known = {group.name for group in config.groups}
     places = (*config.http, *config.https)
@@ -117,15 +121,15 @@ def _site_problems(config: Config) -> Iterator[tuple[Key, str]]:
     for number, site in enumerate(config.sites):
         here: Key = ("site", number)
         if site.client_verify != "off" and site.client_ca is None:
-            yield (*here, "client-verify"), " needs --client-ca FILE"
+            yield (*here, "client-verify"), " needs --client-ca FILE: type that too"
         for name in site.names or ("",):
             if seen.setdefault((name, site.listeners), number) != number:
                 shown = f" {name}" if name else ""
                 why = "another site has it too" if name else "missing, and in another site too"
-                yield (*here, "server-name"), f"{shown}: {why}; each site needs names of its own"
+                yield (*here, "server-name"), f"{shown}: {why}; type other names for each site"
         for at, address in enumerate(site.listeners):
             if address not in places:
-                yield (*here, "listen", at), ": that stands neither under http nor under https"
+                yield (*here, "listen", at), ": not a listener yet; type it under http or https too"
         yield from _route_problems(here, site, known)
 
 
@@ -138,10 +142,12 @@ def _route_problems(here: Key, site: Site, known: set[str]) -> Iterator[tuple[Ke
                 yield (*place, "group"), " is missing: type the name of a [group.NAME]"
             else:
                 near = difflib.get_close_matches(route.group, known, 1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                yield (*place, "group"), f" {route.group}: there is no such group{hint}"
+                hint = f"did you mean {near[0]}? " if near else ""
+                text = f" {route.group}: there is no such group; {hint}known are {_listed(known)}"
+                yield (*place, "group"), text
         if route.path_regex is not None:
             continue
         if (route.path, route.exact) in seen:
-            yield (*place, "path"), f" {route.path}: another route of this site has it too"
+            text = f" {route.path}: another route of this site has it too; leave one of them out"
+            yield (*place, "path"), text
         seen.add((route.path, route.exact))

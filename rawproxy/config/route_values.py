@@ -1,8 +1,8 @@
-"""The values of a route that change paths, answers and what upstreams say of themselves.
+"""Values of a route that change paths and answers, and what upstreams say of their own paths.
 
-Each function takes one text and gives a checked value. It never looks at another option. Invariant:
-what is given back can neither end the line it is put into nor name a host that the admin has not
-typed. Raises `ConfigError` that begins with the option.
+Each function takes the text of one key and returns a checked value. It never looks at another key.
+Invariant: a value cannot end the line it is put into, and names no host that the admin has not
+typed. Raises `ConfigError`, which begins with the key.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def parse_prefix(text: str) -> str:
 
 
 def parse_rewrite(text: str, groups: int) -> str:
-    """The `rewrite` of a route: a path, with variables, and a query if one is to come first."""
+    """The `rewrite` of a route: a path with variables, and perhaps a query to put first."""
     if not _REWRITE(text) or "#" in text:
         raise ConfigError(f"--rewrite {text}: type a path that begins with /, as /u/$1")
     return _with_variables("--rewrite", text, groups)

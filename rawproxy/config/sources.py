@@ -1,11 +1,11 @@
-"""Where each setting comes from: the command line, the file, the environment or a default.
+"""Which value of a setting wins: the command line's, the file's, the environment's or the default.
 
-An option on the command line takes the place of the file's key of that name, the file's key that
-of an environment variable, and that of a default (`Rank`). What stands at the top of the file, or
-on the command line, holds for every group and site that does not say otherwise in its own table.
+The command line wins over the file, the file over the environment, and the environment over the
+default (`Rank`). A value at the top of the file, or on the command line, holds for all groups and
+sites that have no value of their own in their table.
 
-It never serves and never opens what a path names. Invariant: every mistake is collected, none
-hides another; a message names file, line and key, or the option.
+This module never serves, and never opens what a path names. Invariant: every mistake is collected,
+and none hides another. A message names file, line and key, or the option.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OPTION = re.compile(r"^--[a-z0-9-]+")
 
 
 class Rank(enum.IntEnum):
-    """Whence a value: the higher one counts."""
+    """Where a value comes from. Of two values of a setting, the one with the higher rank wins."""
 
     DEFAULT = 0
     ENVIRONMENT = 1
@@ -37,18 +37,23 @@ class Rank(enum.IntEnum):
 
 
 def read(path: str) -> Document:
-    """What `--config` names. Raises `ConfigError`."""
+    """The document that `--config` names. Raises `ConfigError`."""
     try:
         with open(path, encoding="utf-8") as file:
             return Document(path, file.read())
     except OSError as error:
-        raise ConfigError(f"--config {path}: {error.strerror}") from None
+        raise ConfigError(
+            f"--config {path}: {error.strerror}; type the path of a TOML file"
+        ) from None
     except UnicodeDecodeError:
-        raise ConfigError(f"--config {path}: not UTF-8, so it is no TOML") from None
+        raise ConfigError(f"--config {path}: not UTF-8; save it as UTF-8, as TOML wants") from None
 
 
 class Scope:
-    """A table, and behind it what holds for all: where a group's or a site's keys are found."""
+    """The table of a group or a site.
+
+    A key that the table does not have is looked up in the settings.
+    """
 
     def __init__(self, settings: Settings, path: Key, table: Mapping[str, Any]) -> None:
         self.settings = settings
@@ -56,23 +61,26 @@ class Scope:
         self.table = table
 
     def key(self, name: str) -> Key:
-        """Where the value of `name` comes from."""
+        """The place that the value of `name` comes from: this table, or the top of the file."""
         return (*self.path, name) if name in self.table else (name,)
 
     def value(self, name: str) -> Any:
-        """The value of `name`; the table's own wins."""
+        """The value of `name`. The table's own value wins."""
         return self.table[name] if name in self.table else self.settings.values[name]
 
     def rank(self, name: str) -> int:
-        """Whence; a table's own outranks everything."""
+        """The rank of the value of `name`.
+
+        A value of the table itself ranks above the command line.
+        """
         return Rank.COMMANDLINE + 1 if name in self.table else self.settings.ranks[name]
 
     def take(self, name: str, parse: Callable[[str], T], instead: T) -> T:
-        """The value of `name`, parsed."""
+        """The value of `name`, parsed. If it is wrong, that is noted and `instead` is returned."""
         return self.settings.take(self.key(name), parse, self.value(name), instead)
 
     def several(self, name: str, parse: Callable[[str], T]) -> tuple[T, ...]:
-        """All values of `name`, parsed; those that are wrong are left out."""
+        """All values of `name`, parsed. Wrong ones are noted and left out."""
         found = []
         for at, text in enumerate(self.value(name)):
             one = self.settings.take((*self.key(name), at), parse, text, None)
@@ -81,7 +89,10 @@ class Scope:
         return tuple(found)
 
     def file(self, name: str, words: Sequence[str] = ()) -> Any:
-        """A path, or one of `words`; a file's own paths begin at its folder."""
+        """A path, or one of `words`.
+
+        A relative path in the file begins at the folder of the file.
+        """
         value = self.value(name)
         if value is None:
             return None
@@ -98,7 +109,10 @@ class Scope:
 
 
 class Settings:
-    """The options (`values`, by name without dashes; `ranks`), the file, and what is wrong."""
+    """The values of all options with their ranks, the file, and the mistakes found so far.
+
+    `values` and `ranks` have the names of options without dashes.
+    """
 
     def __init__(
         self, values: Mapping[str, Any], ranks: Mapping[str, Rank], document: Document | None = None
@@ -117,11 +131,14 @@ class Settings:
     # ── where, and what is wrong ────────────────────────────────────────────────────────────────
 
     def place(self, key: Key) -> Mistake:
-        """The line and name of a key: of the file, or else the option."""
+        """The line of a key and its name in a message.
+
+        If the file does not have the key, the line is 0 and the name is that of the option.
+        """
         document = self.document
         known: Mapping[Key, int] = document.lines if document else {}
         if isinstance(key[-1], int) and key not in known:
-            key = key[:-1]  # the only one of its list
+            key = key[:-1]  # its list has no other value
         top: Key = (key[-1],)
         rank = self.ranks.get(str(key[-1]))
         if document is not None:
@@ -130,34 +147,43 @@ class Settings:
             if rank == Rank.FILE and top in known:
                 return document.place(top)
             if rank in (None, Rank.DEFAULT) and key[:2] in known:
-                return document.place(key)  # it is missing there
+                return document.place(key)  # it is missing in that table
         return 0, option_of(key)
 
     def has(self, key: Key) -> bool:
-        """Whether the file has that key, right or wrong."""
+        """Whether the file has that key, with whatever value."""
         return self.document is not None and key in self.document.lines
 
     def mistake(self, key: Key, reason: str) -> None:
-        """Something is wrong with `key`; options in `reason` are called as in the place of it."""
+        """Note that something is wrong with `key`.
+
+        `reason` stands behind its name in the message.
+        """
         name = next(part for part in reversed(key) if isinstance(part, str))
         self.mistakes.append(self.say(key, f"--{name}{reason}"))
 
     def refuse(self, key: Key, error: ConfigError) -> None:
-        """The value of `key` is wrong; messages begin with the option that it is."""
+        """Note the error of a parser.
+
+        Its messages begin with the option, and `say` puts the place there.
+        """
         for message in error.messages:
             self.mistakes.append(self.say(key, message))
 
     def say(self, key: Key, message: str) -> Mistake:
-        """A message of an option as one of the place where it was really given."""
+        """A message of a parser, with the file, line and key in the place of the option."""
         line, place = self.place(key)
         if place.startswith("--"):
             return 0, message
-        # What comes behind the option's name: ` value: why`, or `: why`.
+        # What stands behind the option's name: ` value: why`, or `: why`.
         rest = _OPTION.sub("", message, count=1)
         return line, place + rest.replace(" --", " ")
 
     def take(self, key: Key, parse: Callable[[str], T], text: str, instead: T) -> T:
-        """One value, parsed; what is wrong with it is kept, and `instead` goes on."""
+        """The value that `parse` makes of `text`.
+
+        If it is wrong, that is noted and `instead` is returned.
+        """
         try:
             return parse(text)
         except ConfigError as error:
@@ -165,7 +191,7 @@ class Settings:
             return instead
 
     def absolute(self, key: Key, path: str) -> str:
-        """A path of the file begins where the file is."""
+        """The absolute path; a relative path in the file begins at the folder of the file."""
         if self.document is None or self.place(key)[1].startswith("--"):
             return path
         return os.path.join(os.path.dirname(os.path.abspath(self.document.path)), path)
@@ -173,19 +199,22 @@ class Settings:
     def named(
         self, table: Key, told: Mapping[str, Any], given: Sequence[str], parse: ByName[T], base: T
     ) -> T:
-        """`[limits]` or `[timeouts]`, and what an option says by name; `parse` knows which."""
+        """All values of `[limits]` and `--limit`, or of `[timeouts]` and `--timeout`, over `base`.
+
+        `told` is the table and `given` are the options. `parse` reads one text NAME=VALUE.
+        """
         option = "limit" if table[-1] == "limits" else "timeout"
         texts: list[tuple[Key, str]] = [
             ((*table, name), f"{name}={value}") for name, value in told.items()
         ]
         more: list[tuple[Key, str]] = [((option, at), text) for at, text in enumerate(given)]
-        # The last of a name counts.
+        # The last value of each name counts.
         texts = more + texts if self.ranks[option] == Rank.ENVIRONMENT else texts + more
         for key, text in texts:
             try:
                 base = parse([text], base)
             except ConfigError as error:
-                # In a table the key says the name already.
+                # In a table the key has said the name already.
                 name = text.partition("=")[0] + "=" if key[: len(table)] == table else ""
                 for message in error.messages:
                     rest = message.removeprefix(f"--{option} {name}")
@@ -193,7 +222,10 @@ class Settings:
         return base
 
     def pairs(self, scope: Scope, cert: str, key: str) -> tuple[Certificate, ...]:
-        """Each certificate with the key of its rank."""
+        """The certificates with their keys: the first `cert` goes with the first `key`, and so on.
+
+        A different number of both is noted as a mistake.
+        """
         certs, keys = _list(scope.file(cert)), _list(scope.file(key))
         if len(certs) != len(keys):
             missing, other = (key, cert) if len(certs) > len(keys) else (cert, key)

@@ -1,9 +1,10 @@
-"""The TOML file: what stands in it, judged key by key against `options`.
+"""The TOML file, checked key by key against `options`.
 
-Each mistake is said with file, line and key; a key that is not known, with the one that was
-probably meant. All of them are found, not the first alone. It never looks at what a value means.
-Invariant: the tree it gives has known keys alone, each with a value of its type; lists where
-several are allowed.
+A message about a mistake names file, line and key. If a key is unknown, the message names the one
+that was probably meant. This module never looks at what a value means.
+
+Invariant: the tree that it gives has only known keys, each with a value of its type. A key that may
+have several values has a list. All mistakes are found, not only the first.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ Mistake = tuple[int, str]  # line and message
 
 
 class Document:
-    """One file: `data` as the invariant says, and what is wrong with the rest of it."""
+    """One file: the checked tree in `data`, and its mistakes."""
 
     def __init__(self, path: str, text: str) -> None:
-        """Raises `ConfigError` for what is no TOML at all."""
+        """Raises `ConfigError` for a text that is not TOML."""
         self.path = path
         self.mistakes: list[Mistake] = []
         try:
@@ -47,7 +48,10 @@ class Document:
         self.data = self._table((), raw, TOP)
 
     def place(self, key: Key) -> Mistake:
-        """The line of `key`, or of the table it is missing in; and how a message begins."""
+        """The line of `key`, and how a message about it begins.
+
+        If the key is missing, the line is that of its table.
+        """
         stop = len(key)
         while stop and key[:stop] not in self.lines:
             stop -= 1
@@ -55,7 +59,10 @@ class Document:
         return line, f"{self.path}:{line}: {label(key)}"
 
     def mistake(self, key: Key, reason: str) -> None:
-        """Something is wrong with `key`."""
+        """Note that something is wrong with `key`.
+
+        `reason` stands behind its name in the message.
+        """
         line, place = self.place(key)
         self.mistakes.append((line, place + reason))
 
@@ -146,7 +153,7 @@ def label(key: Key) -> str:
 
 
 def unknown(name: str, keys: Keys) -> str:
-    """Why a key is not known, and which was meant."""
+    """Why a key is unknown, and which key was probably meant."""
     elsewhere = [where for where, others in _TABLES.items() if name in others]
     if elsewhere:
         return f": not known here; it belongs {' or '.join(elsewhere)}"

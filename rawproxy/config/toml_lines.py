@@ -1,9 +1,11 @@
 """On which line of a TOML file each key stands.
 
-`tomllib` reads a file but forgets where; this only looks, and reads nothing. It is given a text
-that `tomllib` has accepted, so it need not judge: it follows headers, keys, strings, arrays and
-inline tables just well enough to count lines. Invariant: for every path into `tomllib`'s result it
-knows a line, that of the key (or of the element, within an array).
+`tomllib` reads a file and forgets the lines. This module finds them and reads no values. Its text
+must be one that `tomllib` has accepted. So it checks nothing: it follows headers, keys, strings,
+arrays and inline tables only well enough to count lines.
+
+Invariant: for every path into the result of `tomllib` it knows a line: that of the key, or of the
+element of an array.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ class _Scan:
         self.at = match.end()
 
     def _header(self) -> Key:
-        """`[a.b]` or `[[a.b]]`: a name that is an array means its last table."""
+        """`[a.b]` or `[[a.b]]`. If a name on the way is an array, its last table is meant."""
         several = self.text.startswith("[[", self.at)
         parts, stop = self._name(self.at + 1 + several)
         path: Key = ()
@@ -77,7 +79,7 @@ class _Scan:
         return path
 
     def _name(self, at: int) -> tuple[list[str], int]:
-        """A key, dotted perhaps, and where it stops."""
+        """A key, with its dots if it has any, and the position behind it."""
         parts = []
         more = "."
         while more:
@@ -122,7 +124,7 @@ class _Scan:
             self._pair(path)
 
     def _closed(self, bracket: str) -> bool:
-        """Whether the array or inline table ends here; a comma on the way is passed over."""
+        """Whether the array or inline table ends here. A comma before that is skipped."""
         self._blanks()
         if self.text[self.at] == ",":
             self.at += 1

@@ -1,14 +1,13 @@
-"""What may stand in a value of the configuration: text, and variables that each request fills in.
+"""Values with variables: text, and variables that each request fills in.
 
     $host, ${host}   one of `NAMES`
-    $http_NAME       a field of the request, `_` for `-`; $cookie_NAME and $arg_NAME likewise
+    $http_NAME       a field of the request, with `_` for `-`; so are $cookie_NAME and $arg_NAME
     $1 … $9          what a group of the route's `path-regex` has matched
     $$               a dollar
 
-A header to set or to add and the target of a redirect are such values. What a variable stands for
-is said in `variable_values`. Invariant: a value that `parse` let pass knows nothing but these; a
-name that is not known is never taken for text, since then a typing error would be sent to an
-upstream.
+Headers to set or add and the target of a redirect are such values. `variable_values` says what each
+variable stands for. Invariant: a value that `parse` has accepted has only these variables. An
+unknown name is an error and is never taken for text, or a typing mistake would be sent upstream.
 """
 
 from __future__ import annotations
@@ -30,7 +29,10 @@ _DOLLAR = re.compile(r"\$(?:(\$)|([0-9]|[A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z0-9_]+
 
 
 class Piece(NamedTuple):
-    """Text where `name` is empty; else a variable, `argument` being the NAME of its family."""
+    """A text if `name` is empty.
+
+    Else a variable; `argument` is the NAME behind $http_, $cookie_ or $arg_.
+    """
 
     text: str
     name: str = ""
@@ -38,9 +40,9 @@ class Piece(NamedTuple):
 
 
 def parse(value: str, groups: int = 0) -> tuple[Piece, ...]:
-    """The pieces of a value, in a route whose path-regex has so many groups.
+    """The pieces of a value. The route's `path-regex` has `groups` groups.
 
-    Raises `ConfigError` that says what is wrong, and no option.
+    Raises `ConfigError`, whose text names no option.
     """
     pieces: list[Piece] = []
     text, at = "", 0
@@ -82,5 +84,5 @@ def _variable(name: str, groups: int) -> Piece:
 
 
 def named(value: str, name: str) -> bool:
-    """Whether a value that `parse` lets pass has this variable in it."""
+    """Whether a value that `parse` accepts has this variable."""
     return any(piece.name == name for piece in parse(value, 9))

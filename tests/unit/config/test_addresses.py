@@ -55,7 +55,7 @@ def test_resolvers(text, expected):
 
 
 @pytest.mark.parametrize(
-    ("text", "hint"), [("ns.test:53", "who is to resolve its name"), ("10.0.0.1:0", "port 0")]
+    ("text", "hint"), [("ns.test:53", "nobody could resolve its name"), ("10.0.0.1:0", "port 0")]
 )
 def test_bad_resolvers(text, hint):
     with pytest.raises(ConfigError, match=hint):

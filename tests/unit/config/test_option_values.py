@@ -131,7 +131,7 @@ def test_headers():
     assert c.parse_header("--remove", "Via") == ("Via", "")
     assert c.parse_header("--set", "Host", "h") == ("Host", "h")
     for option, value in (("--remove", ""), ("--add", "h"), ("--set", "")):
-        with pytest.raises(ConfigError, match=f"^{option}: Host can be set to something"):
+        with pytest.raises(ConfigError, match=f"^{option}: Host can only be set"):
             c.parse_header(option, "Host", value)
     for name, value, hint in (
         ("X A", "", "is not the name of a header field"),

@@ -181,9 +181,9 @@ def test_sites_and_routes_must_differ():
     assert caught.value.messages == (
         "[group.b] upstream is missing: type upstream = 'host:9443', say",
         "--group is missing: type the name of a [group.NAME]",
-        "--group bb: there is no such group; did you mean b?",
-        "--path /: another route of this site has it too",
-        "--server-name y.test: another site has it too; each site needs names of its own",
-        "--listen: that stands neither under http nor under https",
-        "--group zzz: there is no such group",
+        "--group bb: there is no such group; did you mean b? known are a, b",
+        "--path /: another route of this site has it too; leave one of them out",
+        "--server-name y.test: another site has it too; type other names for each site",
+        "--listen: not a listener yet; type it under http or https too",
+        "--group zzz: there is no such group; known are a, b",
     )

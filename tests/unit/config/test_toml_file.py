@@ -293,7 +293,7 @@ def test_a_certificate_of_a_site_opens_8443(load):
         ("server-name = 'a'\n[[site]]", "1: server-name belongs in [[site]] where there is one"),
         ("[[site]]\n[[site]]", "2: [[site]] server-name: missing, and in another site too"),
         ("[[site]]\nclient-verify = 'require'", "2: [[site]] client-verify needs client-ca FILE"),
-        ("[[site]]\nlisten = ':1'", "2: [[site]] listen: that stands neither under http nor"),
+        ("[[site]]\nlisten = ':1'", "2: [[site]] listen: not a listener yet; type it under http"),
         ("[[site]]\n[[site.route]]\npath = 'x'", "3: [[site.route]] path x: type a plain path"),
         ("[[site]]\n[[site.route]]\ngroup = 'x'", "3: [[site.route]] group x: there is no such group"),
         ("[[site]]\n[[site.route]]\n[[site.route]]", "3: [[site.route]] path /: another route"),
