@@ -22,7 +22,8 @@ exchange.
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 from rawproxy.errors import ProxyError
 from rawproxy.protocol.http import rewrite
@@ -31,11 +32,11 @@ from rawproxy.routing.route_targets import RouteTarget
 from rawproxy.telemetry.facts import Facts
 from rawproxy.upstream.connection import UpstreamConnection
 
-if TYPE_CHECKING:  # only the compiler reads it
+try:  # only the compiler reads it
     from mypy_extensions import mypyc_attr
-else:
-
-    def mypyc_attr(**_):
+except ImportError:
+    # `if TYPE_CHECKING` instead of this would fail where the compiled module is imported.
+    def mypyc_attr(**_: Any) -> Callable[[Any], Any]:  # type: ignore[misc]
         """Nothing, where nothing is compiled."""
         return lambda cls: cls
 
