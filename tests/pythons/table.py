@@ -36,7 +36,7 @@ def _counts(found: dict[str, int]) -> str:
 
 
 def _row(one: Result) -> str:
-    demo = ", ".join("yes" if one.demo.get(build) else "no" for build in ("plain", "compiled"))
+    demo = ", ".join("yes" if one.demo[build] else "no" for build in one.demo) or NONE
     tag = re.search(r"(many|musl)linux_\d+_\d+", one.wheel)
     cells = (
         one.python, one.where, one.openssl, _counts(one.plain), _counts(one.compiled), demo,

@@ -3,8 +3,10 @@
 import json
 import os
 import struct
+import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -130,12 +132,49 @@ def test_a_page_is_rewritten_between_its_marks_and_left_alone_without(tmp_path):
     assert page.read_text() == "no marks"
 
 
+def test_marks_of_another_name_are_another_place(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- bench:begin -->\nold\n<!-- bench:end -->\n<!-- b-13:begin -->\n<!-- b-13:end -->\n"
+    )
+    assert report.update(page, "new\n", "b-13")
+    assert page.read_text().endswith(
+        "old\n<!-- bench:end -->\n<!-- b-13:begin -->\nnew\n<!-- b-13:end -->\n"
+    )
+
+
+def test_results_of_elsewhere_change_no_page(tmp_path, monkeypatch):
+    drawn = types.SimpleNamespace(draw_all=lambda results, folder: [])
+    monkeypatch.setitem(sys.modules, "bench.pictures", drawn)  # itself it needs matplotlib
+    top = report.Path(report.__file__).parent.parent
+    (tmp_path / "latest.json").write_bytes((top / "bench" / "results" / "latest.json").read_bytes())
+    assert report.write_all(tmp_path / "latest.json") == ["wrote TABLE.md"]
+
+
+def test_what_debian_13_gave_is_brought_back_and_told(tmp_path, monkeypatch):
+    from bench import debian13
+
+    monkeypatch.setattr(debian13, "RESULTS", tmp_path / "results-13")
+    monkeypatch.setattr(debian13, "OUT", tmp_path / "out")
+    there = debian13.Debian(tmp_path / "debian", "trixie")
+    for name in ("bench/results-13/latest.json", "bench/results-13/TABLE.md", "bench/out/x.json"):
+        (there.project / name).parent.mkdir(parents=True, exist_ok=True)
+        (there.project / name).write_text(name)
+    assert debian13.bring_back(there, "bench/results-13/latest.json").read_text().endswith("t.json")
+    assert (tmp_path / "results-13" / "TABLE.md").exists()
+    assert debian13.bring_back(there, "bench/out/x.json") == tmp_path / "out" / "debian-13.json"
+
+
 def test_the_pages_say_what_the_committed_results_say():
     top = report.Path(report.__file__).parent.parent
     found = json.loads((top / "bench" / "results" / "latest.json").read_text())
     assert report.readme_block(found) in (top / "README.md").read_text()
     assert report.page_block(found) in (top / "docs" / "performance.md").read_text()
     assert set(report.README_ROWS) <= set(found["rows"])
+    other = top / "bench" / "results-13" / "latest.json"
+    if other.exists():
+        block = report.page_block(json.loads(other.read_text()), "../bench/results-13")
+        assert block in (top / "docs" / "performance.md").read_text()
 
 
 def test_no_two_requests_of_the_mix_have_the_same_head_but_for_the_number():
