@@ -1,6 +1,7 @@
-"""`python -m tests.pythons test | wheels`: see `make test-pythons` and `make release`.
+"""`python -m tests.pythons test | again | wheels`: see `make test-pythons` and `make release`.
 
     test      tests, compiled build and demo with each Python; writes tests/PYTHONS.md
+    again     only the files of the tests that failed
     wheels    a compiled wheel of each Python, the plain wheel and the sources, into dist/
 
 Pythons are those of PATH and of pyenv, those given by --python, and where this is root and has
@@ -55,6 +56,24 @@ def run_tests(places: list[Place], selection: str) -> bool:
     return good
 
 
+def run_again(places: list[Place]) -> bool:
+    """What has failed and is still known: only its files, in the place as it was left."""
+    for place in places:
+        known = table.read()
+        with place.entered(fresh=False):
+            for result in known:
+                if result.where == place.name and version_in(place) in ("", result.python):
+                    for build in matrix.COMMANDS:
+                        matrix.once_more(place, result, build)
+        table.write(known)
+    return all(result.good() for result in table.read())
+
+
+def version_in(place: Place) -> str:
+    """Of a Python of this machine; there may be several."""
+    return place.project.name if isinstance(place, Here) else ""
+
+
 def gather_wheels(places: list[Place]) -> bool:
     """Of each kind one file: where two places have the same Python, the first one's."""
     dist = ROOT / "dist"
@@ -82,7 +101,7 @@ def kind_of(file: pathlib.Path) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.pythons")
-    parser.add_argument("what", choices=("test", "wheels", "list"))
+    parser.add_argument("what", choices=("test", "again", "wheels", "list"))
     parser.add_argument("--python", type=pathlib.Path, action="append", default=[],
                         help="one more Python of this machine")  # fmt: skip
     parser.add_argument("--only", action="append", default=[],
@@ -101,6 +120,8 @@ def main() -> None:
     try:
         if options.what == "test":
             good = run_tests(places, "tests" if options.all else matrix.SELECTION)
+        elif options.what == "again":
+            good = run_again(places)
         else:
             good = gather_wheels(places)
     except subprocess.CalledProcessError as error:

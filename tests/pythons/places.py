@@ -35,8 +35,8 @@ class Place:
         self.project: pathlib.Path
 
     @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
-        """Ready for commands."""
+    def entered(self, *, fresh: bool = True) -> Iterator[None]:
+        """Ready for commands; unless `fresh`, with the sources of last time."""
         yield
 
     def _started(self, script: str) -> subprocess.Popen[str]:
@@ -66,9 +66,10 @@ class Here(Place):
         self.project = ROOT / ".pythons" / version
 
     @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
-        self.project.mkdir(parents=True, exist_ok=True)
-        copy_sources(self.project)
+    def entered(self, *, fresh: bool = True) -> Iterator[None]:
+        if fresh:
+            self.project.mkdir(parents=True, exist_ok=True)
+            copy_sources(self.project)
         yield
 
     def _started(self, script: str) -> subprocess.Popen[str]:
@@ -85,8 +86,9 @@ class Rooted(Place):
         self.project = self.debian.project
 
     @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
-        self.debian.make()
+    def entered(self, *, fresh: bool = True) -> Iterator[None]:
+        if fresh:
+            self.debian.make()
         with self.debian.entered():
             yield
 

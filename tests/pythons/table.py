@@ -63,6 +63,10 @@ def page(results: list[Result]) -> str:
     if failed:
         lines += ["", "What failed:", ""]
         lines += [f"* {one.python}, {one.where}: `{line[:200]}`" for one, line in failed]
+    again = [(one, name) for one in ordered for name in one.again]
+    if again:
+        lines += ["", "What passed only when its file ran by itself:", ""]
+        lines += [f"* {one.python}, {one.where}: `{name}`" for one, name in again]
     reasons = sorted({_reason(line) for one in ordered for line in one.skips})
     if reasons:
         lines += ["", "Why tests were skipped:", "", *(f"* {reason}" for reason in reasons)]

@@ -73,11 +73,44 @@ def test_a_run_notes_each_step_and_what_failed(tmp_path):
         "wheel: demo over https: 502",
     ]
     assert len(heard) == 3 and not result.good()
-    assert "FAST_TESTS='tests/unit'" in place.scripts[4]
+    assert place.scripts[3].endswith("-q tests/wire/test_tls.py")  # and it failed again
+    assert "FAST_TESTS='tests/unit'" in place.scripts[5]
     text = table.page([result])
     assert "| 3.12.1 | nowhere | 3.0.16 | 2,994 / 4 / 3 | 10 / 0 / 0 | no, yes |" in text
     assert "manylinux_2_17" in text and "Not to be had when this was run: 3.11, 3.13" in text
     assert "* needs the Debian package nginx\n" in text
+
+
+def test_what_passes_by_itself_has_passed_and_is_named():
+    first = "FAILED tests/wire/test_a.py::test_slow - AssertionError\n"
+    first += "FAILED tests/wire/test_b.py::test_wrong - AssertionError\n"
+    first += "2 failed, 5 passed in 1.0s\n"
+    second = (
+        "FAILED tests/wire/test_b.py::test_wrong - AssertionError\n1 failed, 4 passed in 1.0s\n"
+    )
+
+    class Twice(Told):
+        def run(self, script):
+            self.scripts.append(script)
+            return 1, first if len(self.scripts) == 1 else second
+
+    place, result = Twice(pathlib.Path()), matrix.Result("here", "3.12.1", selection="tests/wire")
+    matrix.tested(place, result, "compiled")
+    assert place.scripts[1].endswith("FAST_TESTS='tests/wire/test_a.py tests/wire/test_b.py'")
+    assert result.compiled == {"passed": 6, "skipped": 0, "failed": 1}
+    assert result.again == ["compiled: tests/wire/test_a.py::test_slow"]
+    assert [matrix.name_of(line) for line in result.failures] == [
+        "compiled: tests/wire/test_b.py::test_wrong"
+    ]
+    assert "passed only when its file ran by itself" in table.page([result])
+
+
+def test_too_many_failures_are_no_accident():
+    lines = "".join(f"FAILED tests/wire/test_{n}.py::t - x\n" for n in range(matrix.AGAIN + 1))
+    place = Told(pathlib.Path(), pytest=(1, f"{lines}9 failed, 1 passed in 1.0s\n"))
+    result = matrix.Result("here", "3.12.1", selection="tests/wire")
+    matrix.tested(place, result, "plain")
+    assert len(place.scripts) == 1 and len(result.failures) == matrix.AGAIN + 1
 
 
 def test_what_cannot_be_built_is_told_and_ends_nothing(tmp_path):
