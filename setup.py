@@ -66,7 +66,9 @@ def is_gcc() -> bool:
 
 def flags() -> tuple[list[str], list[str]]:
     """For the compiler, and for the linker."""
-    common = ["-fvisibility=hidden"]  # what nobody outside can call may be inlined
+    # What nobody outside can call may be inlined. Line numbers of the generated C help nobody, and
+    # cost a fifth of the time.
+    common = ["-fvisibility=hidden", "-g0"]
     if STEP == "1" or not is_gcc():
         return common, []
     folder = os.environ["RAWPROXY_COUNTS"]
