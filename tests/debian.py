@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # What the sources need there: to be installed, tested and compiled.
 PACKAGES = (
     "python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "libpcre2-dev", "make",
-    "ca-certificates", "curl", "iproute2", "openssl",
+    "ca-certificates", "curl", "openssl",
 )  # fmt: skip
 # What names this machine's own server of packages, and whom it trusts.
 BORROWED = ("etc/resolv.conf", "etc/pip.conf", "etc/ssl/certs/ca-certificates.crt")

@@ -55,7 +55,7 @@ def page(results: list[Result]) -> str:
     ]
     missing = [minor for minor in WANTED if minor not in {_minor(one.python) for one in results}]
     if missing:
-        lines += ["", f"Not to be had when this was run: {', '.join(missing)}."]
+        lines += ["", f"Not had, or not run yet: {', '.join(missing)}."]
     for selection in dict.fromkeys(one.selection for one in ordered):
         which = [one.python for one in ordered if one.selection == selection]
         lines += ["", f"The tests of {', '.join(which)}: `{selection}`."]

@@ -77,7 +77,7 @@ def test_a_run_notes_each_step_and_what_failed(tmp_path):
     assert "FAST_TESTS='tests/unit'" in place.scripts[5]
     text = table.page([result])
     assert "| 3.12.1 | nowhere | 3.0.16 | 2,994 / 4 / 3 | 10 / 0 / 0 | no, yes |" in text
-    assert "manylinux_2_17" in text and "Not to be had when this was run: 3.11, 3.13" in text
+    assert "manylinux_2_17" in text and "Not had, or not run yet: 3.11, 3.13" in text
     assert "* needs the Debian package nginx\n" in text
 
 
