@@ -22,23 +22,14 @@ exchange.
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
-from typing import Any
 
 from rawproxy.errors import ProxyError
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import ResponseHead
+from rawproxy.proxy.compiler import mypyc_attr
 from rawproxy.routing.route_targets import RouteTarget
 from rawproxy.telemetry.facts import Facts
 from rawproxy.upstream.connection import UpstreamConnection
-
-try:  # only the compiler reads it
-    from mypy_extensions import mypyc_attr
-except ImportError:
-    # `if TYPE_CHECKING` instead of this would fail where the compiled module is imported.
-    def mypyc_attr(**_: Any) -> Callable[[Any], Any]:  # type: ignore[misc]
-        """Nothing, where nothing is compiled."""
-        return lambda cls: cls
 
 
 # So that a test's double can be one in the compiled build too. Calls are by the table of methods
@@ -47,7 +38,7 @@ except ImportError:
 class ClientSide(metaclass=ABCMeta):
     """One request of a client, answered by these calls.
 
-    A class for the same reason as `response_handler.ResponseHandler`.
+    A class for the same reason as `connection.ResponseHandler`.
     """
 
     __slots__ = ("bound", "context", "facts", "route_target")

@@ -12,7 +12,8 @@ from rawproxy.access.htpasswd import Credentials, PasswordFile, credentials, rig
 from rawproxy.access.password_hashes import apr1, sha_crypt
 from rawproxy.errors import ConfigError
 
-BCRYPT = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()
+# With a salt that does not change: it names tests, and processes that share them have to agree.
+BCRYPT = bcrypt.hashpw(b"hunter2", b"$2b$04$abcdefghijklmnopqrstuu").decode()
 SHA256 = "$5$rounds=1000$salt$" + sha_crypt("sha256", b"hunter2", b"salt", 1000, int)
 SHA512 = "$6$salt$" + sha_crypt("sha512", b"hunter2", b"salt", 5000, int)
 APR1 = "$apr1$salt$" + apr1(b"hunter2", b"salt", int)
