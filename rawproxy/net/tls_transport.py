@@ -35,6 +35,10 @@ from rawproxy.net.tls_outbox import RECORD, Outbox
 # and paged in each time, which costs 10 % of a large download.
 BATCH: Final = 7
 
+# Bytes from which on records leave as one: what two calls more cost is less than what it costs to
+# push each of three records, and the short segment at its end, by itself.
+CORKED: Final = 3 * RECORD
+
 READ_WANTS_WRITE: Final = 1  # OpenSSL has to do the one before the other
 WRITE_WANTS_READ: Final = 2
 
@@ -188,12 +192,23 @@ class TlsTransport(SocketTransport):
         SSL_MODE_ENABLE_PARTIAL_WRITE alone.
         """
         sent, size, write = 0, len(data), self._tls.write
+        corked = size >= CORKED and self._cork(1)
         try:
             while sent < size:
                 sent += write(data[sent : sent + RECORD])
         except OSError as error:
             self._blocked(error)
+        if corked:
+            self._cork(0)
         return sent
+
+    def _cork(self, on: int) -> bool:
+        """Whether the kernel keeps short segments back, or lets them go again."""
+        try:
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
+        except OSError:  # a socket file, or it has been closed meanwhile
+            return False
+        return True
 
     def _blocked(self, error: OSError) -> None:
         """Writing goes on when something happens, or never."""

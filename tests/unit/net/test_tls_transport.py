@@ -558,6 +558,68 @@ def test_a_batch_that_has_to_write_first(run):
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────
 
 
+def segments(sock: socket.socket) -> int:
+    """With data, sent so far: tcpi_data_segs_out of the kernel's struct tcp_info."""
+    (count,) = struct.unpack_from(
+        "I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160), 156
+    )
+    return count
+
+
+def corked(sock: socket.socket) -> int:
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK)
+
+
+def test_many_records_leave_as_one(run):
+    async def story():
+        async with connected() as (transport, _, peer):
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for records, most in ((2, 2), (6, 3)):
+                before = segments(sock)
+                transport.write(bytes(records * RECORD))
+                assert not corked(sock), "or the end of it would wait for a while"
+                assert transport.get_write_buffer_size() == 0
+                assert len(await peer.read_all(records * RECORD)) == records * RECORD
+                assert segments(sock) - before <= most
+
+    run(story)
+
+
+def test_nothing_stays_behind_in_a_full_socket(run):
+    async def story():
+        async with connected(buffer=8192) as (transport, _, peer):
+            sock = transport.get_extra_info("socket")
+            transport.write(bytes(20 * RECORD))
+            assert transport.get_write_buffer_size() and not corked(sock)
+            await peer.read_all(20 * RECORD)
+            assert not transport.get_write_buffer_size() and not corked(sock)
+
+    run(story)
+
+
+def test_where_there_is_no_tcp_much_is_written_all_the_same(run):
+    async def story():
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            sock.setblocking(False)
+        recorder, peer = Recorder(), Peer(theirs, False)
+        done = asyncio.get_running_loop().create_future()
+        handshake = tls_handshake.accept(ours, SERVER, done.set_result)
+        handshake.step()
+        await peer.shake()
+        assert await done is None
+        transport = TlsTransport(handshake.sock, handshake.tls, recorder, GRACE)
+        transport.begin()
+        transport.write(b"y" * (5 * RECORD))
+        assert await peer.read_all(5 * RECORD) == b"y" * (5 * RECORD)
+        transport.abort()
+        await recorder.lost
+        theirs.close()
+
+    run(story)
+
+
 def test_a_peer_that_does_not_read(run):
     async def story():
         async with connected(buffer=8192) as (transport, recorder, peer):
