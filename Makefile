@@ -179,9 +179,10 @@ cover: $(VENV)/.test
 	$(BIN)/coverage report --fail-under=100 --include='$(subst $(SPACE),$(COMMA),$(strip $(PURE)))'
 	$(BIN)/coverage report --fail-under=100 --include='$(PURE_ACCESS)'
 
-# Writes docs/options.md from the option table.
+# Writes docs/options.md from the option table, and docs/from-nginx.md from the table of directives.
 docs: $(VENV)/.test
 	$(BIN)/python -m docs.write_options
+	$(BIN)/python -m docs.write_from_nginx
 
 # One of three upstreams fails, behind rawproxy, HAProxy and Caddy: who loses how many requests.
 failover: $(VENV)/.test

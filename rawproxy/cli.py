@@ -7,7 +7,7 @@ prevents a start ends in exit 1 with one line; neither shows a traceback.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -20,6 +20,7 @@ from rawproxy.config.option_values import parse_file
 from rawproxy.config.options import OPTIONS, flat
 from rawproxy.config.problems import check
 from rawproxy.config.sources import Rank, Settings, read
+from rawproxy.config.toml_file import Document
 from rawproxy.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -244,6 +245,29 @@ def demo(
     sys.exit(run(config, companion=lambda: upstream.start(Address(host, address.port))))
 
 
+@rawproxy.command(name="import-nginx", short_help="Write the TOML file that does the same.")
+@click.argument("file")
+@click.option("-o", "--output", metavar="OUT", help="Where to; else to standard output.")
+def import_nginx(file: str, output: str | None) -> None:
+    """Write the TOML file that does what an nginx configuration does.
+
+    What is not exact is said on standard error, with FILE:LINE; exit 1 where something is refused.
+    """
+    from rawproxy.nginx.translation import translated
+
+    made = translated(file)
+    for remark in made.remarks:
+        if remark.word != "exact":
+            click.echo(remark.line(), err=True)
+    if made.refused:
+        fail(ConfigError(f"{file}: {len(made.refused)} directives are refused, see above"), 1)
+    if output is None:
+        click.echo(made.text, nl=False)
+        return
+    with open(output, "w", encoding="utf-8") as written:
+        written.write(made.text)
+
+
 @rawproxy.command(name="schema", short_help="Print the JSON Schema of the TOML file.")
 def schema_command() -> None:
     """Print the JSON Schema of the TOML file, for editors."""
@@ -274,8 +298,28 @@ def settings(ctx: click.Context) -> Settings:
     """What the options say, whence, and the file. Raises `ConfigError`."""
     values = {name: ctx.params[name.replace("-", "_")] for name, _ in flat()}
     ranks = {name: Rank[source(ctx, name.replace("-", "_"))] for name in values}
-    path = ctx.params["config"]
-    return Settings(values, ranks, None if path is None else read(path))
+    return Settings(values, ranks, document(ctx, ranks))
+
+
+def document(ctx: click.Context, ranks: Mapping[str, Rank]) -> Document | None:
+    """The file that --config or --nginx names. Raises `ConfigError`."""
+    path, other = ctx.params["config"], ctx.params["nginx"]
+    if other is None:
+        return None if path is None else read(path)
+    if path is not None:
+        raise ConfigError(
+            "--nginx and --config exclude each other; rawproxy import-nginx FILE -o OUT.toml writes"
+            " a file to go on with"
+        )
+    from rawproxy.nginx.translation import toml_of
+
+    found = Document(f"{other} as TOML", toml_of(other)[0])
+    for name, rank in ranks.items():
+        if rank > Rank.DEFAULT and name in found.data:
+            raise ConfigError(
+                f"--{name} stands in {other} already: leave it out, or change it there"
+            )
+    return found
 
 
 def fail(error: Exception, code: int) -> NoReturn:

@@ -18,6 +18,7 @@ PACKAGE = pathlib.Path(rawproxy.__file__).parent
 ROOMS = [
     "errors",
     "config",
+    "nginx",
     "protocol",
     "protocol.http",
     "protocol.http1",

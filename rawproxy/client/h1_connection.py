@@ -202,11 +202,11 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
 
     def _start(self, head: RequestHead, opening: bytes) -> None:
         """A request without a body."""
+        self.phase = ANSWER  # it has been read whole: whoever is refused need not be waited for
         if not self._admit(head):
             self.exchange_done()
             return
         assert self.head is not None
-        self.phase = ANSWER
         exchange = self.begin(self.head)
         exchange.start(opening)
 

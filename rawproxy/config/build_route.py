@@ -46,6 +46,7 @@ def route(scope: Scope, config: Config) -> Route:
     return Route(
         path=scope.take("path", option_values.parse_path, "/") if "path" in table else "/",
         exact=table.get("exact", False),
+        partial=table.get("partial", False),
         path_regex=regex.pattern if regex else None,
         before_regex=table.get("before-regex", False),
         replace_prefix=_prefix(scope),
@@ -99,7 +100,7 @@ def _together(scope: Scope, groups: int) -> None:
     if "map-back" in table and "replace-prefix" not in table and not table.get("strip-prefix"):
         wrong("map-back", " is for a prefix: type strip-prefix = true or replace-prefix too")
     if "path-regex" in table:
-        for name in ("path", "exact", "before-regex", "strip-prefix", "replace-prefix"):
+        for name in ("path", "exact", "partial", "before-regex", "strip-prefix", "replace-prefix"):
             if name in table:
                 wrong(name, " is of a path, and path-regex has none: leave one of them out")
 

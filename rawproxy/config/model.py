@@ -211,6 +211,7 @@ class Route:
 
     path: str = "/"  # this path and everything below it, by whole segments
     exact: bool = False  # this path alone
+    partial: bool = False  # whatever begins so: /apple as well as /app
     path_regex: str | None = None  # instead of `path`; tried in order, after the exact paths
     before_regex: bool = False  # if this is the longest path, no `path_regex` is tried
     replace_prefix: str | None = None  # what stands for `path` upstream; "/": nothing does

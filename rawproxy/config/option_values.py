@@ -109,7 +109,7 @@ _PATH = re.compile(rf"/(?:{_SEGMENT}+/)*{_SEGMENT}*").fullmatch
 _HOST_NAMED = r"\$(?:http_host|host|server_name|\{(?:http_host|host|server_name)\})"
 _PATH_NAMED = r"\$(?:path|request_uri|uri|\{(?:path|request_uri|uri)\})(?![A-Za-z0-9_])"
 _REDIRECT = re.compile(
-    rf"(?:https?://(?:{_HOST_NAMED}|[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?"
+    rf"(?:(?:https?|\$scheme)://(?:{_HOST_NAMED}|[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?"
     rf"(?=[/?]|{_PATH_NAMED}|\Z)|/)[!-~]*"
 ).fullmatch
 _STATUS = re.compile(r"([1-5][0-9][0-9])(?:-([1-5][0-9][0-9]))?").fullmatch

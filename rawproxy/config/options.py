@@ -97,7 +97,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         }),
         (("--server-name",), {
             "multiple": True, "metavar": "NAME",
-            "help": "Host served (*.name allowed); any other gets 421.  [default: any]",
+            "help": "Host served; others: 421.  [default: any]",
         }),
     ],
     "TLS": [
@@ -106,7 +106,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         (("--self-signed",), {"is_flag": True, "help": "A throw-away certificate, for trials."}),
         (("--tls",), {
             "type": click.Choice(["modern", "intermediate"]), "default": "modern",
-            "help": "Mozilla's profiles: TLS 1.3 only, or 1.2 too.",
+            "help": "TLS 1.3 only, or 1.2 too.",
         }),
         (("--strict-sni",), {
             "is_flag": True, "help": "Refuse TLS for names without a certificate.",
@@ -132,7 +132,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         }),
         (("--http2-budget",), {
             "type": click.IntRange(min=1000), "default": 10_000, "metavar": "N",
-            "help": "Frames in a burst that serve no request; a reset is 50.",
+            "help": "Idle frames in a burst; a reset is 50.",
         }),
     ],
     "Forwarding": [
@@ -199,6 +199,9 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         (("--config",), {
             "metavar": "FILE", "help": "TOML; for its keys: rawproxy schema.",
         }),
+        (("--nginx",), {
+            "metavar": "FILE", "help": "Run an nginx configuration as it is.",
+        }),
         (("--parser",), {
             "type": click.Choice(["auto", "h11"]), "default": "auto",
             "help": "h11: without the fast lane.",
@@ -211,7 +214,7 @@ def flat() -> Iterator[tuple[str, Attributes]]:
     """All options that a file may have too, without their dashes."""
     for options in OPTIONS.values():
         for names, attributes in options:
-            if names[0] != "--config":
+            if names[0] not in ("--config", "--nginx"):
                 yield names[0].removeprefix("--"), attributes
 
 
@@ -299,6 +302,7 @@ RESPOND: Keys = {
 ROUTE: Keys = {
     "path": {"help": "This path and what is below it."},
     "exact": {"is_flag": True, "help": "This path alone."},
+    "partial": {"is_flag": True, "help": "Whatever begins so, /apple for /app too."},
     "path-regex": {"help": "Instead of path: RE2, asked in order, before what is no exact path."},
     "before-regex": {"is_flag": True, "help": "No path-regex is asked where this path is longest."},
     "strip-prefix": {"is_flag": True, "help": "The upstream sees what is behind path."},

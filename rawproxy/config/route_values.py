@@ -52,7 +52,7 @@ def parse_mapping(option: str, origin: str, instead: str) -> tuple[str, str]:
                 f"{option}: {text!r}: type printable ASCII without blanks"
                 + (", and without ;" if option != "--map-location" else "")
             )
-    if option == "--map-location" and not re.match(r"https?://[^/]|/", origin):
+    if option == "--map-location" and not re.match(r"https?://|/", origin):
         raise ConfigError(f"{option}: type how it begins, as http://internal:8080/ or /v1")
     if option == "--map-cookie-path" and not origin.startswith("/"):
         raise ConfigError(f"{option}: type how the path begins, as /v1")

@@ -19,8 +19,9 @@ from typing import NamedTuple
 from rawproxy.errors import ConfigError
 
 NAMES = (
-    "host", "http_host", "request_uri", "uri", "path", "query", "args", "scheme", "method",
-    "remote_addr", "remote_port", "server_name", "server_port", "request_id", "client_verify",
+    "host", "http_host", "request_uri", "uri", "path", "query", "args", "is_args", "scheme",
+    "method", "remote_addr", "remote_port", "server_name", "server_port", "request_id",
+    "client_verify",
 )  # fmt: skip
 FAMILIES = ("http_", "cookie_", "arg_")
 CAPTURE = "capture"  # the name of a piece whose argument is the number of a group

@@ -38,16 +38,20 @@ def main(fd: int, read: Read) -> int:
         message = first_message(sock)
     except EOFError:
         return 0
+    serve = None
     try:
         if "order" in message:
             # Imported here, as it may be new code that cannot be imported: the master hears of it.
             from rawproxy.process.worker import serve_master
 
-            return serve_master(sock, message)
-        answer = load(read, sys.argv[1:])
+            serve = serve_master
+        else:
+            answer = load(read, sys.argv[1:])
     except Exception as error:  # noqa: BLE001, and may fail in any way
         reasons, code = failure(error)
         answer = {"failed": reasons, "code": code}
+    if serve is not None:
+        return serve(sock, message)  # from here on the socket is a transport's, and it says all
     sock.sendall(encode(answer))
     return 0
 

@@ -56,6 +56,7 @@ class Entry(NamedTuple, Generic[T]):
     value: T
     regex: PathRegex | None = None  # instead of `path`
     before_regex: bool = False
+    partial: bool = False  # whatever begins so, as nginx compares
     whole: bool = True  # its upstream sees the path as it came, so dot segments are its business
 
 
@@ -87,7 +88,8 @@ class Routes(Generic[T]):
         self._regexes = _Regexes(entries) if len(plain) < len(entries) else None
         longest = sorted(self._prefixes, key=len, reverse=True)
         # One alternation, the longest first; a whole segment ends where the next begins.
-        ends = [b"" if path.endswith(b"/") else rb"(?=/|\Z)" for path in longest]
+        loose = {one.path for one in plain if one.partial}
+        ends = [b"" if path.endswith(b"/") or path in loose else rb"(?=/|\Z)" for path in longest]
         pattern = b"|".join(re.escape(path) + end for path, end in zip(longest, ends, strict=True))
         self._begins = re.compile(pattern or rb"(?!)", re.DOTALL).match
         self._known: dict[bytes, str] = {}  # what is wrong with odd paths, or nothing
@@ -171,7 +173,8 @@ class Sites(Generic[T]):
         self._exact: dict[bytes, Routes[T]] = {}
         self._wildcards: dict[bytes, Routes[T]] = {}  # by what stands behind the label
         self._default: Routes[T] | None = None
-        self._first = sites[0][1]
+        # Where no site is served on a listener nobody is: 421, whatever the name.
+        self._first = sites[0][1] if sites else None
         for names, routes in sites:
             for name in names:
                 if name.startswith("*."):

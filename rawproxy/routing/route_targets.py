@@ -227,6 +227,7 @@ def entry(route: Route, value: T) -> Entry[T]:
         value,
         None if route.path_regex is None else path_regex(route.path_regex),
         route.before_regex,
+        route.partial,
         path_change(route) is None,
     )
 

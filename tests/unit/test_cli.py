@@ -170,7 +170,8 @@ def test_the_default_keepalive_follows_max_upstream():
     [
         (["--workers", "0"], "--workers"),
         (["--workers", "many"], "--workers"),
-        (["import-nginx", "f"], "No such command"),
+        (["export-nginx", "f"], "No such command"),
+        (["import-nginx"], "Missing argument"),
         (["--tls", "old"], "modern"),
         (["--log-format", "xml"], "combined"),
         (["--keepalive", "-1"], "--keepalive"),

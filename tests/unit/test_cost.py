@@ -192,6 +192,9 @@ OURS = {
     "config.toml_lines._STRING", "config.toml_lines._Scan", "admin.top_screen._ANSI", "config.sources._OPTION", "tls.server._CERTIFICATE", "tls.server._KEY", "config.variables._DOLLAR",
     "config.route_values._PREFIX", "config.route_values._PRINTABLE", "config.route_values._REWRITE", "config.route_values._TYPE",
     "config.route_values.parse_mapping",
+    "nginx.locations._OFF_REWRITE", "nginx.locations._groups", "nginx.locations.Location", "nginx.reading._ERRNO", "nginx.reading._ESCAPED", "nginx.toml_text._BARE", "nginx.toml_text._ESCAPED",
+    "nginx.upstreams._NAME", "nginx.upstreams._TARGET", "nginx.values._SIZE", "nginx.values._TIME", "nginx.values._VARIABLE",
+    "nginx.values._shortened", "nginx.values.named_groups",
 }  # fmt: skip
 # Where an expression is made of what the places above are called by.
 MAKERS = {"protocol.regex._compile", "protocol.http1.recogniser._recogniser"}

@@ -1,11 +1,13 @@
 """Routes that change paths, answer by themselves or go by regular expressions: both versions."""
 
+import asyncio
+
 import pytest
 
 from rawproxy.config.model import Edits, Respond, ResponseMapping, Route, Site
 
 from .rig import Rig, read_head, response, run
-from .test_sites import both
+from .test_sites import Http1, both
 
 OWN_PREFIX = Edits(set=(("X-Forwarded-Prefix", "/x"),))
 NO_ROBOTS = Edits(set=(("X-Robots-Tag", "none"),))
@@ -93,6 +95,19 @@ def test_answers_of_our_own(version):
         assert rig.connections == 0
 
     talk(version, client)
+
+
+def test_who_is_answered_here_over_tls_need_not_wait_for_the_goodbye():
+    """The request has been read whole, so there is nothing to linger for."""
+
+    async def client(connection, rig):
+        connection.writer.write(
+            b"GET /health HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
+        )
+        whole = await asyncio.wait_for(connection.reader.read(), 4)  # it lingers for five seconds
+        assert whole.endswith(b"ok a.test\n")
+
+    talk(Http1, client)
 
 
 @both

@@ -2,7 +2,8 @@ r"""What the variables of a value stand for in one request.
 
     $host           as asked for, lower case, no port; the site's name where there is none
     $http_host      with its port, as asked for
-    $request_uri    path and query as they came; $path and $query (or $args) are the two
+    $request_uri    path and query as they came; $path and $query (or $args) are the two, and
+                    $is_args the ? between them, or nothing
     $uri            the path as nginx reads it: see `normalised`
     $scheme, $method, $server_name (the site's first), $server_port
     $remote_addr    the client: behind trusted proxies the one that they speak for
@@ -118,6 +119,7 @@ _GETTERS: Final[dict[str, Getter]] = {
     "path": _path,
     "query": _query,
     "args": _query,
+    "is_args": lambda asked, _: b"?" if b"?" in _target(asked) else b"",
     "scheme": lambda asked, _: asked.context.scheme,
     "method": lambda asked, _: asked.head.method,
     "remote_addr": lambda asked, _: client_of(asked.head, asked.context),

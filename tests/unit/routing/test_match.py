@@ -300,3 +300,17 @@ def test_where_paths_change_dot_segments_are_refused():
         with pytest.raises(ClientError, match="dot segment"):
             changed.find(target)
     assert Routes([Entry(b"/", False, "v1")]).find(b"/../x") == "v1"
+
+
+def test_a_listener_without_a_site_serves_nobody():
+    with pytest.raises(ClientError, match="no site is called"):
+        Sites([]).find(b"a.test", b"/")
+    with pytest.raises(ClientError):
+        Sites([]).find(b"", b"/")
+
+
+def test_a_partial_path_is_whatever_begins_so():
+    loose = Routes([Entry(b"/app", False, "app", partial=True), Entry(b"/", False, "rest")])
+    assert [loose.find(one) for one in (b"/app", b"/app/x", b"/apple", b"/ap")] == [
+        "app", "app", "app", "rest",
+    ]  # fmt: skip

@@ -1,0 +1,60 @@
+"""Writes docs/from-nginx.md from the table of directives: `make docs`."""
+
+import pathlib
+
+from rawproxy.nginx.words import tables
+
+PAGE = pathlib.Path(__file__).parent / "from-nginx.md"
+HEAD = """# Moving in from nginx
+
+```console
+$ rawproxy --nginx /etc/nginx/sites-enabled/sso.conf          # run it as it is
+$ rawproxy import-nginx sso.conf -o rawproxy.toml             # or write our file
+```
+
+A file may be whole, or bare `server { … }` or `location { … }` blocks; includes are followed.
+It needs `pip install 'rawproxy[nginx]'`. Each directive ends in one of four words:
+
+* **exact**: it means here what it means there, traps included: a `proxy_pass` with a URI replaces
+  what the location has matched, `location /app` fits `/apple` too, regular expressions come in
+  order and behind `^~`, one `add_header` or `proxy_set_header` in a block means none of the blocks
+  around it, bodies end at 1 MB, Host is that of the upstream unless the file sets it,
+  upstreams are not verified, the first server of an address is its default.
+* **different on purpose**: it is done in another way, and the note says how.
+* **harmless**: it says how nginx works inside, or asks for what happens here anyway.
+* **refused**: it is not done here. Nothing is served until it is taken out; FILE:LINE is said.
+
+Whatever the file says, these differ on purpose:
+
+* Upstreams are spoken to in HTTP/1.1, and connections to them are kept.
+* `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` are written here; what a client claims in them
+  is dropped unless it is trusted.
+* A path that servers read in two ways (`//`, `%2F`, dot segments) is refused with 400 where the
+  readings lead to different locations. nginx decodes it first.
+* Redirects of a missing slash name the host and the port that were asked for.
+* `Server` and `Date` are the upstream's.
+* Error pages are our own. What `add_header` adds is added whatever the status.
+* No files are served: a location without `proxy_pass` and `return` answers 404.
+
+How this is known: `tests/nginx/` runs nginx and rawproxy with the same files, sends both the same
+requests and compares what the upstream and the client saw. To try a file put it into
+`tests/nginx/configs/`.
+
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for module, words in tables().items():
+        parts.append(f"## {module.capitalize()}\n\n| directive | word | note |\n|---|---|---|\n")
+        parts += [
+            f"| `{name}` | {one.word} | {one.note.replace('|', chr(92) + '|')} |\n"
+            for name, one in sorted(words.items())
+        ]
+        parts.append("\n")
+    return "".join(parts).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

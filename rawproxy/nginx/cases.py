@@ -1,0 +1,57 @@
+"""The word of a directive where it depends on what the directive says.
+
+It never looks at a second directive. Invariant: what `words` refuses in general passes only where
+what is said means the same here.
+"""
+
+from __future__ import annotations
+
+from rawproxy.nginx.conditions import is_known
+from rawproxy.nginx.reading import Directive
+from rawproxy.nginx.words import DIFFERENT, EXACT, HARMLESS, REFUSED, Word, word
+
+# What is refused in general, where it says what happens here anyway.
+_OFF = {
+    *((name, ("off",)) for name in (
+        "auth_basic", "auth_request", "expires", "proxy_intercept_errors", "proxy_cache", "ssl",
+        "proxy_store", "proxy_bind", "ssl_early_data",
+    )),
+    *((name, ("on",)) for name in ("proxy_pass_request_body", "proxy_pass_request_headers")),
+    ("limit_rate", ("0",)), ("satisfy", ("all",)),
+}  # fmt: skip
+
+
+def case(one: Directive) -> Word:
+    """The word of a directive, as it stands."""
+    args = one.args
+    if (one.name, args) in _OFF:
+        return Word(EXACT)
+    match one.name:
+        case "map" if args[:1] == ("$http_upgrade",):
+            return Word(HARMLESS, "Connection is written here anyway")
+        case "map":
+            return Word(REFUSED, f"{args[-1]} differs from request to request")
+        case "if" if is_known(one):
+            return Word(EXACT)
+        case "error_page":
+            return _error_page(one)
+        case "real_ip_header":
+            return _real_ip(one)
+        case "add_header" if "always" in args[2:]:
+            return Word(EXACT)
+        case _:
+            return word(one.name)
+
+
+def _error_page(one: Directive) -> Word:
+    """Nginx's own errors have pages of ours; what is done with upstreams' is refused elsewhere."""
+    codes = [text for text in one.args if text.isdigit()]
+    if any(text.startswith("=") for text in one.args) or {"401", "403"} & set(codes):
+        return word("error_page")
+    return Word(DIFFERENT, "errors of the proxy have pages of its own, as Accept asks for")
+
+
+def _real_ip(one: Directive) -> Word:
+    if one.args[0].lower() in ("x-forwarded-for", "proxy_protocol"):
+        return Word(EXACT)
+    return Word(REFUSED, "only X-Forwarded-For and proxy_protocol name clients here")
