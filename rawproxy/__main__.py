@@ -1,10 +1,10 @@
-"""`rawproxy` and `python -m rawproxy`; a master's children are the same command once more.
+"""`rawproxy` and `python -m rawproxy`. A master's children are the same command once more.
 
-It never imports `ssl` before it has told OpenSSL which key exchange groups to use: OpenSSL reads
-its configuration once, when it is first used, and Python has no other way to say so before 3.15.
-There is a file for OpenSSL 3.5 and later, and one for those before. An OPENSSL_CONF that the admin
-has set is respected. Invariant: from `main` until the loop takes signals over, SIGINT ends the
-process at once and without a traceback.
+OpenSSL reads its configuration once, when it is first used, and before Python 3.15 there is no
+other way to tell it which key exchange groups to use. So this module never imports `ssl` before it
+has named the file with the groups. There is one file for OpenSSL 3.5 and later, and one for older
+ones. An OPENSSL_CONF of the admin's is respected. Invariant: from `main` until the event loop
+handles signals, SIGINT ends the process at once and without a traceback.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def tell_openssl() -> None:
-    """Name the file with the groups; where OpenSSL is in use already, begin again."""
+    """Name the file with the groups. If OpenSSL is in use already, start the process anew."""
     used = "_ssl" in sys.modules or "_hashlib" in sys.modules
     # The version is no part of what Python promises there, but `ssl` would read the configuration.
     import _ssl

@@ -1,7 +1,7 @@
-"""The command line: options into a `Config`, and the sub-commands.
+"""The command line: it makes a `Config` of the options, and has the sub-commands.
 
-It never serves. Invariant: bad input ends in exit 2 with one line that names the option; what
-prevents a start ends in exit 1 with one line; neither shows a traceback.
+It never serves. Invariant: bad input ends with exit code 2 and a line that names the option. What
+prevents a start ends with exit code 1 and a line. Nobody sees a traceback.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class GroupedCommand(click.Command):
-    """A command that proxies, its options listed under headings."""
+    """A command with the options of the proxy, which its help lists under headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         records = {p.opts[0]: r for p in self.get_params(ctx) if (r := p.get_help_record(ctx))}
@@ -39,7 +39,7 @@ class GroupedCommand(click.Command):
 
 
 class GroupedGroup(GroupedCommand, click.Group):
-    """The same, with sub-commands."""
+    """The same with sub-commands."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(ctx, formatter)
@@ -52,12 +52,12 @@ class GroupedGroup(GroupedCommand, click.Group):
 
 
 def envvar(name: str) -> str:
-    """The variable of an option: one for `rawproxy` and its sub-commands alike."""
+    """The environment variable of an option, for `rawproxy` and its sub-commands alike."""
     return "RAWPROXY_" + name.removeprefix("--").replace("-", "_").upper()
 
 
 def proxy_options(function: F) -> F:
-    """Add every option of the table to a command."""
+    """Add all options of the table to a command."""
     for options in reversed(OPTIONS.values()):
         for names, attributes in reversed(options):
             shown = attributes.get("default") is not None and "is_flag" not in attributes
@@ -68,7 +68,7 @@ def proxy_options(function: F) -> F:
 
 
 def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
-    """Tell which build this is, and with what it runs."""
+    """Print which build this is, and what it runs with."""
     if asked:
         from rawproxy.process.build import described
 
@@ -95,7 +95,7 @@ def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 )
 @click.pass_context
 def rawproxy(ctx: click.Context, /, **options: Any) -> None:
-    """Proxy HTTP/1.1 and WebSocket to an upstream: rawproxy --upstream host:9443 .
+    """Proxy HTTP and WebSocket to an upstream: rawproxy --upstream host:9443 .
 
     Every option is also an environment variable: RAWPROXY_UPSTREAM, RAWPROXY_CERT, and so on;
     repeatable ones are separated by spaces.
@@ -107,7 +107,7 @@ def rawproxy(ctx: click.Context, /, **options: Any) -> None:
     given = [name for name in options if source(ctx, name) == "COMMANDLINE"]
     if given:
         option = "--" + given[0].replace("_", "-")
-        raise click.UsageError(f"{option} goes behind the sub-command: {ctx.invoked_subcommand}")
+        raise click.UsageError(f"type {option} behind the sub-command {ctx.invoked_subcommand}")
 
 
 @rawproxy.command(
@@ -162,7 +162,7 @@ def check_command(ctx: click.Context, /, **_: Any) -> None:
 @rawproxy.command(
     name="explain",
     cls=GroupedCommand,
-    short_help="Say what would become of a request.",
+    short_help="Say what would happen to a request.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.argument("words", nargs=-1, metavar="[METHOD] URL")
@@ -173,7 +173,7 @@ def check_command(ctx: click.Context, /, **_: Any) -> None:
 def explain_command(
     ctx: click.Context, /, words: tuple[str, ...], lines: tuple[str, ...], sender: str, **_: Any
 ) -> None:
-    """Say what would become of a request, and which line of the file says so. Nothing is sent."""
+    """Say what would happen to a request, and which line of the file says so. Nothing is sent."""
     from rawproxy.admin import explain
     from rawproxy.telemetry import error_log
 
@@ -206,7 +206,10 @@ def top_command(admin: str, once: bool) -> None:
 
 
 def demo_option(name: str, default: str | list[str], metavar: str, text: str) -> Callable[[F], F]:
-    """An option of the demo, which has defaults of its own; a list makes it repeatable."""
+    """An option of the demo, with a default of its own.
+
+    If that is a list, it may be given again.
+    """
     return click.option(
         name, default=default, multiple=isinstance(default, list), show_default=True,
         metavar=metavar, envvar=envvar(name), help=text,
@@ -284,18 +287,18 @@ def reread(arguments: list[str]) -> Config:
 
 
 def source(ctx: click.Context, name: str) -> str:
-    """Whence an option's value: COMMANDLINE, ENVIRONMENT or DEFAULT, as in `Rank`."""
+    """Where an option's value comes from: COMMANDLINE, ENVIRONMENT or DEFAULT, as in `Rank`."""
     found = ctx.get_parameter_source(name)
     return found.name if found is not None else ""
 
 
 def configure(ctx: click.Context) -> Config:
-    """The options and the file as a `Config`. Raises `ConfigError`."""
+    """The `Config` of the options and the file. Raises `ConfigError`."""
     return build_config(settings(ctx))
 
 
 def settings(ctx: click.Context) -> Settings:
-    """What the options say, whence, and the file. Raises `ConfigError`."""
+    """The values of the options with their ranks, and the file. Raises `ConfigError`."""
     values = {name: ctx.params[name.replace("-", "_")] for name, _ in flat()}
     ranks = {name: Rank[source(ctx, name.replace("-", "_"))] for name in values}
     return Settings(values, ranks, document(ctx, ranks))
@@ -323,7 +326,10 @@ def document(ctx: click.Context, ranks: Mapping[str, Rank]) -> Document | None:
 
 
 def fail(error: Exception, code: int) -> NoReturn:
-    """Say it in a line for each mistake, whatever a peer or a variable put into it, and exit."""
+    """Print a line for each mistake and exit.
+
+    Control characters of a peer or a variable are escaped.
+    """
     for reason in error.messages if isinstance(error, ConfigError) else (str(error),):
         line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason)
         click.echo(f"rawproxy: error: {line}", err=True)
@@ -331,7 +337,10 @@ def fail(error: Exception, code: int) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command; a `ConfigError` from anywhere is exit 2, an `OSError` exit 1; one line."""
+    """Run the command.
+
+    A `ConfigError` means exit code 2, an `OSError` exit code 1; each prints lines.
+    """
     try:
         rawproxy()
     except ConfigError as error:

@@ -1,13 +1,13 @@
-"""What would become of one request, without sending anything: `rawproxy explain`.
+"""What would happen to one request, without sending anything: `rawproxy explain`.
 
     request ──► listener ──► site ──► route ──► who may pass ──► group ──► the upstream's head
 
-It asks the very code that serves: the parser, the routes, the rewriting, the guards' questions. So
-it cannot tell something else than what happens. Each line ends with the place that it comes from:
-a line of the file, an option, or a default.
+It calls the same code that serves: the parser, the routes, the rewriting, the questions of guards.
+So it cannot say anything else than what happens. Each line ends with the place that decided it: a
+line of the file, an option, or a default.
 
-It never opens a socket and never resolves a name. Invariant: what is told of a request depends on
-the configuration and on the request alone. Raises `ConfigError` for a request that is none.
+This module never opens a socket and never resolves a name. Invariant: the answer depends only on
+the configuration and the request. Raises `ConfigError` for a request that cannot be read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SOCKET: Final = (
 
 
 class Fact(NamedTuple):
-    """One line: what it is about, what there is to say, where it comes from."""
+    """One line of the answer: its subject, its text, and the place that decided it."""
 
     label: str
     text: str
@@ -57,7 +57,7 @@ class Imagined(NamedTuple):
 
 
 def visit(words: tuple[str, ...], lines: tuple[str, ...], sender: str) -> Imagined:
-    """`[METHOD] URL`, and what goes with it. Raises `ConfigError`."""
+    """The request `[METHOD] URL` with its header lines and its sender. Raises `ConfigError`."""
     if not 1 <= len(words) <= 2:
         raise ConfigError("explain: type [METHOD] URL, as in GET https://app.domain.tld/path")
     method, url = words if len(words) == 2 else ("GET", words[0])
@@ -75,7 +75,7 @@ def visit(words: tuple[str, ...], lines: tuple[str, ...], sender: str) -> Imagin
 
 
 class Explanation:
-    """One request, step by step."""
+    """One request, explained step by step."""
 
     def __init__(self, settings: Settings, config: Config, told: Imagined) -> None:
         self.settings = settings
@@ -91,7 +91,7 @@ class Explanation:
             room.install(self.service, None)
 
     def facts(self) -> Iterator[Fact]:
-        """All there is to say."""
+        """All lines of the answer."""
         told = self.told
         yield Fact("request", f"{told.method} {told.url} from {told.sender}")
         address, option = self._listener()
@@ -115,7 +115,7 @@ class Explanation:
     # ── the request ─────────────────────────────────────────────────────────────────────────────
 
     def _listener(self) -> tuple[Address, str]:
-        """Where it would come in: the listener of its port, or the first one of its scheme."""
+        """The listener it would reach: that of its port, or the first one of its scheme."""
         option = "https" if self.secure else "http"
         found: tuple[Address, ...] = getattr(self.config, option)
         if not found:
@@ -123,7 +123,7 @@ class Explanation:
         return next((one for one in found if one.port == self.port), found[0]), option
 
     def _redirect(self, head: RequestHead) -> str:
-        """Where a plain listener sends a client."""
+        """The URL that a plain listener sends a client to."""
         port = next((one.port for one in self.config.https if one.path is None), 443)
         return rewrite.redirect_target(head.host, head.target, port).decode("latin-1")
 
@@ -186,7 +186,7 @@ class Explanation:
         yield from self._response(target, context, key)
 
     def _where(self, target: RouteTarget) -> tuple[int, Key, Route]:
-        """Which route of which site a target is, and where the file says so."""
+        """The site and the route of a target, and where the file has them."""
         at = next(n for n, one in enumerate(self.service.route_targets.all) if one is target)
         for number, site in enumerate(self.config.sites):
             if at < len(site.routes):
@@ -208,7 +208,10 @@ class Explanation:
             yield Fact("" if number else "may pass", text, shown)
 
     def _nearest(self, key: Key, site: int, place: Key) -> str:
-        """Where a rule stands: at the route, or else at its site; a longer key is whole."""
+        """The place of a rule: in the route, or else in its site.
+
+        A key that is longer is complete.
+        """
         if len(place) > 1:
             return self.place(place)
         own = (*key, *place)
@@ -252,7 +255,7 @@ class Explanation:
             yield Fact("", "  (ids are made for each request)")
 
     def _named(self, group: str, key: Key) -> Key:
-        """Where the group of a route is named: there, by its table, or by that of a guard."""
+        """The place that names a route's group: the route, its table, or the table of a guard."""
         kind, _, name = group.partition(".")
         named: tuple[Key, ...] = ((*key, "group"), ("group", group), (kind, name))
         return next((one for one in named if self.settings.has(one)), ("group", group))
@@ -260,7 +263,7 @@ class Explanation:
     def _response(
         self, target: RouteTarget, context: rewrite.ClientContext, key: Key
     ) -> Iterator[Fact]:
-        """What is changed of the response."""
+        """What is changed in the response."""
         if context.hsts:
             text = context.hsts.decode().strip()
             site = key[:2] if len(key) >= 2 else ()
@@ -278,7 +281,7 @@ class Explanation:
     # ── places ──────────────────────────────────────────────────────────────────────────────────
 
     def place(self, key: Key) -> str:
-        """Where something comes from: FILE:LINE and key, an option, or that nobody has said it."""
+        """The place that decided something: FILE:LINE and key, an option, or a default."""
         settings, name = self.settings, str(key[-1])
         if settings.has(key):
             return settings.place(key)[1]
@@ -308,12 +311,12 @@ def _block(lines: bytes) -> Iterator[Fact]:
 
 
 def render(facts: list[Fact]) -> Iterator[str]:
-    """The lines, places in a column of their own as far as they fit."""
+    """The facts as lines, with the places in a column of their own where there is room."""
     for label, text, place in facts:
         line = f"{label:<10}{text}"
         yield f"{line:<70}  {place}".rstrip() if place else line.rstrip()
 
 
 def explained(settings: Settings, config: Config, told: Imagined) -> list[Any]:
-    """The facts, all of them."""
+    """All facts about one request."""
     return list(Explanation(settings, config, told).facts())

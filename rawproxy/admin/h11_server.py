@@ -1,14 +1,14 @@
-"""A small HTTP/1.1 server for pages of our own: those of `--admin`, and those of the demo.
+"""A small HTTP/1.1 server for pages of our own: those of `--admin` and those of the demo.
 
     H11Server ──► a Visit for each connection ──► answer(visit, request) for each request
 
 h11 reads and writes the messages, and asyncio's streams carry them. Clients of the proxy are never
-served here: that is the work of `client/`. The server stands in this room because the admin needs
-its bounds. The demo, which stands on this room, needs the same server and no bounds of its own.
+served here: `client/` serves them. The server stands in this room because the admin's pages need
+its bounds. The demo stands on this room and uses the same server.
 
 It never knows what a page holds. Invariants: at most `Bounds.connections` connections are open. If
-there are as many, one that only waits for its client makes room, so that nobody locks others out by
-silence. `close` ends all that `start` began.
+there are as many, one that only waits for its client is closed to make room, so that nobody can
+lock others out by silence. `close` ends all that `start` began.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ READ = 64 * 1024  # bytes of a body in one read
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many connections there may be, and how long each may let us wait."""
+    """How many connections may be open, and how long each may wait."""
 
     connections: int = 64  # Prometheus needs one, a browser six
     idle: float = 75.0  # seconds between two requests; Prometheus asks each minute at the slowest
@@ -39,7 +39,7 @@ class Bounds:
 
 
 class Visit:
-    """One connection: its requests are read here, and what answers them is sent here."""
+    """One connection. Its requests are read here, and their responses are sent here."""
 
     __slots__ = ("_bounds", "http", "reader", "served", "since", "task", "waits", "writer")
 
@@ -60,9 +60,9 @@ class Visit:
         self._bounds = bounds
 
     async def request(self) -> h11.Request | None:
-        """The next request; None if the client has gone, or sends what can be no head.
+        """The next request; None if the client has gone, or if its bytes cannot be a head.
 
-        Raises `TimeoutError`, and `h11.RemoteProtocolError` for what is not HTTP.
+        Raises `TimeoutError`, and `h11.RemoteProtocolError` for bytes that are not HTTP.
         """
         loop = asyncio.get_running_loop()
         seen = b""
@@ -83,7 +83,10 @@ class Visit:
         return event if isinstance(event, h11.Request) else None
 
     async def body(self) -> bytes:
-        """The next piece of the request's body; empty at its end. Raises as `request` does."""
+        """The next piece of the request's body; empty at its end.
+
+        Raises the same errors as `request`.
+        """
         self._wait()
         event = self.http.next_event()
         while event is h11.NEED_DATA:
@@ -93,7 +96,10 @@ class Visit:
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
     async def send(self, *events: h11.Event) -> None:
-        """Write, and wait until the client has taken all of it. Raises `TimeoutError`."""
+        """Send the events, and wait until the client has taken their bytes.
+
+        Raises `TimeoutError`.
+        """
         self.writer.write(b"".join(self.http.send(event) or b"" for event in events))
         self._wait()
         async with asyncio.timeout(self._bounds.take):
@@ -101,7 +107,7 @@ class Visit:
         self.waits = False
 
     def goes_on(self) -> bool:
-        """Whether the client may ask again on this connection."""
+        """Whether the connection can serve another request; it is prepared for that."""
         if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE:
             return False
         self.http.start_next_cycle()
@@ -112,7 +118,7 @@ class Visit:
 
 
 class H11Server:
-    """The server: `answer` is called for each request, and answers it by `Visit.send`."""
+    """The server. It calls `answer` for each request; that sends the response by `Visit.send`."""
 
     def __init__(
         self, answer: Callable[[Visit, h11.Request], Awaitable[None]], bounds: Bounds
@@ -125,14 +131,14 @@ class H11Server:
     async def start(
         self, socks: Iterable[socket.socket], context: ssl.SSLContext | None = None
     ) -> None:
-        """Accept on these sockets, over TLS if there is a context."""
+        """Accept connections on these sockets; over TLS if there is a context."""
         for sock in socks:
             self._servers.append(
                 await asyncio.start_server(self._connected, sock=sock, ssl=context)
             )
 
     async def close(self) -> None:
-        """Stop at once: accept nobody, and end every connection."""
+        """Stop now: accept nobody, and end every connection."""
         for server in self._servers:
             server.close()
         tasks = [visit.task for visit in self.visits]
@@ -168,9 +174,9 @@ class H11Server:
                 return
 
     def _has_room(self) -> bool:
-        """Whether one more may come; of those that wait for their client the oldest leaves.
+        """Whether one more connection may come; the one that has waited longest is closed for it.
 
-        One that has been answered before, as Prometheus's, stays longer than any that has not.
+        A connection that was answered before, as that of Prometheus, stays longer than others.
         """
         if len(self.visits) < self._bounds.connections:
             return True

@@ -1,8 +1,11 @@
-"""Under which names `--admin` answers: what keeps web pages from reading it (DNS rebinding).
+"""The host names under which `--admin` answers.
 
-A page of `evil.example` may let that name point at an address of this machine, or of its network,
-and then ask it in the browser of somebody who can reach it. It cannot choose what stands in Host:
-that is its own name. So what counts is whether somebody else may own the name that was asked for:
+They keep web pages from reading it (DNS rebinding).
+
+A page of `evil.example` may let its name point at an address of this machine or network. Then it
+can send requests there from the browser of a visitor who can reach that address. But it cannot
+choose the Host field: that is always its own name. So it matters whether somebody else may own the
+name in Host:
 
     --admin is bound to     Host that is answered
     ──────────────────────  ────────────────────────────────────────────────────────────────────
@@ -12,11 +15,11 @@ that is its own name. So what counts is whether somebody else may own the name t
                             machine's own name, that of --admin itself, and every --server-name
     a socket file           any: no browser gets there
 
-Without a Host (HTTP/1.0) the answer is given: browsers send one always. On loopback a name without
-a dot is not enough, since anybody in the same network may answer for it there (LLMNR, mDNS).
+A request without Host (HTTP/1.0) is answered, since browsers always send one. On loopback a name
+without a dot is not enough: anybody in the same network may answer for it (LLMNR, mDNS).
 
-It never resolves a name. Invariant: a name that can be registered in the public DNS is answered
-only where the administrator has written it down.
+This module never resolves a name. Invariant: a name that can be registered in the public DNS is
+answered only if the administrator has written it down.
 """
 
 from __future__ import annotations
@@ -29,7 +32,10 @@ PRIVATE = ("localhost", "local", "internal", "home.arpa", "test", "invalid")
 
 
 class Names:
-    """What one admin listener answers to: `bound` are its addresses, empty for a socket file."""
+    """The names that one admin listener answers to.
+
+    `bound` are the addresses of its sockets; there is none if it is a socket file.
+    """
 
     def __init__(self, bound: Iterable[str], known: Iterable[str] = ()) -> None:
         self._bound = tuple(bound)
@@ -37,7 +43,7 @@ class Names:
         self._known = {name.lower().rstrip(".") for name in known}
 
     def answers(self, host: str) -> bool:
-        """Whether a request with this Host, less its port, is answered."""
+        """Whether a request is answered that has this Host, without its port."""
         name = host.strip("[]").lower().rstrip(".")
         if not name or not self._bound or name == "localhost" or address_of(name) is not None:
             return True
@@ -48,7 +54,7 @@ class Names:
 
 
 def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address in `text`, without its zone; None where it is none."""
+    """The IP address in `text`, without its zone; None if `text` is no address."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

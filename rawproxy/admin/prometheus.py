@@ -1,9 +1,8 @@
-"""The totals as Prometheus metrics, in its text format or in OpenMetrics, as Accept says.
+"""The metrics for Prometheus, in its text format or in OpenMetrics, as the Accept field asks.
 
-It knows names, labels and help texts, and nothing of where the numbers come from. Invariant: every
-series is a sum over all workers, those that are gone included, so a counter goes down only where
-the master itself began anew. There is no label whose values a client chooses, or that a reload
-changes.
+This module knows names, labels and help texts, and never where the numbers come from. Invariant:
+every series is a sum over all workers, with those that are gone. So a counter goes down only after
+a restart of the master. No label has values that a client chooses or a reload changes.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from rawproxy.protocol.http.error_pages import ACCEPT
 from rawproxy.telemetry.access_log import VERSIONS
 from rawproxy.telemetry.counters import BUCKETS, Tree, total
 
-# Of an upstream: the leaf of its tally, the metric, what it is. An empty `upstream` stands for
+# Of an upstream: the leaf of its tally, the metric, its help text. An empty `upstream` stands for
 # answers that needed none: redirects, refusals.
 _OF_UPSTREAM = (
     ("received", "request_body_bytes", "Bytes of request bodies."),
@@ -37,10 +36,10 @@ _OF_UPSTREAM = (
     (
         "changes",
         "upstream_certificate_changes",
-        "Other certificates accepted without an authority.",
+        "Certificates accepted in the place of others, without an authority.",
     ),
     ("failures", "upstream_failures", "Dials and requests that failed by an upstream's doing."),
-    ("ejections", "upstream_ejections", "Times that an address of an upstream was found ill."),
+    ("ejections", "upstream_ejections", "Times that an address of an upstream became ill."),
 )
 _OF_ACCESS = (
     ("asked", "access_questions", "Questions that went to guards (forward auth)."),
@@ -49,15 +48,15 @@ _OF_ACCESS = (
 )
 _TIMES = (
     ("cells", "seconds", "request_duration_seconds", "From a request's head to its end."),
-    ("first_cells", "first_seconds", "first_byte_seconds", "To the head of the response."),
+    ("first_cells", "first_seconds", "first_byte_seconds", "From there to the response's head."),
 )
 _COUNTERS = (
-    ("accepted", "client_connections_accepted", "Connections of clients that were let in."),
-    ("refused", "client_connections_refused", "Those beyond --limit connections, per-client."),
+    ("accepted", "client_connections_accepted", "Connections of clients that were accepted."),
+    ("refused", "client_connections_refused", "Connections refused by a --limit on them."),
     ("tunnels", "tunnels_opened", "WebSockets that were opened."),
     ("h2_faults", "http2_faults", "HTTP/2 connections closed because of what the client sent."),
     ("log_lost", "access_log_lost_lines", "Lines of the access log that nobody will ever read."),
-    ("errors_lost", "error_log_lost_lines", "The same of the error log, on standard error."),
+    ("errors_lost", "error_log_lost_lines", "Lines of the error log that nobody will ever read."),
     ("cpu", "cpu_seconds", "User and system time of all workers."),
 )
 _GAUGES = (
@@ -69,7 +68,7 @@ _GAUGES = (
 
 
 class Totals(Collector):
-    """One scrape."""
+    """The numbers of one scrape."""
 
     def __init__(self, sums: Tree) -> None:
         both = total(sums["workers"], sums["retired"])
@@ -78,7 +77,7 @@ class Totals(Collector):
         self.workers = [one["worker"] for one in sums["workers"]]
 
     def collect(self) -> Iterator[Metric]:
-        """Every family."""
+        """All metric families."""
         yield InfoMetricFamily("rawproxy_build", "What is running.", {"version": __version__})
         yield from self._requests()
         yield from self._upstreams()
@@ -106,7 +105,7 @@ class Totals(Collector):
         upstreams = self.counters.get("upstreams", {})
         yield _counter(
             "requests",
-            "Exchanges that have ended, a WebSocket's with it.",
+            "Requests that have ended; that of a WebSocket ends with it.",
             ("upstream", "status"),
             [
                 ((name, f"{first}xx"), count)
@@ -117,7 +116,7 @@ class Totals(Collector):
         )
         yield _counter(
             "requests_by_protocol",
-            "The same, by what the client spoke.",
+            "Requests that have ended, by the protocol of the client.",
             ("protocol",),
             [
                 ((version.decode(),), count)
@@ -128,18 +127,18 @@ class Totals(Collector):
         )
         running = self.counters.get("begun", 0) - self.counters.get("requests", 0)
         running = max(running - self.gauges.get("tunnels", 0), 0)
-        yield _gauge("requests_in_flight", "Those that have not, WebSockets left out.", (), [
+        yield _gauge("requests_in_flight", "Requests under way, without WebSockets.", (), [
             ((), running),
         ])  # fmt: skip
 
     def _access(self) -> Iterator[Metric]:
-        """Who may pass: nothing of it where no route asks."""
+        """The metrics of who may pass; none if no route asks that."""
         counts = self.counters.get("access")
         if counts is None:
             return
         yield _counter(
             "access_requests",
-            "Requests of routes that ask who may pass: how it came out, or what refused them.",
+            "Requests to routes that ask who may pass, by their result or by what refused them.",
             ("result",),
             [((name,), count) for name, count in counts["results"].items()],
         )
@@ -172,11 +171,11 @@ class Totals(Collector):
             return [((name,), of(state)) for name, state in states.items()]
 
         for name, text, of in (
-            ("upstream_connections_limit", "How many there may be.", lambda s: s["limit"]),
-            ("upstream_waiting", "Requests that wait for one.", lambda s: s["waiting"]),
+            ("upstream_connections_limit", "How many may be open.", lambda s: s["limit"]),
+            ("upstream_waiting", "Requests that wait for a connection.", lambda s: s["waiting"]),
             (
                 "upstream_up",
-                "1: healthy, 0: not; between: to some.",
+                "1: healthy; 0: ill; between: healthy for some workers or at some addresses.",
                 lambda s: s["up"] / s["views"],
             ),
         ):
@@ -184,7 +183,7 @@ class Totals(Collector):
 
 
 def render(sums: Tree, accept: str) -> tuple[bytes, str]:
-    """The page and its Content-Type, of all workers' snapshots."""
+    """The page and its Content-Type, made of the snapshots of all workers."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Totals(sums))
     encode, kind = choose_encoder(accept[:ACCEPT])

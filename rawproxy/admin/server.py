@@ -6,9 +6,9 @@
     /healthz       200: this process is alive
     /readyz        200: requests are taken, and there is an upstream for them; else 503 and why
 
-It never changes anything, and never does anything for the listeners of clients. Invariants: only
-GET and HEAD are answered, and those alone that ask by a name which `host_names` lets pass; how many
-connections there are, and how long each may wait, is bounded by `h11_server`.
+The server never changes anything, and never uses the listeners of clients. Invariants: it answers
+only GET and HEAD, and only under a name that `host_names` allows. `h11_server` bounds its
+connections and their waits.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Source = Callable[[], Awaitable[Tree]]
 
 @dataclass(frozen=True, slots=True)
 class AdminResponse:
-    """What one path has to say."""
+    """The response to one path."""
 
     body: bytes
     kind: str = TEXT
@@ -59,7 +59,7 @@ class AdminResponse:
 
 
 class Admin:
-    """The server. `await start()` raises `OSError` where it cannot bind.
+    """The server.
 
     `known` are names that the administrator has written down, beside that of `address`.
     """
@@ -86,7 +86,7 @@ class Admin:
         }
 
     async def start(self, socks: list[socket.socket] | None = None) -> None:
-        """Listen, on `socks` if they are given, and begin to gather the history."""
+        """Listen, on `socks` if given, and begin to gather the history. Raises `OSError`."""
         socks = bind(self.address) if socks is None else socks
         bound = []
         for sock in socks if self.address.path is None else ():
@@ -97,14 +97,14 @@ class Admin:
         self._sampler = asyncio.create_task(self._sample())
 
     async def close(self) -> None:
-        """Stop at once: nobody's request is lost here."""
+        """Stop now: no client's request is lost by that."""
         if self._sampler is not None:
             self._sampler.cancel()
             await asyncio.gather(self._sampler, return_exceptions=True)
         await self.server.close()
 
     def exposed(self) -> bool:
-        """Whether others than this machine may reach it."""
+        """Whether other machines may reach it."""
         return not self.names.local
 
     # ── connections ─────────────────────────────────────────────────────────────────────────────
@@ -175,7 +175,7 @@ class Admin:
         return AdminResponse(self._page, "text/html; charset=utf-8", fields=fields)
 
     async def _sample(self) -> None:
-        """A row of the history, each `INTERVAL`."""
+        """Add a row to the history, every `INTERVAL` seconds."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
@@ -190,7 +190,7 @@ class Admin:
 
 
 def _events(request: h11.Request, answer: AdminResponse, whole: bool) -> list[h11.Event]:
-    """What h11 makes an answer of; the connection goes on where the request is `whole`."""
+    """The response as h11's events. The connection goes on if the request was read to its end."""
     fields = [
         ("Content-Type", answer.kind),
         ("Content-Length", str(len(answer.body))),
@@ -205,7 +205,7 @@ def _events(request: h11.Request, answer: AdminResponse, whole: bool) -> list[h1
 
 
 def unready(gauges: Tree) -> str:
-    """Why no request should be sent here; empty: all is well."""
+    """Why no request should be sent to this proxy now; empty if it is ready."""
     if gauges.get("workers", 0) <= gauges.get("draining", 0):
         return "draining"
     states = gauges.get("upstreams", {}).values()
@@ -217,7 +217,7 @@ def unready(gauges: Tree) -> str:
 
 
 def page() -> tuple[bytes, str]:
-    """The status page in one piece, and the policy that lets nothing else into it."""
+    """The status page in one piece, and a Content-Security-Policy that lets nothing else in."""
     folder = resources.files(__package__) / "status"
     style = (folder / "status.css").read_bytes()
     script = (folder / "status.js").read_bytes()
@@ -235,7 +235,7 @@ def _hash(text: bytes) -> str:
 
 
 def _short(value: object) -> object:
-    """Floats to six digits: a page is polled, and often over a phone's network."""
+    """The value with floats cut to six digits: the page is polled, often over a phone's network."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if abs(value) < 1e9 else round(value, 3)
     if isinstance(value, dict):

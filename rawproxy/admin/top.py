@@ -1,7 +1,7 @@
-"""`rawproxy top`: the status page in a terminal, asked for each second and drawn by `top_screen`.
+"""`rawproxy top`: the status page in a terminal, fetched each second and drawn by `top_screen`.
 
-It needs nothing but ANSI sequences; without a terminal there is one frame and no colour. It never
-changes anything. Invariant: however it ends, the terminal is as it was.
+It needs only ANSI escape sequences. Without a terminal it prints one frame without colours. It
+never changes anything. Invariant: however it ends, the terminal is left as it was.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HOME, _REST = "\x1b[H", "\x1b[J"
 
 
 def ask(address: Address) -> Status:
-    """What the admin server has to say. Raises `OSError`."""
+    """The status that the admin server gives. Raises `OSError`."""
     connection = http.client.HTTPConnection("localhost", timeout=PATIENCE)
     try:
         if address.path is not None:
@@ -52,7 +52,10 @@ def ask(address: Address) -> Status:
 
 
 def run(address: Address, once: bool) -> None:
-    """Show frames until q or Ctrl-C; one alone with `once` or without a terminal."""
+    """Show frames until q or Ctrl-C; only one with `once` or without a terminal.
+
+    Raises `OSError`.
+    """
     colour = sys.stdout.isatty()
     if once or not colour or not sys.stdin.isatty():
         size = shutil.get_terminal_size((80, 24))
@@ -83,7 +86,7 @@ def run(address: Address, once: bool) -> None:
 
 
 def _again(address: Address, status: Status) -> Status:
-    """The next status; where there is none, the last one, which says so."""
+    """The next status. If there is none, the last one, with the reason why."""
     try:
         return ask(address)
     except OSError as error:

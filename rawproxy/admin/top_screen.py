@@ -1,10 +1,10 @@
-"""What `rawproxy top` shows, and how numbers are written there.
+"""What `rawproxy top` shows, and how it writes numbers.
 
     frame   a /status.json and the size of the terminal ──► lines
 
-It never asks and never prints. Invariants: no line is longer than the terminal is wide, escape
-sequences not counted, and there are no more lines than it has rows; whatever an upstream is
-called, it reaches the terminal without control characters.
+This module never asks for a status and never prints. Invariants: no line is wider than the
+terminal, not counting escape sequences, and there are no more lines than rows. The name of an
+upstream reaches the terminal without control characters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Form = Callable[[float], str]
 
 
 def frame(status: Status, columns: int, rows: int, colour: bool) -> list[str]:
-    """The lines."""
+    """The lines of the screen."""
     paint = _painter(colour)
     wide = max(columns, NARROW)
     lines = [_header(status, wide, paint), ""]
@@ -63,7 +63,7 @@ def _header(status: Status, wide: int, paint: Paint) -> str:
 
 
 def _charts(series: dict[str, list[float]], wide: int, paint: Paint) -> list[str]:
-    """A line for each figure: its name, the last minutes, the value now, what goes with it."""
+    """A line for each figure: its name, the last minutes as bars, its value now, and more."""
 
     def last(name: str, form: Form) -> str:
         column = series.get(name, [])
@@ -89,7 +89,7 @@ def _charts(series: dict[str, list[float]], wide: int, paint: Paint) -> list[str
 
 
 def _access(counts: dict[str, Any] | None, wide: int) -> list[str]:
-    """Who was let pass, and what refused others; nothing where no route asks."""
+    """How many requests were allowed, and what refused the others; nothing if no route asks."""
     if counts is None:
         return []
     refused = [
@@ -133,17 +133,17 @@ def _worker(one: dict[str, Any], wide: int, paint: Paint) -> str:
 
 
 def _cut(line: str, wide: int) -> str:
-    """At most `wide` characters, escape sequences not counted: these lines end in plain text."""
+    """The line, cut to `wide` visible characters. A line that is cut ends in plain text."""
     return line[: wide + len(line) - len(_ANSI.sub("", line))]
 
 
 def plain(text: str) -> str:
-    """Without control characters."""
+    """The text without control characters."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """The last `width` values as blocks, from nought to the largest; nought is a blank."""
+    """The last `width` values as bars, from zero to the largest value. Zero is a blank."""
     shown = list(values[-width:])
     most = max(shown, default=0.0)
     bars = "".join(
@@ -157,7 +157,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def count(value: float) -> str:
-    """1,234 requests, or 12.3k."""
+    """A number of things: 1,234 or 12.3k."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if value >= limit:
             return f"{value / (1e3 if unit == 'k' else limit):.1f}{unit}"
@@ -165,7 +165,7 @@ def count(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A latency."""
+    """A latency: 2.5ms, 120ms or 1.2s."""
     if not value:
         return "-"
     if value < 1:
@@ -174,7 +174,7 @@ def seconds(value: float) -> str:
 
 
 def size_of(value: float) -> str:
-    """Bytes."""
+    """A number of bytes: 512B, 1.5KiB, 20MiB."""
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:
             return f"{value:.{0 if unit == 'B' or value >= 10 else 1}f}{unit}"
@@ -183,12 +183,12 @@ def size_of(value: float) -> str:
 
 
 def share(value: float) -> str:
-    """Per cent."""
+    """A fraction in per cent."""
     return f"{value * 100:.{1 if 0 < value < 0.1 else 0}f}%"
 
 
 def span(value: float) -> str:
-    """A stretch of time, in its two largest units."""
+    """A length of time in its two largest units: 3d4h, 12m5s."""
     minutes, hours, days = int(value // 60), int(value // 3600), int(value // 86400)
     if days:
         return f"{days}d{hours % 24}h"

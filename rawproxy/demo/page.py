@@ -1,4 +1,7 @@
-"""The demo's one page. No outside resource; `__REQUEST__` becomes the request as JSON."""
+"""The one page of the demo.
+
+It loads nothing from outside; `__REQUEST__` becomes the request as JSON.
+"""
 
 PAGE = """<!doctype html>
 <html lang="en">

@@ -1,4 +1,4 @@
-"""The demo's upstream: a small https site that shows what rawproxy did to each request.
+"""The upstream of the demo: a small https site that shows what rawproxy did to each request.
 
     /             a page that tries everything below      /events        server-sent events
     /echo         the request as JSON                     /ws            WebSocket echo
@@ -6,9 +6,9 @@
     /bytes/N      N bytes                                 /chunked/N     N bytes in chunks
     /status/CODE  that status                             /slow/SECONDS  an answer that takes time
 
-HTTP by the small server of `admin/h11_server`, WebSocket by wsproto, a certificate of its own. It
-stands in for a real upstream and is no server for the world: it listens where it is told, for the
-demo alone. Invariant: `close` ends everything that `start` began.
+The small server of `admin/h11_server` speaks HTTP, and wsproto speaks WebSocket. The site has a
+certificate of its own. It stands in for a real upstream and is never meant for other use.
+Invariant: `close` ends everything that `start` began.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ BOUNDS = Bounds(connections=1024, take=None)
 
 
 class DemoServer:
-    """The running demo upstream."""
+    """The demo's upstream, running."""
 
     def __init__(self) -> None:
         self.port = 0
         self._server = H11Server(_answer, BOUNDS)
 
     async def listen(self, address: Address) -> None:
-        """Bind and accept. Raises `OSError`."""
+        """Bind the address and accept connections. Raises `OSError`."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_alpn_protocols(["http/1.1"])
         load_self_signed(context, ())
@@ -71,7 +71,7 @@ class DemoServer:
         await self._server.start(socks, context)
 
     async def close(self) -> None:
-        """Stop accepting, end every connection."""
+        """Stop accepting, and end every connection."""
         await self._server.close()
 
 
@@ -121,14 +121,14 @@ async def _respond(
 
 
 class _Echo:
-    """A WebSocket that says what it is told."""
+    """A WebSocket that sends back each message that it receives."""
 
     def __init__(self, visit: Visit) -> None:
         self.reader, self.writer = visit.reader, visit.writer
         self.early = visit.http.trailing_data[0]
 
     async def run(self, request: h11.Request) -> None:
-        """Echo messages until either side closes."""
+        """Send messages back until one side closes."""
         ws = WSConnection(ConnectionType.SERVER)
         pairs = [(bytes(name), bytes(value)) for name, value in request.headers]
         try:
@@ -148,7 +148,7 @@ class _Echo:
             ws.receive_data(data)
 
     async def _reply(self, ws: WSConnection, event: object) -> bool:
-        """Answer one WebSocket event; False once the connection has ended."""
+        """Answer one event of the WebSocket; False once the connection has ended."""
         reply: object = None
         if isinstance(event, Request):
             if event.target.partition("?")[0] == "/ws":
@@ -170,7 +170,7 @@ class _Echo:
 
 
 def page(request: h11.Request, path: str, argument: str, size: int, digest: str) -> Answer:
-    """Status, headers and body of a page that is not a stream."""
+    """Status, headers and body of a page with a known length."""
     pairs = [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in request.headers.raw_items()
@@ -217,7 +217,7 @@ async def _events() -> AsyncIterator[bytes]:
 
 
 async def start(address: Address) -> DemoServer:
-    """Start the demo upstream at `address`. Raises `OSError` where that is taken."""
+    """Start the demo's upstream at `address`. Raises `OSError` if that address is taken."""
     server = DemoServer()
     await server.listen(address)
     return server

@@ -177,7 +177,7 @@ def test_the_default_keepalive_follows_max_upstream():
         (["--keepalive", "-1"], "--keepalive"),
         (["--keepalive-idle", "0"], "--keepalive-idle"),
         (["--forwarded", "drop"], "replace"),
-        (["--upstream", "a:1", "check"], "--upstream goes behind the sub-command: check"),
+        (["--upstream", "a:1", "check"], "type --upstream behind the sub-command check"),
         (["host:9443"], "type --upstream host:9443"),
     ],
 )
