@@ -17,13 +17,13 @@ from typing import Final
 from rawproxy.client.h2_stream import Stream
 from rawproxy.client.h2_writer import FrameWriter
 from rawproxy.protocol.http2.frames import (
-    HEADER,
     HEADER_SIZE,
     MAX_FRAME,
-    MAX_WINDOW,
     PREFACE,
     Code,
     ConnectionFault,
+    length_at,
+    stream_at,
 )
 from rawproxy.protocol.http2.hpack import HpackError
 from rawproxy.proxy.service import Service
@@ -66,6 +66,7 @@ class H2Intake(FrameWriter[Stream]):
     def read_frames(self, data: bytes, at: int) -> None:
         """The frames in `data` from `at` on, until the turn is over or the socket full."""
         work = TURN
+        self.reading = True
         try:
             if self.preface == 2:
                 at = self._read_preface(data)
@@ -74,8 +75,7 @@ class H2Intake(FrameWriter[Stream]):
                 if work <= 0 or self.blocked:
                     self.hold(data, at)
                     return
-                high, low, kind, flags, number = HEADER.unpack_from(data, at)
-                length = high << 8 | low
+                length = length_at(data, at)
                 if length > MAX_FRAME:
                     raise ConnectionFault(
                         Code.FRAME_SIZE_ERROR, f"a frame of {length} bytes; {MAX_FRAME} are allowed"
@@ -83,8 +83,10 @@ class H2Intake(FrameWriter[Stream]):
                 stop = at + HEADER_SIZE + length
                 if stop > size:
                     break
+                kind = data[at + 3]
                 work -= 1 if not kind or kind >= len(_WORK) else _WORK[kind] + (length >> 8)
-                self.frame(kind, flags, number & MAX_WINDOW, data[at + HEADER_SIZE : stop])
+                payload = data[at + HEADER_SIZE : stop]
+                self.frame(kind, data[at + 4], stream_at(data, at), payload)
                 at = stop
                 if self.dead:
                     return
@@ -93,6 +95,9 @@ class H2Intake(FrameWriter[Stream]):
             self.fail(fault)
         except HpackError as error:
             self.fail(ConnectionFault(Code.COMPRESSION_ERROR, str(error)))
+        finally:
+            self.reading = False
+            self.flush()
         if self.paused and not self.dead:
             self.paused = False
             self.transport.resume_reading()

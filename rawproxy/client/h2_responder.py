@@ -18,7 +18,7 @@ from rawproxy.errors import UpstreamError
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
 from rawproxy.protocol.http2.frames import MAX_FRAME, Code
-from rawproxy.protocol.http2.hpack import encode_block, encode_status
+from rawproxy.protocol.http2.hpack import encode_block
 
 OUTBOX_LOW: Final = 16 * 1024  # bytes left in the outbox when the upstream is read again
 
@@ -76,10 +76,10 @@ class StreamResponder(Sender):
         if ended and not payload:
             self.send_fields(head.status, block, True)
             self._end_sent()
-            return
-        self.send_fields(head.status, block, False)
-        if payload:
-            self._send(payload, ended)
+        elif payload:
+            self._answer(encode_block(block, head.status), payload, ended)
+        else:
+            self.send_fields(head.status, block, False)
 
     def send_payload(self, payload: bytes) -> None:
         """More of the response's body."""
@@ -98,10 +98,10 @@ class StreamResponder(Sender):
         """A response of our own."""
         head = self.head
         self.status = status
-        self.send_fields(status, self.own_lines(status, extra, page), False)
+        fields = encode_block(self.own_lines(status, extra, page), status)
         if head is not None and head.method == b"HEAD":
             page = b""
-        self._send(page, True)
+        self._answer(fields, page, True)
 
     def client_has(self) -> int:
         """Bytes of the response that the client has taken."""
@@ -111,8 +111,7 @@ class StreamResponder(Sender):
 
     def send_fields(self, status: int, block: bytes, ended: bool) -> None:
         """HEADERS of a response, or of what comes before one."""
-        fields = encode_status(status) + encode_block(block)
-        self.connection.send_headers(self.id, fields, ended)
+        self.connection.send_headers(self.id, encode_block(block, status), ended)
 
     def _send(self, payload: bytes, ended: bool) -> None:
         """DATA, as far as the windows and the socket allow; the rest waits in the outbox."""
@@ -120,14 +119,26 @@ class StreamResponder(Sender):
             return
         self.sent += len(payload)
         self.ending = ended
-        rest = memoryview(payload)
-        if not self.queued:
-            taken = self.connection.send_data(self, payload, ended)
-            if taken == len(payload):
-                if ended:
-                    self._end_sent()
-                return
-            rest = rest[taken:]
+        taken = 0 if self.queued else self.connection.send_data(self, payload, ended)
+        if self.queued or taken < len(payload):
+            self._queue(payload, taken)
+        elif ended:
+            self._end_sent()
+
+    def _answer(self, fields: bytes, payload: bytes, ended: bool) -> None:
+        """HEADERS, with DATA as in `_send`: it is the first of this stream."""
+        size = len(payload)
+        self.sent += size
+        self.ending = ended
+        taken = self.connection.send_answer(self, fields, payload, ended)
+        if taken < size:
+            self._queue(payload, taken)
+        elif ended:
+            self._end_sent()
+
+    def _queue(self, payload: bytes, taken: int) -> None:
+        """What is left of it has to wait for its turn."""
+        rest = memoryview(payload)[taken:]
         self.outbox.append(rest)
         self.queued += len(rest)
         self.connection.waiting[self.id] = self

@@ -1,6 +1,8 @@
 """The writing half of an HTTP/2 connection: frames out, and who of the streams may send how much.
 
-Frames are gathered and leave in one write for each turn of the event loop. While the socket takes
+Frames are gathered and leave in one write: those that a read of the client's brought about behind
+that read, an answer that no other stream could join at once, and all else at the end of the turn of
+the event loop. While the socket takes
 no more, or a window is closed, a stream's bytes wait in the stream's own outbox; `pump` then lets
 the streams send in turns, a frame each (RFC 9113 5.2). It never reads. Invariants: HEADERS leave
 in the order in which they were encoded; no DATA beyond a window; nothing after `close`.
@@ -75,6 +77,7 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         "out",
         "out_size",
         "progress",
+        "reading",
         "resize",
         "service",
         "streams",
@@ -103,6 +106,7 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         self.acked = 0  # of them, those that the client had at the last look
         self.progress = 0.0  # when it must have taken something
         self.resize = False  # the client allows our encoder less than the usual table
+        self.reading = False  # a read of the client's is being worked off
         self.out: list[bytes] = []
         self.out_size = 0
 
@@ -123,8 +127,8 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         )
 
     def write(self, data: bytes) -> None:
-        """Frames that are to leave with the others of this turn."""
-        if not self.out:
+        """Frames that are to leave with others."""
+        if not (self.out or self.reading):
             asyncio.get_running_loop().call_soon(self.flush)
         self.out.append(data)
         self.out_size += len(data)
@@ -151,6 +155,27 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
             self.resize = False
             block = SIZE_UPDATE_ZERO + block
         self.write(frames.headers(number, block, ended))
+
+    def send_answer(self, stream: S, block: bytes, payload: bytes, ended: bool) -> int:
+        """HEADERS, and what can be sent of `payload` now; how many bytes that is."""
+        size = len(payload)
+        ours, window = self.flow.send, stream.send_window
+        room = min(ours.left, window.left, MAX_FRAME)
+        if size > room or len(block) > MAX_FRAME or self.blocked or self.resize:
+            self.send_headers(stream.id, block)
+            return self.send_data(stream, payload, ended)
+        ours.take(size)
+        window.take(size)
+        self.budget.earn(2)
+        data = frames.answer(stream.id, block, payload, ended)
+        if ended and len(self.streams) == 1 and not self.reading:
+            # Nobody else's frames can join it in this turn.
+            self.out.append(data)
+            self.out_size += len(data)
+            self.flush()
+        else:
+            self.write(data)
+        return size
 
     def send_data(self, stream: S, payload: bytes | memoryview, ended: bool) -> int:
         """Send what the windows and the socket allow of `payload`; how many bytes that is.
@@ -191,11 +216,14 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
 
     def forget(self, stream: S) -> bool:
         """A stream is over; whether it was not before."""
-        if self.streams.pop(stream.id, None) is None:
+        number = stream.id
+        if number not in self.streams:
             return False
+        del self.streams[number]
         if self.slot.counted:
             self.slot.finish(1)
-        self.waiting.pop(stream.id, None)
+        if number in self.waiting:
+            del self.waiting[number]
         if stream.receive_window is not None:
             self.flow.ended(stream.receive_window)
         if not self.streams:

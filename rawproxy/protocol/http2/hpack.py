@@ -264,11 +264,16 @@ def encode_status(status: int) -> bytes:
     return field
 
 
-def encode_block(block: bytes) -> bytes:
-    r"""The fields of a canonical block of `Name: value\r\n` lines, names in lower case."""
+def encode_block(block: bytes, status: int = 0) -> bytes:
+    r"""The fields of a canonical block of `Name: value\r\n` lines, names in lower case.
+
+    `:status` stands in front of them, unless it is 0.
+    """
     lines = block.split(b"\n")  # one byte is found sooner than two; CR never stands alone in one
     lines.pop()
     fields: list[bytes] = []
+    if status:
+        fields.append(encode_status(status))
     at = 0
     for line in lines:
         place = _places[at]
