@@ -1,8 +1,9 @@
-"""The guard: ratios against the committed baseline.
+"""The guard against losses: a run's ratios against the committed baseline.
 
-A row is judged by CPU time, which holds up when the machine is busy, and by the rate where no CPU
-time was counted. A rate that fell by half fails as well: then something waits. Both sides are
-ratios to nginx in the same rounds, and the medians of those, so a slower machine does not fail.
+A row is judged by its CPU time, which hardly depends on what else the machine does. A row without
+CPU times is judged by its rate. A rate that fell by half is a loss in any case: then something
+waits. Both sides are medians of ratios to nginx, taken in the same rounds, so a slower machine is
+no loss.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def compare(now: dict[str, float], then: dict[str, float]) -> str | None:
 
 
 def judge(results_path: Path, baseline_path: Path, accept: bool = False) -> int:
-    """Print each row and return the exit code: 1 on a loss or an invalid row."""
+    """Print each row and return the exit code: 1 for a loss or an invalid row."""
     results = json.loads(results_path.read_text())
     current = ratios_of(results)
     if accept:

@@ -1,7 +1,7 @@
-"""The compiled load client: built once in a run's work folder, then one command line a measurement.
+"""The compiled load client: built once in a run's work folder, then started for each measurement.
 
-`client.c` says what it does. Invariant: within a run no two measurements get overlapping numbers
-until the eight digits are used up, some two hundred measurements later.
+`client.c` says what it does. Invariant: within a run no two measurements send the same numbers,
+until the eight digits are used up after some two hundred measurements.
 """
 
 from __future__ import annotations

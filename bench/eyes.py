@@ -1,8 +1,8 @@
 """The pictures in docs/observability.md: the status page and `rawproxy top`, under real load.
 
-`python -m bench eyes`: clients, an upstream whose latency wanders, one that
-goes away for a while, WebSockets, and after five minutes Chromium looks at the page and a terminal
-is drawn as it is. What is shown is what was there.
+`python -m bench eyes` starts clients, WebSockets, an upstream whose latency varies, and one that
+goes away for a while. After five minutes Chromium takes a picture of the page, and a terminal is
+drawn as it is. The pictures show what was there.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SWITCHED_PROTOCOLS = (
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """An upstream whose latency wanders, with an error now and then."""
+    """An upstream whose latency varies, with an error now and then."""
     with contextlib.suppress(asyncio.IncompleteReadError, OSError):
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -65,7 +65,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def browse(port: int) -> None:
-    """One client, again and again."""
+    """One client that sends request after request."""
     while True:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -80,7 +80,7 @@ async def browse(port: int) -> None:
 
 
 async def talk(port: int) -> None:
-    """One WebSocket, again and again."""
+    """One WebSocket that opens again and again."""
     while True:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -95,7 +95,7 @@ async def talk(port: int) -> None:
 
 
 async def load(proxy: int, upstreams: list[int]) -> None:
-    """All of it, until cancelled; the last upstream is away for a minute."""
+    """The whole load, until it is cancelled. The last upstream is away for a minute."""
     servers = [await asyncio.start_server(answer, "127.0.0.1", port) for port in upstreams]
 
     async def leave() -> None:
@@ -110,7 +110,7 @@ async def load(proxy: int, upstreams: list[int]) -> None:
 
 
 def shoot(admin: int) -> None:
-    """Chromium's view of the page."""
+    """Take a picture of the page with Chromium."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
@@ -134,7 +134,7 @@ _PIECE = re.compile(r"(?:\x1b\[([0-9;]+)m)?([^\x1b]+)(?:\x1b\[0m)?")
 
 
 def draw(frame: str) -> str:
-    """A terminal's text, colours included, as an SVG picture: character by character."""
+    """The text of a terminal with its colours as an SVG picture, character by character."""
     rows = []
     for number, line in enumerate(frame.splitlines()):
         column, pieces = 0, []
@@ -197,6 +197,6 @@ async def _picture(options: Sequence[str]) -> None:
 
 
 def take(options: Sequence[str]) -> None:
-    """All of them; `options` are the proxy's."""
+    """Take all pictures. `options` are options of the proxy."""
     RESULTS.mkdir(exist_ok=True)
     asyncio.run(_picture(options))

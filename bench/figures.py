@@ -1,8 +1,8 @@
 """What a results file says of one peer in one row: its rate, its CPU time, its ratio to nginx.
 
-A ratio is taken in each round, as its two halves are neighbours in time; then comes the median of
-the rounds. Its spread is the smallest and the largest round. `report` makes tables of these
-figures, `pictures` draws them, and `check` compares them with a baseline.
+A ratio is taken in each round, since its two halves are close together in time. The median of the
+rounds is the value; the smallest and the largest round are its spread. `report` makes tables of
+these figures, `pictures` draws them, and `check` compares them with a baseline.
 
 Pure: it reads no file and starts nothing.
 """
@@ -49,7 +49,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One peer in one row, over its rounds."""
+    """The figures of one peer in one row, over all rounds."""
 
     rate: float
     low: float
@@ -63,7 +63,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A peer against the yardstick: median, smallest and largest round."""
+    """A peer compared with the yardstick: the median, the smallest and the largest round."""
 
     value: float
     low: float
@@ -113,6 +113,6 @@ def ratio(row: dict[str, Any], peer: str, key: str = "rate") -> Ratio | None:
 
 
 def valid(row: dict[str, Any], peer: str) -> bool:
-    """Measured, and not one error in any round."""
+    """Whether the peer was measured in the row, without an error in any round."""
     found = cell(row, peer)
     return found is not None and not found.errors

@@ -1,9 +1,9 @@
-"""One measurement of one row: run the load, read the proxy's CPU time and memory around it.
+"""One measurement of one row: run the load, and read the proxy's CPU time and memory around it.
 
-Each function of `MEASURES` takes a `Target` and returns a `Sample`; none starts or stops a proxy.
+Each function of `MEASURES` takes a `Target` and returns a `Sample`. None starts or stops a proxy.
 Invariant: CPU time is divided by the requests that were answered while it was spent. Our own load
-clients say when they begin and stop counting, and the CPU time is that of this window; of wrk and
-h2load it is the whole run's, connection set-up included, for every peer alike.
+clients say when they begin and stop to count, and the CPU time is taken at these moments. For wrk
+and h2load it is that of the whole run with its connection set-up, for every peer alike.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Sample:
 
 @dataclass
 class Target:
-    """Where to send the load, and whose CPU time to read: None when it goes to the origin."""
+    """Where to send the load, and whose CPU time to read; None if the load goes to the origin."""
 
     lab: Lab
     row: Row
@@ -70,7 +70,7 @@ class Target:
 
 @dataclass
 class Spent:
-    """What a load run printed and cost: seconds of CPU, and of the clock."""
+    """What a load run printed, and the CPU seconds and seconds that it took."""
 
     out: str
     cpu: float
@@ -88,7 +88,10 @@ class Clocks:
 
 
 def _read(target: Target, client_pid: int | None = None) -> Clocks:
-    """The load's side is the origins, the generators reaped so far, and the one that runs."""
+    """Read all clocks.
+
+    The load's side is the origins, all ended generators, and the one that runs.
+    """
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     load = children.ru_utime + children.ru_stime + (cpu_of(client_pid) if client_pid else 0.0)
     load += sum(proc.cpu_seconds() for proc in target.origins)
@@ -140,7 +143,10 @@ def _sample(target: Target, found: dict[str, float], spent: Spent) -> Sample:
 
 
 def requests(target: Target) -> Sample:
-    """Small requests over HTTP/1.1, as many in flight as there are connections, all open before."""
+    """Small requests over HTTP/1.1, one in flight on each connection.
+
+    All connections are open before.
+    """
     row, lab = target.row, target.lab
     argv = client.command(
         lab.work,
@@ -225,9 +231,9 @@ def websocket(target: Target) -> Sample:
 def handshakes(target: Target) -> Sample:
     """TLS connections, each with one GET and an orderly end.
 
-    An OpenSSL client spends twice as long on a handshake as a server does, so on one core each
-    the client is the bottleneck. The `rate` is therefore connections for each CPU second of the
-    proxy; what was reached on the clock stands beside it.
+    An OpenSSL client spends twice as long on a handshake as a server. So the client is the
+    bottleneck if each has one core. The `rate` is therefore connections for each CPU second of the
+    proxy. What was reached each second stands beside it.
     """
     connections, resume = target.arg("connections"), target.arg("resume")
     argv = target.client("tlsload", target.port, connections, resume, target.seconds)
@@ -241,7 +247,10 @@ def handshakes(target: Target) -> Sample:
 
 
 def latency(target: Target) -> Sample:
-    """p99 at a share of the yardstick's peak, the same rate for all. The `rate` is milliseconds."""
+    """p99 at a share of the yardstick's peak rate, the same rate for all.
+
+    The `rate` is in milliseconds.
+    """
     if not target.peak:
         raise BenchError("the yardstick's peak is not known")
     rate = target.peak * target.arg("percent") / 100

@@ -1,4 +1,4 @@
-"""Facts of the machine a result was taken on: no names, no paths, no addresses."""
+"""Facts about the machine of a result: no names, no paths, no addresses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("rawproxy", "uvloop", "h11", "aiofastnet", "picows", "aiohttp", "h2"
 
 
 def facts() -> dict[str, object]:
-    """CPU, memory, kernel and the versions that matter."""
+    """The CPU, memory, kernel and versions that matter."""
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
@@ -33,8 +33,8 @@ def facts() -> dict[str, object]:
 def python_build() -> dict[str, object]:
     """How the interpreter was compiled, as far as it says.
 
-    A distribution may take the flags of its two-stage build out of what sysconfig tells (Debian
-    does), so for `system` an absent flag is no statement: None.
+    A distribution may hide the flags of its two-stage build from sysconfig, as Debian does. So for
+    `system` a missing flag says nothing: None.
     """
     flags = " ".join(
         str(sysconfig.get_config_var(name) or "")
@@ -53,7 +53,7 @@ def python_build() -> dict[str, object]:
 
 
 def steal_ticks() -> int:
-    """Time that a hypervisor took away since boot: shown when it grows during a run."""
+    """Time that a hypervisor has taken since boot. It is shown if it grows during a run."""
     first = Path("/proc/stat").read_text().splitlines()[0].split()
     return int(first[8]) if len(first) > 8 else 0
 

@@ -1,8 +1,8 @@
-"""The hot functions under pyperf, with what h11 takes for the same as the reference rows.
+"""The hot functions under pyperf. What h11 takes for the same work stands beside them.
 
-`python -m bench micro --fast` (pyperf's own options; `--tracemalloc` measures memory instead).
-Request heads come from the browser mix, each call another one, so that no row profits from seeing
-the same bytes twice; the response rows repeat the origin's one head.
+`python -m bench micro --fast` (with pyperf's own options; `--tracemalloc` measures memory instead).
+Request heads come from the browser mix, a different one in each call, so that no row profits from
+seeing the same bytes twice. The response rows repeat the one head of the origin.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LINE_LIMIT, TRAILER_LIMIT = Limits().chunk_line, Limits().trailers
 
 
 class Connection:
-    """What the pool wants of a connection."""
+    """What the pool needs of a connection."""
 
     idle_since = 0.0
 
@@ -139,7 +139,7 @@ UPSTREAM = b"http://127.0.0.1:8081"
 def observed(
     config: Config, log: bool, context: rewrite.ClientContext
 ) -> Callable[[RequestHead], None]:
-    """All that the exchange and its end do for whoever watches, as `exchange` does it."""
+    """All that the exchange and its end do for logs and metrics, as `exchange` does it."""
     notes = Recorder(config, collections.deque(maxlen=64).append if log else None)
     notes.gather(lambda wait, flush: None)
     tally = counters.Tally()

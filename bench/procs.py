@@ -1,7 +1,7 @@
-"""Processes of a bench run: start pinned, watch CPU time and memory, stop by their own pid.
+"""The processes of a bench run: start them pinned, watch CPU time and memory, stop them by pid.
 
-Nothing here knows what a process does. Invariant: whatever was started through `spawn` is stopped
-when its `Proc` is closed, and at the latest when the interpreter exits.
+This module never knows what a process does. Invariant: what `spawn` has started is stopped when its
+`Proc` is closed, or at the latest when the interpreter exits.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class BenchError(Exception):
 
 @contextlib.contextmanager
 def pinned(cores: Sequence[int]) -> Iterator[None]:
-    """Children started inside inherit these cores: no race with the threads they start."""
+    """Children that are started inside get these cores, and so do the threads that they start."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -45,7 +45,7 @@ def pinned(cores: Sequence[int]) -> Iterator[None]:
 
 @dataclass
 class Proc:
-    """A child and its descendants, with what they used."""
+    """A child process with its descendants, and what they have used."""
 
     name: str
     popen: subprocess.Popen[bytes]
@@ -57,7 +57,7 @@ class Proc:
         return self.popen.pid
 
     def check(self) -> None:
-        """Raise with the end of the log if the process has died."""
+        """Raise `BenchError` with the end of the log if the process has died."""
         if self.popen.poll() is not None:
             tail = self.log.read_text(errors="replace")[-800:].strip()
             raise BenchError(f"{self.name} exited with {self.popen.returncode}: {tail}")
@@ -75,7 +75,7 @@ class Proc:
         return found
 
     def cpu_seconds(self) -> float:
-        """User and system time of the whole tree; of reaped children in ticks."""
+        """User and system time of the whole tree. That of reaped children is counted in ticks."""
         return sum(cpu_of(pid) for pid in self.tree())
 
     def pin(self, cores: Sequence[int]) -> None:
@@ -106,7 +106,7 @@ class Proc:
         return total
 
     def close(self) -> None:
-        """Ask, wait, then kill: the process and whatever it left behind, by pid."""
+        """Ask the process and its descendants to end, wait, then kill them by pid."""
         if self.exited:
             return
         self.exited = True
@@ -125,11 +125,11 @@ class Proc:
 
 
 def cpu_of(pid: int) -> float:
-    """CPU seconds of a process and of the children that it has reaped; 0 when it is gone.
+    """CPU seconds of a process and of the children that it has reaped; 0 if it is gone.
 
-    The process's POSIX clock (`clock_getcpuclockid`) is the scheduler's own sum of nanoseconds, of
-    all threads and of those that ended. `/proc/PID/task/*/schedstat` says the same of the living
-    ones only. Where there is no such clock, the ticks of `/proc/PID/stat` serve.
+    The process's POSIX clock (`clock_getcpuclockid`) is the scheduler's sum in nanoseconds, over
+    all threads, with those that ended. `/proc/PID/task/*/schedstat` has the same of living threads
+    only. Without such a clock, the ticks of `/proc/PID/stat` serve.
     """
     ticks = [0, 0, 0, 0]
     with contextlib.suppress(OSError):
@@ -144,18 +144,18 @@ def cpu_of(pid: int) -> float:
 
 
 def clock_of(pid: int) -> int:
-    """What clock_getcpuclockid(3) would say: the kernel's number of a process's CPU clock."""
+    """The kernel's number of a process's CPU clock, as clock_getcpuclockid(3) gives it."""
     return (~pid << 3) | 2
 
 
 def _parent_is_gone(pid: int, name: str) -> bool:
-    """A worker that outlived its master: still there, adopted, and not a reused pid."""
+    """Whether this is a worker that outlived its master: adopted, and not a pid in use again."""
     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return stat[1] == "1" and _group(pid) == name
 
 
 def _group(pid: int) -> str:
-    """What `spawn` wrote into the environment of everything it started."""
+    """What `spawn` has put into the environment of all that it started."""
     environ = Path(f"/proc/{pid}/environ").read_bytes()
     for item in environ.split(b"\0"):
         if item.startswith(b"BENCH_PROC="):
@@ -164,7 +164,7 @@ def _group(pid: int) -> str:
 
 
 def raise_file_limit() -> None:
-    """As many descriptors as the system lets us have; children inherit it."""
+    """Allow as many descriptors as the system lets us. Children inherit the limit."""
     import resource
 
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -250,7 +250,7 @@ _ports = itertools.cycle(range(18_000 + os.getpid() % 9_000, 32_000))  # below t
 
 
 def free_ports(count: int) -> list[int]:
-    """Consecutive ports of the loopback that nobody listens on; no port is given out twice soon."""
+    """Consecutive ports of the loopback that nobody listens on. No port is given again soon."""
     ports: list[int] = []
     for port in itertools.islice(_ports, 20_000):
         with socket.socket() as sock:
@@ -277,7 +277,7 @@ def wait_for_port(proc: Proc, port: int, seconds: float = 15.0) -> None:
 
 
 def insecure_context(alpn: Sequence[str] = ()) -> ssl.SSLContext:
-    """A client context for the throw-away certificate, TLS 1.3 only as everywhere here."""
+    """A client's context that accepts our certificate, with TLS 1.3 only as everywhere here."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

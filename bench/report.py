@@ -1,7 +1,7 @@
-"""From a results file to tables, pictures, docs/performance.md and the README's block.
+"""Makes tables, pictures, docs/performance.md and the README's block of a results file.
 
-Pure but for `update` and `write_all`: the same results give the same bytes. What a figure means is
-said in `figures`.
+Pure but for `update` and `write_all`: the same results give the same bytes. `figures` says what a
+figure means.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OTHERS = (
 
 
 def number(value: float) -> str:
-    """Three figures or so: 31,200 · 892 · 17.8."""
+    """About three digits: 31,200 · 892 · 17.8."""
     if value >= 1000:
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
@@ -66,7 +66,7 @@ def _versus(row: dict[str, Any], peer: str, key: str = "rate") -> str:
 
 
 def _verdict(row_id: str, row: dict[str, Any]) -> str:
-    """How the row stands against what PERFORMANCE.md wants of it."""
+    """How the row compares with the ratio that is wanted of it."""
     spec = ROWS.get(row_id)
     found = ratio(row, SUBJECT)
     if spec is None or found is None or not spec.wanted:
@@ -82,7 +82,7 @@ def _verdict(row_id: str, row: dict[str, Any]) -> str:
 
 
 def table(results: dict[str, Any], *, brief: bool = False) -> str:
-    """The markdown table; `brief` leaves out what only the full table has."""
+    """The markdown table. `brief` leaves out the columns that only the full table has."""
     rows = {
         key: row
         for key, row in results["rows"].items()
@@ -149,7 +149,7 @@ def _cpu_gap(row: dict[str, Any], peer: str, other: str) -> float | None:
 
 
 def _asides(rows: dict[str, dict[str, Any]]) -> Iterable[str]:
-    """What is better told in a sentence: the cost of log and metrics, and a second worker."""
+    """What a sentence tells better than a row: the cost of log and metrics, and a second worker."""
     eyes = rows.get("eyes-plain", {"peers": {}})
     bare = cell(eyes, "rawproxy-bare")
     costs = [
@@ -195,7 +195,7 @@ def build(results: dict[str, Any]) -> str:
 
 
 def heading(results: dict[str, Any]) -> str:
-    """When, on what, with which versions."""
+    """When the results were taken, on which machine, with which versions."""
     facts = results["machine"]
     seen: dict[str, str] = {}  # a peer in several shapes is named once
     for name, text in results["peers"].items():
@@ -212,13 +212,13 @@ def heading(results: dict[str, Any]) -> str:
 
 
 def page_block(results: dict[str, Any], folder: str = "../bench/results") -> str:
-    """What stands between the marks of docs/performance.md: every row and every picture."""
+    """The text between the marks of docs/performance.md: all rows and all pictures."""
     pictures = "\n".join(f"![{title}]({folder}/{name}.svg)" for name, title in PICTURES)
     return f"{heading(results)}\n\n{table(results, brief=True)}\n\n{pictures}\n"
 
 
 def readme_block(results: dict[str, Any], folder: str = "bench/results") -> str:
-    """What stands between the README's marks: five rows and one picture."""
+    """The text between the README's marks: five rows and one picture."""
     lines = [
         "| | nginx | rawproxy | unit | rawproxy ÷ nginx | by CPU time |",
         "|---|--:|--:|--:|--:|--:|",
@@ -241,7 +241,7 @@ def readme_block(results: dict[str, Any], folder: str = "bench/results") -> str:
 
 
 def update(page: Path, block: str, name: str = "bench") -> bool:
-    """Rewrite what stands between the marks of that name; False if the page has none."""
+    """Rewrite the text between the marks of that name; False if the page has none."""
     begin, end = (mark.format(name) for mark in MARKS)
     text = page.read_text()
     start, stop = text.find(begin), text.find(end)

@@ -1,6 +1,6 @@
-"""The rows of the table: what is sent, through which setup, and what is wanted of the ratio.
+"""The rows of the table: what is sent, through which setup, and which ratio is wanted.
 
-A row names a measurement of `load.MEASURES` and its parameters; nothing here runs anything.
+A row names a measurement of `load.MEASURES` and its parameters. This module never runs anything.
 """
 
 from __future__ import annotations
@@ -53,11 +53,12 @@ def _many(**args: int | str) -> dict[str, int | str]:
 
 
 def _http_rows(tls: bool) -> list[Row]:
-    return [*_small_rows(tls), *_response_rows(tls), *_body_rows(tls)]
-
-
-def _small_rows(tls: bool) -> list[Row]:
     kind, key = ("TLS", "tls") if tls else ("plain", "plain")
+    rows = [_small_rows(tls, kind, key), _response_rows(tls, kind, key), _body_rows(tls, kind, key)]
+    return [row for some in rows for row in some]
+
+
+def _small_rows(tls: bool, kind: str, key: str) -> list[Row]:
     return [
         Row(
             f"mix-{key}",
@@ -85,8 +86,7 @@ def _small_rows(tls: bool) -> list[Row]:
     ]
 
 
-def _response_rows(tls: bool) -> list[Row]:
-    kind, key = ("TLS", "tls") if tls else ("plain", "plain")
+def _response_rows(tls: bool, kind: str, key: str) -> list[Row]:
     rows = []
     bodies = (("16k", "16 KiB", 16_384), ("1m", "1 MiB", 2**20), ("10m", "10 MiB", 10 * 2**20))
     plain = {"16k": (0.9, 1.0), "1m": (1.5, 2.0), "10m": (1.2, 2.0)}
@@ -110,8 +110,7 @@ def _response_rows(tls: bool) -> list[Row]:
     return rows
 
 
-def _body_rows(tls: bool) -> list[Row]:
-    kind, key = ("TLS", "tls") if tls else ("plain", "plain")
+def _body_rows(tls: bool, kind: str, key: str) -> list[Row]:
     return [
         Row(
             f"upload-1m-{key}",
@@ -334,7 +333,10 @@ APART = ("mitmproxy",)  # installed only by those who go to some length
 
 
 def minutes(chosen: list[Row], rounds: int, peers: int = 0) -> float:
-    """About how long a run of these rows takes; `peers`: how many, instead of each row's own."""
+    """About how long a run of these rows takes.
+
+    `peers` stands for the number of peers of each row.
+    """
     total = 5.0
     for row in chosen:
         count = peers or sum(peer not in APART for peer in row.peers)
@@ -350,7 +352,7 @@ def minutes(chosen: list[Row], rounds: int, peers: int = 0) -> float:
 
 
 def choose(names: tuple[str, ...], quick: bool) -> list[Row]:
-    """The rows asked for by id or prefix; without names the quick ones or all."""
+    """The rows asked for by id or prefix. Without names: all, or the quick ones."""
     if names:
         chosen = [row for row in ROWS.values() if any(row.id.startswith(name) for name in names)]
         unknown = [name for name in names if not any(key.startswith(name) for key in ROWS)]

@@ -1,8 +1,8 @@
 """A run: for each row start its peers, measure them in interleaved rounds, stop them, save.
 
-Every row starts fresh processes, so that peak memory is the row's own and a peer that fails one
-row still takes part in the next. Rounds go A B C A B C …: the ratio of a round compares neighbours
-in time. The results file is written after every row.
+Each row starts fresh processes. So the peak memory is that of the row, and a peer that fails in one
+row still takes part in the next. Rounds go A B C A B C …, so that the ratio of a round compares
+neighbours in time. The results file is written after every row.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Plan:
 
 @dataclass
 class Runner:
-    """One row's running proxy, or the way to the origin."""
+    """The running proxy of one row, or the way straight to the origin."""
 
     name: str
     port: int
@@ -63,7 +63,7 @@ def say(text: str) -> None:
 
 
 def cores() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The proxy's core and the rest: load and origin."""
+    """The core of the proxy, and the other cores for load and origin."""
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
         say("warning: only one core is usable; proxy and load share it, the figures mean little")
@@ -160,7 +160,7 @@ class Bench:
 
     @contextlib.contextmanager
     def _spread(self) -> Iterator[None]:
-        """All cores for everybody, for rows where proxies have more workers than one core."""
+        """Give all cores to everybody, for rows whose proxies have more workers than one core."""
         before = self.lab
         every = (*before.proxy_cores, *before.load_cores)
         self.lab = dataclasses.replace(before, proxy_cores=every, load_cores=every)
@@ -224,7 +224,7 @@ class Bench:
         return runners
 
     def _check(self, row: Row, runner: Runner, setup: Setup) -> None:
-        """The same work, the same TLS, and HTTP/2 where the row is about it."""
+        """Check that a proxy does the same work with the same TLS, and speaks HTTP/2 if it must."""
         if row.origin == "nginx":
             same_work(runner.port, setup)
         if row.tls:
@@ -234,7 +234,7 @@ class Bench:
                 raise BenchError(f"no HTTP/2: ALPN chose {alpn}")
 
     def _warm(self, row: Row, runners: list[Runner], entry: dict[str, Any]) -> None:
-        """One discarded round: caches, heaps, branch predictors, pools."""
+        """One round that is not counted: it fills caches, heaps, branch predictors and pools."""
         seconds = WARM_ROUND.get(row.measure, 1.0)
         for runner in [runner for runner in runners if runner.proc]:
             target = self._target(row, runner, seconds)
@@ -270,7 +270,7 @@ class Bench:
         )
 
     def _calibrate(self) -> float:
-        """Take the yardstick's peak where this run has not measured it."""
+        """Measure the yardstick's peak rate, if this run has not measured it."""
         row = ROWS["mix-plain"]
         setup = Setup(self.origins.port("nginx", tls=False))
         proc, port = PEERS[YARDSTICK].start(self.lab, setup)
@@ -299,7 +299,7 @@ def execute(plan: Plan) -> dict[str, Any]:
 
 
 def validate_peers(names: Sequence[str]) -> tuple[str, ...]:
-    """The peers asked for, in the order given; the yardstick is always among them."""
+    """The peers asked for, in their order. The yardstick is always among them."""
     unknown = [name for name in names if name not in PEERS]
     if unknown:
         raise ValueError(f"unknown peer: {', '.join(unknown)}; known: {', '.join(PEERS)}")

@@ -1,4 +1,4 @@
-"""Whether a proxy does the same work as all others: what reaches the origin, what comes back.
+"""Whether a proxy does the same work as all others: what reaches the origin, and what comes back.
 
 It starts nothing. A proxy that does other work is left out of the row, with the reason
 (`BenchError`).

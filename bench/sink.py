@@ -1,7 +1,8 @@
 """The second origin: WebSocket echo, and a sink that reads uploads and chunked bodies to the end.
 
-`python -m bench.sink PLAIN TLS CERT KEY` serves, on each port, WebSocket echo (picows) and on the
-next two ports the sink. Never measured. It trusts its peers: no parsing beyond where a body ends.
+`python -m bench.sink PLAIN TLS CERT KEY` serves WebSocket echo (picows) on each port, and the sink
+on the next two ports. It is never measured. It trusts its peers and only looks for the end of a
+body.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ async def serve(plain: int, tls: int, cert: str, key: str) -> None:
 async def _create_server(
     loop: asyncio.AbstractEventLoop, port: int, wrap: ssl.SSLContext | None
 ) -> asyncio.Server:
-    """On aiofastnet's transports (picows brings them): cheaper TLS, so a later bottleneck."""
+    """A server on aiofastnet's transports (picows brings them): its TLS costs less."""
     import aiofastnet
 
     return await aiofastnet.create_server(loop, Sink, "127.0.0.1", port, ssl=wrap, backlog=4096)

@@ -1,8 +1,8 @@
-"""New TLS connections as fast as they go: handshake, one GET, close; full or resumed.
+"""New TLS connections as fast as possible: handshake, one GET, close; full or resumed.
 
-`python -m bench.tlsload PORT CONNECTIONS RESUME SECONDS` prints its result. A single epoll loop
-over non-blocking sockets. When resuming, every connection uses the newest ticket; those that were
-not resumed are counted as errors.
+`python -m bench.tlsload PORT CONNECTIONS RESUME SECONDS` prints its result. It is a single epoll
+loop over non-blocking sockets. To resume, each connection uses the newest ticket. Connections that
+were not resumed are counted as errors.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Load:
         self.poll.register(tls.fileno(), select.EPOLLOUT)
 
     def step(self, number: int) -> bool:
-        """Carry one connection on; True when it is over."""
+        """Go on with one connection. True when it is over."""
         tls, began = self.open[number]
         try:
             if tls.version() is None:
@@ -118,7 +118,7 @@ def run(port: int, connections: int, resume: bool, seconds: float) -> dict[str, 
 
 
 def first_session(load: Load) -> ssl.SSLSession | None:
-    """A ticket from a connection before the clock starts."""
+    """A ticket from a connection before the measurement starts."""
     with socket.create_connection(("127.0.0.1", load.port), 5) as raw:
         tls = load.context.wrap_socket(raw, server_hostname=payloads.HOST)
         tls.sendall(REQUEST)

@@ -1,11 +1,11 @@
-"""Shows the compiler what rawproxy does all day: seconds of each kind of work, for `make fast`.
+"""Shows the compiler what rawproxy usually does: seconds of each kind of work, for `make fast`.
 
-`python -m bench.train COMMAND` runs COMMAND, a rawproxy built to count how often each line is
-executed, between the clients and the origin below. The compiler then lays out the real build by
-those counts: the usual way straight through, the rest out of the way.
+`python -m bench.train COMMAND` runs COMMAND between the clients and the origin below. COMMAND is a
+rawproxy built to count how often each line is executed. The compiler then lays out the final build
+by these counts, with the usual path straight and the rest aside.
 
-Nothing is measured here, and no time is counted but the whole. Every answer has to be a 200:
-a training that went wrong must not shape a build. Invariant: what was started is stopped.
+Nothing is measured here. Every response must be a 200, as a training that went wrong must not shape
+a build. Invariant: what was started is stopped.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Client:
             await self.reader.readexactly(int(head[at + 18 :].split(b"\r\n", 1)[0]))
 
     async def echo(self, sizes: tuple[int, ...], times: int) -> None:
-        """A tunnel, and messages through it."""
+        """Open a tunnel and send messages through it."""
         self.writer.write(UPGRADE)
         await self.reader.readuntil(b"\r\n\r\n")
         for _ in range(times):
@@ -151,7 +151,7 @@ async def repeat(client: Client, request: bytes, times: int) -> None:
 
 
 async def streams(client: Client, at_once: int, times: int) -> None:
-    """HTTP/2: so many requests at a time."""
+    """Send HTTP/2 requests, `at_once` at a time."""
     encoder, heads, number = Encoder(), payloads.browser_heads(), 1
     client.writer.write(PREFACE + WINDOW)
     for turn in range(times):
@@ -175,7 +175,7 @@ async def streams(client: Client, at_once: int, times: int) -> None:
 
 
 def fields(first: str, second: str) -> list[tuple[str, str]]:
-    """A head of the mix, as HTTP/2 has it."""
+    """A head of the mix as HTTP/2 fields."""
     line, *rest = f"{first}{next(_numbers)}{second}".rstrip().split("\r\n")
     method, target, _ = line.split(" ")
     named = [(name.lower(), value) for name, _, value in (one.partition(": ") for one in rest)]
@@ -189,7 +189,7 @@ def fields(first: str, second: str) -> list[tuple[str, str]]:
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """RFC 9113 4.1."""
+    """An HTTP/2 frame (RFC 9113 4.1)."""
     return b"%b%c%c%b%b" % (
         len(payload).to_bytes(3, "big"), kind, flags, stream.to_bytes(4, "big"), payload
     )  # fmt: skip
@@ -198,7 +198,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 async def lesson(
     port: int, context: ssl.SSLContext | None, work: Callable[[Client], Awaitable[None]]
 ) -> None:
-    """The same for every client, all at once."""
+    """Let every client do the same work at the same time."""
 
     async def one() -> None:
         async with Client(port, context) as client:
@@ -208,7 +208,7 @@ async def lesson(
 
 
 async def lessons(port: int, context: ssl.SSLContext | None) -> None:
-    """All of HTTP/1, in about the proportions of their weight."""
+    """All work over HTTP/1, in about the proportions of daily life."""
     api = "".join(f"{name}: {value}\r\n" for name, value in payloads.API_HEAD.items())
     same = f"GET /small/api HTTP/1.1\r\n{api}\r\n".encode()
     upload = payloads.upload_request("/upload", payloads.MIB1)
@@ -227,7 +227,7 @@ async def lessons(port: int, context: ssl.SSLContext | None) -> None:
 
 
 async def train(command: str, work: Path) -> None:
-    """Two rawproxies: one over plain TCP that logs and counts, one over TLS that does neither."""
+    """Train two rawproxies: a plain one with log and metrics, and one over TLS without them."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     load_self_signed(context, ())
     loop = asyncio.get_running_loop()

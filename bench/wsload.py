@@ -108,7 +108,7 @@ async def echo(port: int, tls: bool, connections: int, size: int, seconds: float
 
 
 async def idle(port: int, tls: bool, connections: int) -> None:
-    """Each exchanges one message, as a real one would, and then rests."""
+    """Each connection exchanges one message and then rests."""
     gate = asyncio.Semaphore(AT_ONCE)
     errors: list[str] = []
     held: list[tuple[WSTransport, Client]] = []
@@ -134,7 +134,7 @@ async def idle(port: int, tls: bool, connections: int) -> None:
 async def storm(
     port: int, tls: bool, connections: int, size: int, seconds: float, permille: int
 ) -> None:
-    """Without cuts each lost connection is an error; with them it is only counted."""
+    """Without cuts each lost connection is an error. With cuts it is only counted."""
     message, end = payloads.body(size), perf_counter() + seconds
     count = cut = lost = opened = 0
     why = ""
