@@ -76,6 +76,19 @@ dist/.done: .venv-fast/.done .venv-release/.done README.md LICENSE LICENSE.pcre2
 wheel-check: dist/.done
 	$(PYTHON) -m tests.wheel
 
+# The tests run side by side, a process for each processor; JOBS=1: one after the other. Bytecode is
+# kept even where the environment asks for none, in a folder of its own: the tests start hundreds of
+# programs, and each would compile the source again.
+JOBS := logical
+BESIDE = --numprocesses $(JOBS) --maxprocesses 4 --dist worksteal
+BYTECODE = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/$(1)/bytecode
+
+# Coverage is always gathered, child processes included; `make check` judges it.
+test: $(VENV)/.test
+	$(BIN)/coverage erase
+	$(call BYTECODE,$(VENV)) COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml \
+		$(BIN)/python -m pytest $(BESIDE)
+
 # The tests again over the compiled modules, from a folder where the plain ones are not in the way.
 # Three of them put doubles where compiled classes take none. Of how mypyc's coroutines throw,
 # Python 3.12 and later warn.
@@ -88,11 +101,6 @@ test-fast: fast
 	cd build/test-fast && ../../.venv-fast/bin/python -m pytest -W ignore::DeprecationWarning $(FAST_TESTS) \
 		--ignore tests/property/test_exchange.py --ignore tests/property/test_groups.py \
 		--ignore tests/unit/upstream/test_connection.py
-
-# Coverage is always gathered, child processes included; `make check` judges it.
-test: $(VENV)/.test
-	$(BIN)/coverage erase
-	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/coverage run -m pytest
 
 check: fmt-check lint types test cover
 

@@ -38,7 +38,7 @@ from rawproxy.upstream.connection import UpstreamConnection
 class ClientSide(metaclass=ABCMeta):
     """One request of a client, answered by these calls.
 
-    A class for the same reason as `connection.ResponseHandler`.
+    A class for the same reason as `response_handler.ResponseHandler`.
     """
 
     __slots__ = ("bound", "context", "facts", "route_target")

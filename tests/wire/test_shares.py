@@ -102,7 +102,7 @@ def test_uploads_that_wait_for_a_100_hold_nothing_while_connections_are_scarce()
         for one in attackers:
             one.sock.close()
 
-    talk(site, client)
+    talk(site, client, deadlines={"connect": PATIENCE})
 
 
 @pytest.mark.parametrize("method", [b"POST", b"PUT"])

@@ -1,15 +1,19 @@
 """What a build tells of itself, and when a plain one says that there is a faster one."""
 
 import asyncio
+import importlib
 import logging
+import os
 import pathlib
 import platform
 import re
+import subprocess
 import sys
 from importlib import metadata
 
 import pytest
 
+import rawproxy
 from rawproxy.process import build, server
 from rawproxy.protocol import regex
 from rawproxy.proxy import exchange
@@ -29,6 +33,22 @@ def test_the_version_names_the_build():
     assert (told[2] == "compiled") == COMPILED == build.is_compiled()
     assert told[3] == regex.ENGINE
     assert told[4] == platform.python_version()
+
+
+def test_every_process_of_the_tests_has_the_build_that_is_to_be_tested(tmp_path):
+    """`make test-fast` says which: no file of the plain one may be in the way."""
+    if "RAWPROXY_TESTED" in os.environ:
+        assert os.environ["RAWPROXY_TESTED"] == ("compiled" if COMPILED else "plain")
+    package = pathlib.Path(rawproxy.__file__).parent
+    for path in package.rglob("*.so"):
+        name = ".".join(
+            ["rawproxy", *path.relative_to(package).parent.parts, path.stem.split(".")[0]]
+        )
+        assert importlib.import_module(name).__file__ == str(path)
+    for folder in (None, tmp_path):
+        command = [sys.executable, "-m", "rawproxy", "--version"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        assert done.stdout == build.described() + "\n"
 
 
 def test_without_uvloop_it_names_the_loop_that_serves(monkeypatch):
