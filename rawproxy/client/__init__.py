@@ -2,5 +2,5 @@
 
 This room never chooses an upstream. Invariant: every wait for a client has a deadline.
 
-May import: config, errors, protocol, routing, net, tls, upstream, proxy.
+May import: config, errors, protocol, routing, balancing, net, tls, upstream, proxy.
 """

@@ -1,5 +1,11 @@
 """Accepting from a listening socket.
 
+    the kernel's queue ──► accepted ──► served at once
+                                    └─► in a burst: in turn, one of each client after the other
+
+The kernel's queue knows no clients: whoever comes behind a thousand connections of somebody else
+would wait for all of them. To accept one costs some microseconds, to serve it up to a millisecond.
+
 It never reads: what a client says first is `arrival`'s business. Invariants: out of file
 descriptors, accepting pauses and comes back by itself; what waits to be accepted at the end is.
 """
@@ -12,15 +18,18 @@ import errno
 import socket
 from typing import Final
 
+from rawproxy.balancing.fair_queue import ANYBODY, FairQueue
 from rawproxy.client.arrival import CROWDED, Arrival, route_of
 from rawproxy.config.model import Address
 from rawproxy.net.listening import BACKLOG, release
 from rawproxy.net.openssl.objects import BareSocket, accepted
 from rawproxy.net.poller import poller
+from rawproxy.protocol.http.forwarding import one_client
 from rawproxy.proxy.service import Service, log
 from rawproxy.tls.server import ServerContext
 
-# Accepted in one go, so that a burst does not starve those already here; of those over TLS, whose
+TAKEN: Final = 512  # accepted in one turn of the loop: some five milliseconds
+# Served in one turn, so that a burst does not starve those already here; of those over TLS, whose
 # handshake begins at once and may cost a millisecond, fewer.
 BATCH: Final = 64
 BATCH_TLS: Final = 8
@@ -56,6 +65,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._poller = poller()
         self._retry: asyncio.TimerHandle | None = None
+        self._turns: FairQueue[Arrival] = FairQueue(BACKLOG)  # of a burst
         self._family, self._kind = int(sock.family), int(sock.type)
         here = sock.getsockname()
         self._port: int = here[1] if isinstance(here, tuple) else 0
@@ -77,7 +87,7 @@ class Listener:
 
     def close(self) -> None:
         """Accept what waits already, and no more; connections that are open stay."""
-        for _ in range(BACKLOG // self._batch if self._open else 0):
+        for _ in range(BACKLOG // TAKEN if self._open else 0):
             if not self._accept(last=True):
                 break
         if self._retry is not None:
@@ -90,7 +100,8 @@ class Listener:
 
     def _accept(self, last: bool = False) -> bool:
         """A batch; whether more may be waiting. The `last` ones are thousands, so they queue up."""
-        for _ in range(self._batch):
+        at_once = 0 if self._turns.size else self._batch
+        for _ in range(TAKEN if last else min(TAKEN, BACKLOG - self._turns.size)):
             try:
                 fd, peer = accepted(self.sock)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -100,10 +111,39 @@ class Listener:
                     self._pause(error)
                     return False
                 raise
-            self._welcome(self._made(self._family, self._kind, 0, fd), peer, last)
+            arrival = self._welcome(self._made(self._family, self._kind, 0, fd), peer)
+            if arrival is None:
+                continue
+            if last or at_once:
+                at_once -= 1
+                self._begin(arrival, last)
+            else:
+                self._put_off(arrival)
         return True
 
-    def _welcome(self, sock: socket.SocketType, peer: object, last: bool) -> None:
+    def _begin(self, arrival: Arrival, last: bool) -> None:
+        if last and self.context is not None:
+            arrival.wait()
+        else:
+            arrival.look()
+
+    def _put_off(self, arrival: Arrival) -> None:
+        if not self._turns.size:
+            self._loop.call_soon(self._go_on)
+        peer = arrival.slot.peer
+        self._turns.put(arrival, one_client(peer.encode()) if peer is not None else ANYBODY)
+
+    def _go_on(self) -> None:
+        """With a burst: so many of them, of clients in turn."""
+        for _ in range(self._batch):
+            arrival = self._turns.take()
+            if arrival is None:
+                return
+            arrival.look()
+        if self._turns.size:
+            self._loop.call_soon(self._go_on)
+
+    def _welcome(self, sock: socket.SocketType, peer: object) -> Arrival | None:
         sock.setblocking(False)
         slot = self.service.admission.enter()
         if slot is None:
@@ -111,20 +151,16 @@ class Listener:
                 with contextlib.suppress(OSError):
                     sock.send(CROWDED)
             sock.close()
-            return
+            return None
         self.service.counters.accepted += 1
         slot.sites = self.sites
         if isinstance(peer, tuple):
             slot.peer, slot.port, slot.server_port = peer[0], peer[1], self._port
         if self.service.announces:
             slot.route = route_of(sock, peer)
-        arrival = Arrival(
+        return Arrival(
             self.service, sock, slot, self.context, self.redirect, self._loop, self._poller
         )
-        if last and self.context is not None:
-            arrival.wait()
-        else:
-            arrival.look()
 
     def _pause(self, error: OSError) -> None:
         log.error("accepting pauses for %g s: %s", BACK_OFF, error.strerror)

@@ -20,6 +20,7 @@ from typing import Final
 from rawproxy.balancing.policies import prefer
 from rawproxy.balancing.pool import DIAL as POOL_DIAL
 from rawproxy.balancing.pool import FULL as POOL_FULL
+from rawproxy.balancing.pool import Verdict
 from rawproxy.config.model import Deadlines
 from rawproxy.errors import CapacityError, DialError, ProxyError
 from rawproxy.protocol.http import rewrite
@@ -125,7 +126,7 @@ class Checkout(Ticket):
         endpoint = self.endpoint
         pool = endpoint.pool
         while True:
-            got = pool.fresh() if self.retried else pool.checkout()
+            got = pool.fresh() if self.retried else self._take(endpoint)
             if isinstance(got, UpstreamConnection):
                 if got.transport.is_closing() or (
                     (got.suspect or self.method not in IDEMPOTENT) and got.stale()
@@ -145,6 +146,14 @@ class Checkout(Ticket):
             self._wait(DialError(endpoint.room.reason))
         else:
             self.on_room()
+
+    def _take(self, endpoint: Endpoint) -> UpstreamConnection | Verdict:
+        pool = endpoint.pool
+        # A tunnel never gives its connection back, so where there is room it has one of its own.
+        # Those that are idle stay for requests: a burst of tabs would make all of them dial.
+        if self.head.upgrade and pool.fresh() is POOL_DIAL:
+            return POOL_DIAL
+        return pool.checkout()
 
     def prefer(self, bound: UpstreamConnection) -> None:
         """The upstream that knows the client comes first."""

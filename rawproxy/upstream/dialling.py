@@ -214,8 +214,16 @@ class Dialler(ConnectionOwner):
             )
             transport.write(preamble)
             return connection
+        addresses = self.addresses or await self._look_up()
+        if trial is None and not preamble and len(addresses) == 1 and not _scoped(addresses[0]):
+            # The loop does it all by itself, in half of the time.
+            host, port = addresses[0][4][:2]
+            _, connection = await loop.create_connection(
+                lambda: UpstreamConnection(self), str(host), port, family=addresses[0][0]
+            )
+            return connection
         sock = await aiohappyeyeballs.start_connection(
-            self.addresses or await self._look_up(),
+            addresses,
             happy_eyeballs_delay=FIRST_ATTEMPT_DELAY,
             interleave=1,
         )
@@ -237,3 +245,9 @@ class Dialler(ConnectionOwner):
             sock.close()
             raise
         return connection
+
+
+def _scoped(info: AddrInfo) -> bool:
+    """Whether it is an IPv6 address of one network interface (RFC 4007 11)."""
+    where = info[4]
+    return len(where) == 4 and where[3] != 0
