@@ -134,10 +134,7 @@ def _auth(scope: Scope, name: str, group: str) -> AuthRule:
 def _parse_path(text: str) -> str:
     if not _PATH(text):
         raise ConfigError(f"--path {text}: type a path in ASCII, as /check")
-    try:
-        variables.parse(text)
-    except ConfigError as error:
-        raise ConfigError(f"--path {text}: {error}") from None
+    variables.check(f"--path {text}", text)
     return text
 
 

@@ -130,10 +130,7 @@ def parse_header(option: str, name: str, value: str = "", groups: int = 0) -> tu
         raise ConfigError(f"{option}: {name} is written by rawproxy itself; leave it out")
     if not _FIELD_VALUE(value):
         raise ConfigError(f"{option} {value!r}: type printable ASCII, no blanks around it")
-    try:
-        variables.parse(value, groups)
-    except ConfigError as error:
-        raise ConfigError(f"{option} {value!r}: {error}") from None
+    variables.check(f"{option} {value!r}", value, groups)
     return name, value
 
 
@@ -186,10 +183,7 @@ def parse_redirect(text: str, groups: int = 0) -> str:
     """The `redirect` of a route: a URL or a path in ASCII, with variables."""
     if not _REDIRECT(text):
         raise ConfigError(f"--redirect {text}: type https://host/path, or /path")
-    try:
-        variables.parse(text, groups)
-    except ConfigError as error:
-        raise ConfigError(f"--redirect {text}: {error}") from None
+    variables.check(f"--redirect {text}", text, groups)
     return text
 
 

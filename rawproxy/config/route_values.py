@@ -60,8 +60,5 @@ def parse_mapping(option: str, origin: str, instead: str) -> tuple[str, str]:
 
 
 def _with_variables(option: str, text: str, groups: int) -> str:
-    try:
-        variables.parse(text, groups)
-    except ConfigError as error:
-        raise ConfigError(f"{option} {text}: {error}") from None
+    variables.check(f"{option} {text}", text, groups)
     return text

@@ -84,6 +84,14 @@ def _variable(name: str, groups: int) -> Piece:
     raise ConfigError(f"${name} is not known; {hint}{dollar}; known are {known}")
 
 
+def check(place: str, value: str, groups: int = 0) -> None:
+    """Raise the `ConfigError` of `parse` with `place` before it, unless the value is accepted."""
+    try:
+        parse(value, groups)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
 def named(value: str, name: str) -> bool:
     """Whether a value that `parse` accepts has this variable."""
     return any(piece.name == name for piece in parse(value, 9))
