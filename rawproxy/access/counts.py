@@ -17,8 +17,9 @@ CONNECTIONS: Final = 3
 PASSWORD: Final = 4  # none, or a wrong one
 GUARD: Final = 5  # the guard said no, or where to sign in
 CLOSED: Final = 6  # the guard could not be asked, or said what nobody understands
+PATH: Final = 7  # a dot segment, by which the guard might judge another path than is served
 RESULTS: Final[tuple[str, ...]] = (
-    "passed", "address", "rate", "connections", "password", "guard", "closed",
+    "passed", "address", "rate", "connections", "password", "guard", "closed", "path",
 )  # fmt: skip
 
 

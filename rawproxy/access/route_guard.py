@@ -30,6 +30,7 @@ from rawproxy.proxy.exchange import Exchange
 from rawproxy.proxy.guard import Guard
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel import Tunnel
+from rawproxy.routing.match import has_dots, path_of
 
 _CLIENT: Final = "client"
 _SITE: Final = "site"
@@ -75,7 +76,11 @@ class RouteGuard(Guard):
         return monotonic()
 
     def at_once(self, exchange: GuardedExchange) -> ProxyError | None:
-        """Lists, rate and connections: why the request ends here, or None."""
+        """The path, lists, rate and connections: why the request ends here, or None."""
+        if has_dots(path_of(exchange.head.target)):
+            # A guard that skips /public would let /public/../admin pass (RFC 3986 5.2.4).
+            self.counts.results[count.PATH] += 1
+            return ClientError("a dot segment in the path; leave it out (RFC 3986 5.2.4)")
         client = rewrite.client_of(exchange.head, exchange.client.context)
         if self._addresses is not None and not self._addresses.allows(client):
             self.counts.results[count.ADDRESS] += 1

@@ -142,6 +142,11 @@ def path_of(target: bytes) -> bytes:
     return b"/" if path == b"*" else path  # OPTIONS * asks about the server (RFC 9110 9.3.7)
 
 
+def has_dots(path: bytes) -> bool:
+    """Whether anybody could read a dot segment in `path`, and take it for another one."""
+    return _ODD(path) is not None and any(map(_DOTS, readings(path)))
+
+
 def readings(path: bytes) -> Iterator[bytes]:
     """What servers may take `path` for, as the docstring above lists it; some come twice."""
     once = unquote_to_bytes(path)

@@ -9,7 +9,7 @@ import pytest
 
 from rawproxy.access.address_lists import parse_rule
 from rawproxy.access.rules import PasswordRule, RateRule
-from rawproxy.config.model import Edits, Route
+from rawproxy.config.model import Edits, Respond, Route
 from rawproxy.protocol.http2 import frames
 
 from .guarding import YES, Client1, Client2, GuardScript, guarded, route, rule
@@ -428,6 +428,44 @@ def test_edits_of_the_route_hold_as_ever(version):
         "response_headers": Edits(set=(("X-Answer", "1"),)),
     }
     talk(version, GuardScript(), client, route("/app", rule(), options=edits))
+
+
+@both
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/public/../admin",
+        "/public/%2e%2e/admin",
+        "/public/..;/admin",
+        "/public/%252e%252e/admin",
+        "/public/..%5cadmin",
+    ],
+)
+def test_a_path_that_others_read_as_another_is_not_even_asked_about(version, target):
+    async def client(connection, rig):
+        assert (await connection.ask(target)).status == 400
+        assert (await connection.ask("/public/a..b/x.y/%20?../..")).status == 200
+        assert len(guard.questions) == 1
+        assert b"X-Forwarded-Uri: /public/a..b/x.y/%20?../..\r\n" in guard.questions[0]
+
+    guard = GuardScript()
+    talk(version, guard, client)
+
+
+@both
+def test_what_a_route_answers_by_itself_is_behind_its_guard_too(version):
+    async def client(connection, rig):
+        answer = await connection.ask("/app/secret")
+        assert (answer.status, answer.body) == (200, b"for alice of h")
+        assert answer.all("set-cookie") == ["a=1; Path=/", "b=2", "c=3"]
+        guard.answer = response(status=b"403 Forbidden")
+        answer = await connection.ask("/app/secret", method="POST", body=b"x")
+        assert answer.status == 403
+        assert not rig.connections
+
+    guard = GuardScript(response(b"", *COOKIES))
+    own = {"group": None, "respond": Respond(200, "for alice of $host")}
+    talk(version, guard, client, route("/app", rule(), options=own))
 
 
 # ── lists and rates ─────────────────────────────────────────────────────────────────────────────
