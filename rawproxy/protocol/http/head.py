@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from rawproxy.config.field_names import IDENTITY as _IDENTITY_NAMES
 from rawproxy.config.field_names import identifies, plain, speaks
@@ -27,6 +27,8 @@ CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 
 HTTP2: Final = 2  # stands where the minor version of HTTP/1 does
+
+made: Final[Any] = tuple.__new__  # a named tuple's own is a function of Python
 
 # What a noted field is to us. The first three stay as they are: nobody need know where they stand.
 HOST: Final = 1
@@ -259,42 +261,21 @@ def request_facts(
             return None
         framing = judged
     host = values.get(HOST)
-    if host is None:
-        if minor:
-            return None
-        host = b""
-    elif not is_host(host):
+    if host is None and minor:
+        return None
+    if host is not None and not is_host(host):
         raise ClientError("Host is not a valid host and port (RFC 9112 3.2)")
     expect = values.get(EXPECT)
     if expect is not None and expect.lower() != b"100-continue":
         raise ClientError("Expect: only 100-continue is known (RFC 9110 10.1.1)", 417)
-    close, upgrade, offered = minor == 0, b"", b""
-    nominated: tuple[bytes, ...] = ()
-    options = values.get(CONNECTION)
-    if options is not None and options != b"keep-alive":
-        close, nominated, listed = _options(options, minor)
-        if UPGRADE in values and b"upgrade" in listed:
-            upgrade = _upgrade(method, minor, framing, values[UPGRADE])
-            offered = values[UPGRADE].lower() if minor == 1 and not upgrade else b""
-    elif options is not None:
-        close = False
-    return RequestHead(
-        method,
-        target,
-        minor,
-        block,
-        notes,
-        framing,
-        close,
-        upgrade,
-        expect is not None and minor > 0,
-        host,
-        nominated,
-        size,
-        None,
-        offered,
-        AUTHORIZATION in values,
-    )
+    close, nominated, upgrade, offered = _wishes(method, minor, framing, values)
+    expects = expect is not None and minor > 0
+    facts = (
+        method, target, minor, block, notes, framing, close, upgrade, expects, host or b"",
+        nominated, size, None, offered, AUTHORIZATION in values,
+    )  # fmt: skip
+    head: RequestHead = made(RequestHead, facts)
+    return head
 
 
 def response_facts(
@@ -319,9 +300,24 @@ def response_facts(
     close = close or says_body
     upgrade = values.get(UPGRADE, b"").lower()
     dated = DATE in values
-    return ResponseHead(
-        status, line, minor, block, notes, framing, close, upgrade, dated, nominated, size
-    )
+    facts = status, line, minor, block, notes, framing, close, upgrade, dated, nominated, size
+    head: ResponseHead = made(ResponseHead, facts)
+    return head
+
+
+def _wishes(
+    method: bytes, minor: int, framing: int, values: dict[int, bytes]
+) -> tuple[bool, tuple[bytes, ...], bytes, bytes]:
+    """What Connection and Upgrade say: `close`, `nominated`, `upgrade` and `offered` of a head."""
+    options = values.get(CONNECTION)
+    if options is None or options == b"keep-alive":
+        return minor == 0 and options is None, (), b"", b""
+    close, nominated, listed = _options(options, minor)
+    if UPGRADE not in values or b"upgrade" not in listed:
+        return close, nominated, b"", b""
+    upgrade = _upgrade(method, minor, framing, values[UPGRADE])
+    offered = values[UPGRADE].lower() if minor == 1 and not upgrade else b""
+    return close, nominated, upgrade, offered
 
 
 def _options(options: bytes, minor: int) -> tuple[bool, tuple[bytes, ...], set[bytes]]:

@@ -34,6 +34,7 @@ from rawproxy.protocol.http.head import (
     RequestHead,
     ResponseHead,
     has_no_body,
+    made,
     request_facts,
     response_facts,
     unframed,
@@ -63,7 +64,6 @@ _QUOTED: Final = re.compile(
     r"(?:bytearray\()?\bb(['\"])((?:[^\\'\"]|\\.|(?!\1)['\"])*)(?:\1\)?)?"
 ).sub
 
-_made: Final[Any] = tuple.__new__  # a named tuple's own is a function of Python
 _CLOSE: Final = len(b"connection: close")
 
 
@@ -172,7 +172,7 @@ def recognised_request(
         framing = CHUNKED
         notes.append(_at(TRANSFER_ENCODING, match.span(6), begin))
         notes.sort(key=_position)
-    head: RequestHead = _made(
+    head: RequestHead = made(
         RequestHead,
         (
             method,
@@ -219,7 +219,7 @@ def recognised_response(data: bytes, match: regex.Found, at: int) -> ResponseHea
         framing = CHUNKED
         notes.append(_at(TRANSFER_ENCODING, match.span(5), begin))
         notes.sort(key=_position)
-    head: ResponseHead = _made(
+    head: ResponseHead = made(
         ResponseHead,
         (status, line, 1, block, notes, framing, close, b"", date is not None, (), size),
     )
