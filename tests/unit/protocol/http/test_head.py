@@ -473,6 +473,9 @@ def test_parsers_take_what_the_head_is_of_the_data(name):
         ({"head": 1024}, req(*[b"X: " + b"y" * 300] * 4), 431),
         ({"start_line": 64}, req(start=b"GET /" + b"a" * 64 + b" HTTP/1.1"), 414),
         ({"fields": 4, "head": 1024}, req(b"X: " + b"y" * 1024), 431),
+        ({"fields": 8}, req(*[b"a: "] * 8), 431),
+        ({"fields": 8}, req(*[b"a: "] * 8, start=b"GET /" + b"a" * 300 + b" HTTP/1.1"), 431),
+        ({"head": 128}, req(start=b"GET /" + b"a" * 128 + b" HTTP/1.1"), 431),
     ],
 )
 def test_parsers_keep_the_limits(name, limit, raw, status):
