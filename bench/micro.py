@@ -37,12 +37,6 @@ BLOCK = payloads.body(payloads.KIB16)
 LINE_LIMIT, TRAILER_LIMIT = Limits().chunk_line, Limits().trailers
 
 
-class Connection:
-    """What the pool needs of a connection."""
-
-    idle_since = 0.0
-
-
 def each(call: Callable[[Any], object], inputs: Sequence[object]) -> Callable[[int], float]:
     """A pyperf timer that calls `call` with each of the inputs in turn, `loops` times over."""
 
@@ -91,7 +85,7 @@ def pool_cycle() -> Callable[[object], None]:
     for _ in range(8):
         some.checkout()
     for _ in range(8):
-        some.release(Connection(), 1.0)
+        some.release(pool.Poolable(), 1.0)
 
     def cycle(_item: object) -> None:
         some.release(some.checkout(), 1.0)

@@ -34,7 +34,7 @@ with its upstream again and again under load.
 from __future__ import annotations
 
 import enum
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from rawproxy.balancing.fair_queue import ANYBODY, FairQueue
 
@@ -59,11 +59,14 @@ DIAL: Final[Verdict] = Verdict.DIAL
 FULL: Final[Verdict] = Verdict.FULL
 
 
-class Poolable(Protocol):
-    """What the pool writes on a connection."""
+class Poolable:
+    """What the pool writes on a connection: its base."""
 
-    idle_since: float
-    lent: bool  # somebody else has its place in the pool
+    __slots__ = ("idle_since", "lent")
+
+    def __init__(self) -> None:
+        self.idle_since = 0.0
+        self.lent = False  # in use, but somebody else has its place in the pool
 
 
 C = TypeVar("C", bound=Poolable)

@@ -14,6 +14,7 @@ import select
 from abc import ABCMeta, abstractmethod
 from typing import Final, cast
 
+from rawproxy.balancing.pool import Poolable
 from rawproxy.config.model import Limits
 from rawproxy.errors import CutError, MalformedError, PrematureCloseError, ProxyError, UpstreamError
 from rawproxy.net.backpressure import WRITER_FULL, Valve, last_words
@@ -80,29 +81,28 @@ class ConnectionOwner(metaclass=ABCMeta):
         """What an alert of its TLS means; empty where `error` is none."""
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(Poolable, asyncio.Protocol):
     """One connection to an upstream."""
 
     __slots__ = (
         "apart", "bare", "body", "bound", "buffer", "bulk_reader", "endpoint", "handler",
-        "idle_since", "last_head", "lent", "limits", "look", "lost", "parse", "reusable",
-        "served", "suspect", "transport", "unfit", "valve",
+        "last_head", "limits", "look", "lost", "parse", "reusable", "served", "suspect",
+        "transport", "unfit", "valve",
     )  # fmt: skip
 
     transport: asyncio.Transport
     valve: Valve
 
     def __init__(self, endpoint: ConnectionOwner) -> None:
+        super().__init__()
         # of the connection
         self.endpoint = endpoint
         self.limits: Limits = endpoint.limits
         self.parse: Parser[ResponseHead] = endpoint.parse
-        self.idle_since = 0.0
         self.served = 0  # responses read to their end
         self.lost = False
         self.unfit = False  # a 1xx said something that forbids to use it again
         self.apart = False  # in use, but not counted by the pool
-        self.lent = False  # the same, as it has lent its place
         self.bound = False  # a client's own, and idle: busy to the pool, as nobody else may have it
         self.last_head: LastHead[ResponseHead] = LastHead()
         self.suspect = False  # bytes may follow the last response: look before it is used again

@@ -5,11 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from rawproxy.balancing.pool import DIAL, FULL, Pool
-
-
-class Connection:
-    idle_since = 0.0
-    lent = False
+from rawproxy.balancing.pool import Poolable as Connection
 
 
 class PoolMachine(RuleBasedStateMachine):

@@ -1,11 +1,7 @@
 """The pool's decisions; its reprs tell the story."""
 
 from rawproxy.balancing.pool import DIAL, FULL, LOOK, SLOW, WINDOW, Pool
-
-
-class Conn:
-    idle_since = 0.0
-    lent = False
+from rawproxy.balancing.pool import Poolable as Conn
 
 
 def pool(limit=2, keepalive=1, idle_timeout=60.0, queue=1) -> "Pool[Conn, str]":
