@@ -130,6 +130,7 @@ PURE := \
 	rawproxy/balancing/policies.py \
 	rawproxy/balancing/pool.py \
 	rawproxy/config/addresses.py \
+	rawproxy/config/bounds.py \
 	rawproxy/config/field_names.py \
 	rawproxy/config/json_codec.py \
 	rawproxy/config/model.py \

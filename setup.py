@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 # habits of theirs are for the compiler. Constants are `Final`: others it looks up each time. Tuples
 # that are indexed are of no stated length: others it makes anew each time.
 HOT = {
-    "config": "field_names",
+    "config": "bounds field_names",
     "protocol": "regex",
     "protocol/http1": "recogniser head_limits parser body",
     "protocol/http": (
