@@ -83,6 +83,7 @@ class Checkout(Ticket):
         "retried",
         "service",
         "state",
+        "usual",
         "waits_until",
     )  # fmt: skip
 
@@ -94,6 +95,8 @@ class Checkout(Ticket):
         self.client = client
         self.head = head
         self.method = head.method
+        # So most are, and may always be sent again: no more need be asked of the method.
+        self.usual = head.method == b"GET" and head.framing == 0
         self.deadlines: Deadlines = client.route_target.deadlines
         self.state = REWRITE
         self.deadline = 0.0
@@ -128,9 +131,7 @@ class Checkout(Ticket):
         while True:
             got = pool.fresh() if self.retried else self._take(endpoint)
             if isinstance(got, UpstreamConnection):
-                if got.transport.is_closing() or (
-                    (got.suspect or self.method not in IDEMPOTENT) and got.stale()
-                ):
+                if (got.suspect or not self.usual) and got.stale():
                     got.drop()
                     continue
                 self.send(got)

@@ -98,7 +98,7 @@ class Exchange(Timeouts):
             self.prefer(client.bound)
         endpoint = self.endpoint = self.candidates[0]
         self.opening = opening or self.rewritten(endpoint.authority)
-        if not opening and self.method in last_hop.ASKED and self._ends_here():
+        if not (self.usual or opening) and self.method in last_hop.ASKED and self._ends_here():
             return
         limits = self.limits
         if limits.body and head.framing > limits.body:

@@ -69,6 +69,7 @@ class Service:
         self.clock = Clock()
         around = Surroundings(self.clock, self.spawn, Resolver(config.resolver))
         self.groups = {one.name: UpstreamGroup(config, one, around) for one in config.groups}
+        self.only_group = next(iter(self.groups.values())) if len(self.groups) == 1 else None
         self.announces = any(group.send_proxy for group in config.groups)
         self.route_targets = RouteTargets(config)
         self.route_target = self.route_targets.default
@@ -209,7 +210,7 @@ class Service:
         self, route_target: RouteTarget, head: RequestHead, context: rewrite.ClientContext
     ) -> list[Endpoint]:
         """The upstreams of the route's group, in the order in which to try them."""
-        group = self.groups[route_target.group]
+        group = self.only_group or self.groups[route_target.group]
         return group.at_once or group.candidates(head, context)
 
     def find(

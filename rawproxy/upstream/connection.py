@@ -151,9 +151,10 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
     def stale(self) -> bool:
         """Whether anything can be read: on a connection that ought to be silent, that is the end.
 
-        One system call, 3 % of a small request. So it is asked for requests that could not be
-        retried (RFC 9110 9.2.2), and where bytes are likely (`suspect`); of all others the loop
-        says so, but for what comes within the very turn in which a connection is used again.
+        One system call, 3 % of a small request. So it is asked for requests that perhaps could not
+        be retried (RFC 9110 9.2.2: all but a GET without a body), and where bytes are likely
+        (`suspect`); of all others the loop says so, but for what comes within the very turn in
+        which a connection is used again, and then they are retried.
         """
         if self.lost or self.transport.is_closing():
             return True

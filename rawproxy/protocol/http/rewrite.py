@@ -133,7 +133,9 @@ def request(head: RequestHead, context: ClientContext, authority: bytes) -> byte
     if told and (context.trusted or context.append):
         kept.append(_chain(head, context, authority))
     else:
-        kept += (context.lines, head.host or authority, CRLF)
+        kept.append(context.lines)
+        kept.append(head.host or authority)
+        kept.append(CRLF)
         if context.forwarded:
             kept += (context.forwarded, head.host or authority, b'"\r\n')
     if head.framing == CHUNKED:
