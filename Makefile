@@ -90,17 +90,15 @@ test: $(VENV)/.test
 		$(BIN)/python -m pytest $(BESIDE)
 
 # The tests again over the compiled modules, from a folder where the plain ones are not in the way.
-# Three of them put doubles where compiled classes take none. Of how mypyc's coroutines throw,
-# Python 3.12 and later warn.
+# Of how mypyc's coroutines throw, Python 3.12 and later warn.
 FAST_TESTS := tests/unit tests/property tests/wire
 test-fast: fast
 	$(FAST) install "$$(echo build/fast/*.whl)[test]"
 	rm -rf build/test-fast
 	mkdir -p build/test-fast
 	cp -r tests bench docs pyproject.toml README.md build/test-fast
-	cd build/test-fast && ../../.venv-fast/bin/python -m pytest -W ignore::DeprecationWarning $(FAST_TESTS) \
-		--ignore tests/property/test_exchange.py --ignore tests/property/test_groups.py \
-		--ignore tests/unit/upstream/test_connection.py
+	cd build/test-fast && $(call BYTECODE,.venv-fast) RAWPROXY_TESTED=compiled \
+		../../.venv-fast/bin/python -m pytest $(BESIDE) -W ignore::DeprecationWarning $(FAST_TESTS)
 
 check: fmt-check lint types test cover
 
