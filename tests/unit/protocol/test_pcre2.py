@@ -122,7 +122,8 @@ def test_nothing_is_left_of_what_is_done_with():
     grown = tracemalloc.get_traced_memory()[0] - start
     tracemalloc.stop()
     assert sys.getrefcount(text) == before[0]
-    assert grown < 2000  # one object of each turn would be 30,000 and more
+    # One object of each turn would be 30,000 and more; another thread of the run may make a few.
+    assert grown < 10_000
 
 
 def test_a_head_of_many_lines_does_not_use_up_its_stack():
