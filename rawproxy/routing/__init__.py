@@ -1,7 +1,8 @@
 """Which site and which route a request belongs to, and what that route leads to.
 
-`match` finds the route, `route_targets` is what was prepared for it at the start. This room never
-looks at an upstream's state. Invariant: which route it is depends on Host and path alone.
+`match` finds the route. `route_targets` has what was prepared for each route at the start. This
+room never looks at the state of an upstream. Invariant: only Host and path decide which route it
+is.
 
 May import: config, errors, protocol.http.
 """

@@ -1,24 +1,24 @@
-r"""Which site, and which route of it: by Host, then by path.
+r"""Finds the site by Host, and then the route by path.
 
-Sites: the exact name first, then the wildcard that stands for its first label, of letters, digits
-and hyphens, then the site without names. Routes: an
-exact path first, then the longest path that the request's begins with, by whole segments: `/app`
-serves `/app` and `/app/x`, never `/apple`; `/app/` serves `/app/` and `/app/x` alone. Regular
-expressions are asked between the two, in order, as in nginx, unless that longest path says that it
-comes before them.
+Sites: the exact name comes first, then the wildcard that stands for its first label (letters,
+digits and hyphens), then the site without names.
 
-Paths are compared as they came, byte by byte, case and all, without the query. Servers differ in
-what else they take for the same path (RFC 3986 6.2.2): `%61` for `a`, `//` for `/`, `%2F` or `\`
-for `/`, `a;x` for `a`; `a%00x`, `a%23x` or `a%3Fx`, which some cut off where a string, a path or
-its fragment ends; `a%20` or `a.`, which some file systems take for `a`. Where such a reading would
-lead to another route the request is refused (400), so that nobody gets past a route by spelling its
-path in another way; where all readings lead to the same route they are that route's own business,
-and go on as they came. Dot segments
-are for clients to remove (RFC 3986 5.2.4): what still has one is refused. A site that serves all
-paths alike looks at none of them.
+Routes: an exact path comes first. Then the `path-regex` routes are tried in their order, as in
+nginx. Then the longest path wins that the request's path begins with, by whole segments: `/app`
+serves `/app` and `/app/x`, never `/apple`; `/app/` serves only `/app/` and what is below it. If
+that longest path says so, it comes before the regular expressions.
 
-It never changes a path. Invariant: a request that is given a route would be given the same by any
-server that reads its path in one of these ways. Raises `ClientError` 400, 404 or 421.
+Paths are compared as they came, byte by byte (so case matters), without the query. Servers
+differ in what else they take for the same path (RFC 3986 6.2.2): `%61` for `a`, `//` for `/`, `%2F`
+or `\` for `/`, `a;x` for `a`. Some cut off `a%00x`, `a%23x` or `a%3Fx`, where a string, a path or
+its fragment ends. Some file systems take `a%20` or `a.` for `a`. If such a reading would lead to
+another route, the request is refused (400), so that nobody gets past a route by spelling its path
+in another way. If all readings lead to the same route, the path goes on as it came. A path with a
+dot segment is refused: clients have to remove these (RFC 3986 5.2.4). If a site serves all paths
+alike, no path is looked at.
+
+This module never changes a path. Invariant: any server that reads a path in one of these ways would
+give the request the same route. Raises `ClientError` 400, 404 or 421.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ T = TypeVar("T")
 _ODD: Final = re.compile(rb"[%;\\]|//|/\.|\.(?:/|\Z)").search
 _SLASHES: Final = re.compile(rb"//+").sub
 _PARAMETER: Final = re.compile(rb";[^/]*").sub
-_BLANKS: Final = bytes(range(33))  # what is trimmed as such, and what a C string ends by
+_BLANKS: Final = bytes(range(33))  # what servers trim, and the NUL that ends a C string
 _END: Final = re.compile(rb"[\0#?].*", re.DOTALL).sub
 _LABEL: Final = re.compile(rb"[a-z0-9-]+").fullmatch
 # Verdicts on odd paths that are remembered: HTTP/2 can repeat one at the cost of a byte.
@@ -56,12 +56,12 @@ class Entry(NamedTuple, Generic[T]):
     value: T
     regex: PathRegex | None = None  # instead of `path`
     before_regex: bool = False
-    partial: bool = False  # whatever begins so, as nginx compares
-    whole: bool = True  # its upstream sees the path as it came, so dot segments are its business
+    partial: bool = False  # it serves all paths that begin so, as in nginx
+    whole: bool = True  # the upstream sees the path as it came, so dot segments do not matter here
 
 
 class _Regexes(Generic[T]):
-    """The routes of a site that have a `path-regex`, in their order."""
+    """The `path-regex` routes of a site, in their order."""
 
     __slots__ = ("_first", "_values")
 
@@ -87,18 +87,18 @@ class Routes(Generic[T]):
         self._first = {one.path for one in plain if one.before_regex}
         self._regexes = _Regexes(entries) if len(plain) < len(entries) else None
         longest = sorted(self._prefixes, key=len, reverse=True)
-        # One alternation, the longest first; a whole segment ends where the next begins.
+        # One alternation, the longest path first. A whole segment ends where the next one begins.
         loose = {one.path for one in plain if one.partial}
         ends = [b"" if path.endswith(b"/") or path in loose else rb"(?=/|\Z)" for path in longest]
         pattern = b"|".join(re.escape(path) + end for path, end in zip(longest, ends, strict=True))
         self._begins = re.compile(pattern or rb"(?!)", re.DOTALL).match
         self._known: dict[bytes, str] = {}  # what is wrong with odd paths, or nothing
-        # Where all paths lead to the same place none is looked at.
+        # If all paths lead to the same place, none is looked at.
         single = len(entries) == 1 and b"/" in self._prefixes and entries[0].whole
         self._only: T | None = entries[0].value if single else None
 
     def find(self, target: bytes) -> T:
-        """What `target` (in origin form, or `*`) leads to."""
+        """What the route for `target` leads to. `target` is in origin form, or `*`."""
         if self._only is not None:
             return self._only
         path = path_of(target)
@@ -127,7 +127,7 @@ class Routes(Generic[T]):
         return None if match is None else self._prefixes[match[0]]
 
     def _doubt(self, path: bytes, value: T | None) -> str:
-        """What is wrong with an odd path, or nothing: every reading leads to the same place."""
+        """What is wrong with an odd path; empty if all of its readings lead to the same route."""
         for reading in readings(path):
             if _DOTS(reading):
                 return "a dot segment in the path; leave it out (RFC 3986 5.2.4)"
@@ -137,7 +137,7 @@ class Routes(Generic[T]):
 
 
 def path_of(target: bytes) -> bytes:
-    """The path by which the route of `target` is found."""
+    """The part of `target` that decides the route."""
     path = target.partition(b"?")[0]
     return b"/" if path == b"*" else path  # OPTIONS * asks about the server (RFC 9110 9.3.7)
 
@@ -148,7 +148,7 @@ def has_dots(path: bytes) -> bool:
 
 
 def readings(path: bytes) -> Iterator[bytes]:
-    """What servers may take `path` for, as the docstring above lists it; some come twice."""
+    """What servers may take `path` for, as the module's docstring lists it. Some come twice."""
     once = unquote_to_bytes(path)
     decoded = dict.fromkeys((path, _UNRESERVED(_character, path), once, unquote_to_bytes(once)))
     for plain in dict.fromkeys((*decoded, *(_END(b"", one) for one in decoded))):
@@ -160,7 +160,10 @@ def readings(path: bytes) -> Iterator[bytes]:
 
 
 def _trimmed(path: bytes) -> bytes:
-    """Without blanks around its segments, nor dots behind them; dot segments have been refused."""
+    """The path without blanks around its segments and dots behind them.
+
+    Dot segments have been refused before.
+    """
     segments = path.split(b"/")
     return b"/".join([one.strip(_BLANKS).rstrip(_BLANKS + b".") for one in segments])
 
@@ -170,7 +173,7 @@ def _character(match: re.Match[bytes]) -> bytes:
 
 
 class Sites(Generic[T]):
-    """Every site that one listener serves."""
+    """All sites that one listener serves."""
 
     __slots__ = ("_default", "_exact", "_first", "_wildcards")
 
@@ -178,7 +181,7 @@ class Sites(Generic[T]):
         self._exact: dict[bytes, Routes[T]] = {}
         self._wildcards: dict[bytes, Routes[T]] = {}  # by what stands behind the label
         self._default: Routes[T] | None = None
-        # Where no site is served on a listener nobody is: 421, whatever the name.
+        # A listener without sites serves nobody: 421, whatever the name is.
         self._first = sites[0][1] if sites else None
         for names, routes in sites:
             for name in names:
@@ -190,11 +193,11 @@ class Sites(Generic[T]):
                 self._default = routes
 
     def find(self, host: bytes, target: bytes) -> T:
-        """What a request leads to. `host` is empty only in HTTP/1.0: then the first site serves."""
+        """What a request leads to. Without a `host` (only in HTTP/1.0) the first site serves."""
         return self.routes(host).find(target)
 
     def routes(self, host: bytes) -> Routes[T]:
-        """The site of that name. Raises `ClientError` 421 where there is none."""
+        """The routes of the site for `host`. Raises `ClientError` 421 if there is none."""
         return self._exact.get(host) or self._search(host)
 
     def _search(self, host: bytes) -> Routes[T]:

@@ -1,8 +1,8 @@
-"""What a route answers by itself: a redirect, or a response of fixed status.
+"""The response of a route that answers by itself: a redirect, or one with a fixed status.
 
-It is prepared at the start and made for each request from the request's own values. It never sees
-a connection. Invariants: what a client says cannot name the host that a redirect leads to; the
-route's changes of response headers hold for these answers too; nothing raises.
+It is prepared at the start, and filled in with the values of each request. It never sees a
+connection, and raises nothing. Invariants: what a client says cannot name the host that a redirect
+leads to. The route's changes of response headers hold for these responses too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rawproxy.protocol.http.variable_values import Asked, Value
 
 
 class OwnAnswer:
-    """The answer of one route."""
+    """The response of one route."""
 
     __slots__ = ("_body", "_type", "_where", "status")
 
@@ -29,7 +29,7 @@ class OwnAnswer:
                 self._type = b"Content-Type: %b\r\n" % respond.type.encode()
 
     def of(self, asked: Asked, edits: HeadEdits | None) -> tuple[int, bytes, bytes]:
-        """Status, header lines and body, for one request."""
+        """Status, header lines and body for one request."""
         if self._where is not None:
             lines, page = error_pages.redirect(location(self._where, asked))
         else:
@@ -41,13 +41,16 @@ class OwnAnswer:
 
 
 def own_answer(route: Route) -> OwnAnswer | None:
-    """What `route` answers by itself; None: its upstream answers."""
+    """The response of a route that answers by itself; None if its upstream answers."""
     if route.redirect is None and route.respond is None:
         return None
     return OwnAnswer(route.redirect, route.respond)
 
 
 def location(value: Value, asked: Asked) -> bytes:
-    """Where a redirect sends this request. What the client said cannot name another host."""
+    """The URL that a redirect sends this request to.
+
+    The client's words cannot name another host.
+    """
     where = value.url_of(asked)
     return b"/" + where.lstrip(b"/\\") if where.startswith(b"/") else where

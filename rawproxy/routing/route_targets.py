@@ -1,8 +1,8 @@
-"""What routes lead to while the proxy runs: a `RouteTarget` for each route of each site.
+"""What each route of each site leads to, ready for use: its `RouteTarget`.
 
-It is made once, at start, so that a request costs a look-up and a comparison. It never sees a
-connection. Invariant: where one route serves every name and every path, `for_listener` gives None,
-and a request is not looked at.
+It is made once, at the start, so that a request costs only a look-up. It never sees a connection.
+Invariant: if one route serves every name and every path, `for_listener` gives None, and requests
+are not looked at.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class RouteTarget:
     )  # fmt: skip
 
     def __init__(self, config: Config, site: Site, route: Route) -> None:
-        self.group = route.group or ""  # its name; none where `answer` does
-        self.access: Any = route.access  # for whoever makes the guard
-        self.guard: object | None = None  # a `proxy.guard.Guard`; None: whoever asks may pass
+        self.group = route.group or ""  # its name; empty if `answer` answers
+        self.access: Any = route.access  # what a guard is made of
+        self.guard: object | None = None  # a `proxy.guard.Guard`; None: everybody may pass
         self.answer = own_answer(route)
         self.regex = None if route.path_regex is None else path_regex(route.path_regex)
         self.limits: Limits = route.limits or config.limits
@@ -65,7 +65,7 @@ class RouteTarget:
         self.hsts = None if hsts is None else f"Strict-Transport-Security: {hsts}\r\n".encode()
         self.name = site.names[0].encode() if site.names else b""
         self.edits = edits(route, _own_cookies(config, site), _response_map(config, route))
-        # Where values differ from request to request; None: `edits` are all there is.
+        # What differs from request to request; None: `edits` is all there is.
         self.plan = plan(route)
         self.trace = config.allow_trace if route.allow_trace is None else route.allow_trace
         listed = config.upgrades if route.upgrades is None else route.upgrades
@@ -75,21 +75,24 @@ class RouteTarget:
         self.trailers = frozenset(name.encode() for name in route.request_trailers)
 
     def captures(self, target: bytes) -> tuple[bytes, ...]:
-        """What the groups of `path-regex` have matched in a request that it led here."""
+        """What the groups of `path-regex` have matched in a request of this route."""
         if self.regex is None:
             return ()
         return self.regex.captures(path_of(target)) or (b"",) * self.regex.groups
 
 
 def client_cert_policy(site: Site) -> ClientCertPolicy | None:
-    """Which client certificates a site takes; None: it asks for none."""
+    """Which client certificates a site accepts; None if it asks for none."""
     if site.client_verify == "off" or site.client_ca is None:
         return None
     return site.client_ca, site.client_verify
 
 
 def _own_cookies(config: Config, site: Site) -> frozenset[bytes]:
-    """The cookies by which groups of this site know their clients: every path of it gets them."""
+    """The cookies by which groups of this site recognise their clients.
+
+    Every path of the site gets them.
+    """
     used = {route.group for route in site.routes}
     return frozenset(
         group.cookie.encode()
@@ -101,9 +104,9 @@ def _own_cookies(config: Config, site: Site) -> frozenset[bytes]:
 def edits(
     route: Route, cookies: frozenset[bytes] = frozenset(), response_map: ResponseMap | None = None
 ) -> HeadEdits | None:
-    """Both directions of a route's edits; None where nothing changes.
+    """The changes of a route's headers in both directions; None if nothing changes.
 
-    Lines with variables in them are left out: the `plan` makes them.
+    Lines with variables are left out: `plan` makes them.
     """
     request, response, change = route.request_headers, route.response_headers, path_change(route)
     if request == response == Edits() and not cookies and change is None and response_map is None:
@@ -122,14 +125,14 @@ def edits(
 
 
 def path_change(route: Route) -> PathChange | None:
-    """How the path changes for the upstream; None: it does not."""
+    """How the path is changed for the upstream; None if it is not."""
     if route.rewrite is not None:
         return PathChange("/", "/", route.rewrite)
     return None if route.replace_prefix is None else PathChange(route.path, route.replace_prefix)
 
 
 def _response_map(config: Config, route: Route) -> ResponseMap | None:
-    """What becomes of the paths that upstreams name; None: they stay."""
+    """How paths that upstreams name are changed for the client; None if they are not."""
     mapping = route.mapping
     change = path_change(route) if mapping.back and route.replace_prefix is not None else None
     pairs = (mapping.locations, mapping.cookie_paths, mapping.cookie_domains)
@@ -139,7 +142,7 @@ def _response_map(config: Config, route: Route) -> ResponseMap | None:
 
 
 def _authorities(config: Config, route: Route) -> Iterator[str]:
-    """What an upstream may call itself: the hosts of its group, with and without their ports."""
+    """The names that an upstream may call itself by: its group's hosts, with and without ports."""
     for group in config.groups:
         if group.name == route.group:
             for upstream in group.upstreams:
@@ -150,7 +153,7 @@ def _authorities(config: Config, route: Route) -> Iterator[str]:
 
 
 def plan(route: Route) -> ValuePlan | None:
-    """What of a route differs from request to request; None where nothing does."""
+    """What differs from request to request in a route; None if nothing does."""
     request, response = route.request_headers, route.response_headers
     change = path_change(route)
     pairs = (*request.set, *request.add, *response.set, *response.add)
@@ -171,7 +174,7 @@ def _lines(edits: Edits) -> bytes:
 
 
 class ValuePlan:
-    """Edits whose values are made for each request."""
+    """Changes of headers whose values are made for each request."""
 
     __slots__ = ("_change", "_prefix", "_request", "_response")
 
@@ -184,7 +187,7 @@ class ValuePlan:
         self._response = [(n.encode(), Value(v)) for n, v in (*response.set, *response.add)]
 
     def of(self, edits: HeadEdits, asked: Asked) -> HeadEdits:
-        """The `edits` of the route, whole, for one request."""
+        """The route's `edits`, complete for one request."""
         lines, no_host = _made(self._request, asked)
         change = self._change
         if change is not None and self._prefix:
@@ -199,9 +202,9 @@ class ValuePlan:
 
 
 def _made(fields: list[tuple[bytes, Value]], asked: Asked) -> tuple[bytes, bool]:
-    """The lines, and whether Host is to stay as it came.
+    """The lines, and whether Host stays as it came.
 
-    As in nginx, an empty value is no line. A Host that is none would frame another request.
+    As in nginx, an empty value makes no line. An empty Host would frame another request.
     """
     lines: list[bytes] = []
     no_host = False
@@ -220,7 +223,7 @@ def _made(fields: list[tuple[bytes, Value]], asked: Asked) -> tuple[bytes, bool]
 
 
 def entry(route: Route, value: T) -> Entry[T]:
-    """`route` as `Routes` takes it."""
+    """The route in the form that `Routes` takes."""
     return Entry(
         route.path.encode(),
         route.exact,
@@ -233,7 +236,7 @@ def entry(route: Route, value: T) -> Entry[T]:
 
 
 class RouteTargets:
-    """Every route of every site."""
+    """The targets of all routes of all sites."""
 
     def __init__(self, config: Config) -> None:
         self._served: list[tuple[Site, Routes[RouteTarget]]] = []
@@ -247,7 +250,7 @@ class RouteTargets:
         self.guarded = any(client_cert_policy(site) for site in config.sites)
 
     def for_listener(self, address: Address | None) -> Sites[RouteTarget] | None:
-        """What `address` serves; None: the default route, whatever is asked for."""
+        """What `address` serves; None if all requests go to the default route."""
         served = [
             (site, routes)
             for site, routes in self._served
@@ -259,7 +262,7 @@ class RouteTargets:
 
 
 def _everything(site: Site) -> bool:
-    """Whether a site serves all names, all paths and all clients alike."""
+    """Whether a site serves all names, all paths and all clients in the same way."""
     (first, *others) = site.routes
     plain = first.path == "/" and not first.exact and own_answer(first) is None
     plain = plain and first.path_regex is None and plan(first) is None
@@ -268,7 +271,7 @@ def _everything(site: Site) -> bool:
 
 
 def names_ids(config: Config) -> bool:
-    """Whether any value says $request_id, so that every request needs one."""
+    """Whether a value has $request_id, so that every request needs an id."""
     return any(named(value, "request_id") for site in config.sites for value in _values(site))
 
 

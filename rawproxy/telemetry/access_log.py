@@ -1,14 +1,14 @@
-"""The line of one exchange in the access log, from its facts.
+"""Makes the access log's line of an exchange from its facts.
 
     combined   as nginx and Apache have it
     extended   combined, then the id, the upstream, the timings, retries, TLS version, bytes in
-    json       all of that, an object in each line
+    json       all of that, as one object in each line
 
-Formatting happens in the event loop, for as many exchanges at once as have ended: it costs each
-less than a system call, and a thread that formats would hold the interpreter's lock while requests
-wait. It never writes, and never looks at a clock: `now` is an argument. Invariant: whatever bytes
-a client sends, a line of the log is one line, and its quotes are ours (log injection is
-impossible).
+Lines are made in the event loop, for many exchanges at once. For each exchange that costs less than
+a system call. A thread that makes lines would hold the interpreter's lock while requests wait.
+
+This module never writes and never looks at a clock: `now` is an argument. Invariant: whatever bytes
+a client sends, each exchange has one line, and all quotes are ours. So log injection is impossible.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VERSIONS: Final[tuple[bytes, ...]] = (b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2.0")  # 
 
 
 class Counters:
-    """Plain integers; one set for each worker."""
+    """The counters of one worker: plain integers."""
 
     __slots__ = (
         "accepted", "begun", "h2_faults", "handshakes", "handshakes_failed", "protocols", "refused",
@@ -63,14 +63,14 @@ Shown = tuple[bytes, bytes, bytes, bytes, bytes]  # client, user, Referer, User-
 
 
 class Format:
-    """`--log-format combined`, of which the others are variations."""
+    """`--log-format combined`. The other formats are variations of it."""
 
     places = False  # whether it names upstreams
 
     def line(
         self, told: Shown, head: RequestHead, context: ClientContext, facts: Facts, now: bytes
     ) -> bytes:
-        """A line of what may stand in one as it is; `now` is a stamp."""
+        """The line of an exchange whose texts may all stand in a line. `now` is a `stamp`."""
         client, user, referer, agent, _ = told
         return b'%b - %b [%b] "%b %b %b" %d %d "%b" "%b"\n' % (
             client,
@@ -86,11 +86,11 @@ class Format:
         )
 
     def escape(self, value: bytes) -> bytes:
-        """`value` as it may stand in a line."""
+        """The value in a form that may stand in a line."""
         return escape(value)
 
     def stamp(self, wall: float, offset: int) -> bytes:
-        """The time `wall`, `offset` seconds east of UTC, as lines have it."""
+        """The time `wall`, `offset` seconds east of UTC, as lines show it."""
         return stamp(wall, offset)
 
 
@@ -102,7 +102,7 @@ class Extended(Format):
     def line(
         self, told: Shown, head: RequestHead, context: ClientContext, facts: Facts, now: bytes
     ) -> bytes:
-        """A line of what may stand in one as it is; `now` is a stamp."""
+        """As `Format.line`."""
         line, label = super().line(told, head, context, facts, now), told[4]
         connect, first, total = _times(facts)
         return (
@@ -128,7 +128,7 @@ class Json(Format):
     def line(
         self, told: Shown, head: RequestHead, context: ClientContext, facts: Facts, now: bytes
     ) -> bytes:
-        """A line of what may stand in one as it is; `now` is a stamp."""
+        """As `Format.line`."""
         client, user, referer, agent, label = told
         connect, first, total = _times(facts)
         return (
@@ -160,7 +160,10 @@ class Json(Format):
         )
 
     def escape(self, value: bytes) -> bytes:
-        r"""`value` within a JSON string; what is no UTF-8 becomes \\xHH."""
+        r"""The value in a form that may stand in a JSON string.
+
+        Bytes that are no UTF-8 become \xHH.
+        """
         return json.dumps(value.decode("utf-8", "backslashreplace"))[1:-1].encode()
 
     def stamp(self, wall: float, offset: int) -> bytes:
@@ -169,7 +172,7 @@ class Json(Format):
 
 
 def lines(form: Format, ended: list[Ended], now: bytes, masks: Masks | None = None) -> bytes:
-    """A line for each of these, without what `masks` leave out."""
+    """A line for each exchange, without what `masks` leave out."""
     if masks is not None:
         ended = [
             (head._replace(target=masks.target(head.target)), context, facts)
@@ -181,8 +184,8 @@ def lines(form: Format, ended: list[Ended], now: bytes, masks: Masks | None = No
         told = _told(form, head, context, facts, masks)
         foreign += (head.target, head.host, *told)
         made.append(form.line(told, head, context, facts, now))
-    # Of what is to be escaped, a head has but the tab, these two and what is not ASCII. To look for
-    # them in everything at once takes a tenth of the time of formatting.
+    # Of all that must be escaped, a head can have only the tab, these two and what is not ASCII. To
+    # look for them in everything at once takes a tenth of the time of formatting.
     text = b"".join(foreign)
     if text.isascii() and not (b'"' in text or b"\\" in text or b"\t" in text or b"\n" in text):
         return b"".join(made)
@@ -194,7 +197,7 @@ def lines(form: Format, ended: list[Ended], now: bytes, masks: Masks | None = No
 def _told(
     form: Format, head: RequestHead, context: ClientContext, facts: Facts, masks: Masks | None
 ) -> Shown:
-    """What the head and others say of an exchange, as they say it."""
+    """What a client and others have said in an exchange, in their own words."""
     agent, referer, authorization = head.told or log_fields.told(head.block)
     client = client_of(head, context)
     user = b"" if authorization is None else basic_user(authorization)
@@ -212,7 +215,7 @@ def _escaped(
     now: bytes,
     masks: Masks | None,
 ) -> bytes:
-    """The line of an exchange of which something cannot stand in a line as it is."""
+    """The line of an exchange that has a text which may not stand in a line as it is."""
     by = form.escape
     client, user, referer, agent, label = _told(form, head, context, facts, masks)
     told = by(client), by(user), by(referer), by(agent), by(label)
@@ -221,7 +224,7 @@ def _escaped(
 
 
 def _times(facts: Facts) -> tuple[int, int, int]:
-    """Microseconds for the connection, to the first byte, in total."""
+    """Microseconds until the connection was there, until the first byte, and in total."""
     began, first = facts.began, facts.first
     return (
         int(facts.dialled * 1e6),
@@ -231,14 +234,17 @@ def _times(facts: Facts) -> tuple[int, int, int]:
 
 
 def escape(value: bytes) -> bytes:
-    r"""`value` with every byte that could end its field written as \\xHH."""
+    r"""The value with each byte as \xHH that could end its field."""
     if _UNSAFE.search(value) is None:
         return value
     return _UNSAFE.sub(lambda match: b"\\x%02X" % match[0][0], value)
 
 
 def stamp(now: float, offset: int) -> bytes:
-    """`now` (seconds since 1970) as $time_local, `offset` seconds east of UTC; any locale."""
+    """`now` (seconds since 1970) as nginx's $time_local, in any locale.
+
+    `offset` is the local time's, in seconds east of UTC.
+    """
     t = datetime.fromtimestamp(now + offset, UTC)
     sign = "-" if offset < 0 else "+"
     hours, minutes = divmod(abs(offset) // 60, 60)
@@ -254,9 +260,9 @@ def iso_stamp(now: float, offset: int) -> bytes:
 
 
 def basic_user(authorization: bytes) -> bytes:
-    """The user of a Basic Authorization value, or empty where there is none.
+    """The user name in a Basic Authorization value; empty if there is none.
 
-    One with a control character is none (RFC 7617 2).
+    A name with a control character is none (RFC 7617 2).
     """
     scheme, _, token = authorization.partition(b" ")
     if scheme.lower() != b"basic":

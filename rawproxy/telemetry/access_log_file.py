@@ -1,10 +1,10 @@
-"""Where access-log lines go: a file or standard output, written by a thread of its own.
+"""Writes access log lines to a file or to standard output, in a thread of its own.
 
-A pipe that nobody reads or a disk that is full must not stop the event loop, so the loop only
-appends to a list. It never formats. Invariant: at most `LIMIT` bytes wait; beyond that they are
-dropped, and so are those that a full disk does not take; how many is said at most every `SILENCE`
-seconds. A line that was cut by the end of the disk is never continued by another one; after
-`reopen` every line goes to the file that has the name now, and none is lost on the way.
+A pipe that nobody reads, or a full disk, must not stop the event loop. So the loop only appends
+lines to a list. This module never makes a line. Invariants: at most `LIMIT` bytes wait. Lines
+beyond that are lost, and so are those that a full disk does not take. A message says how many, at
+most every `SILENCE` seconds. A line that the end of the disk has cut is never continued by another
+line. After `reopen` each line goes to the file that has the name now, and none is lost by that.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import time
 
 log = logging.getLogger("rawproxy")
 LIMIT = 20 << 20  # bytes, 100,000 lines: some seconds of full load while a disk recovers
-SILENCE = 10.0  # seconds between two complaints: a full disk must not fill the journal as well
-INTERVAL = 0.1  # seconds that lines are gathered for one write
+SILENCE = 10.0  # seconds between two messages: a full disk must not fill the error log as well
+INTERVAL = 0.1  # seconds in which lines are gathered for one write
 
 
 class LogSink:
@@ -41,7 +41,7 @@ class LogSink:
         self._thread.start()
 
     def write(self, lines: bytes) -> None:
-        """Queue whole lines; called in the event loop, never blocks."""
+        """Queue whole lines. The event loop calls this; it never blocks."""
         if self._size < LIMIT:
             self._size += len(lines)
             self._lines.append(lines)
@@ -51,11 +51,11 @@ class LogSink:
             self.lost += count
 
     def reopen(self) -> None:
-        """The file was renamed (logrotate): lines from now on belong to a new one."""
+        """Use a new file from now on: the old one was renamed (logrotate)."""
         self._reopen = True
 
     def close(self) -> None:
-        """Write what is queued (for a second at most) and stop."""
+        """Write what is queued, for a second at most, and stop."""
         self._stop.set()
         self._thread.join(timeout=1.0)
 
@@ -79,18 +79,22 @@ class LogSink:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
 
     def _switch(self) -> None:
-        """Open the path anew; where that fails the old file goes on."""
+        """Open the path anew. If that fails, the old file stays in use."""
         try:
             new = self._open()
         except OSError as error:
-            log.error("the access log stays where it was: %s: %s", self._path, error.strerror)
+            log.error(
+                "the access log cannot be opened anew, and stays in its old file: %s: %s",
+                self._path,
+                error.strerror,
+            )
             return
         os.close(self._fd)
         self._fd = new
         self._cut = False
 
     def _write(self, lines: bytes) -> None:
-        """All of it, or as much as there is room for."""
+        """Write all lines, or as many bytes as there is room for."""
         data = memoryview(lines)
         done = 0
         try:
@@ -100,7 +104,7 @@ class LogSink:
             while done < len(data):
                 try:
                     done += os.write(self._fd, data[done:])
-                except BlockingIOError:  # a pipe that whoever gave it to us has set so
+                except BlockingIOError:  # a pipe that came to us as a non-blocking one
                     if not select.select([], [self._fd], [], 1.0)[1] and self._stop.is_set():
                         raise
         except OSError as error:
@@ -116,4 +120,6 @@ class LogSink:
         if lost:
             log.error("the access log cannot be written: %s; %d lines lost", self._cause, lost)
         if dropped:
-            log.warning("the access log could not keep up: %d lines lost", dropped)
+            log.warning(
+                "the disk or the reader of the access log is too slow: %d lines lost", dropped
+            )

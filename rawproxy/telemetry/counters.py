@@ -1,12 +1,12 @@
-"""What is counted: plain integers, how they are summed over workers, what they say.
+"""Counters: plain integers, how they are summed over workers, and what they mean.
 
-    Tally      the cells of one upstream (or of the answers that needed none), in one worker
-    add        two trees of numbers, summed: workers, and those that are gone
-    quantile   a latency, estimated from the cells of a histogram
+    Tally      the counters of one upstream, or of the responses that needed none, in one worker
+    add        two trees of numbers, summed: those of workers, and of those that are gone
+    quantile   a latency, estimated from the counts of a histogram
 
-A snapshot is a tree of dicts and lists whose leaves are numbers, split at its root into `counters`,
-which only ever grow and outlive their worker, and `gauges`, which go with it. It never measures
-time and never formats. Invariant: whatever two snapshots hold, their sum has every leaf of both.
+A snapshot is a tree of dicts and lists whose leaves are numbers. Its root has `counters`, which
+only ever grow and outlive their worker, and `gauges`, which go with it. This module never measures
+time and never formats. Invariant: the sum of two snapshots has all leaves of both.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Tree = dict[str, Any]  # of trees, lists of numbers, and numbers
 
 
 class Tally:
-    """The cells of one upstream. Counting is an addition to a cell, and nothing else."""
+    """Counters of one upstream. To count is to add to a cell, and nothing else."""
 
     __slots__ = (
         "cells", "changes", "classes", "dial_failures", "dials", "ejections", "failures",
@@ -48,7 +48,7 @@ class Tally:
         self.ejections = 0  # times that it was found ill, and got no more requests
 
     def time(self, duration: float, first: float) -> None:
-        """Count how long an exchange took, and until the first byte (0: there was none)."""
+        """Count the time that an exchange took, and that until its first byte (0: none came)."""
         cell = bisect_left(BUCKETS, duration)
         self.cells[cell] += 1
         self.seconds += duration
@@ -58,7 +58,7 @@ class Tally:
             self.first_seconds += first
 
     def counters(self) -> Tree:
-        """Its leaves in a snapshot."""
+        """The counters as a part of a snapshot."""
         return {
             "classes": list(self.classes),
             "cells": list(self.cells),
@@ -77,10 +77,10 @@ class Tally:
 
 
 def add(one: Any, other: Any) -> Any:
-    """The sum of two trees, leaf by leaf; what only one of them holds is in it too.
+    """The sum of two trees, leaf by leaf. What only one of them has is in the sum too.
 
-    They may come from different versions of the code, on either side of a reload: where their
-    shapes differ, the second one, the newer, is taken.
+    The trees may come from different versions of the code, before and after a reload. If their
+    shapes differ, the second one counts, which is the newer.
     """
     if isinstance(one, dict) and isinstance(other, dict):
         return one | {k: add(one[k], v) if k in one else v for k, v in other.items()}
@@ -92,7 +92,7 @@ def add(one: Any, other: Any) -> Any:
 
 
 def total(snapshots: Sequence[Tree], retired: Tree) -> Tree:
-    """One tree for all workers; `retired` are the counters of those that are gone."""
+    """One tree for all workers. `retired` are the counters of those that are gone."""
     both: Tree = {"counters": retired, "gauges": {}}
     for snapshot in snapshots:
         both = add(both, {name: snapshot[name] for name in ("counters", "gauges")})
@@ -100,7 +100,10 @@ def total(snapshots: Sequence[Tree], retired: Tree) -> Tree:
 
 
 def quantile(q: float, cells: Sequence[float]) -> float:
-    """The `q`-quantile in seconds, linear within a cell as Prometheus has it; 0 of nothing."""
+    """The `q`-quantile in seconds; 0 if nothing was counted.
+
+    Within a cell it grows evenly, as in Prometheus.
+    """
     rank = q * sum(cells)
     if not rank:
         return 0.0

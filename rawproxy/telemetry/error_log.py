@@ -1,15 +1,15 @@
-"""The error log: what the admin should know, on standard error, a line each.
+"""The error log: what the admin should know, on standard error, in lines.
 
     log, warnings, uncaught errors ──► Journal: which are said (`repeats`) ──► a thread ──► stderr
 
-A pipe that nobody reads must not stop whoever logs, so the loop only appends to a list and a thread
-of its own writes; it starts with the first line. Lines that are known to be of one kind are said a
-few times a second and then counted. Every logger, every warning of Python's and every error that
-nobody caught goes this way, in every process.
+A pipe that nobody reads must not stop the code that logs. So that code only appends to a list, and
+a thread writes; it starts with the first line. Lines of the same kind are said a few times a
+second, and further ones are counted. All loggers, Python's warnings and uncaught errors go this
+way, in every process.
 
-It never blocks but in `say`, `cannot` and at the end, for `PATIENCE` at the most. Invariants: at
-most `LIMIT` bytes wait, and what is lost beyond is counted and said; whatever a message holds, it
-is one line (only a traceback has several), and lines of several processes never mix.
+It blocks only in `say`, in `cannot` and at the end, and there for `PATIENCE` at most. Invariants:
+at most `LIMIT` bytes wait; further lines are lost, and a line says how many. Whatever a message
+holds, it is one line; only a traceback has several. Lines of several processes never mix.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Journal(logging.Handler):
-    """The lines of one process, to the descriptor `fd`."""
+    """The lines of one process, written to the descriptor `fd`."""
 
     def __init__(self, fd: int = 2) -> None:
         super().__init__()
@@ -54,13 +54,13 @@ class Journal(logging.Handler):
         self._stuck = False  # the last `flush` waited in vain
         self.lost = 0  # lines that nobody will see, for the metrics
 
-    # ── whoever logs ────────────────────────────────────────────────────────────────────────────
+    # ── the code that logs ──────────────────────────────────────────────────────────────────────
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """As any handler, but under one lock alone.
+        """Handle a record as any handler does, but with one lock only.
 
-        A destructor may log in the middle of the thread's work, and that thread must not wait
-        for a lock whose owner waits for it.
+        A destructor may log in the middle of the thread's work. The thread must not wait for a lock
+        whose owner waits for the thread.
         """
         try:
             self.emit(record)
@@ -70,7 +70,7 @@ class Journal(logging.Handler):
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a line, or count it."""
+        """Queue the line of a record, or count it."""
         # What a caller says in `extra`; else each text is a reason of its own.
         kind = (record.msg if isinstance(record.msg, str) else "", getattr(record, "kind", 0))
         reason = getattr(record, "reason", None) or record.getMessage()
@@ -81,18 +81,21 @@ class Journal(logging.Handler):
             if self._repeats.admit(kind, reason, record):
                 self._put(self.line(record))
             else:
-                record.exc_info = None  # it may be kept for a second, and its frames not
+                record.exc_info = None  # the record may be kept for a second, but not its frames
                 if self._repeats.over == 1:
                     self._start()  # to say how many, even if nobody logs any more
 
     def say(self, text: str) -> None:
-        """Lines that somebody waits for, as they are: written when this returns, if they can be."""
+        """Write lines that somebody waits for.
+
+        They are written when this returns, if they can be.
+        """
         with self._wake:
             self._put(text.encode("utf-8", "backslashreplace") + b"\n")
         self.flush()
 
     def line(self, record: logging.LogRecord, more: int = 0) -> bytes:
-        """The line of a record; `more` are those like it that have none."""
+        """The line of a record. `more` records like it have no line."""
         message = record.getMessage()
         if len(message) > LONGEST:
             message = f"{message[:LONGEST]} [{len(message) - LONGEST} more characters]"
@@ -119,7 +122,7 @@ class Journal(logging.Handler):
             self._put(self.line(record, more))
 
     def _start(self) -> None:
-        """See to it that the thread looks."""
+        """Start the thread if there is none, and wake it."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="error-log", daemon=True)
             self._thread.start()
@@ -128,13 +131,13 @@ class Journal(logging.Handler):
     # ── the end ─────────────────────────────────────────────────────────────────────────────────
 
     def flush(self) -> None:
-        """Wait until all is written, for `PATIENCE` at the most."""
+        """Wait until all lines are written, for `PATIENCE` at most."""
         with self._wake:
             done = self._wake.wait_for(lambda: not self._lines and not self._writing, PATIENCE)
             self._stuck = not done
 
     def close(self) -> None:
-        """No more lines; what was only counted is said. `logging` calls it at exit."""
+        """Take no more lines, and say what was only counted. `logging` calls this at exit."""
         with self._wake:
             if not self._closed:
                 self._settle(monotonic())
@@ -164,15 +167,18 @@ class Journal(logging.Handler):
                 if self._untold and taken:
                     lost, self._untold = self._untold, 0
                     text = "standard error could not take everything: %d lines of this log are lost"
-                    # Neither by way of the logger, where this thread would wait for whoever logs
-                    # just now, nor by `_put`, which might lose the very count.
+                    # Not by the logger, where this thread would wait for the code that logs just
+                    # now, and not by `_put`, which might lose this line too.
                     self._lines.append(self.line(_record(logging.WARNING, text, lost)))
                     self._size += len(self._lines[-1])
                 self._writing = False
                 self._wake.notify_all()
 
     def _write(self, lines: list[bytes]) -> bool:
-        """In pieces that no other process's lines get into; whether all was taken."""
+        """Write in pieces that lines of other processes cannot cut.
+
+        The result says whether all bytes were taken.
+        """
         piece: list[bytes] = []
         size = 0
         for line in lines:
@@ -189,7 +195,7 @@ class Journal(logging.Handler):
         while done < len(data):
             try:
                 done += os.write(self._fd, memoryview(data)[done:])
-            except BlockingIOError:  # whoever gave us this descriptor has set it so
+            except BlockingIOError:  # the descriptor came to us as a non-blocking one
                 select.select([], [self._fd], [], PATIENCE)
                 if self._closed:
                     break
@@ -211,14 +217,14 @@ _journal: Journal | None = None
 
 
 def set_up(*, serving: bool = True) -> None:
-    """Once for each process, before anything in it may log.
+    """Set up the log of a process. Call it once, before anything can log.
 
-    `serving`: what Python itself would write to standard error goes the same way.
+    `serving`: what Python itself would write to standard error goes to the log too.
     """
     global _journal
     if _journal is not None:
         return
-    if sys.stderr is None:  # closed by whoever started us: its number must not become a socket's
+    if sys.stderr is None:  # it is closed, and its number must not become that of a socket
         os.open(os.devnull, os.O_WRONLY)
     _journal = Journal()
     log.addHandler(_journal)
@@ -234,7 +240,7 @@ def set_up(*, serving: bool = True) -> None:
 
 
 def say(text: str) -> None:
-    """Lines for whoever starts it, as they are, behind all that was logged."""
+    """Print lines for those who started the process, as they are, after all that was logged."""
     if _journal is None:
         print(text, file=sys.stderr, flush=True)
     else:
@@ -242,24 +248,27 @@ def say(text: str) -> None:
 
 
 def cannot(reasons: list[str]) -> None:
-    """What prevents a start, in the words and the form of the command line."""
+    """Print why the process cannot start, in the form of the command line's errors."""
     for reason in reasons:
         say(f"rawproxy: error: {reason}")
 
 
 def flush() -> None:
-    """Before the process ends by other means than its own."""
+    """Write what is queued. Call it before the process ends by a signal."""
     if _journal is not None:
         _journal.flush()
 
 
 def lost() -> int:
-    """Lines that nobody will see."""
+    """How many lines nobody will ever see."""
     return 0 if _journal is None else _journal.lost
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """The process ends by it; Python itself would write, and might wait for ever."""
+    """Log the error that ends the process.
+
+    Python itself would write it, and might wait for ever.
+    """
     log.critical("internal error, which ends this process", exc_info=(kind, error, trace))
 
 
@@ -271,6 +280,6 @@ def _in_thread(told: threading.ExceptHookArgs) -> None:
 
 
 def _unraisable(told: Any) -> None:
-    """What Python could raise nowhere: in a destructor, say."""
+    """Log an error that Python could not raise, as in a destructor."""
     facts = (told.exc_type, told.exc_value, told.exc_traceback)
     log.error("internal error: %s", told.err_msg or "in a destructor", exc_info=facts)

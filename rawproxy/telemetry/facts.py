@@ -1,8 +1,7 @@
-"""What is known of one exchange once it has ended: for the counters and for its line in the log.
+"""What is known of an exchange when it has ended, for the counters and for its log line.
 
-An exchange, a tunnel or an answer of our own has its facts only where somebody wants to know them.
-They never decide anything. Invariant: each of them is set from the beginning; what has not happened
-is 0 or empty.
+Facts never decide anything. Invariant: each of them has a value from the beginning. What has not
+happened is 0 or empty.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from rawproxy.telemetry.counters import Tally
 
 
 class Facts:
-    """Those of one exchange. Times are seconds on the monotonic clock."""
+    """The facts of one exchange. Times are seconds on the monotonic clock."""
 
     __slots__ = (
         "began", "dialled", "ended", "first", "id", "label", "received", "retries", "sent",

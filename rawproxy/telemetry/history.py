@@ -3,9 +3,9 @@
     totals, each `INTERVAL` ──► differences ──► rows (rates and quantiles), the newest last
                             ──► the last `WINDOW` of them, for each upstream
 
-Whoever has the clock passes `now`. It never asks a worker. Invariants: at most `LENGTH` rows are
-kept, and `WINDOW` totals; no rate is negative, even where a killed worker took its last second
-along.
+This module never looks at a clock (`now` is an argument), and never asks a worker. Invariants: at
+most `LENGTH` rows and `WINDOW` totals are kept. No rate is negative, even if a killed worker has
+taken its last second with it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 class History:
-    """Rows, oldest first."""
+    """The rows, the oldest first."""
 
     def __init__(self) -> None:
         self.rows: deque[dict[str, float]] = deque(maxlen=LENGTH)
@@ -30,7 +30,7 @@ class History:
         self._totals: deque[tuple[float, Tree]] = deque(maxlen=WINDOW + 1)
 
     def add(self, now: float, total: Tree) -> None:
-        """One more total; the first one gives no row."""
+        """Add a total. The first one gives no row."""
         together = _all(total["counters"])
         if self._totals:
             before, last = self._totals[-1]
@@ -61,7 +61,7 @@ class History:
 
 
 class _Rates:
-    """Differences to an earlier tree of counters, for each second."""
+    """Differences to an earlier tree of counters, divided by the seconds between."""
 
     def __init__(self, seconds: float, before: Tree) -> None:
         self.seconds = seconds
@@ -77,7 +77,7 @@ class _Rates:
         return [max(a - b, 0) for a, b in zip(now, before, strict=False)]
 
     def classes(self, tree: Tree) -> tuple[float, float, float]:
-        """Exchanges a second: all of them, those with a 4xx, those with a 5xx."""
+        """Exchanges each second: all of them, those with a 4xx, those with a 5xx."""
         grown = self.cells("classes", tree)
         if not self.seconds or not grown:
             return 0.0, 0.0, 0.0
@@ -85,7 +85,7 @@ class _Rates:
 
 
 def _all(counters: Tree) -> Tree:
-    """The upstreams' counters in one."""
+    """The counters of all upstreams, summed."""
     together: Tree = {}
     for one in counters.get("upstreams", {}).values():
         together = add(together, one)

@@ -1,12 +1,13 @@
-"""What the logs leave out of what they know of clients, where the administrator wants it so.
+"""What the logs leave out of what they know about clients, if the administrator wants that.
 
     --access-log-mask NAME           the value of that query parameter becomes ***
     --access-log-short-addresses     192.0.2.7 becomes 192.0.2.0, 2001:db8:1:2::3 2001:db8:1::
     --access-log-no-paths            what was asked for becomes -, a Referer its origin
 
-The same holds for the lines of the error log that name a request, and for the query of a Referer,
-which is that of the page before. It never changes what an upstream gets. Invariants: a parameter is
-masked in every spelling of its name that a server may take for it; what cannot be read is left out.
+That holds also for lines of the error log that name a request, and for the query of a Referer,
+which is the URL of the page before. This module never changes what an upstream gets. Invariants: a
+parameter is masked in every spelling of its name that a server may accept. What cannot be read is
+left out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ IPV6: Final = ~((1 << 80) - 1)  # a site has 48 bits of its own
 
 
 class Masks:
-    """What `of` found in a configuration."""
+    """What a configuration leaves out of the logs."""
 
     __slots__ = ("_names", "_no_paths", "_short")
 
@@ -33,14 +34,14 @@ class Masks:
         self._no_paths = no_paths
 
     def target(self, target: bytes) -> bytes:
-        """A request's target."""
+        """The target of a request, masked."""
         if self._no_paths:
             return NOTHING
         path, mark, query = target.partition(b"?")
         return path + mark + self._query(query) if mark and self._names else target
 
     def referer(self, referer: bytes) -> bytes:
-        """The value of Referer."""
+        """The value of a Referer, masked."""
         if self._no_paths:
             scheme, mark, rest = referer.partition(b"://")
             host = rest.partition(b"/")[0].partition(b"?")[0].partition(b"#")[0]
@@ -48,7 +49,7 @@ class Masks:
         return self.target(referer)
 
     def address(self, shown: bytes) -> bytes:
-        """A client's address; that of a unix socket is none."""
+        """The address of a client, shortened. The path of a unix socket is no address."""
         if not self._short:
             return shown
         if b":" not in shown:
@@ -63,7 +64,10 @@ class Masks:
         return b"&".join([self._pairs(pairs) for pairs in query.split(b"&")])
 
     def _pairs(self, pairs: bytes) -> bytes:
-        """What stands between two `&`: some servers take `;` for one too, others for text."""
+        """The text between two `&`, masked.
+
+        For some servers a `;` in it ends a parameter, for others not.
+        """
         kept: list[bytes] = []
         for pair in pairs.split(b";"):
             name, mark, _ = pair.partition(b"=")
@@ -75,7 +79,7 @@ class Masks:
 
 
 def of(config: Config) -> Masks | None:
-    """What a configuration wants left out; None: nothing."""
+    """The masks of a configuration; None if it leaves nothing out."""
     names = frozenset(name.lower().encode() for name in config.access_log_mask)
     short, no_paths = config.access_log_short_addresses, config.access_log_no_paths
     return Masks(names, short, no_paths) if names or short or no_paths else None

@@ -1,15 +1,16 @@
-"""Which lines of the error log are said, and which are only counted: a peer must not fill it.
+"""Which lines of the error log are said and which are only counted: no peer may fill the log.
 
-    kind      where in the code a line comes from, and the status of a refused request
-    reason    what it says, less what differs each time anyway (a request's id, its path)
+    kind      the place in the code that a line comes from, and the status of a refused request
+    reason    the text of the line, without what differs each time (a request's id, its path)
 
-Of one reason `PER_REASON` lines a second are said, of one kind `PER_KIND`: a client can make up
-reasons (a name that no site has), and these must not use up the lines of anything else. What is
-over is counted, and told together with the last of it once the second is over.
+`PER_REASON` lines a second are said of one reason, and `PER_KIND` lines of one kind. A client can
+make up reasons, such as names that no site has, and these must not use up the lines of other kinds.
+Further lines are counted. When the second is over, their number is told together with the last of
+them.
 
-It never formats, writes or looks at a clock. Invariant: what was refused by `admit` is counted in
-exactly one of the pairs that `settle` gives; no more than `KINDS` x `PER_KIND` reasons are
-remembered, for a second.
+This module never formats, writes or looks at a clock. Invariants: a line that `admit` has refused
+is counted in exactly one pair of `settle`. At most `KINDS` x `PER_KIND` reasons are remembered, for
+a second.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Generic, TypeVar
 
 PER_REASON = 10  # in each `WINDOW`: enough to see what happens, and how often
 PER_KIND = 40
-KINDS = 128  # there are some 60 in this code; whatever else logs shares the last one
+KINDS = 128  # this code has some 60; all that libraries log beyond is of one kind
 WINDOW = 1.0  # seconds
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ Reason = tuple[Hashable, Hashable]
 
 
 class _Heard(Generic[T]):
-    """One reason within a window."""
+    """What was said of one reason within a window."""
 
     __slots__ = ("last", "over", "said")
 
@@ -38,7 +39,7 @@ class _Heard(Generic[T]):
 
 
 class Repeats(Generic[T]):
-    """The reasons of the last second; `T` is what a line will be made of."""
+    """The reasons of the last second. `T` is what a line will be made of."""
 
     __slots__ = ("_heard", "_of_kind", "ends", "over")
 
@@ -49,7 +50,7 @@ class Repeats(Generic[T]):
         self.over = 0  # lines that were counted only
 
     def admit(self, kind: Hashable, reason: Hashable, one: T) -> bool:
-        """Whether `one` is to be said; else it is counted."""
+        """Whether `one` is to be said. If not, it is counted."""
         if kind not in self._of_kind and len(self._of_kind) >= KINDS:
             kind = None
         said = self._of_kind.get(kind, 0)
@@ -69,7 +70,10 @@ class Repeats(Generic[T]):
         return False
 
     def settle(self, now: float) -> list[tuple[T, int]]:
-        """The last one of each reason that was over, and how many more; a new window begins."""
+        """The last line of each reason that had too many, and how many more there were.
+
+        With that a new window begins.
+        """
         self.ends = now + WINDOW
         if not self._heard:
             return []
