@@ -1,0 +1,51 @@
+"""A capability is a room that can be left out: without its folder and its name, the rest serves."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+import rawproxy
+from tests.outposts.server import Recorder
+from tests.process import Program, free_port, wait_for_port
+
+PACKAGE = pathlib.Path(rawproxy.__file__).parent
+
+
+@pytest.mark.skipif(not (PACKAGE / "cli.py").exists(), reason="needs the sources")
+@pytest.mark.parametrize("room", ["access"])
+def test_a_proxy_without_it_serves(tmp_path, room):
+    copy = tmp_path / "rawproxy"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.so", room))
+    options = copy / "config" / "options.py"
+    line = f'CAPABILITIES = ("{room}",)\n'
+    assert options.read_text().count(line) == 1
+    options.write_text(options.read_text().replace(line, "CAPABILITIES: tuple[str, ...] = ()\n"))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "COVERAGE_PROCESS_START": ""}
+    command = [sys.executable, "-P", "-m", "rawproxy"]
+
+    (tmp_path / "file.toml").write_text(
+        'upstream = "http://127.0.0.1:1"\n[[site]]\nallow = "all"\n'
+    )
+    check = [*command, "check", "--config", str(tmp_path / "file.toml")]
+    done = subprocess.run(
+        check, env=environment, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert "file.toml:3: [[site]] allow: not known" in done.stderr, "its keys are gone with it"
+
+    with Recorder() as upstream:
+        port = free_port()
+        serve = ["--upstream", f"http://127.0.0.1:{upstream.port}", "--http", f"127.0.0.1:{port}"]
+        proxy = Program([*command, *serve], env=environment, cwd=tmp_path)
+        try:
+            wait_for_port(port, proxy.process)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/x", timeout=10) as answer:
+                assert (answer.status, answer.read()) == (200, b"app")
+            assert upstream.seen[-1].target == "/x"
+        finally:
+            assert proxy.stop(signal.SIGTERM) == 0
