@@ -16,6 +16,8 @@ import psutil
 import pytest
 import trustme
 
+from .pipes import Copied
+
 CA = trustme.CA()
 LEAF = CA.issue_cert("localhost", "127.0.0.1", "::1")
 # Seconds before what hangs fails the test. It measures nothing: a machine that is busy with something
@@ -47,15 +49,19 @@ def needs(program: str, package: str | None = None) -> pytest.MarkDecorator:
 
 
 class Program:
-    """A child process, its output in files, ended by its own process id."""
+    """A child process, its output in files, ended by its own process id.
 
-    def __init__(self, command: list[str], **options) -> None:
+    `piped`: standard error comes by a pipe, that it may be left full (`pipe.deafen`).
+    """
+
+    def __init__(self, command: list[str], *, piped: bool = False, **options) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.out_path = pathlib.Path(self.folder.name, "out")
         self.err_path = pathlib.Path(self.folder.name, "err")
-        with self.out_path.open("wb") as out, self.err_path.open("wb") as err:
-            self.process = subprocess.Popen(command, stdout=out, stderr=err, **options)
-
+        self.pipe = Copied(self.err_path) if piped else None
+        with self.out_path.open("wb") as out, self.err_path.open("ab") as err:
+            to = err if self.pipe is None else self.pipe.writer
+            self.process = subprocess.Popen(command, stdout=out, stderr=to, **options)
         self.said: tuple[str, str] | None = None  # once it has ended
 
     def out(self) -> str:
@@ -74,6 +80,8 @@ class Program:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it; its exit code."""
+        if self.pipe is not None:
+            self.pipe.hear()
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
@@ -84,6 +92,8 @@ class Program:
             raise
         finally:
             if self.said is None:
+                if self.pipe is not None:
+                    self.pipe.close()
                 self.said = self.out(), self.err()
                 self.folder.cleanup()
 
@@ -105,7 +115,9 @@ class Program:
 class RawProxy(Program):
     """rawproxy on free ports: `https` where a certificate is given, `http` always."""
 
-    def __init__(self, *arguments: str, https: bool = True, http: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self, *arguments: str, https: bool = True, http: str = "127.0.0.1:0", piped: bool = False
+    ) -> None:
         command = [sys.executable, "-m", "rawproxy", "--http", http, *arguments]
         self._stack = contextlib.ExitStack()
         if https:
@@ -113,7 +125,7 @@ class RawProxy(Program):
             port = free_port()
             command += ["--https", f"127.0.0.1:{port}", "--https", f"[::1]:{port}"]
             command += ["--cert", pem, "--key", pem]
-        super().__init__(command)
+        super().__init__(command, piped=piped)
         self._wait_until_ready()
         self.http = self._port("http")
         self.https = self._port("https") if https else 0

@@ -1,24 +1,24 @@
 """`python -m tests.attacks [NAME ...]`: mount the attacks, print a table, write tests/ATTACKS.md.
 
-With names only those are mounted, and the rows of the others stay as they are. So do the rows of
-proxies that are not installed.
+What docs/threats.md quotes of it is written as well. With names only those are mounted, and the
+rows of the others stay as they are. So do the rows of proxies that are not installed, and of an
+attack that could not be mounted.
 """
 
 import argparse
 import json
-import pathlib
 import subprocess
 import sys
-import threading
 import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .bystander import Met
 from .mounts import Attack, load
+from .page import known, write
 from .stage import NAMES, Target, descriptors, running, versions
 
-FIGURES = pathlib.Path(__file__).with_name("figures.json")
-TABLE = pathlib.Path(__file__).parents[1] / "ATTACKS.md"
 WARM = 0.5  # seconds of the bystander alone
 
 
@@ -28,48 +28,21 @@ def measure(one: Attack | None, target: Target, seconds: float) -> dict[str, Any
     pipe = subprocess.PIPE
     before = most = target.rss()
     cpu = target.cpu()
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as bystander:
+    with (
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as bystander,
+        ThreadPoolExecutor(1) as pool,
+    ):
         time.sleep(WARM)
         end = time.monotonic() + seconds
-        thread = threading.Thread(target=one.mount, args=(target, end)) if one else None
-        if thread is not None:
-            thread.start()
-        while time.monotonic() < end or (thread is not None and thread.is_alive()):
+        mounted = pool.submit(one.mount, target, end) if one is not None else None
+        while time.monotonic() < end or not (mounted is None or mounted.done()):
             most = max(most, target.rss())
             time.sleep(0.05)
         out, _ = bystander.communicate()
+        if mounted is not None:
+            mounted.result()
     met = Met(*json.loads(out))
     return met._asdict() | {"grown": (most - before) / 1e6, "cpu": target.cpu() - cpu}
-
-
-def render(figures: dict[str, Any]) -> str:
-    """The table as people read it."""
-    lines = [
-        "# Attacks by one client, and what others notice\n",
-        "`python -m tests.attacks` writes this. Each attack is mounted against each proxy, with the",
-        "configurations in [attacks/configs](attacks/configs); a bystander in a process of its own",
-        "asks a small thing every five milliseconds. Attacker, bystander, upstream and proxy share",
-        "one machine of two cores, and other work with them: hold the figures against the rows",
-        "without an attack. What a proxy answers itself is a redirect, and for rawproxy a 421 (both",
-        "are as cheap, and so the bystander asks the same process). `refused`: answers other than 200, and cut connections. `grown`: the",
-        "proxy's resident memory at the worst moment.\n",
-        "; ".join(f"{name} {text}".strip() for name, text in figures["versions"].items()) + ".\n",
-    ]
-    for name, rows in figures["attacks"].items():
-        lines += [
-            f"## {name}\n", f"{figures['what'][name]}.\n",
-            "| proxy | requests | refused | p50 ms | longest ms | grown by MB | CPU s |",
-            "|---|--:|--:|--:|--:|--:|--:|",
-        ]  # fmt: skip
-        for proxy in NAMES:
-            if proxy in rows:
-                row = rows[proxy]
-                lines.append(
-                    f"| {proxy} | {row['requests']:,} | {row['refused']:,} | {row['p50']:.1f}"
-                    f" | {row['most']:.0f} | {row['grown']:.1f} | {row['cpu']:.1f} |"
-                )
-        lines.append("")
-    return "\n".join(lines)
 
 
 def main() -> int:
@@ -82,16 +55,22 @@ def main() -> int:
     options = parser.parse_args()
     descriptors()
     there = versions()
-    empty: dict[str, Any] = {"versions": {}, "what": {}, "attacks": {}}
-    figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else empty
+    figures = known()
     figures["versions"] |= there
+    failed = 0
     for name in options.names or attacks:
         one = attacks[name]
         figures["what"][name] = one.what if one else "A bystander alone"
         rows = figures["attacks"].setdefault(name, {})
         for proxy in options.proxy or there:
-            with running(proxy) as target:
-                rows[proxy] = row = measure(one, target, options.seconds)
+            try:
+                with running(proxy) as target:
+                    row = measure(one, target, options.seconds)
+            except (OSError, AssertionError):
+                failed = 1
+                traceback.print_exc()
+                continue
+            rows[proxy] = row | {"version": there[proxy]}
             print(
                 f"{name:18} {proxy:10} requests {row['requests']:6} refused {row['refused']:5}"
                 f" p50 {row['p50']:7.1f} ms longest {row['most']:8.0f} ms"
@@ -100,9 +79,8 @@ def main() -> int:
             )
         if options.dry:
             continue
-        FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
-        TABLE.write_text(render(figures))
-    return 0
+        write(figures)
+    return failed
 
 
 if __name__ == "__main__":

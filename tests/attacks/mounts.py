@@ -14,6 +14,7 @@ from rawproxy.protocol.http2 import frames
 from .stage import Target
 
 MODULES = ("reading", "turns", "sharing")  # each registers its attacks when it is imported
+ATTACKER = "127.0.0.2"  # an address of its own, as in life: the bystander has another
 Mount = Callable[[Target, float], None]
 
 
@@ -51,6 +52,7 @@ def connect(port: int, buffer: int = 0) -> socket.socket:
     if buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     sock.settimeout(1.0)
+    sock.bind((ATTACKER, 0))
     sock.connect(("127.0.0.1", port))
     return sock
 

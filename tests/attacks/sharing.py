@@ -9,6 +9,8 @@ from .mounts import attack, block, connect, connect_h2, wait
 from .stage import Target
 
 TABS = 1100
+BEGINNING = 128 * 1024  # of a body: more than anybody holds back
+AT_ONCE = 50  # requests
 
 
 @attack("expect", "8 connections of HTTP/2 with 128 uploads each that wait for a 100, and stop")
@@ -48,3 +50,31 @@ def sip(target: Target, end: float) -> None:
             with contextlib.suppress(OSError):
                 sock.recv(512)
         wait(min(end, time.monotonic() + 1))
+
+
+@attack("drip", f"{TABS:,} uploads that bring 512 bytes a second, behind the first 128 KB")
+def drip(target: Target, end: float) -> None:
+    ask = b"POST /2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n"
+    socks = []
+    for _ in range(TABS):
+        with contextlib.suppress(OSError):
+            sock = target.keep.enter_context(connect(target.plain))
+            sock.setblocking(False)
+            sock.send(ask + bytes(BEGINNING))
+            socks.append(sock)
+    while time.monotonic() < end:
+        for sock in socks:
+            with contextlib.suppress(OSError):
+                sock.send(bytes(512))
+        wait(min(end, time.monotonic() + 1))
+
+
+@attack("full-pipe", "standard error is a full pipe that nobody reads, and errors are provoked")
+def full_pipe(target: Target, end: float) -> None:
+    target.deafen()
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), connect(target.plain) as sock:
+            sock.sendall(target.refused * AT_ONCE)
+            got = b""
+            while got.count(b"HTTP/1.1 ") < AT_ONCE and (data := sock.recv(65536)):
+                got += data

@@ -17,6 +17,7 @@ from tests.process import LEAF, Program, RawProxy, free_port, wait_for_port
 from tests.smuggling.peers import PATH, PEERS, Peer
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
+GET = b"GET /%b HTTP/1.1\r\nHost: %b\r\n\r\n"
 NAMES = ("rawproxy", *(peer.name for peer in PEERS))
 
 
@@ -28,8 +29,15 @@ class Target(NamedTuple):
     tls: int  # proxies, HTTP/2 and HTTP/1.1
     local: int  # answers by itself: a redirect, or 421 to an unknown Host
     host: bytes  # which it is asked for there
+    refused: bytes  # a request on `plain` that is answered by an error, with a line in the log
     programs: tuple[Program, ...]
     keep: contextlib.ExitStack  # closed behind the attack
+
+    def deafen(self) -> None:
+        """From now on nobody reads its standard error, a pipe without room for another line."""
+        for program in self.programs:
+            assert program.pipe is not None
+            program.pipe.deafen()
 
     def rss(self) -> int:
         """Resident memory, in bytes."""
@@ -62,8 +70,11 @@ def descriptors() -> None:
 def rawproxy(port: int) -> Iterator[Target]:
     """It answers 421 by itself to an unknown Host: with redirects, no plain port would proxy."""
     options = ["--upstream", f"http://127.0.0.1:{port}", "--access-log", "off", "--no-redirect"]
-    with RawProxy(*options, "--server-name", "localhost") as proxy, contextlib.ExitStack() as keep:
-        yield Target("rawproxy", proxy.http, proxy.https, proxy.http, b"elsewhere", (proxy,), keep)
+    options += ["--server-name", "localhost"]
+    with RawProxy(*options, piped=True) as proxy, contextlib.ExitStack() as keep:
+        http, https = proxy.http, proxy.https
+        refused = GET % (b"", b"elsewhere")
+        yield Target("rawproxy", http, https, http, b"elsewhere", refused, (proxy,), keep)
 
 
 @contextlib.contextmanager
@@ -75,18 +86,20 @@ def peer(one: Peer, port: int) -> Iterator[Target]:
         plain, tls, redirect = free_port(), free_port(), free_port()
         facts = {
             "FOLDER": folder, "PEM": pem, "PLAIN": plain, "TLS": tls, "REDIRECT": redirect,
-            "UPSTREAM": port,
+            "UPSTREAM": port, "CLOSED": free_port(),
         }  # fmt: skip
         config = pathlib.Path(folder, one.config)
         template = (CONFIGS / one.config).read_text()
         config.write_text(re.sub(r"@([A-Z]+)@", lambda found: str(facts[found[1]]), template))
         command = [word.format(config=config, folder=folder) for word in one.command]
-        program = Program(command, env=os.environ | {"PATH": PATH, "HOME": folder})
+        env = os.environ | {"PATH": PATH, "HOME": folder}
+        program = Program(command, piped=True, env=env)
         stack.callback(program.stop)
         for number in (plain, tls, redirect):
             wait_for_port(number, program.process)
         keep = stack.enter_context(contextlib.ExitStack())
-        yield Target(one.name, plain, tls, redirect, b"localhost", (program,), keep)
+        refused = GET % (b"closed", b"localhost")
+        yield Target(one.name, plain, tls, redirect, b"localhost", refused, (program,), keep)
 
 
 @contextlib.contextmanager

@@ -4,8 +4,6 @@ Both standard output (the access log) and standard error are full before the att
 """
 
 import contextlib
-import fcntl
-import os
 import signal
 import socket
 import statistics
@@ -17,45 +15,14 @@ import time
 import psutil
 import pytest
 
+from tests.pipes import Pipe
+
 REFUSED = 5000
 AT_ONCE = 50
 BAD = b"GET /%d HTTP/1.1\r\nHost: b\r\n\r\n"  # no site is called so
 GOOD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 PATIENCE = 20.0
-
-
-class Pipe:
-    """A pipe that its reader leaves as it is until `drain`."""
-
-    def __init__(self) -> None:
-        self.reader, self.writer = os.pipe()
-        fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, 4096)
-        self.data = b""
-
-    def until(self, text: bytes) -> None:
-        while text not in self.data:
-            self.data += os.read(self.reader, 65536)
-
-    def fill(self) -> None:
-        other = os.open(f"/proc/self/fd/{self.writer}", os.O_WRONLY | os.O_NONBLOCK)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                os.write(other, b"x" * 64)
-        os.close(other)
-
-    def drain(self) -> threading.Thread:
-        """Read all from now on, until every writer has gone."""
-        os.close(self.writer)
-
-        def read() -> None:
-            while data := os.read(self.reader, 65536):
-                self.data += data
-            os.close(self.reader)
-
-        thread = threading.Thread(target=read)
-        thread.start()
-        return thread
 
 
 def upstream() -> socket.socket:
