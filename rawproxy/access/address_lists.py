@@ -12,10 +12,9 @@ be read is refused wherever there is a list.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from typing import Final
 
-from rawproxy.config.model import Network
+from rawproxy.access.rules import AddressRule
 from rawproxy.errors import ConfigError
 
 ALL: Final = "all"
@@ -23,14 +22,6 @@ UNIX: Final = "unix:"
 # Verdicts that are remembered: a client asks again and again, and to read an address costs more
 # than a request can spare. Some 100 bytes each.
 KNOWN: Final = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class AddressRule:
-    """One entry of a list."""
-
-    allow: bool
-    networks: tuple[Network, ...]  # none: clients that come by a socket file
 
 
 def parse_rule(option: str, text: str, allow: bool) -> AddressRule:

@@ -19,11 +19,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from rawproxy.access import htpasswd
-from rawproxy.access.address_lists import AddressRule, parse_rule
+from rawproxy.access.address_lists import parse_rule
 from rawproxy.access.rules import (
     BY_KIND,
     REQUEST,
     AccessRules,
+    AddressRule,
     AuthRule,
     PasswordRule,
     RateRule,

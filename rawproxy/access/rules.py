@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from rawproxy.access.address_lists import AddressRule
+from rawproxy.config.model import Network
 
 AUTHENTIK: Final = "authentik"
 AUTHELIA: Final = "authelia"
@@ -94,6 +94,14 @@ class PasswordRule:
     path: str
     users: tuple[tuple[str, str], ...]  # of `htpasswd`, as text
     realm: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRule:
+    """One entry of a list."""
+
+    allow: bool
+    networks: tuple[Network, ...]  # none: clients that come by a socket file
 
 
 @dataclass(frozen=True, slots=True)
