@@ -298,7 +298,7 @@ def test_a_stream_that_is_reset_gives_the_question_up():
         async with guarded(mirror, guard) as rig, Client2(rig) as client:
             await asyncio.to_thread(client.send, "/app")
             await eventually(lambda: guard.questions)
-            client.client.send(frames.rst_stream(client.number, 8))
+            client.client.send(frames.rst_stream(client.number, frames.Code.CANCEL))
             await eventually(lambda: guard.lost == 1)
             guard.silent = False
             assert (await client.ask("/app")).status == 200
