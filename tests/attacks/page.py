@@ -70,7 +70,9 @@ def quote(text: str, figures: Figures) -> str:
     """`text` with what rawproxy's rows say where it quotes them."""
 
     def said(found: re.Match[str]) -> str:
-        row = figures["attacks"][found[2]]["rawproxy"]
+        row = figures["attacks"][found[2]].get("rawproxy")
+        if row is None:
+            return f"{found[1]}: not measured yet)"
         refused = f"{row['refused']:,}" if row["refused"] else "nobody"
         return f"{found[1]}: {refused} refused, others waited {row['most']:.0f} ms at the most)"
 
