@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rawproxy.config import model
 from rawproxy.config.json_codec import from_json, to_json
-from rawproxy.config.model import Address, Config, Group, Limits, Network, Upstream
+from rawproxy.config.model import Address, Config, Group, Network, Respond, Upstream
 
 MODEL = [one for one in vars(model).values() if dataclasses.is_dataclass(one)]
 FULL = Config(
@@ -148,7 +148,7 @@ def test_a_field_of_a_kind_that_cannot_travel_is_noticed():
         three: Any = None
 
     with pytest.raises(TypeError, match="bytes has no form in JSON"):
-        to_json(dataclasses.replace(Limits(), body=b"x"))
+        to_json(dataclasses.replace(Respond(200), body=b"x"))
     with pytest.raises(TypeError, match="has no form in JSON"):
         from_json(Odd, {"one": {}})
     with pytest.raises(TypeError, match="does not say which"):
