@@ -107,13 +107,18 @@ class _Translator:
         site = {"server-name": names} if names else {}
         self.sites.append((site | {"listen": listen} | facts, routes, server.block.place))
 
-    def _value(self, server: ServerBlock) -> Any:
+    def _known(self, server: ServerBlock) -> dict[str, str]:
+        """The variables that say the same for all requests to a server."""
         known = self.known | {"server_name": (server.names or [""])[0]}
         for one in server.blocks.own("set"):
             try:
                 known[one.args[0].removeprefix("$")] = fixed(one.args[1], known)
             except Refusal as error:
                 self.report.refuse(one, str(error))
+        return known
+
+    def _value(self, server: ServerBlock) -> Any:
+        known = self._known(server)
         return lambda text: value(text, known)
 
     def _routes(self, server: ServerBlock) -> list[tuple[Facts, str]]:
@@ -152,13 +157,9 @@ class _Translator:
         return rest.route
 
     def _route(self, one: Directive, server: ServerBlock) -> Facts | None:
-        known = self.known | {"server_name": (server.names or [""])[0]}
-        for said in server.blocks.own("set"):
-            try:
-                known[said.args[0].removeprefix("$")] = fixed(said.args[1], known)
-            except Refusal:
-                continue  # `_value` has said so
-        location = Location(server.blocks.within(one.block or ()), self.report, self.groups, known)
+        location = Location(
+            server.blocks.within(one.block or ()), self.report, self.groups, self._known(server)
+        )
         try:
             location.match(one)
             location.fill()
