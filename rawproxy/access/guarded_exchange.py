@@ -15,10 +15,12 @@ in no other request's head, also on a connection that several clients share.
 
 from __future__ import annotations
 
-from typing import Any
+from abc import abstractmethod
 
 from rawproxy.access import counts as count
-from rawproxy.access.inquiry import Inquiry
+from rawproxy.access.counts import AccessCounts
+from rawproxy.access.inquiry import AuthGate, Inquiry
+from rawproxy.access.passwords import Passwords
 from rawproxy.access.questions import url
 from rawproxy.access.verdicts import AuthVerdict, Ruling
 from rawproxy.config.field_names import plain
@@ -31,10 +33,38 @@ from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.checkout import DONE, GUARD, REWRITE
 from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.exchange import Exchange
+from rawproxy.proxy.guard import Guard
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel import Tunnel
 
 Piece = tuple[bytes, bool, bytes]  # of a body: as `on_request_body` gets it
+
+
+class AskedGuard(Guard):
+    """A guard as its exchanges know it. A class for the same reason as `ResponseHandler`."""
+
+    __slots__ = ("counts", "gate", "passwords", "patience")
+
+    counts: AccessCounts
+    gate: AuthGate | None  # who is asked; None: nobody
+    passwords: Passwords | None
+    patience: float  # seconds for all that takes time
+
+    @abstractmethod
+    def at_once(self, exchange: GuardedExchange) -> ProxyError | None:
+        """Why the request ends here, as far as that can be told without waiting; or None."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """The time by which rates go: the same in all workers."""
+
+    @abstractmethod
+    def leave(self, visitor: bytes) -> None:
+        """One place of a client is free again."""
+
+    @abstractmethod
+    def watch(self, exchange: GuardedExchange, tunnel: Tunnel) -> None:
+        """A tunnel has begun."""
 
 
 class GuardedExchange(Exchange):
@@ -50,11 +80,11 @@ class GuardedExchange(Exchange):
         service: Service,
         client: ClientSide,
         head: RequestHead,
-        guard: Any,
+        guard: AskedGuard,
         slot: ConnectionSlot,
     ) -> None:
         super().__init__(service, client, head)
-        self.guard = guard  # a `RouteGuard`, which makes these
+        self.guard = guard
         target = client.route_target
         captures = target.captures(head.target)
         self.asked = Asked(head, client.context, target.name, slot.server_port, slot.port, captures)
@@ -82,13 +112,13 @@ class GuardedExchange(Exchange):
         elif self.guard.passwords is None:
             self._ask()
         else:
-            self._check_password()
+            self._check_password(self.guard.passwords)
 
     # ── a password ──────────────────────────────────────────────────────────────────────────────
 
-    def _check_password(self) -> None:
+    def _check_password(self, passwords: Passwords) -> None:
         field = self.head.value(b"authorization")
-        found = self.guard.passwords.check(field, self.visitor, self.guard.now(), self.on_password)
+        found = passwords.check(field, self.visitor, self.guard.now(), self.on_password)
         if isinstance(found, ProxyError):
             self._refuse(count.PASSWORD, found)
         elif found:
@@ -96,11 +126,14 @@ class GuardedExchange(Exchange):
 
     def on_password(self, right: bool) -> None:
         """It has been computed."""
-        if self.state is GUARD:
-            if right:
-                self._ask()
-            else:
-                self._refuse(count.PASSWORD, self.guard.passwords.refusal("a wrong password"))
+        if self.state is not GUARD:
+            return
+        if right:
+            self._ask()
+            return
+        passwords = self.guard.passwords
+        assert passwords is not None
+        self._refuse(count.PASSWORD, passwords.refusal("a wrong password"))
 
     # ── a guard ─────────────────────────────────────────────────────────────────────────────────
 
@@ -120,6 +153,7 @@ class GuardedExchange(Exchange):
         if self.state is not GUARD:
             return
         gate, asked = self.guard.gate, self.asked
+        assert gate is not None
         self.cookies = verdict.cookies
         ruling = verdict.ruling
         if ruling is Ruling.PASS:

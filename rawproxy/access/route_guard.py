@@ -13,9 +13,7 @@ from typing import Final
 from rawproxy.access import counts as count
 from rawproxy.access.address_lists import AddressList
 from rawproxy.access.counts import AccessCounts
-from rawproxy.access.guarded_exchange import GuardedExchange
-from rawproxy.access.inquiry import AuthGate
-from rawproxy.access.passwords import Passwords
+from rawproxy.access.guarded_exchange import AskedGuard, GuardedExchange
 from rawproxy.access.rates import Rate, RateTable, rate, retry_after
 from rawproxy.access.rules import TIMEOUT, AccessRules
 from rawproxy.access.tunnel_rules import GuardedTunnel
@@ -27,7 +25,6 @@ from rawproxy.protocol.http.variable_values import Value
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.exchange import Exchange
-from rawproxy.proxy.guard import Guard
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel import Tunnel
 from rawproxy.routing.match import has_dots, path_of
@@ -36,18 +33,17 @@ _CLIENT: Final = "client"
 _SITE: Final = "site"
 
 
-class RouteGuard(Guard):
+class RouteGuard(AskedGuard):
     """Who may pass one route of one worker."""
 
     __slots__ = (
-        "_addresses", "_by_client", "_key", "_most", "_rate", "_rates", "_zone", "counts", "gate",
-        "passwords", "patience",
+        "_addresses", "_by_client", "_key", "_most", "_rate", "_rates", "_zone",
     )  # fmt: skip
 
     def __init__(self, rules: AccessRules, rates: RateTable, counts: AccessCounts) -> None:
         self.counts = counts
-        self.passwords: Passwords | None = None
-        self.gate: AuthGate | None = None
+        self.passwords = None
+        self.gate = None
         self.patience = rules.auth.timeout if rules.auth is not None else TIMEOUT
         self._addresses: AddressList | None = None
         if rules.addresses:

@@ -181,7 +181,10 @@ def domain(port: int) -> Authentik:
     return Authentik(login, Application(login, cookie_domain="domain.test"))
 
 
-@pytest.mark.parametrize("old", [False, True], ids=["HTTP/2", "HTTP/1.1"])
+versions = pytest.mark.parametrize("old", [False, True], ids=["HTTP/2", "HTTP/1.1"])
+
+
+@versions
 @pytest.mark.parametrize("mode", [single, domain])
 def test_the_whole_life_behind_authentik(stand, mode, old):
     life = stand("authentik", old, mode)
@@ -215,15 +218,21 @@ def test_the_whole_life_behind_authentik(stand, mode, old):
     assert page.evaluate(FETCH, life.url("auth", "/x"))[0] == 404
     assert len(life.site.heads) == before
 
+    spoke(life, old)
+
+
+def spoke(life: Stand, old: bool) -> None:
+    """The WebSocket, too, came by the version that was meant."""
     version, status = ("HTTP/1.1", 101) if old else ("HTTP/2.0", 200)
     wanted = f'"GET /echo {version}" {status} '
     eventually(lambda: wanted in life.proxy.out())  # a thread writes it
     assert ("HTTP/2.0" in life.proxy.out()) is not old
 
 
-def test_authelia(stand):
+@versions
+def test_authelia(stand, old):
     life = stand(
-        "authelia", False, lambda port: Authelia(f"https://auth.domain.test:{port}", "domain.test")
+        "authelia", old, lambda port: Authelia(f"https://auth.domain.test:{port}", "domain.test")
     )
     page, asked = life.page, life.url("app", "/page?a=b&c=%20d")
     page.goto(asked)
@@ -235,10 +244,12 @@ def test_authelia(stand):
     assert (who, echo) == ("alice", "hello")
     life.guard.sessions.clear()
     assert page.evaluate("window.kept") == 1008
+    spoke(life, old)
 
 
-def test_oauth2_proxy(stand):
-    life = stand("oauth2-proxy", False, lambda port: OAuth2Proxy())
+@versions
+def test_oauth2_proxy(stand, old):
+    life = stand("oauth2-proxy", old, lambda port: OAuth2Proxy())
     page, asked = life.page, life.url("app", "/page?a=b&c=%20d")
     page.goto(asked)
     assert page.url == life.url("app", "/oauth2/sign_in?rd=%2Fpage%3Fa%3Db%26c%3D%2520d")
@@ -252,3 +263,4 @@ def test_oauth2_proxy(stand):
     page.wait_for_selector("h1:has-text('sign in')")
     status, kind = page.evaluate(FETCH, asked)
     assert (status, kind) == (401, "basic"), "a script is told, not redirected"
+    spoke(life, old)
