@@ -21,9 +21,11 @@ _OFF = {
 }  # fmt: skip
 
 
-def case(one: Directive) -> Word:
-    """The word of a directive, as it stands."""
+def case(one: Directive, block: str = "") -> Word:
+    """The word of a directive, as it stands in a `block` of that name."""
     args = one.args
+    if block == "upstream":
+        return word(one.name, block)
     if (one.name, args) in _OFF:
         return Word(EXACT)
     match one.name:
@@ -33,6 +35,8 @@ def case(one: Directive) -> Word:
             return Word(REFUSED, f"{args[-1]} differs from request to request")
         case "if" if is_known(one):
             return Word(EXACT)
+        case "listen" if "quic" in args:
+            return Word(DIFFERENT, "HTTP/3 is not spoken here; the same port over TCP is HTTP/2's")
         case "error_page":
             return _error_page(one)
         case "real_ip_header":

@@ -66,8 +66,8 @@ class _Translator:
         self.sites: list[tuple[Facts, list[tuple[Facts, str]], str]] = []
 
     def translation(self) -> Translation:
-        for one in _walk(self.tree):
-            self.report.say(one, case(one))
+        for block, one in _walk(self.tree):
+            self.report.say(one, case(one, block))
         servers = self._servers()
         try:
             unnamed = defaults(servers)
@@ -193,16 +193,25 @@ class _Translator:
         facts |= self._peers(servers)
         if self.top.is_on("underscores_in_headers"):
             facts["underscores"] = "pass"
-        resolver = self.top.last("resolver")
-        if resolver is not None:
-            address = resolver.args[0]
-            facts["resolver"] = address if ":" in address.rpartition("]")[2] else f"{address}:53"
+        facts |= self._resolver()
         log = self.top.last("access_log")
         if log is not None:
             facts["access-log"] = log.args[0]
         idle = self.top.last("keepalive_timeout")
         if idle is not None and seconds(idle.args[0]) > 0:
             facts["timeouts"] = {"client-idle": seconds(idle.args[0])}
+        return facts
+
+    def _resolver(self) -> Facts:
+        """The DNS server: the process has one, wherever the file names it."""
+        facts: Facts = {}
+        for _, one in _walk(self.tree):
+            if one.name != "resolver":
+                continue
+            address = one.args[0]
+            address = address if ":" in address.rpartition("]")[2] else f"{address}:53"
+            if facts.setdefault("resolver", address) != address:
+                self.report.refuse(one, f"one resolver for the whole file; type {address} alone")
         return facts
 
     def _peers(self, servers: list[ServerBlock]) -> Facts:
@@ -217,19 +226,22 @@ class _Translator:
             facts["trusted-proxy"] = list(dict.fromkeys(trusted))
         if any(server.proxy_protocol for server in servers):
             facts["accept-proxy"] = True
-        said = [one for one in _walk(self.tree) if one.name == "proxy_set_header"]
+        said = [one for _, one in _walk(self.tree) if one.name == "proxy_set_header"]
         chains = [one for one in said if one.args[0].lower() == "x-forwarded-for"]
         if any("proxy_add_x_forwarded_for" in one.args[1] for one in chains):
             facts["forwarded"] = "append"
         return facts
 
 
-def _walk(tree: tuple[Directive, ...]) -> Iterator[Directive]:
-    """Every directive that has a word of its own; the pairs of a map have none."""
+def _walk(tree: tuple[Directive, ...], within: str = "") -> Iterator[tuple[str, Directive]]:
+    """Every directive that has a word of its own, with the name of its block.
+
+    The pairs of a map have none.
+    """
     for one in tree:
-        yield one
+        yield within, one
         if one.block is not None and one.name not in ("map", "types", "events", "geo"):
-            yield from _walk(one.block)
+            yield from _walk(one.block, one.name)
 
 
 def _whole(tree: tuple[Directive, ...]) -> tuple[Directive, ...]:

@@ -80,56 +80,63 @@ def _url(scheme: str, authority: str) -> str:
 
 def _of_block(block: Directive, scheme: str) -> dict[str, Any]:
     """The table of an `upstream`."""
+    inner = block.block or ()
+    servers = [one for one in inner if one.name == "server"]
     table: dict[str, Any] = {"upstream": []}
-    fails: set[tuple[int, float]] = set()
-    for one in block.block or ():
+    for one in inner:
         if one.name == "server":
-            server, failing = _server(one, scheme)
-            if server is not None:
-                table["upstream"].append(server)
-                fails.add(failing)
+            server = _server(one, scheme)
+            table["upstream"] += [] if server is None else [server]
         elif one.name == "keepalive":
             table["keepalive"] = int(one.args[0])
         elif one.name == "keepalive_timeout":
             table["keepalive-idle"] = seconds(one.args[0])
         elif one.name == "queue":
             table["queue"] = int(one.args[0])
-        else:
-            policy = _policy(one)
-            if policy:
-                table["policy"] = policy
+        elif _policy(one):
+            table["policy"] = _policy(one)
     if not table["upstream"]:
         raise Refusal(f"{block.place}: no server of upstream {block.args[0]} is up")
+    up = [one for one in servers if "down" not in one.args]
+    most = int(_common(block, up, "max_conns", "0"))
+    if most:
+        table |= {"max-upstream": most, "keepalive": min(table.get("keepalive", most), most)}
+    start = seconds(_common(block, up, "slow_start", "0"))
+    if start:
+        table["slow-start"] = start
     if len(table["upstream"]) > 1:
-        if len(fails) > 1:
-            raise Refusal(
-                f"{block.place}: type the same max_fails and fail_timeout for all servers"
-            )
-        count, window = fails.pop()
+        count = int(_common(block, up, "max_fails", "1"))
+        window = seconds(_common(block, up, "fail_timeout", "10"))
         table["passive"] = {"max-fails": count, "window": window, "back-off": window}
     return table
 
 
-def _server(one: Directive, scheme: str) -> tuple[dict[str, Any] | str | None, tuple[int, float]]:
+def _common(block: Directive, servers: list[Directive], name: str, default: str) -> str:
+    """What all servers say by NAME=…."""
+    found = {default}
+    for at, one in enumerate(servers):
+        said = [text.partition("=")[2] for text in one.args[1:] if text.startswith(f"{name}=")]
+        found = (set() if at == 0 else found) | set(said[-1:] or (default,))
+    if len(found) > 1:
+        raise Refusal(f"{block.place}: type the same {name} for all servers")
+    return found.pop()
+
+
+def _server(one: Directive, scheme: str) -> dict[str, Any] | str | None:
     authority, *parameters = one.args
     port = "" if ":" in authority.rpartition("]")[2] or authority.startswith("unix:") else ":80"
     facts: dict[str, Any] = {"url": _url(scheme, authority + port)}
-    count, window = 1, 10.0
     for parameter in parameters:
         name, _, said = parameter.partition("=")
         if name == "weight":
             facts["weight"] = int(said)
         elif name == "backup":
             facts["backup"] = True
-        elif name == "max_fails":
-            count = int(said)
-        elif name == "fail_timeout":
-            window = seconds(said)
         elif name == "down":
-            return None, (count, window)
-        elif name not in ("max_conns", "resolve"):
+            return None
+        elif name not in ("max_fails", "fail_timeout", "max_conns", "slow_start", "resolve"):
             raise Refusal(f"{one.place}: {parameter} is not done here")
-    return (facts if len(facts) > 1 else facts["url"]), (count, window)
+    return facts if len(facts) > 1 else facts["url"]
 
 
 def _policy(one: Directive) -> str:
@@ -137,6 +144,7 @@ def _policy(one: Directive) -> str:
         raise Refusal(f"{one.place}: hash {one.args[0]}: of $remote_addr alone")
     return {
         "least_conn": "least-connections",
+        "least_time": "least-connections",
         "ip_hash": "client-hash",
         "hash": "client-hash",
         "random": "two-choices",

@@ -47,7 +47,7 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
         "keepalive_requests": Word(DIFFERENT, "100,000, with a drain that loses no request"),
         "send_timeout": Word(DIFFERENT, "a client has to keep a pace instead"),
         "error_page": Word(REFUSED, "pages of the upstream pass as they are"),
-        "resolver": Word(EXACT, "the first address; names are looked up again at their TTL"),
+        "resolver": Word(EXACT, "the first address, one for the whole file; names keep their TTL"),
         "resolver_timeout": Word(HARMLESS, _INSIDE),
         "underscores_in_headers": Word(DIFFERENT, "that of the http block alone"),
         "server_tokens": Word(DIFFERENT, "the upstream's Server passes, and none is added"),
@@ -125,6 +125,10 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
         "proxy_ssl_protocols": Word(DIFFERENT, "TLS 1.2 and 1.3"),
         "proxy_ssl_ciphers": Word(DIFFERENT, "Mozilla's intermediate profile"),
         "proxy_ssl_verify_depth": Word(DIFFERENT, "OpenSSL's own"),
+        "proxy_ssl_crl": Word(REFUSED, "certificates that are taken back are not looked up"),
+        "proxy_ssl_password_file": Word(REFUSED, "type a key without a password"),
+        "proxy_ssl_conf_command": Word(DIFFERENT, "Mozilla's intermediate profile"),
+        "proxy_pass_trailers": Word(DIFFERENT, "trailers of responses pass"),
         "proxy_intercept_errors": Word(REFUSED, "pages of the upstream pass as they are"),
         "proxy_method": Word(REFUSED, "the method passes as it came"),
         "proxy_pass_request_body": Word(REFUSED, "the body passes as it came"),
@@ -144,6 +148,9 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
                 " proxy_force_ranges proxy_cache_valid proxy_cache_key proxy_cache_bypass"
                 " proxy_no_cache proxy_cache_use_stale proxy_cache_lock proxy_cache_revalidate"
                 " proxy_cache_min_uses proxy_cache_methods proxy_cache_background_update"
+                " proxy_cache_convert_head proxy_cache_lock_age proxy_cache_lock_timeout"
+                " proxy_cache_max_range_offset proxy_store_access proxy_send_lowat"
+                " proxy_socket_rcvbuf proxy_socket_sndbuf proxy_ssl_certificate_cache"
             ).split(),
             Word(HARMLESS, _INSIDE),
         ),
@@ -153,13 +160,21 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
         "add_header": Word(DIFFERENT, "whatever the status, as with `always`"),
         "expires": Word(REFUSED, "type add_header Cache-Control; epoch and off are done"),
         "add_trailer": Word(REFUSED, "trailers pass as they came"),
+        "add_header_inherit": Word(REFUSED, "type the headers in each block"),
+        "add_trailer_inherit": Word(REFUSED, "trailers pass as they came"),
     },
     "upstream": {
         "upstream": Word(EXACT),
+        "server": Word(
+            EXACT,
+            "weight, backup, down, resolve; max_fails, fail_timeout, max_conns (of each worker) and"
+            " slow_start where all servers say the same; others: refused",
+        ),
         "least_conn": Word(EXACT),
         "ip_hash": Word(EXACT, "over the whole address"),
         "hash": Word(EXACT, "of $remote_addr or $binary_remote_addr; another key: refused"),
         "random": Word(EXACT, "the better of two"),
+        "least_time": Word(DIFFERENT, "the fewest connections instead of the shortest time"),
         "keepalive": Word(DIFFERENT, "as many as the last seconds needed, and these at rest"),
         "keepalive_requests": Word(HARMLESS, _INSIDE),
         "keepalive_time": Word(HARMLESS, _INSIDE),
@@ -168,6 +183,8 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
         "queue": Word(EXACT),
         "sticky": Word(REFUSED, 'type policy = "cookie" for the group'),
         "state": Word(REFUSED, "type the servers"),
+        "resolver": Word(EXACT, "the first address, and one for the whole file"),
+        "resolver_timeout": Word(HARMLESS, _INSIDE),
         "ntlm": Word(DIFFERENT, _ALWAYS),
     },
     "access and realip": {
@@ -235,14 +252,20 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
     },
 }
 
+BLOCKS: Final = ("upstream",)  # parts of the table whose directives stand in a block of that name
 WORDS: Final[dict[str, Word]] = {
-    name: word for part in _TABLE.values() for name, word in part.items()
-}
+    name: word
+    for part, words in _TABLE.items()
+    if part not in BLOCKS
+    for name, word in words.items()
+} | {"upstream": _TABLE["upstream"]["upstream"]}
 UNKNOWN: Final = Word(REFUSED, "not known here")
 
 
-def word(name: str) -> Word:
-    """What becomes of the directive called `name`."""
+def word(name: str, block: str = "") -> Word:
+    """What becomes of the directive called `name`, which stands in a `block` of that name."""
+    if block in BLOCKS:
+        return _TABLE[block].get(name, UNKNOWN)
     return WORDS.get(name, UNKNOWN)
 
 

@@ -93,6 +93,27 @@ def test_it_becomes_a_configuration(written):
     assert not config.redirect and not config.https
 
 
+def test_the_parameters_of_an_upstreams_servers(written):
+    block = "upstream u {{ server a:1 {0}; server b:1 {1}; keepalive 9; }}\n"
+    use = "server { listen 8080; location / { proxy_pass http://u; } }"
+    same = "max_conns=5 slow_start=30s max_fails=2"
+    group = reread(["--nginx", written(block.format(same, same + " weight=3 backup") + use)])
+    (found,) = group.groups
+    assert (found.max_upstream, found.keepalive, found.slow_start) == (5, 5, 30)
+    assert [(one.weight, one.backup) for one in found.upstreams] == [(1, False), (3, True)]
+    for name in ("max_conns=5", "slow_start=3s", "max_fails=2", "route=a"):
+        with pytest.raises(ConfigError, match=name.partition("=")[0]):
+            toml_of(written(block.format(name, "") + use))
+
+
+def test_one_resolver_for_the_whole_file(written):
+    path = written("resolver 127.0.0.11 valid=30s;\n" + proxied("resolver 127.0.0.11;"))
+    assert reread(["--nginx", path]).resolver.host == "127.0.0.11"
+    path = written(proxied("resolver 127.0.0.11;") + "resolver 127.0.0.53;")
+    with pytest.raises(ConfigError, match=r":2: refused: resolver .*: one resolver"):
+        toml_of(path)
+
+
 def test_options_beside_it(written):
     path = written(proxied(""))
     assert reread(["--nginx", path, "--workers", "2"]).workers == 2
