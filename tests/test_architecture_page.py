@@ -9,7 +9,7 @@ import re
 import pytest
 
 from rawproxy.proxy import exchange
-from rawproxy.proxy.checkout import State
+from rawproxy.proxy.checkout import ExchangeState
 
 TOP = pathlib.Path(__file__).parent.parent
 PAGE = (TOP / "docs" / "architecture.md").read_text()
@@ -60,7 +60,7 @@ def test_the_diagram_the_table_and_the_states_of_an_exchange_are_the_same():
     for line in diagram.splitlines():
         names = re.findall(r"\b([A-Z]{4,})\b", line)
         arrows |= set(itertools.pairwise(names))
-    states = {state.name for state in State}
+    states = {state.name for state in ExchangeState}
     assert set(table) == states == {name for arrow in arrows for name in arrow}
     assert not {arrow for arrow in arrows if arrow[1] not in table[arrow[0]]}
     assert table["DONE"] == set(), "it is for ever"

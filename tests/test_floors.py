@@ -159,10 +159,16 @@ def test_pure_files_know_no_sockets_and_no_clock(module: str) -> None:
 
 
 def test_no_class_name_stands_twice() -> None:
-    """Who reads a name in a log, a test or a page finds one class of that name."""
+    """Who reads a name in a log, a test or a page finds one class, or one type, of that name."""
     where: dict[str, list[str]] = {}
     for name, path in FILES.items():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ClassDef):
-                where.setdefault(node.name, []).append(name)
+        tree = ast.parse(path.read_text())
+        types = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+        for node in tree.body:  # what a module calls a type: `Row = tuple[str, int]`
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names = [one.id for one in targets if isinstance(one, ast.Name)]
+                types += [one for one in names if re.match("[A-Z][A-Za-z0-9]*[a-z]", one)]
+        for one in types:
+            where.setdefault(one, []).append(name)
     assert not {name: files for name, files in where.items() if len(files) > 1}

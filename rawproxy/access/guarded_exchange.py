@@ -37,7 +37,7 @@ from rawproxy.proxy.guard import Guard
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel import Tunnel
 
-Piece = tuple[bytes, bool, bytes]  # of a body: as `on_request_body` gets it
+BodyPiece = tuple[bytes, bool, bytes]  # of a body: as `on_request_body` gets it
 
 
 class AskedGuard(Guard):
@@ -91,7 +91,7 @@ class GuardedExchange(Exchange):
         self.reached = False  # it was sent to an upstream, or was to be
         self.visitor = b""  # who asks, as it counts in rates
         self.coming = False
-        self.early: list[Piece] = []  # of the body, until it is known whether it is wanted
+        self.early: list[BodyPiece] = []  # of the body, until it is known whether it is wanted
         self.inquiry: Inquiry | None = None
         self.told = b""  # fields for the upstream
         self.cookies = b""  # for the client

@@ -35,7 +35,7 @@ from rawproxy.routing.route_targets import RouteTarget
 from rawproxy.telemetry.facts import Facts
 from rawproxy.upstream.connection import UpstreamConnection
 
-Waiter = Callable[[AuthVerdict], None]
+OnVerdict = Callable[[AuthVerdict], None]
 NOBODY: Final = "it was given up"
 
 
@@ -54,7 +54,7 @@ class AuthGate:
         self.under_way: dict[bytes, Inquiry] = {}  # where answers are remembered
         self.target = _target(service.config, rule)
 
-    def ask(self, asked: Asked, request_id: bytes, waiter: Waiter) -> Inquiry | None:
+    def ask(self, asked: Asked, request_id: bytes, waiter: OnVerdict) -> Inquiry | None:
         """Ask about a request; `waiter` is told, perhaps before this returns: then it is None."""
         question = self.form.head(asked.head, asked)
         opening = self.form.opening(question, asked)
@@ -88,14 +88,16 @@ class Inquiry(ClientSide):
         "began", "error", "exchange", "gate", "head", "key", "over", "pieces", "size", "waiters",
     )  # fmt: skip
 
-    def __init__(self, gate: AuthGate, asked: Asked, question: RequestHead, waiter: Waiter) -> None:
+    def __init__(
+        self, gate: AuthGate, asked: Asked, question: RequestHead, waiter: OnVerdict
+    ) -> None:
         self.gate = gate
         self.context = asked.context
         self.route_target = gate.target
         self.bound = None
         self.facts = None
         self.key = b""
-        self.waiters: list[Waiter] = [waiter]
+        self.waiters: list[OnVerdict] = [waiter]
         self.head: ResponseHead | None = None  # of the answer
         self.pieces: list[bytes] = []
         self.size = 0
@@ -112,7 +114,7 @@ class Inquiry(ClientSide):
         self.began = monotonic()
         self.exchange.set_out(opening, coming=False)
 
-    def leave(self, waiter: Waiter) -> None:
+    def leave(self, waiter: OnVerdict) -> None:
         """Somebody does not wait any more."""
         if waiter in self.waiters:
             self.waiters.remove(waiter)
@@ -191,7 +193,7 @@ class Inquiry(ClientSide):
         if self.error or head is None:
             verdict = closed(self.error or "it did not answer")
         else:
-            verdict = gate.answers.judge(head, b"".join(self.pieces))
+            verdict = gate.answers.verdict_of(head, b"".join(self.pieces))
             if gate.cache is not None:
                 gate.cache.keep(self.key, verdict, gate.service.clock.now)
         waiters, self.waiters = self.waiters, []

@@ -34,7 +34,7 @@ KNOWN: Final = 4096  # passwords that are remembered, 100 bytes each
 # Ten wrong tries for whoever has mistyped; then 14,400 a day, of which no guessing comes.
 WRONG: Final = rate(1, 6.0, 9)
 
-Waiter = Callable[[bool], None]
+OnPassword = Callable[[bool], None]
 
 
 class Hasher:
@@ -92,10 +92,10 @@ class Passwords:
         self._counts = counts
         self._key = os.urandom(32)
         self._known: OrderedDict[bytes, None] = OrderedDict()
-        self._under_way: dict[bytes, list[Waiter]] = {}
+        self._under_way: dict[bytes, list[OnPassword]] = {}
 
     def check(
-        self, authorization: bytes, client: bytes, now: float, waiter: Waiter
+        self, authorization: bytes, client: bytes, now: float, waiter: OnPassword
     ) -> bool | ProxyError:
         """True: it is right; False: `waiter` will be told; or why the request ends here."""
         told = htpasswd.credentials(authorization)
@@ -137,7 +137,7 @@ class Passwords:
         error.lines = self._challenge
         return error
 
-    def leave(self, waiter: Waiter) -> None:
+    def leave(self, waiter: OnPassword) -> None:
         """Somebody does not wait any more; what is computed is remembered all the same."""
         for waiters in self._under_way.values():
             if waiter in waiters:

@@ -19,16 +19,16 @@ from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.routing.route_targets import RouteTarget
 
 # A line, and the key that it comes from: a name alone is the route's or its site's.
-Told = list[tuple[str, Key]]
+ExplainedLines = list[tuple[str, Key]]
 
 
-def tell(target: RouteTarget, asked: Asked) -> Told:
+def tell(target: RouteTarget, asked: Asked) -> ExplainedLines:
     """The lines; none where everybody may pass."""
     if target.access is None:
         return []
     rules = from_json(AccessRules, target.access)
     client = rewrite.client_of(asked.head, asked.context)
-    told: Told = []
+    told: ExplainedLines = []
     if rules.addresses:
         passes = AddressList(rules.addresses, rules.address_rest).allows(client)
         word = "passes" if passes else "is refused (403)"
@@ -69,10 +69,10 @@ def _password(rules: AccessRules, asked: Asked) -> str:
     return f"the password of {name} is {'right' if fits else 'wrong, so 401'}"
 
 
-def _auth(rule: AuthRule, gate: AuthGate, asked: Asked) -> Told:
+def _auth(rule: AuthRule, gate: AuthGate, asked: Asked) -> ExplainedLines:
     group = gate.service.groups[rule.group]
     where = ", ".join(endpoint.title for endpoint in group.endpoints)
-    told: Told = [(f"auth: {rule.name} ({rule.kind}) at {where} is asked", ("auth",))]
+    told: ExplainedLines = [(f"auth: {rule.name} ({rule.kind}) at {where} is asked", ("auth",))]
     question = gate.form.head(asked.head, asked)
     for line in gate.form.opening(question, asked).split(b"\r\n"):
         if line:

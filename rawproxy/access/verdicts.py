@@ -77,7 +77,7 @@ class AnswerForm:
         self._sign_in = rule.sign_in.encode()
         self._kind = rule.kind
 
-    def judge(self, head: ResponseHead, body: bytes) -> AuthVerdict:
+    def verdict_of(self, head: ResponseHead, body: bytes) -> AuthVerdict:
         """The verdict, whoever has asked."""
         copied: list[bytes] = []
         cookies: list[bytes] = []

@@ -39,7 +39,7 @@ _SOCKET: Final = (
 )  # fmt: skip
 
 
-class Fact(NamedTuple):
+class ExplanationLine(NamedTuple):
     """One line of the answer: its subject, its text, and the place that decided it."""
 
     label: str
@@ -47,7 +47,7 @@ class Fact(NamedTuple):
     place: str = ""
 
 
-class Imagined(NamedTuple):
+class TypedRequest(NamedTuple):
     """A request as somebody types it."""
 
     method: str
@@ -56,7 +56,7 @@ class Imagined(NamedTuple):
     sender: str  # an address, or unix:
 
 
-def visit(words: tuple[str, ...], lines: tuple[str, ...], sender: str) -> Imagined:
+def visit(words: tuple[str, ...], lines: tuple[str, ...], sender: str) -> TypedRequest:
     """The request `[METHOD] URL` with its header lines and its sender. Raises `ConfigError`."""
     if not 1 <= len(words) <= 2:
         raise ConfigError("explain: type [METHOD] URL, as in GET https://app.domain.tld/path")
@@ -71,13 +71,13 @@ def visit(words: tuple[str, ...], lines: tuple[str, ...], sender: str) -> Imagin
             raise ConfigError(f"-H {line}: type 'Name: value'")
     if sender != "unix:" and address_of(sender.encode()) is None:
         raise ConfigError(f"--from {sender}: type an address, as 192.0.2.1, or unix:")
-    return Imagined(method, url, lines, sender)
+    return TypedRequest(method, url, lines, sender)
 
 
 class Explanation:
     """One request, explained step by step."""
 
-    def __init__(self, settings: Settings, config: Config, told: Imagined) -> None:
+    def __init__(self, settings: Settings, config: Config, told: TypedRequest) -> None:
         self.settings = settings
         self.config = config
         self.told = told
@@ -90,25 +90,25 @@ class Explanation:
         for room in modules(CAPABILITIES, "wiring"):
             room.install(self.service, None)
 
-    def facts(self) -> Iterator[Fact]:
+    def facts(self) -> Iterator[ExplanationLine]:
         """All lines of the answer."""
         told = self.told
-        yield Fact("request", f"{told.method} {told.url} from {told.sender}")
+        yield ExplanationLine("request", f"{told.method} {told.url} from {told.sender}")
         address, option = self._listener()
         where = f"{option} {_shown(address)}"
-        yield Fact("listener", where, self.place((option,)))
+        yield ExplanationLine("listener", where, self.place((option,)))
         redirects = not self.secure and self.config.https and self.config.redirect
         try:
             head = self._head()
             if redirects:
                 where = self._redirect(head)
-                yield Fact("answer", f"301 to {where}", self.place(("no-redirect",)))
+                yield ExplanationLine("answer", f"301 to {where}", self.place(("no-redirect",)))
                 return
             sites = self.service.route_targets.for_listener(address)
             default = self.service.route_targets.default
             target = default if sites is None else sites.find(head.host, head.target)
         except ProxyError as error:
-            yield Fact("answer", f"{error.status}: {error.detail}")
+            yield ExplanationLine("answer", f"{error.status}: {error.detail}")
             return
         yield from self._route(head, target)
 
@@ -150,7 +150,7 @@ class Explanation:
 
     # ── site and route ──────────────────────────────────────────────────────────────────────────
 
-    def _route(self, head: RequestHead, target: RouteTarget) -> Iterator[Fact]:
+    def _route(self, head: RequestHead, target: RouteTarget) -> Iterator[ExplanationLine]:
         service, slot = self.service, self._slot(target)
         context = service.context(slot, self.secure)
         context = service.follow(context, target)
@@ -162,24 +162,24 @@ class Explanation:
         client = rewrite.client_of(head, context).decode()
         if client != self.told.sender:
             place = self.place(("trusted-proxy",))
-            yield Fact("client", f"{client}, as a trusted proxy says", place)
+            yield ExplanationLine("client", f"{client}, as a trusted proxy says", place)
         site, key, route = self._where(target)
         names = ", ".join(self.config.sites[site].names) or "every name that no other site has"
-        yield Fact("site", names, self.place(("site", site, "server-name")))
+        yield ExplanationLine("site", names, self.place(("site", site, "server-name")))
         if target.client_cert_policy is not None:
             ca, mode = target.client_cert_policy
             text = f"a client certificate of {ca}: {mode}"
-            yield Fact("", text, self.place(("site", site, "client-ca")))
+            yield ExplanationLine("", text, self.place(("site", site, "client-ca")))
         kind = "this path alone" if route.exact else "this path and what is below it"
         text = f"matches {route.path_regex}" if route.path_regex else f"{route.path}, {kind}"
         named = (*key, "path") if self.settings.has((*key, "path")) else key
-        yield Fact("route", text, self.place(named))
+        yield ExplanationLine("route", text, self.place(named))
         yield from self._access(target, asked._replace(context=context), site, key)
         if target.answer is not None:
             status, lines, page = target.answer.of(asked, edits)
-            yield Fact("answer", f"{status} of our own", self.place(key))
+            yield ExplanationLine("answer", f"{status} of our own", self.place(key))
             yield from _block(lines)
-            yield from (Fact("", f"  | {line}") for line in page.decode().splitlines())
+            yield from (ExplanationLine("", f"  | {line}") for line in page.decode().splitlines())
             return
         head = settled(head, target.upgrades)
         yield from self._upstream(head, target, context, route, key)
@@ -197,15 +197,17 @@ class Explanation:
             at -= len(site.routes)
         raise AssertionError("every target is of a route")
 
-    def _access(self, target: RouteTarget, asked: Asked, site: int, key: Key) -> Iterator[Fact]:
+    def _access(
+        self, target: RouteTarget, asked: Asked, site: int, key: Key
+    ) -> Iterator[ExplanationLine]:
         told: list[tuple[str, Key]] = []
         for room in modules(CAPABILITIES, "telling"):
             told += room.tell(target, asked)
         if not told:
-            yield Fact("may pass", "everybody")
+            yield ExplanationLine("may pass", "everybody")
         for number, (text, place) in enumerate(told):
             shown = self._nearest(key, site, place) if place else ""
-            yield Fact("" if number else "may pass", text, shown)
+            yield ExplanationLine("" if number else "may pass", text, shown)
 
     def _nearest(self, key: Key, site: int, place: Key) -> str:
         """The place of a rule: in the route, or else in its site.
@@ -226,33 +228,35 @@ class Explanation:
         context: rewrite.ClientContext,
         route: Route,
         key: Key,
-    ) -> Iterator[Fact]:
+    ) -> Iterator[ExplanationLine]:
         group = self.service.groups[target.group]
         policy = f", {group.group.policy}" if len(group.endpoints) > 1 else ""
-        yield Fact("group", f"{group.name}{policy}", self.place(self._named(group.name, key)))
+        yield ExplanationLine(
+            "group", f"{group.name}{policy}", self.place(self._named(group.name, key))
+        )
         candidates = self.service.candidates(target, head, context)
         for number, endpoint in enumerate(candidates):
             place = self.settings.keys.get((group.name, endpoint.upstream))
             text = f"{'then ' if number else ''}{endpoint.title}"
-            yield Fact("", text, self.place(place) if place else "")
+            yield ExplanationLine("", text, self.place(place) if place else "")
         opening = rewrite.request(head, context, candidates[0].authority)
         recorder = self.service.recorder
         try:
             forwards = last_hop.left(head, target.trace) if head.method in last_hop.ASKED else -1
         except ClientError as error:
-            yield Fact("answer", f"{error.status}: {error.detail}")
+            yield ExplanationLine("answer", f"{error.status}: {error.detail}")
             return
         if forwards == 0:
-            yield Fact("answer", "200 of our own: Max-Forwards is 0")
+            yield ExplanationLine("answer", "200 of our own: Max-Forwards is 0")
             return
         if forwards > 0:
             opening = last_hop.counted(opening, forwards - 1)
         if recorder.marks:
             opening = recorder.marked(recorder.begin(head, context), opening)
-        yield Fact("it gets", "")
+        yield ExplanationLine("it gets", "")
         yield from _block(opening[:-2])
         if recorder.marks:
-            yield Fact("", "  (ids are made for each request)")
+            yield ExplanationLine("", "  (ids are made for each request)")
 
     def _named(self, group: str, key: Key) -> Key:
         """The place that names a route's group: the route, its table, or the table of a guard."""
@@ -262,21 +266,21 @@ class Explanation:
 
     def _response(
         self, target: RouteTarget, context: rewrite.ClientContext, key: Key
-    ) -> Iterator[Fact]:
+    ) -> Iterator[ExplanationLine]:
         """What is changed in the response."""
         if context.hsts:
             text = context.hsts.decode().strip()
             site = key[:2] if len(key) >= 2 else ()
-            yield Fact("response", f"+ {text}", self.place((*site, "hsts")))
+            yield ExplanationLine("response", f"+ {text}", self.place((*site, "hsts")))
         edits = context.edits
         if edits is None:
             return
         place = self.place((*key, "response-headers"))
         lines = edits.response_lines.split(b"\r\n")
         for name in sorted(edits.response_cut - {one.partition(b":")[0].lower() for one in lines}):
-            yield Fact("response", f"- {name.decode()}", place)
+            yield ExplanationLine("response", f"- {name.decode()}", place)
         for line in edits.response_lines.decode("latin-1").splitlines():
-            yield Fact("response", f"+ {line}", place)
+            yield ExplanationLine("response", f"+ {line}", place)
 
     # ── places ──────────────────────────────────────────────────────────────────────────────────
 
@@ -304,19 +308,19 @@ def _shown(address: Address) -> str:
     return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
 
 
-def _block(lines: bytes) -> Iterator[Fact]:
+def _block(lines: bytes) -> Iterator[ExplanationLine]:
     for line in lines.split(b"\r\n"):
         if line:
-            yield Fact("", f"  | {line.decode('utf-8', 'backslashreplace')}")
+            yield ExplanationLine("", f"  | {line.decode('utf-8', 'backslashreplace')}")
 
 
-def render(facts: list[Fact]) -> Iterator[str]:
+def render(facts: list[ExplanationLine]) -> Iterator[str]:
     """The facts as lines, with the places in a column of their own where there is room."""
     for label, text, place in facts:
         line = f"{label:<10}{text}"
         yield f"{line:<70}  {place}".rstrip() if place else line.rstrip()
 
 
-def explained(settings: Settings, config: Config, told: Imagined) -> list[Any]:
+def explained(settings: Settings, config: Config, told: TypedRequest) -> list[Any]:
     """All facts about one request."""
     return list(Explanation(settings, config, told).facts())

@@ -38,7 +38,7 @@ class Bounds:
     take: float | None = 10.0  # seconds to take what we send; None: as long as it takes
 
 
-class Visit:
+class H11ServerConnection:
     """One connection. Its requests are read here, and their responses are sent here."""
 
     __slots__ = ("_bounds", "http", "reader", "served", "since", "task", "waits", "writer")
@@ -121,9 +121,9 @@ class H11Server:
     """The server. It calls `answer` for each request; that sends the response by `Visit.send`."""
 
     def __init__(
-        self, answer: Callable[[Visit, h11.Request], Awaitable[None]], bounds: Bounds
+        self, answer: Callable[[H11ServerConnection, h11.Request], Awaitable[None]], bounds: Bounds
     ) -> None:
-        self.visits: set[Visit] = set()
+        self.visits: set[H11ServerConnection] = set()
         self._answer = answer
         self._bounds = bounds
         self._servers: list[asyncio.Server] = []
@@ -151,7 +151,7 @@ class H11Server:
         if task is None or not self._has_room():
             writer.transport.abort()
             return
-        visit = Visit(task, reader, writer, self._bounds)
+        visit = H11ServerConnection(task, reader, writer, self._bounds)
         self.visits.add(visit)
         # What has been answered has left: nothing of it is kept for one that does not read. The
         # limit is not nought: uvloop's TLS transports would then never ask for more.
@@ -166,7 +166,7 @@ class H11Server:
             self.visits.discard(visit)
             writer.close()
 
-    async def _serve(self, visit: Visit) -> None:
+    async def _serve(self, visit: H11ServerConnection) -> None:
         while (request := await visit.request()) is not None:
             await self._answer(visit, request)
             visit.served += 1

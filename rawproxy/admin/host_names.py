@@ -31,7 +31,7 @@ from collections.abc import Iterable
 PRIVATE = ("localhost", "local", "internal", "home.arpa", "test", "invalid")
 
 
-class Names:
+class AdminHostNames:
     """The names that one admin listener answers to.
 
     `bound` are the addresses of its sockets; there is none if it is a socket file.

@@ -27,8 +27,8 @@ import h11
 
 from rawproxy import __version__
 from rawproxy.admin import prometheus
-from rawproxy.admin.h11_server import Bounds, H11Server, Visit
-from rawproxy.admin.host_names import Names
+from rawproxy.admin.h11_server import Bounds, H11Server, H11ServerConnection
+from rawproxy.admin.host_names import AdminHostNames
 from rawproxy.config.model import Address
 from rawproxy.net.listening import bind
 from rawproxy.protocol.http.rewrite import split_host
@@ -45,7 +45,7 @@ ELSEWHERE = (
 )
 
 # All workers' snapshots and the counters of those that are gone: {"workers": […], "retired": {…}}.
-Source = Callable[[], Awaitable[Tree]]
+CounterSource = Callable[[], Awaitable[Tree]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,15 @@ class Admin:
     """
 
     def __init__(
-        self, address: Address, source: Source, known: Iterable[str] = (), bounds: Bounds = BOUNDS
+        self,
+        address: Address,
+        source: CounterSource,
+        known: Iterable[str] = (),
+        bounds: Bounds = BOUNDS,
     ) -> None:
         self.address = address
         self._known = (*known, address.host or "", socket.gethostname())
-        self.names = Names((), ())
+        self.names = AdminHostNames((), ())
         self.source = source
         self.history = History()
         self.port = 0
@@ -92,7 +96,7 @@ class Admin:
         for sock in socks if self.address.path is None else ():
             bound.append(sock.getsockname()[0])
             self.port = sock.getsockname()[1]
-        self.names = Names(bound, self._known)
+        self.names = AdminHostNames(bound, self._known)
         await self.server.start(socks)
         self._sampler = asyncio.create_task(self._sample())
 
@@ -109,7 +113,7 @@ class Admin:
 
     # ── connections ─────────────────────────────────────────────────────────────────────────────
 
-    async def _serve(self, visit: Visit, request: h11.Request) -> None:
+    async def _serve(self, visit: H11ServerConnection, request: h11.Request) -> None:
         answer = await self._answer(request)
         # A request with a body is answered too, but nothing waits for that body.
         whole = isinstance(visit.http.next_event(), h11.EndOfMessage)

@@ -1,12 +1,12 @@
 """The pool of connections to one upstream: decisions, no deeds.
 
-    checkout ──► a connection (last in, first out) │ DIAL │ FULL ─► wait(ticket)
-    release  ──► the ticket that gets it, or None: it is idle now
-    discard  ──► the ticket that may dial in its place, or None
-    part     ──► the same: the connection lives on, but outside of the pool
-    stall    ──► the same: the connection waits for its own client, and lends its place
-    expire   ──► what to close: idle too long, or more than recent demand asks for
-    judge    ──► who is to give a connection back, since there are more than may be
+    checkout     ──► a connection (last in, first out) │ DIAL │ FULL ─► wait(ticket)
+    release      ──► the ticket that gets it, or None: it is idle now
+    discard      ──► the ticket that may dial in its place, or None
+    part         ──► the same: the connection lives on, but outside of the pool
+    stall        ──► the same: the connection waits for its own client, and lends its place
+    expire       ──► what to close: idle too long, or more than recent demand asks for
+    slow_holders ──► who is to give a connection back, since there are more than may be
 
 Connections are opaque; all the pool wants is an `idle_since` and a `lent` that it may write. It
 never awaits, touches a socket or reads a clock. Invariants: busy + idle never exceeds `limit`, nor
@@ -22,7 +22,7 @@ pool full, for as long as it lasts. So there may be up to twice `limit` connecti
 upstream can work on `limit`, for some seconds: that is paid back by those who are slow.
 
 While connections are scarce, those who hold one but wait for their own client, whose body comes
-slowly or who reads slowly, are `note`d at each look, and judged by what moved from one to the next.
+slowly or who reads slowly, are noted at each look, and judged by what moved from one to the next.
 They may have a quarter of the pool; the slowest of those beyond it are cut, one for each ticket and
 for each connection beyond `limit`.
 
@@ -48,15 +48,15 @@ SLOW: Final = 16 * 1024
 LOOK: Final = 0.9
 
 
-class Verdict(enum.Enum):
+class PoolAnswer(enum.Enum):
     """What to do when there is no idle connection to give."""
 
     DIAL = "dial"
     FULL = "full"
 
 
-DIAL: Final[Verdict] = Verdict.DIAL
-FULL: Final[Verdict] = Verdict.FULL
+DIAL: Final[PoolAnswer] = PoolAnswer.DIAL
+FULL: Final[PoolAnswer] = PoolAnswer.FULL
 
 
 class Poolable:
@@ -104,7 +104,7 @@ class Pool(Generic[C, T]):
             f" limit={self.limit}>"
         )
 
-    def checkout(self) -> C | Verdict:
+    def checkout(self) -> C | PoolAnswer:
         """The connection used last, or what to do instead."""
         if self.idle:
             self.busy += 1
@@ -113,7 +113,7 @@ class Pool(Generic[C, T]):
             return self.idle.pop()
         return self.fresh()
 
-    def fresh(self) -> Verdict:
+    def fresh(self) -> PoolAnswer:
         """DIAL or FULL: for a retry, which must not meet a second stale connection."""
         if self.busy + len(self.idle) >= self.limit:
             return DIAL if self._borrow() else FULL
@@ -209,14 +209,14 @@ class Pool(Generic[C, T]):
         self.idle.append(connection)
         return True
 
-    def note(self, holder: T, moved: int) -> None:
+    def note_progress(self, holder: T, moved: int) -> None:
         """Who has a connection waits for its own client; `moved`: bytes for it so far, in all."""
         self.noted[holder] = moved
 
-    def judge(self, now: float) -> list[T]:
-        """Who has to give its connection back, the slowest first; called behind `note`, each sweep.
+    def slow_holders(self, now: float) -> list[T]:
+        """Who has to give its connection back, the slowest first; nobody before its second look.
 
-        Nobody before its second look.
+        Called once in each sweep, behind `note_progress`.
         """
         if not (self.noted or self.noted_before):
             return []

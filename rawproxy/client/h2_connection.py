@@ -34,7 +34,7 @@ from rawproxy.protocol.http2.frames import (
     ConnectionFault,
     StreamFault,
 )
-from rawproxy.protocol.http2.header_reader import Reader
+from rawproxy.protocol.http2.header_reader import HeaderReader
 from rawproxy.protocol.http2.hpack import TABLE_SIZE, FieldsTooLarge
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.service import Service
@@ -51,7 +51,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
     def __init__(self, service: Service, slot: ConnectionSlot) -> None:
         super().__init__(service)
         self.slot = slot
-        self.reader = Reader(service.limits)
+        self.reader = HeaderReader(service.limits)
         self.block: tuple[int, int, list[bytes]] | None = None  # stream, flags and what came
         self.deadline = service.deadline(service.deadlines.request_head)
 

@@ -25,7 +25,7 @@ from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.exchange import Exchange
 from rawproxy.proxy.guard import exchange_for
 from rawproxy.proxy.service import Service
-from rawproxy.proxy.tunnel import Side, Tunnel
+from rawproxy.proxy.tunnel import Spliceable, Tunnel
 from rawproxy.routing.route_targets import RouteTarget
 from rawproxy.upstream.connection import UpstreamConnection
 
@@ -154,7 +154,7 @@ class RequestSide(ClientSide):
 
     def tunnel_to(
         self,
-        client: Side,
+        client: Spliceable,
         connection: UpstreamConnection,
         rest: bytes,
         slot: ConnectionSlot | None = None,

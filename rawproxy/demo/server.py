@@ -35,7 +35,7 @@ from wsproto.events import (
 from wsproto.extensions import PerMessageDeflate
 from wsproto.utilities import RemoteProtocolError
 
-from rawproxy.admin.h11_server import Bounds, H11Server, Visit
+from rawproxy.admin.h11_server import Bounds, H11Server, H11ServerConnection
 from rawproxy.config.model import Address
 from rawproxy.demo.page import PAGE
 from rawproxy.net.listening import bind
@@ -48,7 +48,7 @@ TICK = 1.0  # seconds between two events
 _BLOCK = b"rawproxy demo 16" * 4096
 
 Headers = list[tuple[str, str]]
-Answer = tuple[int, Headers, bytes]
+DemoResponse = tuple[int, Headers, bytes]
 _EVENT_STREAM: tuple[int, Headers] = (200, [("Content-Type", "text/event-stream")])
 # Browsers pause what they do not need yet, so nobody is hurried to take it.
 BOUNDS = Bounds(connections=1024, take=None)
@@ -75,7 +75,7 @@ class DemoServer:
         await self._server.close()
 
 
-async def _answer(visit: Visit, request: h11.Request) -> None:
+async def _answer(visit: H11ServerConnection, request: h11.Request) -> None:
     if visit.http.they_are_waiting_for_100_continue:
         await visit.send(h11.InformationalResponse(status_code=100, headers=[]))
     if dict(request.headers).get(b"upgrade", b"").lower() == b"websocket":
@@ -107,7 +107,10 @@ async def _answer(visit: Visit, request: h11.Request) -> None:
 
 
 async def _respond(
-    visit: Visit, request: h11.Request, head: tuple[int, Headers], body: AsyncIterator[bytes]
+    visit: H11ServerConnection,
+    request: h11.Request,
+    head: tuple[int, Headers],
+    body: AsyncIterator[bytes],
 ) -> None:
     status, headers = head
     if status in (204, 304):
@@ -123,7 +126,7 @@ async def _respond(
 class _Echo:
     """A WebSocket that sends back each message that it receives."""
 
-    def __init__(self, visit: Visit) -> None:
+    def __init__(self, visit: H11ServerConnection) -> None:
         self.reader, self.writer = visit.reader, visit.writer
         self.early = visit.http.trailing_data[0]
 
@@ -169,7 +172,7 @@ class _Echo:
         return not isinstance(event, CloseConnection) and not isinstance(reply, RejectConnection)
 
 
-def page(request: h11.Request, path: str, argument: str, size: int, digest: str) -> Answer:
+def page(request: h11.Request, path: str, argument: str, size: int, digest: str) -> DemoResponse:
     """Status, headers and body of a page with a known length."""
     pairs = [
         (name.decode("latin-1"), value.decode("latin-1"))

@@ -32,7 +32,7 @@ Wanted = tuple[str, Address]  # an option, and what stands behind it
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class PassedSocket:
     """A listening socket that was handed to us, and what its unit calls it."""
 
     fd: int
@@ -69,10 +69,10 @@ class BindPlan:
         return found
 
 
-class Stock:
+class ListeningSockets:
     """The sockets of a master."""
 
-    def __init__(self, passed: Iterable[Passed] = ()) -> None:
+    def __init__(self, passed: Iterable[PassedSocket] = ()) -> None:
         self.plan = BindPlan()
         self.passed = [_adopted(one) for one in passed]
 
@@ -248,7 +248,7 @@ def release(sock: socket.socket) -> None:
     sock.close()
 
 
-def _adopted(one: Passed) -> socket.socket:
+def _adopted(one: PassedSocket) -> socket.socket:
     """A socket of systemd's. Raises `OSError` where it is no listening stream."""
     try:
         sock = socket.socket(fileno=one.fd)

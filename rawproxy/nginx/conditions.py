@@ -18,7 +18,7 @@ from rawproxy.nginx.reading import Directive
 from rawproxy.nginx.servers import ServerBlock
 from rawproxy.nginx.values import Refusal
 
-Routes = list[tuple[dict[str, Any], str]]
+NestedRoutes = list[tuple[dict[str, Any], str]]
 _PLAIN = (
     ("$scheme", "=", "http"), ("$scheme", "!=", "https"), ("$https", "!=", "on"),
     ("$https", "=", ""), ("$scheme", "=", '"http"'),
@@ -39,7 +39,7 @@ def _name(one: Directive) -> str:
 
 def conditional_sites(
     server: ServerBlock, value: Callable[[str], str]
-) -> Iterator[tuple[list[str], list[str], Routes]]:
+) -> Iterator[tuple[list[str], list[str], NestedRoutes]]:
     """Names, addresses and routes of the sites that stand before the server's own."""
     for one in server.blocks.own("if"):
         if not is_known(one):

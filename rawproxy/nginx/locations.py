@@ -21,7 +21,7 @@ from rawproxy.nginx.upstreams import Groups, Target
 from rawproxy.nginx.values import Refusal, fixed, named_groups, seconds, size, value
 from rawproxy.nginx.words import HARMLESS, Word
 
-Route = dict[str, Any]
+RouteKeys = dict[str, Any]
 BODY: Final = "1m"  # client_max_body_size where nobody says it
 _REDIRECTS: Final = (301, 302, 307, 308)
 _WRITTEN_HERE: Final = {"upgrade", "connection", "content-length", "transfer-encoding", "te"}
@@ -43,7 +43,7 @@ class Location:
         self.groups = groups
         self.known = dict(known)
         self.captures = 0
-        self.route: Route = {}
+        self.route: RouteKeys = {}
 
     def match(self, one: Directive) -> None:
         """The keys by which requests find the route."""
@@ -213,7 +213,7 @@ class Location:
         )
 
 
-def answer(one: Directive, value_of: Any, kind: str) -> Route:
+def answer(one: Directive, value_of: Any, kind: str) -> RouteKeys:
     """A `return` as the keys of a route."""
     status, text = (int(one.args[0]), one.args[1:]) if one.args[0].isdigit() else (302, one.args)
     if status == 444:
@@ -228,7 +228,7 @@ def answer(one: Directive, value_of: Any, kind: str) -> Route:
     return {"respond": facts}
 
 
-def slash_redirect(route: Route) -> Route | None:
+def slash_redirect(route: RouteKeys) -> RouteKeys | None:
     """Nginx sends /app to /app/ where only the latter is a location that proxies."""
     path = route.get("path", "/")
     if "group" not in route or path == "/" or not path.endswith("/") or route.get("exact"):

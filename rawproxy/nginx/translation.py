@@ -25,7 +25,7 @@ from rawproxy.nginx.servers import ServerBlock, defaults, server_of, tls_facts
 from rawproxy.nginx.upstreams import Groups
 from rawproxy.nginx.values import Refusal, fixed, seconds, value
 
-Facts = dict[str, Any]
+TomlKeys = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class _Translator:
         self.top = Blocks(self.tree)
         self.groups = Groups({one.args[0]: one for one in tree if one.name == "upstream"})
         self.known = dict.fromkeys(_connection_maps(tree), "")
-        self.sites: list[tuple[Facts, list[tuple[Facts, str]], str]] = []
+        self.sites: list[tuple[TomlKeys, list[tuple[TomlKeys, str]], str]] = []
 
     def translation(self) -> Translation:
         for block, one in _walk(self.tree):
@@ -102,7 +102,7 @@ class _Translator:
             self._add([], unnamed, facts, routes, server)
 
     def _add(
-        self, names: list[str], listen: list[str], facts: Facts, routes: Any, server: ServerBlock
+        self, names: list[str], listen: list[str], facts: TomlKeys, routes: Any, server: ServerBlock
     ) -> None:
         site = {"server-name": names} if names else {}
         self.sites.append((site | {"listen": listen} | facts, routes, server.block.place))
@@ -121,7 +121,7 @@ class _Translator:
         known = self._known(server)
         return lambda text: value(text, known)
 
-    def _routes(self, server: ServerBlock) -> list[tuple[Facts, str]]:
+    def _routes(self, server: ServerBlock) -> list[tuple[TomlKeys, str]]:
         returned = next(server.blocks.own("return"), None)
         if returned is not None:
             kind = server.blocks.first_of("default_type", "")
@@ -132,7 +132,7 @@ class _Translator:
             except Refusal as error:
                 self.report.refuse(returned, str(error))
                 return []
-        found: list[tuple[Facts, str]] = []
+        found: list[tuple[TomlKeys, str]] = []
         for one in server.blocks.own("location"):
             route = self._route(one, server)
             if route is not None:
@@ -146,7 +146,7 @@ class _Translator:
                 found.append((moved, place))
         return found
 
-    def _nothing(self, server: ServerBlock) -> Facts:
+    def _nothing(self, server: ServerBlock) -> TomlKeys:
         """What no location is for: nginx would look for a file, and none are served here."""
         rest = Location(Blocks((), *server.blocks.chain), self.report, self.groups, self.known)
         rest.route["path"] = "/"
@@ -156,7 +156,7 @@ class _Translator:
             self.report.refuse(server.block, str(error))
         return rest.route
 
-    def _route(self, one: Directive, server: ServerBlock) -> Facts | None:
+    def _route(self, one: Directive, server: ServerBlock) -> TomlKeys | None:
         location = Location(
             server.blocks.within(one.block or ()), self.report, self.groups, self._known(server)
         )
@@ -178,9 +178,9 @@ class _Translator:
                 parts.append(toml_text.table("[[site.route]]", route, where))
         return "\n".join(parts)
 
-    def _top_facts(self, servers: list[ServerBlock]) -> Facts:
+    def _top_facts(self, servers: list[ServerBlock]) -> TomlKeys:
         """What holds for the whole process."""
-        facts: Facts = {}
+        facts: TomlKeys = {}
         for name, addresses in (
             ("http", [one for server in servers for one in server.plain]),
             ("https", [one for server in servers for one in server.secure]),
@@ -202,9 +202,9 @@ class _Translator:
             facts["timeouts"] = {"client-idle": seconds(idle.args[0])}
         return facts
 
-    def _resolver(self) -> Facts:
+    def _resolver(self) -> TomlKeys:
         """The DNS server: the process has one, wherever the file names it."""
-        facts: Facts = {}
+        facts: TomlKeys = {}
         for _, one in _walk(self.tree):
             if one.name != "resolver":
                 continue
@@ -214,9 +214,9 @@ class _Translator:
                 self.report.refuse(one, f"one resolver for the whole file; type {address} alone")
         return facts
 
-    def _peers(self, servers: list[ServerBlock]) -> Facts:
+    def _peers(self, servers: list[ServerBlock]) -> TomlKeys:
         """Whom to believe, and what is said of clients."""
-        facts: Facts = {}
+        facts: TomlKeys = {}
         trusted = [
             one.args[0]
             for block in (self.top, *(server.blocks for server in servers))

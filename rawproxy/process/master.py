@@ -25,13 +25,13 @@ import time
 from collections.abc import Callable, Mapping
 
 from rawproxy.config.model import Config
-from rawproxy.net.listening import BindPlan, Stock
+from rawproxy.net.listening import BindPlan, ListeningSockets
 from rawproxy.process import systemd
 from rawproxy.process.channel import Message
 from rawproxy.process.children import Backoff, Child, SignalPipe, how_it_ended
 from rawproxy.process.order import CODE_CHANGED, Order, OrderError, order, unpacked
 from rawproxy.process.select_loop import SelectLoop
-from rawproxy.process.shared import Shared
+from rawproxy.process.shared import SharedByWorkers
 from rawproxy.process.worker_counters import WorkerCounters
 from rawproxy.telemetry import error_log
 from rawproxy.telemetry.error_log import log
@@ -72,12 +72,12 @@ class Master:
         pid = os.getpid()
         self.state = STARTING
         self.order = self.next = order(config)
-        self.stock = Stock(systemd.passed(environment, pid))
+        self.stock = ListeningSockets(systemd.passed(environment, pid))
         self.plan = self.stock.plan  # of the generation that is to serve
         self.notifier = systemd.Notifier(environment.get("NOTIFY_SOCKET", ""))
         self.watchdog = systemd.watchdog(environment, pid)
         self.counters = WorkerCounters()
-        self.shared = Shared(time.monotonic())
+        self.shared = SharedByWorkers(time.monotonic())
         self.serving: dict[int, Child] = {}  # by slot
         self.fresh: dict[int, Child] = {}  # by slot, of the generation that is to serve
         self.leaving: set[Child] = set()

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from rawproxy.admin.server import Admin, Source
+from rawproxy.admin.server import Admin, CounterSource
 from rawproxy.client.listener import Listener
 from rawproxy.config.capabilities import modules
 from rawproxy.config.caution import cautions
@@ -170,7 +170,7 @@ class WorkerServer:
         """The numbers of this worker alone, for an admin server without a master."""
         return {"workers": [self.service.snapshot()], "retired": {}}
 
-    async def serve_admin(self, source: Source, stack: contextlib.AsyncExitStack) -> None:
+    async def serve_admin(self, source: CounterSource, stack: contextlib.AsyncExitStack) -> None:
         """Start the admin server, if it is wanted; `stack` closes it. Raises `OSError`."""
         address = self.service.config.admin
         if address is None:

@@ -15,10 +15,10 @@ from __future__ import annotations
 from rawproxy.process import shared_memory
 from rawproxy.process.channel import Message
 from rawproxy.process.ticket_keys import TicketKeys
-from rawproxy.tls.fingerprints import Fingerprints, Told
+from rawproxy.tls.fingerprints import Fingerprints, SharedFingerprints
 
 
-class Shared:
+class SharedByWorkers:
     """It lives as long as the master. `now` is a time that only grows."""
 
     def __init__(self, now: float) -> None:
@@ -31,7 +31,7 @@ class Shared:
         """The message that brings the keys of tickets."""
         return {"tickets": self.ticket_keys.message()}
 
-    def learn(self, pins: dict[str, Told]) -> Message:
+    def learn(self, pins: dict[str, SharedFingerprints]) -> Message:
         """Remember what a worker has accepted. The message is for all workers.
 
         It is for the one that said so too: it hears whether it was the first one.

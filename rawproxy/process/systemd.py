@@ -14,7 +14,7 @@ import contextlib
 import socket
 from collections.abc import Mapping
 
-from rawproxy.net.listening import Passed
+from rawproxy.net.listening import PassedSocket
 
 FIRST_FD = 3  # SD_LISTEN_FDS_START
 VARIABLES = (
@@ -60,14 +60,14 @@ def watchdog(environment: Mapping[str, str], pid: int) -> float | None:
     return int(usec) / 1e6
 
 
-def passed(environment: Mapping[str, str], pid: int) -> tuple[Passed, ...]:
+def passed(environment: Mapping[str, str], pid: int) -> tuple[PassedSocket, ...]:
     """The sockets that systemd passed to the process `pid`, if it passed any."""
     count = environment.get("LISTEN_FDS", "")
     if environment.get("LISTEN_PID") != str(pid) or not (count.isascii() and count.isdigit()):
         return ()
     names = environment.get("LISTEN_FDNAMES", "").split(":")
     names += [""] * (int(count) - len(names))
-    return tuple(Passed(FIRST_FD + i, names[i]) for i in range(int(count)))
+    return tuple(PassedSocket(FIRST_FD + i, names[i]) for i in range(int(count)))
 
 
 class Notifier:

@@ -20,7 +20,7 @@ from typing import Final
 from rawproxy.balancing.policies import prefer
 from rawproxy.balancing.pool import DIAL as POOL_DIAL
 from rawproxy.balancing.pool import FULL as POOL_FULL
-from rawproxy.balancing.pool import Verdict
+from rawproxy.balancing.pool import PoolAnswer
 from rawproxy.config.model import Deadlines
 from rawproxy.errors import CapacityError, DialError, ProxyError
 from rawproxy.protocol.http import rewrite
@@ -37,7 +37,7 @@ from rawproxy.upstream.ticket import Ticket
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 
-class State(enum.Enum):
+class ExchangeState(enum.Enum):
     """The nodes of the diagram in docs/architecture.md."""
 
     GUARD = "guard"
@@ -52,16 +52,16 @@ class State(enum.Enum):
     DONE = "done"
 
 
-GUARD: Final[State] = State.GUARD
-REWRITE: Final[State] = State.REWRITE
-CHECKOUT: Final[State] = State.CHECKOUT
-QUEUE: Final[State] = State.QUEUE
-DIAL: Final[State] = State.DIAL
-WAIT: Final[State] = State.WAIT
-SEND: Final[State] = State.SEND
-RELAY: Final[State] = State.RELAY
-TUNNEL: Final[State] = State.TUNNEL
-DONE: Final[State] = State.DONE
+GUARD: Final[ExchangeState] = ExchangeState.GUARD
+REWRITE: Final[ExchangeState] = ExchangeState.REWRITE
+CHECKOUT: Final[ExchangeState] = ExchangeState.CHECKOUT
+QUEUE: Final[ExchangeState] = ExchangeState.QUEUE
+DIAL: Final[ExchangeState] = ExchangeState.DIAL
+WAIT: Final[ExchangeState] = ExchangeState.WAIT
+SEND: Final[ExchangeState] = ExchangeState.SEND
+RELAY: Final[ExchangeState] = ExchangeState.RELAY
+TUNNEL: Final[ExchangeState] = ExchangeState.TUNNEL
+DONE: Final[ExchangeState] = ExchangeState.DONE
 
 
 class Checkout(Ticket):
@@ -142,13 +142,13 @@ class Checkout(Ticket):
             self.state = QUEUE
             self.deadline = self.service.deadline(self.deadlines.queue)
             _crowd_out(pool.wait(self, self._client()))
-        elif endpoint.room.queue.size and self.deadlines.wait:
+        elif endpoint.waiting_room.queue.size and self.deadlines.wait:
             endpoint.give_back_place()  # others wait for it already, and somebody knocks
-            self._wait(DialError(endpoint.room.reason))
+            self._wait(DialError(endpoint.waiting_room.reason))
         else:
             self.on_room()
 
-    def _take(self, endpoint: Endpoint) -> UpstreamConnection | Verdict:
+    def _take(self, endpoint: Endpoint) -> UpstreamConnection | PoolAnswer:
         pool = endpoint.pool
         # A tunnel never gives its connection back, so where there is room it has one of its own.
         # Those that are idle stay for requests: a burst of tabs would make all of them dial.
@@ -186,7 +186,7 @@ class Checkout(Ticket):
         """The queue is full, and ours is the ticket that has to go."""
         waiting = self.endpoint.pool.waiting
         if self.state is WAIT:
-            waiting = self.endpoint.room.queue
+            waiting = self.endpoint.waiting_room.queue
         self.fail(CapacityError(f"{waiting.size} requests wait for {self.name()} already"))
 
     def on_connection(self, connection: UpstreamConnection) -> None:
@@ -249,7 +249,7 @@ class Checkout(Ticket):
             return
         self.state = WAIT
         self.deadline = self.waits_until
-        _crowd_out(self.endpoint.room.enter(self, self._client(), error.detail))
+        _crowd_out(self.endpoint.waiting_room.enter(self, self._client(), error.detail))
 
     def _waited_enough(self, reason: str) -> None:
         self.fail(DialError(f"{reason}; still so after {self.deadlines.wait:g} s"))
@@ -270,7 +270,7 @@ class Checkout(Ticket):
             seconds = self.deadlines.queue
             self.fail(CapacityError(f"no connection to {self.name()} for {seconds:g} s"))
         elif self.state is WAIT:
-            self._waited_enough(self.endpoint.room.reason)
+            self._waited_enough(self.endpoint.waiting_room.reason)
 
     def park(self, size: int) -> None:
         """So much of its body is here, and waits for the rest rather than for a connection."""
@@ -284,7 +284,7 @@ class Checkout(Ticket):
         if self.state is QUEUE:
             self.endpoint.pool.forget(self)
         elif self.state is WAIT:
-            self.endpoint.room.queue.remove(self)
+            self.endpoint.waiting_room.queue.remove(self)
 
     def name(self) -> str:
         """The upstream's, for the log."""

@@ -37,7 +37,7 @@ from rawproxy.telemetry.facts import Facts
 from rawproxy.tls.client_identity import NOBODY
 from rawproxy.tls.upstream_trust import UpstreamTrust
 from rawproxy.upstream.endpoint import Clock, Endpoint
-from rawproxy.upstream.group import Surroundings, UpstreamGroup
+from rawproxy.upstream.group import UpstreamGroup, WorkerContext
 from rawproxy.upstream.resolver import Resolver
 
 log = logging.getLogger("rawproxy")
@@ -67,7 +67,7 @@ class Service:
         self.parse = request_parser(config.parser, config.limits, write_log is not None)
         self.next_sweep = 0.0  # when it is due
         self.clock = Clock()
-        around = Surroundings(self.clock, self.spawn, Resolver(config.resolver))
+        around = WorkerContext(self.clock, self.spawn, Resolver(config.resolver))
         self.groups = {one.name: UpstreamGroup(config, one, around) for one in config.groups}
         self.only_group = next(iter(self.groups.values())) if len(self.groups) == 1 else None
         self.announces = any(group.send_proxy for group in config.groups)
@@ -345,7 +345,7 @@ class Service:
         for group, endpoint in ((one, each) for one in groups for each in one.endpoints):
             name, pools = endpoint.upstream.url, group.members.pools(endpoint)
             # Who waits for any of a group is shown with the first of it.
-            rest = group.room.queue.size if endpoint is group.endpoints[0] else 0
+            rest = group.waiting_room.queue.size if endpoint is group.endpoints[0] else 0
             if endpoint.tally not in tallies:
                 tallies.add(endpoint.tally)
                 counters = add(counters, {"upstreams": {name: endpoint.tally.counters()}})

@@ -72,10 +72,10 @@ class Timeouts(Holding):
     def _note_slowness(self) -> None:
         """Tell the pool where the connection waits for our client, and how far that has come."""
         if self.blocked and self.state is RELAY:
-            self.endpoint.pool.note(self, self.client.client_has())
+            self.endpoint.pool.note_progress(self, self.client.client_has())
         elif not (self.request_ended or self.throttled):
             moved = self.client.client_has() if self.state is RELAY else 0
-            self.endpoint.pool.note(self, self.received + moved)
+            self.endpoint.pool.note_progress(self, self.received + moved)
 
     def _watch_reader(self, now: float) -> None:
         """A client that does not read as fast as it could has to keep the pace, `Limits.rate`."""

@@ -29,7 +29,7 @@ from rawproxy.proxy.tunnel_close import Farewell
 from rawproxy.telemetry.facts import Facts
 from rawproxy.upstream.endpoint import Endpoint
 
-Side = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent already
+Spliceable = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent already
 
 
 class Splice(asyncio.Protocol):
@@ -164,7 +164,7 @@ class Tunnel:
         self.farewell: Farewell | None = None
         self.watch: TunnelWatch | None = None
 
-    def splice(self, client: Side, upstream: Side) -> None:
+    def splice(self, client: Spliceable, upstream: Spliceable) -> None:
         """Swap the protocols; leftovers first."""
         self.client = Splice(self, client[0], client[1])
         self.upstream = Splice(self, upstream[0], upstream[1])

@@ -41,7 +41,7 @@ class DrainReason(enum.Enum):
         self.grace = grace
 
 
-class Side(Protocol):
+class TunnelSide(Protocol):
     """One side of a tunnel, as far as it is used here."""
 
     tracker: Tracker
@@ -58,12 +58,12 @@ class Side(Protocol):
 class Farewell:
     """Both directions of one tunnel, for at most so many seconds."""
 
-    def __init__(self, client: Side, upstream: Side, seconds: float, code: int) -> None:
+    def __init__(self, client: TunnelSide, upstream: TunnelSide, seconds: float, code: int) -> None:
         self.whole = True  # only between messages
         self.code = code
         self.sides = (
-            Parting(self, client, upstream, masked=True),
-            Parting(self, upstream, client, masked=False),
+            ClosingSide(self, client, upstream, masked=True),
+            ClosingSide(self, upstream, client, masked=False),
         )
         loop = asyncio.get_running_loop()
         self.timers = [
@@ -98,10 +98,12 @@ class Farewell:
             parting.side.transport.close()
 
 
-class Parting(asyncio.Protocol):
+class ClosingSide(asyncio.Protocol):
     """One side: what it reads goes to the other one, until a Close frame can stand there."""
 
-    def __init__(self, farewell: Farewell, side: Side, other: Side, *, masked: bool) -> None:
+    def __init__(
+        self, farewell: Farewell, side: TunnelSide, other: TunnelSide, *, masked: bool
+    ) -> None:
         self.farewell = farewell
         self.side = side
         self.other = other

@@ -48,7 +48,7 @@ _UNRESERVED: Final = re.compile(
 ).sub
 
 
-class Entry(NamedTuple, Generic[T]):
+class RouteEntry(NamedTuple, Generic[T]):
     """One route of a site, and what it leads to."""
 
     path: bytes
@@ -65,7 +65,7 @@ class _Regexes(Generic[T]):
 
     __slots__ = ("_first", "_values")
 
-    def __init__(self, entries: Sequence[Entry[T]]) -> None:
+    def __init__(self, entries: Sequence[RouteEntry[T]]) -> None:
         found = [(one.regex, one.value) for one in entries if one.regex is not None]
         self._first = PathRegexes([regex for regex, _ in found]).first
         self._values = [value for _, value in found]
@@ -80,7 +80,7 @@ class Routes(Generic[T]):
 
     __slots__ = ("_begins", "_exact", "_first", "_known", "_only", "_prefixes", "_regexes")
 
-    def __init__(self, entries: Sequence[Entry[T]]) -> None:
+    def __init__(self, entries: Sequence[RouteEntry[T]]) -> None:
         plain = [one for one in entries if one.regex is None]
         self._exact = {one.path: one.value for one in plain if one.exact}
         self._prefixes = {one.path: one.value for one in plain if not one.exact}

@@ -19,7 +19,7 @@ from rawproxy.protocol.http.response_map import ResponseMap
 from rawproxy.protocol.http.rewrite import HeadEdits
 from rawproxy.protocol.http.target import is_host
 from rawproxy.protocol.http.variable_values import Asked, Value
-from rawproxy.routing.match import Entry, Routes, Sites, path_of
+from rawproxy.routing.match import RouteEntry, Routes, Sites, path_of
 from rawproxy.routing.own_answer import own_answer
 
 T = TypeVar("T")
@@ -222,9 +222,9 @@ def _made(fields: list[tuple[bytes, Value]], asked: Asked) -> tuple[bytes, bool]
     return b"".join(lines), no_host
 
 
-def entry(route: Route, value: T) -> Entry[T]:
+def entry(route: Route, value: T) -> RouteEntry[T]:
     """The route in the form that `Routes` takes."""
-    return Entry(
+    return RouteEntry(
         route.path.encode(),
         route.exact,
         value,

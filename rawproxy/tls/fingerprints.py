@@ -36,7 +36,8 @@ LOCAL: Final = tuple(
         "100.64.0.0/10", "::1/128", "fe80::/10", "fc00::/7",
     )
 )  # fmt: skip
-Told = dict[str, Any]  # {"verified": [SHA-256, …], "seen": {address: [SHA-256, …], …}}
+# {"verified": [SHA-256, …], "seen": {address: [SHA-256, …], …}}
+SharedFingerprints = dict[str, Any]
 
 
 class CertificateVerdict(enum.Enum):
@@ -122,7 +123,7 @@ class Fingerprints:
 
     # ── between workers ─────────────────────────────────────────────────────────────────────────
 
-    def told(self) -> Told:
+    def told(self) -> SharedFingerprints:
         """All that others are to know."""
         return {
             "strict": self.strict,
@@ -130,7 +131,7 @@ class Fingerprints:
             "seen": {address: list(known) for address, known in self.seen.items()},
         }
 
-    def merge(self, told: Told) -> None:
+    def merge(self, told: SharedFingerprints) -> None:
         """What a worker has accepted, as far as it may be accepted beside what others have."""
         for sha in told["verified"]:
             self.verify(sha)
@@ -138,7 +139,7 @@ class Fingerprints:
             for sha in known:
                 self.accept(sha, address)
 
-    def obey(self, told: Told) -> bool:
+    def obey(self, told: SharedFingerprints) -> bool:
         """What the master knows; True where something that was accepted here is not there."""
         mine = [(sha, address) for address, known in self.seen.items() for sha in known]
         news = self.news

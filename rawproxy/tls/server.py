@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import serialization
 
 from rawproxy.config.model import Certificate, Config, Site
 from rawproxy.errors import ClientError, ConfigError
-from rawproxy.routing.match import Entry, Routes, Sites
+from rawproxy.routing.match import RouteEntry, Routes, Sites
 from rawproxy.routing.route_targets import ClientCertPolicy, client_cert_policy
 from rawproxy.tls.self_signed import LOCAL, load_self_signed
 from rawproxy.tls.sessions import Sessions
@@ -58,12 +58,12 @@ def server_context(
     The workers of one master share `throwaway`, the PEM for --self-signed, and `sessions`.
     """
     sessions = sessions or Sessions()
-    realms: dict[ClientCertPolicy | None, list[Site]] = {}
+    by_policy: dict[ClientCertPolicy | None, list[Site]] = {}
     for site in config.sites:
-        realms.setdefault(client_cert_policy(site), []).append(site)
+        by_policy.setdefault(client_cert_policy(site), []).append(site)
     made = {
-        one: _realm_context(config, one, sites, throwaway, sessions)
-        for one, sites in realms.items()
+        one: _context_of_policy(config, one, sites, throwaway, sessions)
+        for one, sites in by_policy.items()
     }
     nameless = next((site for site in config.sites if not site.names), config.sites[0])
     default = made[client_cert_policy(nameless)]
@@ -72,7 +72,7 @@ def server_context(
     return default
 
 
-def _realm_context(
+def _context_of_policy(
     config: Config,
     client_cert_policy: ClientCertPolicy | None,
     sites: Sequence[Site],
@@ -109,7 +109,7 @@ def _by_name(
     """What chooses among contexts, by the names of the sites."""
     table = Sites(
         [
-            (site.names, Routes([Entry(b"/", False, made[client_cert_policy(site)])]))
+            (site.names, Routes([RouteEntry(b"/", False, made[client_cert_policy(site)])]))
             for site in sites
         ]
     )

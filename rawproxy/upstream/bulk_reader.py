@@ -26,7 +26,7 @@ LITTLE: Final = 16 * 1024
 FEW: Final = 32  # connections that wait for their clients, before the others read little
 
 
-class Room:
+class BulkBuffer:
     """What one thread reads long bodies into: one at a time, as nobody keeps it."""
 
     __slots__ = ("little", "whole")

@@ -31,7 +31,7 @@ from rawproxy.protocol.proxy_header import AnnouncedAddresses
 from rawproxy.telemetry.counters import Tally
 from rawproxy.tls.upstream_trust import Trial, UpstreamTrust
 from rawproxy.upstream.connection import ConnectionOwner, UpstreamConnection
-from rawproxy.upstream.name_watch import Watch
+from rawproxy.upstream.name_watch import NameWatch
 from rawproxy.upstream.resolver import AddrInfo, Server, is_numeric, sockaddrs
 
 SHUTDOWN: Final = 5.0  # seconds for the upstream's close_notify before the connection is cut
@@ -67,7 +67,7 @@ class Dialler(ConnectionOwner):
         self.turns: FairQueue[asyncio.Future[None]] = FairQueue(group.max_upstream)
         # As getaddrinfo gives them; None: a socket file, or a name that is not resolved yet.
         self.addresses: list[AddrInfo] | None = None
-        self.watch: Watch | None = None  # of a name
+        self.watch: NameWatch | None = None  # of a name
         self.label = upstream.url.encode()  # in the access log
         if upstream.path is None and is_numeric(upstream.host):
             self.addresses = sockaddrs(Server((upstream.host,), upstream.port))

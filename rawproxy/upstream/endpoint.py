@@ -19,13 +19,13 @@ from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
 from rawproxy.protocol.proxy_header import AnnouncedAddresses
 from rawproxy.tls.upstream_trust import UpstreamTrust
-from rawproxy.upstream.bulk_reader import FEW, Room
+from rawproxy.upstream.bulk_reader import FEW, BulkBuffer
 from rawproxy.upstream.connection import UpstreamConnection
 from rawproxy.upstream.dialling import Dialler
 from rawproxy.upstream.resolver import Server, sockaddrs
 from rawproxy.upstream.ticket import Ticket
 
-Judge = Callable[[RequestHead, rewrite.ClientContext, ResponseHead], ResponseHead]
+ResponseHeadCallback = Callable[[RequestHead, rewrite.ClientContext, ResponseHead], ResponseHead]
 
 
 class Clock:
@@ -53,10 +53,10 @@ class Endpoint(Dialler):
             group.max_upstream, group.keepalive, group.keepalive_idle, group.queue
         )
         self.by_host = group.server_name == HOST  # visitors choose the name
-        self.bulk_room: Room | None = None  # made when it is first needed
+        self.bulk_buffer: BulkBuffer | None = None  # made when it is first needed
         self.looks = 0.0  # when a certificate that was refused is looked at again
         self.authority = authority(upstream)
-        self.room: Any = None  # the group's `WaitingRoom`
+        self.waiting_room: Any = None  # the group's `WaitingRoom`
         self.clock = Clock()  # replaced by the worker's
         self.draining = False  # the worker ends, or the address is no longer its name's
         self.name = upstream.url.encode()  # for policies: the same in every worker
@@ -69,7 +69,7 @@ class Endpoint(Dialler):
         self.probing = False
         self.tag = b""  # of its cookie
         # Called with every final response's head, which it may change; None: nobody cares.
-        self.on_response_head: Judge | None = None
+        self.on_response_head: ResponseHeadCallback | None = None
         self.on_failure: Callable[[Endpoint], None] = ignore
         self.on_life: Callable[[Endpoint], None] = ignore
 
@@ -114,12 +114,12 @@ class Endpoint(Dialler):
 
     def where_to_read(self) -> memoryview:
         """For the next piece of a long body: a small place while many clients are slow."""
-        bulk_room = self.bulk_room
-        if bulk_room is None:
-            bulk_room = self.bulk_room = Room()
+        bulk_buffer = self.bulk_buffer
+        if bulk_buffer is None:
+            bulk_buffer = self.bulk_buffer = BulkBuffer()
         pool = self.pool
         few = len(pool.stalled) + pool.lent < FEW
-        return bulk_room.whole if few else bulk_room.little
+        return bulk_buffer.whole if few else bulk_buffer.little
 
     def welcome(self, connection: UpstreamConnection) -> None:
         """A connection that was made for nobody: idle, if it may be anybody's."""

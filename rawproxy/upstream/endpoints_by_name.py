@@ -27,7 +27,7 @@ LONGEST: Final = 253  # characters of a host name in text (RFC 1035 2.3.4)
 _NAME: Final = re.compile(rb"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*").fullmatch
 
 
-class Namesakes:
+class EndpointsByName:
     """Those of `first`, the endpoint of the address; `make` gives a new one for a name."""
 
     def __init__(self, first: Endpoint, make: Callable[[str], Endpoint]) -> None:
@@ -78,5 +78,5 @@ class Namesakes:
         one.addresses, one.name, one.label = first.addresses, first.name, first.label
         one.weight, one.share, one.backup = first.weight, first.share, first.backup
         one.health, one.tally, one.tag = first.health, first.tally, first.tag
-        one.on_response_head, one.room = first.on_response_head, first.room
+        one.on_response_head, one.waiting_room = first.on_response_head, first.waiting_room
         one.on_failure, one.on_life = first.on_failure, first.on_life

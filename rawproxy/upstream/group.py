@@ -45,7 +45,7 @@ _SEEDS: Final = ("/etc/machine-id", "/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class WorkerContext:
     """What a group needs of its worker."""
 
     clock: Clock
@@ -56,7 +56,7 @@ class Surroundings:
 class UpstreamGroup:
     """One `Group` in one worker."""
 
-    def __init__(self, config: Config, group: Group, around: Surroundings) -> None:
+    def __init__(self, config: Config, group: Group, around: WorkerContext) -> None:
         self.group = group
         self.name = group.name
         self.around = around
@@ -76,7 +76,7 @@ class UpstreamGroup:
         self.only: list[Endpoint] | None = None
         self.by_host = group.server_name == HOST
         self.at_once: list[Endpoint] | None = None  # the answer to every request, if there is one
-        self.room = WaitingRoom(group.queue, self.present, around.spawn)
+        self.waiting_room = WaitingRoom(group.queue, self.present, around.spawn)
         self.members = Members(config, group, around.resolver, around.clock)
         self.members.prepare_all(self._prepare)
         self.members.changed = self._rebuild
@@ -220,7 +220,7 @@ class UpstreamGroup:
 
     def _prepare(self, endpoint: Endpoint) -> None:
         """An endpoint is new, or knows its address now."""
-        endpoint.room = self.room
+        endpoint.waiting_room = self.waiting_room
         endpoint.on_failure = self._failed
         endpoint.on_life = self._alive
         if self.cookie:

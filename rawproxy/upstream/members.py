@@ -25,8 +25,8 @@ from rawproxy.tls.upstream_contexts import Contexts
 from rawproxy.tls.upstream_trust import UpstreamTrust
 from rawproxy.upstream.connection import UpstreamConnection
 from rawproxy.upstream.endpoint import Clock, Endpoint, identity
-from rawproxy.upstream.endpoints_by_name import Namesakes
-from rawproxy.upstream.name_watch import Watch
+from rawproxy.upstream.endpoints_by_name import EndpointsByName
+from rawproxy.upstream.name_watch import NameWatch
 from rawproxy.upstream.resolver import Resolver, Server, is_numeric
 from rawproxy.upstream.ticket import Ticket
 
@@ -44,9 +44,9 @@ class Members:
         self.prepare: Callable[[Endpoint], None] = ignore
         self.retired: list[Endpoint] = []
         self.draining = False
-        self.namesakes: dict[Endpoint, Namesakes] = {}
+        self.namesakes: dict[Endpoint, EndpointsByName] = {}
         self.watches = {
-            upstream: Watch(
+            upstream: NameWatch(
                 upstream, resolver, functools.partial(self._resolved, upstream), log.warning
             )
             for upstream in dict.fromkeys(group.upstreams)
@@ -79,7 +79,7 @@ class Members:
                 same = trust.for_name(name)
                 return Endpoint(self.config, self.group, endpoint.upstream, log.warning, same)
 
-            known = self.namesakes[endpoint] = Namesakes(endpoint, make)
+            known = self.namesakes[endpoint] = EndpointsByName(endpoint, make)
         return known.of(host)
 
     def pools(self, endpoint: Endpoint) -> list[Pool[UpstreamConnection, Ticket]]:
@@ -102,7 +102,7 @@ class Members:
         for endpoint in self.everybody():
             for connection in endpoint.pool.expire(now):
                 connection.transport.close()
-            for handler in endpoint.pool.judge(now):
+            for handler in endpoint.pool.slow_holders(now):
                 handler.on_cut()
         if self.retired:
             self.retired = [one for one in self.retired if self._occupied(one)]

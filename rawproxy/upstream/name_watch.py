@@ -23,7 +23,7 @@ MOST = 30.0
 PATIENCE = 2.0  # seconds that a request whose dial failed waits for a newer answer
 
 
-class Watch:
+class NameWatch:
     """Keeps asking; tells `changed` of every other answer."""
 
     def __init__(
@@ -47,7 +47,9 @@ class Watch:
         self._answered = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<Watch {self.upstream.url} servers={len(self.servers)} failures={self.failures}>"
+        return (
+            f"<NameWatch {self.upstream.url} servers={len(self.servers)} failures={self.failures}>"
+        )
 
     async def run(self) -> None:
         """For as long as the upstream is of interest."""

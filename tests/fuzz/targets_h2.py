@@ -13,7 +13,7 @@ from rawproxy.protocol.http.head import CHUNKED, RequestHead
 from rawproxy.protocol.http1.body import last_chunk
 from rawproxy.protocol.http2 import frames, hpack
 from rawproxy.protocol.http2.frames import StreamFault
-from rawproxy.protocol.http2.header_reader import Reader
+from rawproxy.protocol.http2.header_reader import HeaderReader
 from rawproxy.protocol.http2.hpack import Decoder, FieldsTooLarge, HpackError
 from rawproxy.proxy.service import Service, log
 from tests.fakes import FakeLoop, FakeTransport
@@ -102,7 +102,7 @@ def fields(data: bytes) -> str:
     parts = [part.partition(NAMED) for part in data[1:].split(BETWEEN)]
     pairs = [(name, value) for name, _, value in parts]
     block = literals(pairs)
-    reader = Reader(LIMITS)
+    reader = HeaderReader(LIMITS)
     try:
         head, opening = reader.request(block, ended)
     except REFUSED as error:

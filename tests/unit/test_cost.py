@@ -52,7 +52,7 @@ from rawproxy.protocol.http2 import fields, header_reader, hpack, huffman
 from rawproxy.protocol.http2.frames import StreamFault
 from rawproxy.protocol.websocket.frames import Tracker
 from rawproxy.routing import match as routing_match
-from rawproxy.routing.match import Entry, Routes
+from rawproxy.routing.match import RouteEntry, Routes
 from rawproxy.telemetry import access_log, error_log
 from rawproxy.tls import client_identity
 from rawproxy.upstream import endpoints_by_name
@@ -98,7 +98,9 @@ def text(work: Callable) -> Work:
 
 REQUEST = b"GET /a?b=c HTTP/1.1\r\nHost: h:80\r\nX-Forwarded-For: a\r\nAccept: */*\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nDate: x\r\nProxy-A: b\r\n\r\n"
-ROUTES = Routes([Entry(b"/app", False, 1), Entry(b"/app/", False, 2), Entry(b"/x", True, 3)])
+ROUTES = Routes(
+    [RouteEntry(b"/app", False, 1), RouteEntry(b"/app/", False, 2), RouteEntry(b"/x", True, 3)]
+)
 
 # What sees a peer's bytes: how it is asked, and what it is there for.
 SEEN: dict[str, tuple[Work, bytes]] = {
@@ -299,7 +301,7 @@ def questioned(data: bytes) -> None:
 def ruled(data: bytes) -> None:
     read = PARSERS[2](data, 0)
     if read is not None:
-        ANSWER.for_client(ANSWER.judge(read, b""), UNASKED, b"https://h/" + data)
+        ANSWER.for_client(ANSWER.verdict_of(read, b""), UNASKED, b"https://h/" + data)
 
 
 UNASKED = parse_request(REQUEST)

@@ -9,7 +9,7 @@ import pytest
 from rawproxy.config.model import Address, Upstream
 from rawproxy.errors import DialError
 from rawproxy.upstream import resolver
-from rawproxy.upstream.name_watch import Watch
+from rawproxy.upstream.name_watch import NameWatch
 from rawproxy.upstream.resolver import (
     SYSTEM_TTL,
     Resolver,
@@ -135,7 +135,7 @@ async def watching(names: NameServer, upstream: Upstream):
     """A watch at work, the answers that it told, and its warnings."""
     told: asyncio.Queue = asyncio.Queue()
     said: list[str] = []
-    watch = Watch(upstream, Resolver(names.address), told.put_nowait, said.append)
+    watch = NameWatch(upstream, Resolver(names.address), told.put_nowait, said.append)
     task = asyncio.create_task(watch.run())
     yield watch, told, said
     task.cancel()
@@ -155,7 +155,7 @@ def test_a_change_is_told_within_the_ttl_and_nothing_else_is():
                 while watch.questions < asked + 1:  # the same answer once more
                     await asyncio.sleep(0.05)
                 assert told.empty() and not said
-                assert repr(watch) == "<Watch http://web.test servers=1 failures=0>"
+                assert repr(watch) == "<NameWatch http://web.test servers=1 failures=0>"
 
     run(test())
 
@@ -215,7 +215,7 @@ def test_who_misses_an_address_waits_for_a_newer_answer():
 def test_a_name_server_that_does_not_answer_is_waited_for_only_so_long():
     async def test():
         silent = Resolver(Address("127.0.0.1", 9))
-        watch = Watch(web(), silent, lambda servers: None, logging.getLogger("x").warning)
+        watch = NameWatch(web(), silent, lambda servers: None, logging.getLogger("x").warning)
         with pytest.raises(DialError, match="not resolved yet"):
             await watch.known()  # nobody runs it
 

@@ -63,7 +63,7 @@ async def down(*laters: Later, **options):
     upstreams = [one.upstream for one in laters]
     async with Rig(always(b""), upstreams=upstreams, **options) as rig:
         try:
-            yield rig, rig.service.groups["default"].room
+            yield rig, rig.service.groups["default"].waiting_room
         finally:
             for one in laters:
                 if hasattr(one, "server"):
@@ -151,7 +151,7 @@ def test_http2_waits_too():
     later = Later()
 
     def client(h2, rig):
-        room = rig.service.groups["default"].room
+        room = rig.service.groups["default"].waiting_room
         h2.send(h2.headers())
         loop = rig.server.get_loop()
 

@@ -34,10 +34,10 @@ _UNQUOTED: Final = re.compile(rb"\\(.)").sub
 _QUOTABLE: Final = re.compile(rb"[\"\\]").sub
 _SCHEME: Final = re.compile(rb"[A-Za-z][0-9A-Za-z+.-]{0,31}").fullmatch
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-class Said(NamedTuple):
+class ForwardedInfo(NamedTuple):
     """What a peer says of those before it; empty where it says nothing."""
 
     hops: bytes = b""  # the value of X-Forwarded-For
@@ -46,7 +46,7 @@ class Said(NamedTuple):
     forwarded: bool = False  # it said some of it by Forwarded
 
 
-def said(head: RequestHead, trusted: bool, networks: tuple[Network, ...]) -> Said:
+def said(head: RequestHead, trusted: bool, networks: tuple[Network, ...]) -> ForwardedInfo:
     """The peer's own words; of one that is not trusted only its X-Forwarded-For."""
     hops: list[bytes] = []
     lines: dict[bytes, bytes] = {}
@@ -64,7 +64,7 @@ def said(head: RequestHead, trusted: bool, networks: tuple[Network, ...]) -> Sai
                 elements.append(value)
             else:
                 lines.setdefault(name, value)
-    told = Said(b", ".join(hops))
+    told = ForwardedInfo(b", ".join(hops))
     if not trusted:
         return told
     if elements:
@@ -76,8 +76,8 @@ def said(head: RequestHead, trusted: bool, networks: tuple[Network, ...]) -> Sai
 
 
 def _with_elements(
-    told: Said, elements: list[dict[bytes, bytes]], networks: tuple[Network, ...]
-) -> Said:
+    told: ForwardedInfo, elements: list[dict[bytes, bytes]], networks: tuple[Network, ...]
+) -> ForwardedInfo:
     """What Forwarded says, beside an X-Forwarded-For or instead of it."""
     if not elements:  # malformed: nobody could say what a reader would make of it
         return told
@@ -90,7 +90,7 @@ def _with_elements(
             mine = element
             break
     proto, host = mine.get(b"proto", b""), mine.get(b"host", b"")
-    return Said(
+    return ForwardedInfo(
         told.hops or b", ".join([_shown(one.get(b"for", b"")) for one in elements[-LISTED:]]),
         proto if _SCHEME(proto) else b"",
         host if is_host(host) else b"",
@@ -150,7 +150,7 @@ def _quoted(text: bytes) -> bytes:
     return b'"%b"' % _QUOTABLE(rb"\\\g<0>", text)
 
 
-def address_of(entry: bytes) -> Address | None:
+def address_of(entry: bytes) -> IpAddress | None:
     """The address in one element of a chain: bare, `v4:port`, `[v6]` or `[v6]:port`."""
     text = entry.strip().strip(b'"').decode("latin-1")
     if text.startswith("["):
@@ -165,7 +165,7 @@ def address_of(entry: bytes) -> Address | None:
     return mapped if mapped is not None else address
 
 
-def is_trusted(address: Address, networks: tuple[Network, ...]) -> bool:
+def is_trusted(address: IpAddress, networks: tuple[Network, ...]) -> bool:
     """Whether `address` lies in one of the `--trusted-proxy` networks."""
     return any(address in network for network in networks)
 

@@ -30,7 +30,7 @@ _PATH_LITERALS: Final = frozenset(
 _TARGET: Final = RequestHead._fields.index("target")
 
 
-class Known:
+class LastRequest:
     """The last request without a body, and what it came to."""
 
     __slots__ = ("before", "behind", "changes", "facts", "line", "rest", "room")
@@ -46,7 +46,7 @@ class Known:
         self.rest = b""  # and behind it
 
 
-class Reader:
+class HeaderReader:
     """One for each connection."""
 
     __slots__ = ("decoder", "known", "limits")
@@ -54,7 +54,7 @@ class Reader:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.decoder = Decoder(fields.field, fields.STATIC, limits.head, limits.fields)
-        self.known: Known | None = None
+        self.known: LastRequest | None = None
 
     def request(self, block: bytes, ended: bool) -> tuple[RequestHead, bytes]:
         """The head of a request and, where the last one told, its rewritten head.
@@ -77,7 +77,7 @@ class Reader:
         if decoder.literals == 1 and block[decoder.literal_at] in _PATH_LITERALS:
             line, _, rest = opening.partition(b" ")
             if rest.startswith(head.target + b" "):
-                known = self.known = Known(block, decoder, head)
+                known = self.known = LastRequest(block, decoder, head)
                 known.line = line + b" "
                 known.rest = rest[len(head.target) :]
 
@@ -87,7 +87,7 @@ class Reader:
         return decoded
 
 
-def _path(known: Known, block: bytes) -> bytes:
+def _path(known: LastRequest, block: bytes) -> bytes:
     """The path of a block that is the known one but for its path; empty where it is not."""
     before, behind = known.before, known.behind
     start, stop = len(before), len(block) - len(behind)

@@ -231,11 +231,13 @@ NEVER_INDEXED: Final = 0x10
 BLANK: Final = 0x20
 FRONTS: Final = 1024  # encoded names that are remembered, of at most FRONT bytes each
 FRONT: Final = 64
-PLACES: Final = 32  # fields of a head that are compared with those of the last one, if they are
-LINE: Final = 4096  # no longer than this: a quarter of a megabyte in all
+# Fields of a head that are compared with those of the last one, if they are no longer than LINE: a
+# quarter of a megabyte in all.
+REMEMBERED: Final = 32
+LINE: Final = 4096
 
 
-class Place:
+class RememberedField:
     """What stood at one place of the last head that was encoded, and what it came to.
 
     An upstream sends its fields in the same order each time, and most of them unchanged.
@@ -251,7 +253,7 @@ class Place:
 
 
 _statuses: Final = [b""] * 1000
-_places: Final = [Place() for _ in range(PLACES)]
+_remembered: Final = [RememberedField() for _ in range(REMEMBERED)]
 _fronts: Final[dict[bytes, bytes]] = {}
 
 
@@ -276,14 +278,14 @@ def encode_block(block: bytes, status: int = 0) -> bytes:
         fields.append(encode_status(status))
     at = 0
     for line in lines:
-        place = _places[at]
-        if at < PLACES - 1:
+        place = _remembered[at]
+        if at < REMEMBERED - 1:
             at += 1
         fields.append(place.field if line == place.line else _encode_line(line, place))
     return b"".join(fields)
 
 
-def _encode_line(line: bytes, place: Place) -> bytes:
+def _encode_line(line: bytes, place: RememberedField) -> bytes:
     """A field that is not the one which stood at `place`; now it is."""
     name, _, value = line.partition(b":")
     if name != place.name:

@@ -12,7 +12,7 @@ URL = b"https://app.tld/app?a=b&c=%20d"
 
 
 def judged(kind: str, status: int, *lines: str, body: bytes = b"", **facts) -> AuthVerdict:
-    return AnswerForm(rule(kind, **facts)).judge(response(status, *lines), body)
+    return AnswerForm(rule(kind, **facts)).verdict_of(response(status, *lines), body)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,7 +115,7 @@ def test_an_outpost_without_this_host_is_named():
 
 def for_client(sign_in: str, status: int, *lines: str) -> AuthVerdict:
     form = AnswerForm(rule("request", sign_in=sign_in))
-    verdict = form.judge(response(status, "WWW-Authenticate: Bearer", *COOKIES), b"no")
+    verdict = form.verdict_of(response(status, "WWW-Authenticate: Bearer", *COOKIES), b"no")
     return form.for_client(verdict, request(*lines), URL)
 
 

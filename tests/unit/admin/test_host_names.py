@@ -2,7 +2,7 @@
 
 import pytest
 
-from rawproxy.admin.host_names import Names, address_of, is_loopback
+from rawproxy.admin.host_names import AdminHostNames, address_of, is_loopback
 
 ADDRESSES = [
     "localhost",
@@ -41,7 +41,7 @@ GIVEN = ["Admin.example.com", "me.example.com.", "site.example.org", "*.wild.exa
     "bound", [["127.0.0.1"], ["127.0.0.9"], ["::1"], ["127.0.0.1", "::1"], ["::ffff:127.0.0.1"]]
 )
 def test_on_loopback(bound):
-    names = Names(bound, GIVEN)
+    names = AdminHostNames(bound, GIVEN)
     assert names.local
     for name in ADDRESSES + LOCAL:
         assert names.answers(name), name
@@ -61,7 +61,7 @@ def test_on_loopback(bound):
     ],
 )
 def test_elsewhere(bound):
-    names = Names(bound, GIVEN)
+    names = AdminHostNames(bound, GIVEN)
     assert not names.local
     for name in ADDRESSES + LOCAL + PRIVATE + KNOWN:
         assert names.answers(name), name
@@ -70,7 +70,7 @@ def test_elsewhere(bound):
 
 
 def test_a_socket_file():
-    names = Names([])
+    names = AdminHostNames([])
     assert names.local
     assert all(map(names.answers, ADDRESSES + LOCAL + PRIVATE + KNOWN + FOREIGN))
 

@@ -148,8 +148,8 @@ def test_a_loan_is_paid_back_by_who_is_slow():
 
 def slowly(p, now: float, moved: dict[str, int]) -> list[str]:
     for holder, so_far in moved.items():
-        p.note(holder, so_far)
-    return p.judge(now)
+        p.note_progress(holder, so_far)
+    return p.slow_holders(now)
 
 
 def test_while_others_wait_the_slowest_beyond_a_quarter_are_cut():

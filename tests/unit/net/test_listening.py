@@ -6,15 +6,15 @@ import socket
 import pytest
 
 from rawproxy.config.model import Address
-from rawproxy.net.listening import Stock, bind, explained, release
-from rawproxy.process.systemd import Passed
+from rawproxy.net.listening import ListeningSockets, bind, explained, release
+from rawproxy.process.systemd import PassedSocket
 
 LOCAL = ("--http", Address("127.0.0.1", 0))
 
 
 @pytest.fixture
 def stock():
-    made = Stock()
+    made = ListeningSockets()
     yield made
     made.close()
 
@@ -69,7 +69,7 @@ def test_a_plan_that_fails_leaves_nothing(stock, tmp_path):
 def test_a_port_that_another_master_shares_is_refused(stock):
     stock.adopt(stock.prepare([LOCAL], 2))
     port = stock.plan.rows[0][2][0][0].getsockname()[1]
-    other = Stock()
+    other = ListeningSockets()
     with pytest.raises(OSError, match="Address already in use"):
         other.prepare([("--http", Address("127.0.0.1", port))], 2)
     other.close()
@@ -127,7 +127,7 @@ def systemds(family=socket.AF_INET, where=("127.0.0.1", 0), listening=True) -> s
 def test_sockets_that_systemd_listens_on_are_used_and_never_closed(tmp_path):
     tcp, unix = systemds(), systemds(socket.AF_UNIX, str(tmp_path / "s"))
     port = tcp.getsockname()[1]
-    stock = Stock([Passed(tcp.detach(), "web"), Passed(unix.detach(), "")])
+    stock = ListeningSockets([PassedSocket(tcp.detach(), "web"), PassedSocket(unix.detach(), "")])
     wanted = [
         ("--http", Address("localhost", port)),
         ("--http", Address(path=str(tmp_path / "s"))),
@@ -149,7 +149,7 @@ def test_sockets_that_systemd_listens_on_are_used_and_never_closed(tmp_path):
 def test_a_socket_for_every_address_is_recognised():
     sock = systemds(where=("0.0.0.0", 0))
     port = sock.getsockname()[1]
-    stock = Stock([Passed(sock.detach(), "")])
+    stock = ListeningSockets([PassedSocket(sock.detach(), "")])
     assert not stock.prepare([("--http", Address(None, port))], 1).fresh
     with pytest.raises(OSError, match=f"--http 0.0.0.0:{port}"):
         stock.prepare([LOCAL], 1)
@@ -159,9 +159,9 @@ def test_a_socket_for_every_address_is_recognised():
 def test_what_systemd_passes_has_to_listen():
     sock = systemds(listening=False)
     with pytest.raises(OSError, match="systemd passed web: type ListenStream="):
-        Stock([Passed(sock.detach(), "web")])
+        ListeningSockets([PassedSocket(sock.detach(), "web")])
     with pytest.raises(OSError, match="systemd passed 999: Bad file descriptor"):
-        Stock([Passed(999, "")])
+        ListeningSockets([PassedSocket(999, "")])
 
 
 def test_the_admins_socket_is_the_first_workers_alone(stock):

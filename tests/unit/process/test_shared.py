@@ -1,6 +1,6 @@
 """What all workers have in common: who hears of what."""
 
-from rawproxy.process.shared import Shared
+from rawproxy.process.shared import SharedByWorkers
 from rawproxy.tls.fingerprints import Fingerprints
 
 
@@ -11,7 +11,7 @@ def accepted(sha: str):
 
 
 def test_a_new_worker_hears_of_pins_and_keys():
-    shared = Shared(0)
+    shared = SharedByWorkers(0)
     assert shared.greeting() == [{"pins": {}}, {"tickets": shared.ticket_keys.message()}]
     shared.learn(accepted("aa"))
     pins, _ = shared.greeting()
@@ -19,7 +19,7 @@ def test_a_new_worker_hears_of_pins_and_keys():
 
 
 def test_of_two_that_saw_different_certificates_all_hear_the_same():
-    shared = Shared(0)
+    shared = SharedByWorkers(0)
     first = shared.learn(accepted("aa"))
     second = shared.learn(accepted("bb"))
     assert first["pins"] == accepted("aa")
@@ -28,7 +28,7 @@ def test_of_two_that_saw_different_certificates_all_hear_the_same():
 
 
 def test_the_certificate_of_self_signed_stays_as_long_as_its_names():
-    shared = Shared(0)
+    shared = SharedByWorkers(0)
     assert shared.certificate(None) is None
     one = shared.certificate(("a.test",))
     assert "PRIVATE KEY" in one and "CERTIFICATE" in one

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from rawproxy.process import systemd
-from rawproxy.process.systemd import Notifier, Passed
+from rawproxy.process.systemd import Notifier, PassedSocket
 from tests.process import PATIENCE
 
 
@@ -60,10 +60,10 @@ def test_watchdog(environment, seconds):
         ({}, ()),
         ({"LISTEN_FDS": "1", "LISTEN_PID": "8"}, ()),
         ({"LISTEN_FDS": "many", "LISTEN_PID": "7"}, ()),
-        ({"LISTEN_FDS": "2", "LISTEN_PID": "7"}, (Passed(3, ""), Passed(4, ""))),
+        ({"LISTEN_FDS": "2", "LISTEN_PID": "7"}, (PassedSocket(3, ""), PassedSocket(4, ""))),
         (
             {"LISTEN_FDS": "2", "LISTEN_PID": "7", "LISTEN_FDNAMES": "web:tls"},
-            (Passed(3, "web"), Passed(4, "tls")),
+            (PassedSocket(3, "web"), PassedSocket(4, "tls")),
         ),
     ],
 )

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from rawproxy.config.path_regex import path_regex
 from rawproxy.errors import ClientError
-from rawproxy.routing.match import Entry, Routes, Sites, readings
+from rawproxy.routing.match import RouteEntry, Routes, Sites, readings
 
 
 def routes(*paths: str) -> Routes[str]:
     """Routes that lead to their own paths; `=` in front of an exact one, as in nginx."""
-    return Routes([Entry(p.removeprefix("=").encode(), p.startswith("="), p) for p in paths])
+    return Routes([RouteEntry(p.removeprefix("=").encode(), p.startswith("="), p) for p in paths])
 
 
 AUTHENTIK = routes("/", "/outpost.goauthentik.io", "/ws/", "=/exact", "/outpost.goauthentik.io/a")
@@ -271,11 +271,11 @@ def test_no_site_is_421_but_for_http_1_0():
 def test_regexes_are_asked_in_order_behind_exact_paths_and_before_others():
     value = "first second exact prefix firm".split()
     entries = [
-        Entry(b"", False, value[0], path_regex("^/a.*[.]php$")),
-        Entry(b"", False, value[1], path_regex("[.]php$")),
-        Entry(b"/a.php", True, value[2]),
-        Entry(b"/", False, value[3]),
-        Entry(b"/firm", False, value[4], None, True),
+        RouteEntry(b"", False, value[0], path_regex("^/a.*[.]php$")),
+        RouteEntry(b"", False, value[1], path_regex("[.]php$")),
+        RouteEntry(b"/a.php", True, value[2]),
+        RouteEntry(b"/", False, value[3]),
+        RouteEntry(b"/firm", False, value[4], None, True),
     ]
     found = Routes(entries)
     assert found.find(b"/a.php") == "exact"
@@ -294,12 +294,12 @@ def test_regexes_are_asked_in_order_behind_exact_paths_and_before_others():
 
 def test_where_paths_change_dot_segments_are_refused():
     """`/../x` would come out of what the prefix stands for."""
-    changed = Routes([Entry(b"/", False, "v1", whole=False)])
+    changed = Routes([RouteEntry(b"/", False, "v1", whole=False)])
     assert changed.find(b"/x") == "v1"
     for target in (b"/../x", b"/%2e%2e/x", b"/a/..;/x"):
         with pytest.raises(ClientError, match="dot segment"):
             changed.find(target)
-    assert Routes([Entry(b"/", False, "v1")]).find(b"/../x") == "v1"
+    assert Routes([RouteEntry(b"/", False, "v1")]).find(b"/../x") == "v1"
 
 
 def test_a_listener_without_a_site_serves_nobody():
@@ -310,7 +310,9 @@ def test_a_listener_without_a_site_serves_nobody():
 
 
 def test_a_partial_path_is_whatever_begins_so():
-    loose = Routes([Entry(b"/app", False, "app", partial=True), Entry(b"/", False, "rest")])
+    loose = Routes(
+        [RouteEntry(b"/app", False, "app", partial=True), RouteEntry(b"/", False, "rest")]
+    )
     assert [loose.find(one) for one in (b"/app", b"/app/x", b"/apple", b"/ap")] == [
         "app", "app", "app", "rest",
     ]  # fmt: skip

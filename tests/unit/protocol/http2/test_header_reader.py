@@ -9,7 +9,7 @@ from rawproxy.config.model import Limits
 from rawproxy.errors import ClientError
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http2.frames import StreamFault
-from rawproxy.protocol.http2.header_reader import Reader
+from rawproxy.protocol.http2.header_reader import HeaderReader
 from rawproxy.protocol.http2.hpack import FieldsTooLarge, HpackError
 
 CONTEXT = rewrite.context(b"::1", b"https", False, False, None)
@@ -22,8 +22,8 @@ def path(text: bytes) -> bytes:
     return b"\x04" + bytes((len(text),)) + text
 
 
-def primed(limits: Limits | None = None) -> Reader:
-    reader = Reader(limits or Limits())
+def primed(limits: Limits | None = None) -> HeaderReader:
+    reader = HeaderReader(limits or Limits())
     read(reader, HEAD + path(b"/a") + REST)
     _, opening = read(reader, AGAIN + path(b"/b") + TAIL)
     assert not opening
@@ -31,7 +31,7 @@ def primed(limits: Limits | None = None) -> Reader:
     return reader
 
 
-def read(reader: Reader, block: bytes, ended: bool = True):
+def read(reader: HeaderReader, block: bytes, ended: bool = True):
     """As the front does; whether the short way was taken."""
     head, opening = reader.request(block, ended)
     if not opening:
@@ -90,7 +90,7 @@ def test_whatever_is_read_is_what_the_long_way_reads(block, ended):
 
 @hypothesis.given(st.lists(st.sampled_from([b"/a", b"/b", b"/a" * 40, b"x", b"/c d"]), max_size=6))
 def test_a_real_encoder(paths):
-    encoder, short, long = law.Encoder(), Reader(Limits()), Reader(Limits())
+    encoder, short, long = law.Encoder(), HeaderReader(Limits()), HeaderReader(Limits())
     for one in paths:
         fields = [law.HeaderTuple(b":method", b"GET"), law.HeaderTuple(b":scheme", b"https"),
                   law.HeaderTuple(b":authority", b"h"), law.NeverIndexedHeaderTuple(b":path", one),

@@ -137,7 +137,9 @@ def test_what_we_encode():
 
 
 def kept() -> set[bytes]:
-    return {place.line for place in hpack._places} | {place.field for place in hpack._places}
+    return {place.line for place in hpack._remembered} | {
+        place.field for place in hpack._remembered
+    }
 
 
 def test_secrets_and_long_values_are_not_kept():
@@ -158,8 +160,8 @@ def test_names_that_are_kept_are_bounded():
 
 
 def test_more_fields_than_places():
-    lines = [b"X-%d: %d\r\n" % (number, number) for number in range(2 * hpack.PLACES)]
-    expected = [(b"x-%d" % number, b"%d" % number) for number in range(2 * hpack.PLACES)]
+    lines = [b"X-%d: %d\r\n" % (number, number) for number in range(2 * hpack.REMEMBERED)]
+    expected = [(b"x-%d" % number, b"%d" % number) for number in range(2 * hpack.REMEMBERED)]
     for _ in range(2):
         fields = law.Decoder().decode(hpack.encode_block(b"".join(lines)), raw=True)
         assert [tuple(field) for field in fields] == expected
