@@ -170,7 +170,8 @@ class Service:
     def judged(self) -> list[UpstreamTrust]:
         """What all upstreams over TLS are trusted by."""
         groups = self.groups.values()
-        return [trust for group in groups for trust in group.members.trusts.values()]
+        shared = (one for group in groups for one in group.members.shared.values())
+        return [one.trust for one in shared if one.trust is not None]
 
     def pins(self) -> dict[str, Any]:
         """The certificates of upstreams that were accepted since this was last asked."""

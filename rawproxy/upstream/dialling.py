@@ -16,6 +16,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohappyeyeballs
@@ -41,33 +42,39 @@ DIALS: Final = 64
 FIRST_ATTEMPT_DELAY: Final = 0.25  # seconds before the next address is tried too (RFC 8305 5)
 
 
+@dataclass(frozen=True, slots=True)
+class SharedUpstream:
+    """One upstream, and what all of its addresses have in common as they come and go."""
+
+    upstream: Upstream
+    tally: Tally
+    trust: UpstreamTrust | None  # None: plain
+    watch: NameWatch | None  # None: no name
+
+
 class Dialler(ConnectionOwner):
     """Base of the endpoint: where it is, and how a connection to it is made."""
 
     def __init__(
-        self,
-        config: Config,
-        group: Group,
-        upstream: Upstream,
-        warn: Callable[[str], None],
-        trust: UpstreamTrust | None,
+        self, config: Config, group: Group, shared: SharedUpstream, warn: Callable[[str], None]
     ) -> None:
+        upstream, trust = shared.upstream, shared.trust
         self.upstream = upstream
         self.limits = config.limits
         self.parse = response_parser(config.parser, config.limits)
         self.deadline = config.deadlines.connect
         self.warn = warn
         self.server_name = trust.server_name if trust is not None else ""
-        self.trust = trust  # shared by all addresses of a name; None: plain
+        self.trust = trust
         self.refused = False  # the certificate that it showed last
-        self.tally = Tally()  # shared by all addresses of a name, as they come and go
+        self.tally = shared.tally
         self.send_proxy = group.send_proxy
         self.dialling = 0
         # Those that wait for their turn to dial, each with a place in the pool.
         self.turns: FairQueue[asyncio.Future[None]] = FairQueue(group.max_upstream)
         # As getaddrinfo gives them; None: a socket file, or a name that is not resolved yet.
         self.addresses: list[AddrInfo] | None = None
-        self.watch: NameWatch | None = None  # of a name
+        self.watch = shared.watch
         self.label = upstream.url.encode()  # in the access log
         if upstream.path is None and is_numeric(upstream.host):
             self.addresses = sockaddrs(Server((upstream.host,), upstream.port))

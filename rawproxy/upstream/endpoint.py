@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from rawproxy.balancing.health import Health
 from rawproxy.balancing.pool import Pool
 from rawproxy.config.model import HOST, Config, Group, Upstream
-from rawproxy.errors import DialError, ignore
+from rawproxy.errors import DialError
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
 from rawproxy.protocol.proxy_header import AnnouncedAddresses
-from rawproxy.tls.upstream_trust import UpstreamTrust
 from rawproxy.upstream.bulk_reader import FEW, BulkBuffer
 from rawproxy.upstream.connection import UpstreamConnection
-from rawproxy.upstream.dialling import Dialler
+from rawproxy.upstream.dialling import Dialler, SharedUpstream
 from rawproxy.upstream.resolver import Server, sockaddrs
 from rawproxy.upstream.ticket import Ticket
 
@@ -37,18 +37,36 @@ class Clock:
         self.now = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointContext:
+    """What all endpoints of a group are given, by the group or by whoever else makes one."""
+
+    config: Config
+    group: Group
+    clock: Clock  # the worker's
+    warn: Callable[[str], None]
+    on_failure: Callable[[Endpoint], None]  # a request came to nothing by the upstream's doing
+    on_life: Callable[[Endpoint], None]  # it answered, though not with what a client may get
+    waiting_room: Any  # the group's `WaitingRoom`, which imports this module
+
+
 class Endpoint(Dialler):
-    """One server: its pool, and what its group knows of it."""
+    """One server: its pool, and what its group knows of it.
+
+    `server` is who the upstream's name stands for; None: no name, or it is not resolved yet.
+    `since` is when the endpoint began to be one, in the clock's seconds; 0.0: from the start.
+    """
 
     def __init__(
         self,
-        config: Config,
-        group: Group,
-        upstream: Upstream,
-        warn: Callable[[str], None],
-        trust: UpstreamTrust | None,
+        context: EndpointContext,
+        shared: SharedUpstream,
+        server: Server | None = None,
+        since: float = 0.0,
+        draining: bool = False,
     ) -> None:
-        super().__init__(config, group, upstream, warn, trust)
+        group, upstream = context.group, shared.upstream
+        super().__init__(context.config, group, shared, context.warn)
         self.pool: Pool[UpstreamConnection, Ticket] = Pool(
             group.max_upstream, group.keepalive, group.keepalive_idle, group.queue
         )
@@ -56,22 +74,24 @@ class Endpoint(Dialler):
         self.bulk_buffer: BulkBuffer | None = None  # made when it is first needed
         self.looks = 0.0  # when a certificate that was refused is looked at again
         self.authority = authority(upstream)
-        self.waiting_room: Any = None  # the group's `WaitingRoom`
-        self.clock = Clock()  # replaced by the worker's
-        self.draining = False  # the worker ends, or the address is no longer its name's
+        self.waiting_room = context.waiting_room
+        self.clock = context.clock
+        self.draining = draining  # the worker ends, or the address is no longer its name's
         self.name = upstream.url.encode()  # for policies: the same in every worker
         # what the group makes of it
         self.weight = upstream.weight
         self.share = float(upstream.weight)
         self.backup = upstream.backup
-        self.health = Health(group.passive, group.active, group.slow_start)
+        self.health = Health(group.passive, group.active, group.slow_start, since)
         self.ramping = False  # in slow start
         self.probing = False
         self.tag = b""  # of its cookie
         # Called with every final response's head, which it may change; None: nobody cares.
         self.on_response_head: ResponseHeadCallback | None = None
-        self.on_failure: Callable[[Endpoint], None] = ignore
-        self.on_life: Callable[[Endpoint], None] = ignore
+        self.on_failure = context.on_failure
+        self.on_life = context.on_life
+        if server is not None:
+            self.settle_on(server)
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.title} {self.health.state.value} {self.pool!r}>"

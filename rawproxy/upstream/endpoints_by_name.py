@@ -74,9 +74,7 @@ class EndpointsByName:
     def _follow(self, one: Endpoint) -> None:
         """What holds for the address holds for each of its names."""
         first = self.first
-        one.clock, one.draining, one.watch = first.clock, first.draining, first.watch
         one.addresses, one.name, one.label = first.addresses, first.name, first.label
+        one.draining, one.on_response_head = first.draining, first.on_response_head
         one.weight, one.share, one.backup = first.weight, first.share, first.backup
-        one.health, one.tally, one.tag = first.health, first.tally, first.tag
-        one.on_response_head, one.waiting_room = first.on_response_head, first.waiting_room
-        one.on_failure, one.on_life = first.on_failure, first.on_life
+        one.health, one.tag = first.health, first.tag

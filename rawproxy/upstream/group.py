@@ -30,7 +30,7 @@ from rawproxy.config.model import HOST, Config, Group
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.forwarding import one_client
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
-from rawproxy.upstream.endpoint import Clock, Endpoint
+from rawproxy.upstream.endpoint import Clock, Endpoint, EndpointContext
 from rawproxy.upstream.members import Members
 from rawproxy.upstream.probe import probe_for_ever
 from rawproxy.upstream.resolver import Resolver
@@ -77,10 +77,11 @@ class UpstreamGroup:
         self.by_host = group.server_name == HOST
         self.at_once: list[Endpoint] | None = None  # the answer to every request, if there is one
         self.waiting_room = WaitingRoom(group.queue, self.present, around.spawn)
-        self.members = Members(config, group, around.resolver, around.clock)
-        self.members.prepare_all(self._prepare)
-        self.members.changed = self._rebuild
-        self._rebuild()
+        context = EndpointContext(
+            config, group, around.clock, log.warning, self._failed, self._alive, self.waiting_room
+        )
+        self.members = Members(context, around.resolver, self._members_changed)
+        self._members_changed(self.endpoints)
 
     def __repr__(self) -> str:
         states = " ".join(f"{one.title}={one.health.state.value}" for one in self.endpoints)
@@ -218,15 +219,14 @@ class UpstreamGroup:
         for endpoint in self.endpoints:
             self._probe(endpoint)
 
-    def _prepare(self, endpoint: Endpoint) -> None:
-        """An endpoint is new, or knows its address now."""
-        endpoint.waiting_room = self.waiting_room
-        endpoint.on_failure = self._failed
-        endpoint.on_life = self._alive
-        if self.cookie:
-            endpoint.tag = tag(endpoint.name, self.secret)
-        if self.started:
-            self._probe(endpoint)
+    def _members_changed(self, new: list[Endpoint]) -> None:
+        """Others are in the group; `new` are those who are new, or know their address now."""
+        for endpoint in new:
+            if self.cookie:
+                endpoint.tag = tag(endpoint.name, self.secret)
+            if self.started:
+                self._probe(endpoint)
+        self._rebuild()
 
     def _probe(self, endpoint: Endpoint) -> None:
         """Probe it from now on, until it is retired; what has no address yet comes again."""

@@ -15,16 +15,17 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 
-from rawproxy.balancing.health import Health
 from rawproxy.balancing.pool import Pool
 from rawproxy.config.model import HOST, Config, Group, Upstream
 from rawproxy.errors import ProxyError, ignore
 from rawproxy.protocol.http.rewrite import split_host
+from rawproxy.telemetry.counters import Tally
 from rawproxy.tls.fingerprints import place
 from rawproxy.tls.upstream_contexts import Contexts
 from rawproxy.tls.upstream_trust import UpstreamTrust
 from rawproxy.upstream.connection import UpstreamConnection
-from rawproxy.upstream.endpoint import Clock, Endpoint, identity
+from rawproxy.upstream.dialling import SharedUpstream
+from rawproxy.upstream.endpoint import Clock, Endpoint, EndpointContext, identity
 from rawproxy.upstream.endpoints_by_name import EndpointsByName
 from rawproxy.upstream.name_watch import NameWatch
 from rawproxy.upstream.resolver import Resolver, Server, is_numeric
@@ -34,14 +35,21 @@ log = logging.getLogger("rawproxy")
 
 
 class Members:
-    """Who is in the group just now. `changed` is called when that is somebody else."""
+    """Who is in the group just now.
 
-    def __init__(self, config: Config, group: Group, resolver: Resolver, clock: Clock) -> None:
-        self.config = config
-        self.group = group
-        self.clock = clock
-        self.changed: Callable[[], None] = ignore
-        self.prepare: Callable[[Endpoint], None] = ignore
+    `changed` is called when that is somebody else, with those who are new, or know their address
+    only now.
+    """
+
+    def __init__(
+        self,
+        context: EndpointContext,
+        resolver: Resolver,
+        changed: Callable[[list[Endpoint]], None],
+    ) -> None:
+        group = context.group
+        self.context = context
+        self.changed = changed
         self.retired: list[Endpoint] = []
         self.draining = False
         self.namesakes: dict[Endpoint, EndpointsByName] = {}
@@ -53,14 +61,16 @@ class Members:
             if upstream.path is None and not is_numeric(upstream.host)
         }
         contexts = Contexts.of(group)
-        self.trusts = {one: trust_of(contexts, group, one) for one in group.upstreams if one.tls}
-        self.endpoints = [self._make(one, None, 0.0) for one in group.upstreams]
-
-    def prepare_all(self, prepare: Callable[[Endpoint], None]) -> None:
-        """Call `prepare` with every endpoint there is, and with those to come."""
-        self.prepare = prepare
-        for endpoint in self.endpoints:
-            prepare(endpoint)
+        self.shared = {
+            one: SharedUpstream(
+                one,
+                Tally(),
+                trust_of(contexts, group, one) if one.tls else None,
+                self.watches.get(one),
+            )
+            for one in group.upstreams
+        }
+        self.endpoints = [Endpoint(context, self.shared[one]) for one in group.upstreams]
 
     def everybody(self) -> list[Endpoint]:
         """The retired ones too, and each under all of its names."""
@@ -76,8 +86,10 @@ class Members:
         if known is None:
 
             def make(name: str) -> Endpoint:
-                same = trust.for_name(name)
-                return Endpoint(self.config, self.group, endpoint.upstream, log.warning, same)
+                shared = SharedUpstream(
+                    endpoint.upstream, endpoint.tally, trust.for_name(name), endpoint.watch
+                )
+                return Endpoint(self.context, shared)
 
             known = self.namesakes[endpoint] = EndpointsByName(endpoint, make)
         return known.of(host)
@@ -123,43 +135,30 @@ class Members:
         for endpoint in self.everybody():
             endpoint.close_idle()
 
-    def _make(self, upstream: Upstream, server: Server | None, since: float) -> Endpoint:
-        trust = self.trusts.get(upstream)
-        endpoint = Endpoint(self.config, self.group, upstream, log.warning, trust)
-        endpoint.clock = self.clock
-        endpoint.health = Health(
-            self.group.passive, self.group.active, self.group.slow_start, since
-        )
-        endpoint.draining = self.draining
-        endpoint.watch = self.watches.get(upstream)
-        if server is not None:
-            endpoint.settle_on(server)
-        return endpoint
-
     def _resolved(self, upstream: Upstream, servers: Sequence[Server]) -> None:
         """The name stands for these servers now."""
         index = next(n for n, one in enumerate(self.endpoints) if one.upstream == upstream)
         mine = [one for one in self.endpoints if one.upstream == upstream]
         waiting = [one for one in mine if one.addresses is None]
         known = {one.name: one for one in (*self.retired, *mine) if one.addresses is not None}
-        since = 0.0 if waiting else self.clock.now
+        since = 0.0 if waiting else self.context.clock.now
         current: list[Endpoint] = []
+        new: list[Endpoint] = []
         for server in servers:
             endpoint = known.get(server.name.encode())
             if endpoint is None and waiting:
                 endpoint = waiting.pop()
                 endpoint.settle_on(server)
-                self.prepare(endpoint)
+                new.append(endpoint)
             elif endpoint is None:
-                endpoint = self._make(upstream, server, since)
-                # What the name was first seen with holds for all of its addresses.
-                endpoint.tally = mine[0].tally
-                self.prepare(endpoint)
+                shared = self.shared[upstream]
+                endpoint = Endpoint(self.context, shared, server, since, self.draining)
+                new.append(endpoint)
             else:
                 endpoint.settle_on(server)
                 if endpoint in self.retired:
                     endpoint.draining = self.draining
-                    self.prepare(endpoint)
+                    new.append(endpoint)
             current.append(endpoint)
         if since:
             names = ", ".join(server.name for server in servers)
@@ -170,7 +169,7 @@ class Members:
         for one in mine:
             if one not in current:
                 self._retire(one)
-        self.changed()
+        self.changed(new)
 
 
 def trust_of(contexts: Contexts, group: Group, upstream: Upstream) -> UpstreamTrust:
@@ -185,7 +184,8 @@ def trust_of(contexts: Contexts, group: Group, upstream: Upstream) -> UpstreamTr
 async def reach(config: Config, group: Group, upstream: Upstream) -> list[str]:
     """Connect to every server that `upstream` stands for; a line for each. Raises `ProxyError`."""
     trust = trust_of(Contexts.of(group), group, upstream) if upstream.tls else None
-    endpoint = Endpoint(config, group, upstream, log.warning, trust)
+    context = EndpointContext(config, group, Clock(), log.warning, ignore, ignore, None)
+    endpoint = Endpoint(context, SharedUpstream(upstream, Tally(), trust, None))
     lines = []
     try:
         servers: Sequence[Server | None] = (None,)

@@ -7,15 +7,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from rawproxy.balancing.health import DOWN, DUE, EJECTED, TRIAL, UP, Health
 from rawproxy.balancing.policies import POLICIES, Table, choose, smooth, units
 from rawproxy.config.model import Active, Passive, Upstream, single
-from rawproxy.upstream.endpoint import Endpoint
+from rawproxy.errors import ignore
+from rawproxy.telemetry.counters import Tally
+from rawproxy.upstream.dialling import SharedUpstream
+from rawproxy.upstream.endpoint import Clock, Endpoint, EndpointContext
 
 CONFIG = single((Upstream("unix:/u", tls=False, host="", port=0, path="/u"),), max_upstream=8)
 (GROUP,) = CONFIG.groups
+CONTEXT = EndpointContext(CONFIG, GROUP, Clock(), ignore, ignore, ignore, None)
 
 
 def member(name: bytes, weight: int, share: float, busy: int) -> Endpoint:
     """One server, of which so many of its eight connections are busy."""
-    one = Endpoint(CONFIG, GROUP, GROUP.upstreams[0], lambda text: None, None)
+    one = Endpoint(CONTEXT, SharedUpstream(GROUP.upstreams[0], Tally(), None, None))
     one.name = name
     one.weight = weight
     one.share = weight * share
