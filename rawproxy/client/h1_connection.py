@@ -308,13 +308,14 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         self.buffer = b""
         self.body = None
         self.deadline = self.service.deadline(self.service.deadlines.linger)
-        if not sending:
+        # TLS says close_notify first, which is what a client waits for that reads to the end (RFC
+        # 9112 9.8). What still comes is then dropped by the transport, for as long as here.
+        if not sending or not self.transport.can_write_eof():
             self.transport.close()
             return
         # Closing with unread bytes would reset the connection and could destroy the response.
         self.valve.open(~0)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self.transport.write_eof()
 
     def _ask(self) -> bool:
         """Ask a client that sends no more whether it is there; False where that cannot be."""

@@ -36,9 +36,12 @@ async def mirror(reader, writer):
         writer.write(response(head, *places, status=b"302 Found"))
 
 
-def talk(version, client):
+def talk(version, client, **options):
     async def test():
-        async with Rig(mirror, True, sites=[Site(routes=ROUTES)]) as rig, version(rig) as one:
+        async with (
+            Rig(mirror, True, sites=[Site(routes=ROUTES)], **options) as rig,
+            version(rig) as one,
+        ):
             await client(one, rig)
 
     run(test())
@@ -108,6 +111,28 @@ def test_who_is_answered_here_over_tls_need_not_wait_for_the_goodbye():
         assert whole.endswith(b"ok a.test\n")
 
     talk(Http1, client)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"Content-Length: 2\r\n\r\nab", id="whole"),
+        pytest.param(b"Content-Length: 2000000\r\n\r\nab", id="still to come"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", id="chunked"),
+    ],
+)
+def test_a_body_that_nobody_reads_does_not_delay_the_goodbye_over_tls(body):
+    """Who reads to the end of the connection has the answer now, not when we have had enough."""
+
+    async def client(connection, rig):
+        connection.writer.write(
+            b"POST /health HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n" + body
+        )
+        # A close_notify, as the connection itself stays open for a minute.
+        whole = await asyncio.wait_for(connection.reader.read(), 30)
+        assert whole.endswith(b"ok a.test\n")
+
+    talk(Http1, client, deadlines={"linger": 60.0})
 
 
 @both
