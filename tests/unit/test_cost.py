@@ -2,20 +2,16 @@
 
 Every regular expression of the package is on one of two lists: of those that see what a peer sent,
 which are fed with what makes such things slow, and of those that never do. So are the functions
-that search, split or loop over a peer's bytes. Bounds are processor time and compare an input with
-one that is sixteen times as long, so they tell linear from quadratic on any machine, however busy.
+that search, split or loop over a peer's bytes. How it is measured says `cost`.
 """
 
 import ast
 import contextlib
-import functools
-import itertools
 import os
 import pathlib
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -28,7 +24,6 @@ from rawproxy.access.verdicts import AnswerForm, navigates
 from rawproxy.balancing import policies
 from rawproxy.config import field_names
 from rawproxy.config.model import Limits
-from rawproxy.errors import ProxyError
 from rawproxy.protocol import client_hello, proxy_header, regex
 from rawproxy.protocol.http import (
     connection_auth,
@@ -49,43 +44,24 @@ from rawproxy.protocol.http1.body import ChunkedBody
 from rawproxy.protocol.http1.head_limits import find_request, find_response, waits
 from rawproxy.protocol.http1.parser import parse_request, request_parser, response_parser
 from rawproxy.protocol.http2 import fields, header_reader, hpack, huffman
-from rawproxy.protocol.http2.frames import StreamFault
 from rawproxy.protocol.websocket.frames import Tracker
 from rawproxy.routing import match as routing_match
-from rawproxy.routing.match import RouteEntry, Routes
 from rawproxy.telemetry import access_log, error_log
 from rawproxy.tls import client_identity
 from rawproxy.upstream import endpoints_by_name
+from tests.unit.cost import (
+    CONTEXT,
+    LIMITS,
+    REQUEST,
+    RESPONSE,
+    ROUTES,
+    Work,
+    anywhere,
+    excess,
+)
 
 PACKAGE = pathlib.Path(rawproxy.__file__).parent
-LIMITS = Limits()
-ALLOWED = 0.5  # seconds
-LINES = b"".join(b"X-%d: %b\r\n" % (n, b"a" * 480) for n in range(120))
-HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n" + LINES
-
-SHORT, TIMES = 1024, 16  # bytes of the first look, and how much longer the second one is
-# What is in proportion takes TIMES as long; what is in proportion to the square TIMES**2. Between
-# the two is room for memory that is slower where there is more of it.
-MORE = 4 * TIMES
-NOISE = 0.004  # seconds: nothing that takes as little is looked at any further
-WORST = 3  # of the first look: as many are looked at again
-
-Work = Callable[[bytes], object]
-
-
-def spent(work) -> float:
-    """Processor time of `work`."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began
-
-
 # ── every regular expression ────────────────────────────────────────────────────────────────────
-
-
-def anywhere(match: Callable) -> Work:
-    """A recogniser of heads, at the beginning and behind another request."""
-    return lambda data: (match(data, 0), match(b"GET / HTTP/1.1\r\n\r\n" + data, 18))
 
 
 def cut(substitute: Callable) -> Work:
@@ -95,12 +71,6 @@ def cut(substitute: Callable) -> Work:
 def text(work: Callable) -> Work:
     return lambda data: work(data.decode("latin-1"))
 
-
-REQUEST = b"GET /a?b=c HTTP/1.1\r\nHost: h:80\r\nX-Forwarded-For: a\r\nAccept: */*\r\n\r\n"
-RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nDate: x\r\nProxy-A: b\r\n\r\n"
-ROUTES = Routes(
-    [RouteEntry(b"/app", False, 1), RouteEntry(b"/app/", False, 2), RouteEntry(b"/x", True, 3)]
-)
 
 # What sees a peer's bytes: how it is asked, and what it is there for.
 SEEN: dict[str, tuple[Work, bytes]] = {
@@ -234,10 +204,6 @@ def is_expression(node: ast.AST) -> bool:
 
 # ── every function that goes over a peer's bytes ────────────────────────────────────────────────
 
-CONTEXT = rewrite.context(b"192.0.2.1", b"https", True, True, b"Strict-Transport-Security: a\r\n")
-CONTEXT = rewrite.with_real_ip(rewrite.with_forwarded(CONTEXT))._replace(
-    identity=b"SSL-Client-Verify: x\r\n"
-)
 WIDE = Limits(start_line=1 << 20, head=1 << 20, fields=1 << 20, response_head=1 << 20)
 PARSERS = [
     make(name, WIDE) for make in (request_parser, response_parser) for name in ("auto", "h11")
@@ -336,10 +302,6 @@ FUNCTIONS: dict[str, tuple[Work, bytes]] = {
     "an answer of a guard": (ruled, RESPONSE),
     "a ClientHello": (client_hello.server_name, b"\x16\x03\x01\x00\x80\x01" + bytes(90)),
 }  # fmt: skip
-PUMPS = tuple(
-    b" |\t|\r\n|\r|\n|a|0|:|;|,|/|%|%25|.|..|=|q=|a=b;|,a/b| a|a |\"|'|\\|\xff|\0|-|[".split(b"|")
-)
-PUMPS += (b"A: A\r\n", b"A: A / HTTP/1.1\r\n", b"\r\n\r\n", b"HTTP/1.1 ", b"x-forwarded-for:a\r\n")
 
 
 @pytest.mark.parametrize("name", [*SEEN, *FUNCTIONS])
@@ -348,130 +310,20 @@ def test_in_proportion(name):
     assert not excess(work, seed)
 
 
-def excess(
-    work: Work, seed: bytes, pumps: tuple[bytes, ...] = PUMPS, size: int = SHORT
-) -> tuple[bytes, bytes, bytes] | None:
-    """What takes more than in proportion: something of the seed, a pump, and how it ends."""
-
-    def cost(case: tuple[bytes, bytes, bytes], times: int = 1) -> float:
-        begin, pump, end = case
-        data = begin + pump * (size * times // len(pump)) + end
-        return spent(lambda: quietly(work, data))
-
-    step = max(len(seed) // 5, 1)
-    begins = [seed[:at] for at in range(0, len(seed) + 1, step)]
-    ends = (b"", b"\0", seed[-len(seed) // 3 :])
-    cases = list(itertools.product(begins, pumps, ends))
-    first = {case: cost(case) for case in cases}
-    slowest = sorted(cases, key=first.__getitem__)[-WORST:]
-    for case in slowest:
-        most = max(MORE * min(cost(case) for _ in range(3)), NOISE)
-        if cost(case, TIMES) > most and cost(case, TIMES) > most:
-            return case
-    return None
-
-
-def quietly(work: Work, data: bytes) -> None:
-    refused = (ProxyError, StreamFault, body.BodyError, hpack.HpackError, hpack.FieldsTooLarge)
-    with contextlib.suppress(*refused, huffman.HuffmanError):
-        work(data)
-
-
 def test_what_is_quadratic_would_be_found():
     once = re.compile(rb";?\s*q\s*=\s*1").search  # of Accept, it once held a worker for seconds
     assert excess(once, b"text/html;q=1", (b" ",), 256)
     assert excess(re.compile(rb"[ \t]*b?[ \t]*").fullmatch, b" b ", (b"a", b" "), 256)
 
 
-def test_a_recogniser_looks_at_one_place():
-    """PCRE2 went on to search where the head it was given was none."""
-    assert recogniser.REQUEST(b"A: a\r\n" + REQUEST, 0) is None
-    found = recogniser.REQUEST(b"A: a\r\n" + REQUEST + REQUEST, 6)
-    assert found is not None and found.end() == 6 + len(REQUEST)
-    many = b"A: AAAA / HTTP/1.1\r\n" * 40_000
-    for name in ("REQUEST", "LOGGED_REQUEST", "RESPONSE"):
-        work, _ = SEEN[f"protocol.http1.recogniser.{name}"]
-        assert spent(functools.partial(work, many)) < ALLOWED
-    # What it costs does not depend on what lies behind it.
-    behind = REQUEST + many
-    assert spent(lambda: [recogniser.REQUEST(behind, 0) for _ in range(10_000)]) < ALLOWED
-    behind = b"GET /\0" + many
-    assert spent(lambda: [recogniser.REQUEST(behind, 0) for _ in range(10_000)]) < ALLOWED
-
-
-@pytest.mark.parametrize("name", ["auto", "h11"])
-def test_pipelined_requests_are_read_where_they_stand(name):
-    """24,000 of them in one buffer: to cut each off would copy 4 GB."""
-    parse = request_parser(name, LIMITS)
-    raw = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
-    many = raw * 24_000
-    used = spent(lambda: [parse(many, at) for at in range(0, len(many), len(raw) * 12)])
-    assert used < 4 * ALLOWED
-
-
-def test_accept_is_read_up_to_a_limit():
-    """By references to HPACK's table such a field costs a client fourteen bytes."""
-    long = b"text/html;" + b" " * 24_000 + b"q=0.5"
-    assert spent(lambda: [error_pages.render(400, long, "id") for _ in range(1000)]) < ALLOWED
-    many = b"a/b," * 16_000
-    assert spent(lambda: [error_pages.render(400, many, "id") for _ in range(1000)]) < ALLOWED
+FILES = [str(path) for path in sorted(pathlib.Path(__file__).parent.glob("test_cost*.py"))]
 
 
 @pytest.mark.skipif(regex.ENGINE == "re", reason="that engine is the one of this run")
 def test_the_other_engine():
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *FILES],
         env={**os.environ, "RAWPROXY_REGEX": "re"}, cwd=pathlib.Path(__file__).parents[2],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-2000:]
-
-
-# ── what comes in many pieces, or names many things ─────────────────────────────────────────────
-
-
-def test_a_connection_field_that_names_thousands():
-    field_names = b",".join(bytes(one) for one in itertools.product(range(97, 123), repeat=3))[
-        :32000
-    ]
-    read = parse_request(
-        HEAD[:30000].rpartition(b"\r\n")[0] + b"\r\nConnection: " + field_names + b"\r\n\r\n"
-    )
-    context = rewrite.context(b"192.0.2.1", b"https", False, False, None)
-    assert spent(lambda: rewrite.request(read, context, b"up")) < ALLOWED
-
-
-def test_a_connection_field_that_names_thousands_beside_many_hops():
-    field_names = b",".join(bytes(one) for one in itertools.product(range(97, 123), repeat=3))[
-        :60000
-    ]
-    hops = b"X-Forwarded-For: 192.0.2.1\r\n" * 100
-    read = parse_request(
-        b"GET / HTTP/1.1\r\nHost: h\r\nConnection: " + field_names + b"\r\n" + hops + b"\r\n"
-    )
-    assert spent(lambda: [rewrite.client_of(read, CONTEXT) for _ in range(20)]) < ALLOWED
-
-
-def test_long_heads_that_are_not_whole():
-    assert spent(lambda: [find_request(HEAD + b"X" * n, LIMITS) for n in range(200)]) < ALLOWED
-
-
-def test_a_head_byte_by_byte():
-    def feed():
-        for size in range(101, len(HEAD)):
-            assert waits(HEAD[:size], size - 1, LIMITS.head, LIMITS.start_line)
-
-    assert spent(feed) < 4 * ALLOWED  # most of it is the copying
-
-
-def test_trailers_byte_by_byte():
-    lines = b"0\r\n" + b"a:\r\n" * 4000
-
-    def feed():
-        body = ChunkedBody(LIMITS.chunk_line, LIMITS.trailers)
-        for at in range(len(lines)):
-            assert body.feed(lines[at : at + 1]) == (b"", None)
-        assert body.feed(b"\r\n") == (b"", b"")
-        assert len(body.trailers) == 4000 * 5
-
-    assert spent(feed) < ALLOWED

@@ -7,6 +7,7 @@ from .matrix import (
     ALERT,
     GARBAGE,
     LATER,
+    OF_A_STREAM,
     SOON,
     Cell,
     Scene,
@@ -110,19 +111,9 @@ def _asks() -> list[Cell]:
         "within its body":         ("gone", "400", "408", "", "200, 400", "408", "closed", "gone"),
         "within its chunked body": ("gone", "400", "408", "400", "200, 400", "408", "closed", "gone"),
     }  # fmt: skip
-    names = (
-        "reset",
-        "half-close",
-        "silence",
-        "garbage",
-        "surplus",
-        "slow",
-        "TLS alert",
-        "bare FIN",
-    )
     cells = []
     for phase, row in seen.items():
-        for name, sees in zip(names, row, strict=True):
+        for name, sees in zip(OF_A_STREAM, row, strict=True):
             options = {"deadlines": SILENT} if name in ("silence", "slow") else {}
             plain = "" if name in ("TLS alert", "bare FIN") else sees
             tls = "closed" if name == "half-close" else sees  # a whole close: it reads no more

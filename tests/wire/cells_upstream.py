@@ -11,6 +11,7 @@ from .matrix import (
     ALERT,
     GARBAGE,
     LATER,
+    OF_A_STREAM,
     SOON,
     Cell,
     Scene,
@@ -103,16 +104,6 @@ def _responses() -> list[Cell]:
         "within a chunked body":      ("cut", "cut", "cut", "cut", "200", "200", "cut", "cut"),
         "within a body until close":  ("cut", "200", "cut", "", "", "", "cut", "cut"),
     }  # fmt: skip
-    names = (
-        "reset",
-        "half-close",
-        "silence",
-        "garbage",
-        "surplus",
-        "slow",
-        "TLS alert",
-        "bare FIN",
-    )
     return [
         Cell(
             "upstream",
@@ -124,7 +115,7 @@ def _responses() -> list[Cell]:
             {"deadlines": SILENT} if name == "silence" else {},
         )
         for phase, row in seen.items()
-        for name, sees in zip(names, row, strict=True)
+        for name, sees in zip(OF_A_STREAM, row, strict=True)
         if sees
     ]
 

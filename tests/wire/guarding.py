@@ -2,24 +2,16 @@
 
 import asyncio
 
-from rawproxy.access.rules import BY_KIND, AccessRules, AuthRule
+from rawproxy.access.rules import AccessRules, AuthRule
 from rawproxy.config.json_codec import to_json
 from rawproxy.config.model import Route, Site
 from rawproxy.protocol.http2 import frames
+from tests.unit.access.heads import rule
 
 from .h2raw import H2Client
 from .rig import Rig, read_head, response
 
 YES = (b"X-authentik-username: alice", b"X-authentik-groups: users|admins")
-
-
-def rule(kind: str = "authentik", **facts) -> AuthRule:
-    known = BY_KIND[kind]
-    given = {
-        "path": known.path, "method": known.method, "copied": known.copied,
-        "sign_in": known.sign_in, "own_path": known.own_path,
-    }  # fmt: skip
-    return AuthRule("sso", kind, "auth.sso", **(given | facts))
 
 
 def route(path: str = "/", auth: AuthRule | None = None, **facts) -> Route:

@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from .rig import Rig, get, read_head, read_response, response, run
 
-FAULTS = (
+OF_A_STREAM = (  # what a peer can do to a connection that is up
     "reset", "half-close", "silence", "garbage", "surplus", "slow", "TLS alert", "bare FIN",
-    "certificate",
 )  # fmt: skip
+FAULTS = (*OF_A_STREAM, "certificate")
 SOON = 0.3  # seconds of a deadline that is to be reached
 LATER = 1.0  # of one that also holds for the bystander, who must be able to keep it
 ALERT = b"\x15\x03\x03\x00\x02\x02\x28"  # fatal, handshake_failure, as a record of its own

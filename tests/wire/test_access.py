@@ -11,8 +11,9 @@ from rawproxy.access.address_lists import parse_rule
 from rawproxy.access.rules import PasswordRule, RateRule
 from rawproxy.config.model import Edits, Respond, Route
 from rawproxy.protocol.http2 import frames
+from tests.unit.access.heads import rule
 
-from .guarding import YES, Client1, Client2, GuardScript, guarded, route, rule
+from .guarding import YES, Client1, Client2, GuardScript, guarded, route
 from .rig import read_head, response, run
 
 both = pytest.mark.parametrize("version", [Client1, Client2])

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from rawproxy.protocol.http2 import frames
+from tests.unit.access.heads import rule
 
-from .guarding import YES, Answer, Client1, Client2, GuardScript, guarded, route, rule
+from .guarding import YES, Answer, Client1, Client2, GuardScript, guarded, route
 from .rig import read_head, response, run
 from .test_access import eventually
 from .test_h2_front import grant

@@ -28,7 +28,7 @@ def asked(head: RequestHead, **facts: object) -> Asked:
     return Asked(head, context._replace(**facts), b"site.tld", 443, 50000)
 
 
-def rule(kind: str, **facts: object) -> AuthRule:
+def rule(kind: str = "authentik", **facts: object) -> AuthRule:
     known = BY_KIND[kind]
     given = {
         "path": known.path, "method": known.method, "copied": known.copied,

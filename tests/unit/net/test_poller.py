@@ -7,27 +7,6 @@ import struct
 import pytest
 
 from rawproxy.net.poller import TURN, poller
-from tests.process import PATIENCE
-
-try:
-    import uvloop
-
-    LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
-except ImportError:
-    LOOPS = [asyncio.new_event_loop]
-
-
-@pytest.fixture(params=LOOPS, ids=lambda factory: factory.__module__.partition(".")[0])
-def run(request):
-    def runner(story):
-        async def bounded():
-            async with asyncio.timeout(PATIENCE):
-                await story()
-
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            runner.run(bounded())
-
-    return runner
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
