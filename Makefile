@@ -121,6 +121,8 @@ types: $(VENV)/.test
 COMMA := ,
 PURE_ACCESS := $(subst $() ,$(COMMA),$(patsubst %,rawproxy/access/%.py,address_lists password_hashes htpasswd rates rules questions verdicts answer_cache reading keys counts))
 
+PURE_ACME := $(subst $() ,$(COMMA),$(patsubst %,rawproxy/acme/%.py,advice keys plan reading settings timing))
+
 # Every branch of these is tested: they need no socket and no clock.
 PURE := \
 	rawproxy/admin/host_names.py \
@@ -187,6 +189,7 @@ cover: $(VENV)/.test
 	$(BIN)/coverage report --fail-under=95
 	$(BIN)/coverage report --fail-under=100 --include='$(subst $(SPACE),$(COMMA),$(strip $(PURE)))'
 	$(BIN)/coverage report --fail-under=100 --include='$(PURE_ACCESS)'
+	$(BIN)/coverage report --fail-under=100 --include='$(PURE_ACME)'
 
 # Writes docs/options.md from the option table, and docs/from-nginx.md from the table of directives.
 docs: $(VENV)/.test

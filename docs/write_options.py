@@ -137,6 +137,19 @@ BROUGHT = [
         for name, told in options.SITE.items()
         if "table" in told
     ),
+    *(
+        (f"[{path}]", table)
+        for name, told in options.TOP.items()
+        if "table" in told and name not in ("limits", "timeouts")
+        for path, table in (
+            (name, told["table"]),
+            *(
+                (f"{name}.{one}", inner["table"])
+                for one, inner in told["table"].items()
+                if "table" in inner
+            ),
+        )
+    ),
 ]
 
 

@@ -14,10 +14,11 @@ import click
 
 from rawproxy.config.addresses import parse_address, parse_upstream
 from rawproxy.config.build import build_config
+from rawproxy.config.capabilities import modules
 from rawproxy.config.json_schema import schema
 from rawproxy.config.model import Address, Config, single
 from rawproxy.config.option_values import parse_file
-from rawproxy.config.options import OPTIONS, flat
+from rawproxy.config.options import CAPABILITIES, OPTIONS, flat
 from rawproxy.config.problems import check
 from rawproxy.config.sources import Rank, Settings, read
 from rawproxy.config.toml_file import Document
@@ -137,7 +138,12 @@ def check_command(ctx: click.Context, /, **_: Any) -> None:
         try:
             if config.https:
                 server_context(config)
-                click.echo(f"certificates: {len(config.certificates()) or 'self-signed'}, usable")
+                if config.certificates() or config.self_signed:
+                    given = len(config.certificates()) or "self-signed"
+                    click.echo(f"certificates: {given}, usable")
+            for room in modules(CAPABILITIES, "checking"):
+                for line in room.look(config):
+                    click.echo(line)
             for warning in certificate_warnings(config):
                 click.echo(f"warning: {warning}")
         except ConfigError as error:
@@ -277,6 +283,21 @@ def schema_command() -> None:
     click.echo(schema(), nl=False)
 
 
+def proxy_command(
+    group: click.Group, name: str, text: str
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Adds a command with the options of a run to `group`."""
+
+    def add(function: Callable[..., Any]) -> click.Command:
+        made: click.Command = group.command(
+            name=name, cls=GroupedCommand, short_help=text, help=text,
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )(proxy_options(click.pass_context(function)))  # fmt: skip
+        return made
+
+    return add
+
+
 def reread(arguments: list[str]) -> Config:
     """The configuration that the command would run with now. Raises `ConfigError`."""
     try:
@@ -334,6 +355,10 @@ def fail(error: Exception, code: int) -> NoReturn:
         line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason)
         click.echo(f"rawproxy: error: {line}", err=True)
     sys.exit(code)
+
+
+for _room in modules(CAPABILITIES, "commands"):
+    rawproxy.add_command(_room.group(proxy_command, configure))
 
 
 def main() -> None:

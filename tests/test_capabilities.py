@@ -11,32 +11,39 @@ import urllib.request
 import pytest
 
 import rawproxy
+from rawproxy.config.options import CAPABILITIES
 from tests.outposts.server import Recorder
 from tests.process import Program, free_port, wait_for_port
 
+KEYS = {"access": "allow", "acme": "acme"}  # one of a site that each of them brings
 PACKAGE = pathlib.Path(rawproxy.__file__).parent
 
 
 @pytest.mark.skipif(not (PACKAGE / "cli.py").exists(), reason="needs the sources")
-@pytest.mark.parametrize("room", ["access"])
+@pytest.mark.parametrize("room", CAPABILITIES)
 def test_a_proxy_without_it_serves(tmp_path, room):
     copy = tmp_path / "rawproxy"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.so", room))
     options = copy / "config" / "options.py"
-    line = f'CAPABILITIES = ("{room}",)\n'
+    line = f"CAPABILITIES = {CAPABILITIES}\n".replace("'", '"')
     assert options.read_text().count(line) == 1
-    options.write_text(options.read_text().replace(line, "CAPABILITIES: tuple[str, ...] = ()\n"))
+    others = tuple(one for one in CAPABILITIES if one != room)
+    options.write_text(
+        options.read_text().replace(line, f"CAPABILITIES: tuple[str, ...] = {others}\n")
+    )
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "COVERAGE_PROCESS_START": ""}
     command = [sys.executable, "-P", "-m", "rawproxy"]
 
     (tmp_path / "file.toml").write_text(
-        'upstream = "http://127.0.0.1:1"\n[[site]]\nallow = "all"\n'
+        f'upstream = "http://127.0.0.1:1"\n[[site]]\n{KEYS[room]} = "all"\n'
     )
     check = [*command, "check", "--config", str(tmp_path / "file.toml")]
     done = subprocess.run(
         check, env=environment, capture_output=True, text=True, check=False, timeout=30
     )
-    assert "file.toml:3: [[site]] allow: not known" in done.stderr, "its keys are gone with it"
+    assert f"file.toml:3: [[site]] {KEYS[room]}: not known" in done.stderr, (
+        "its keys are gone with it"
+    )
 
     with Recorder() as upstream:
         port = free_port()

@@ -100,6 +100,19 @@ class Totals(Collector):
         lag = max((worker["lag"] for worker in self.workers), default=0)
         text = "By how much the busiest event loop was late at its last sweep."
         yield _gauge("loop_lag_seconds", text, (), [((), lag)])
+        yield from self._certificates()
+
+    def _certificates(self) -> Iterator[Metric]:
+        """When the first of them ends; nothing where there is no https listener."""
+        told = [found for one in self.workers if (found := one.get("certificates"))]
+        ends = [one["ends"] for one in told if "ends" in one]
+        if ends:
+            text = "When the first of the certificates that are served ends, since 1970."
+            yield _gauge("certificate_expiry_timestamp_seconds", text, (), [((), min(ends))])
+        if told:
+            text = "Names for which a throw-away certificate answers."
+            missing = max(one["missing"] for one in told)
+            yield _gauge("certificates_missing", text, (), [((), missing)])
 
     def _requests(self) -> Iterator[Metric]:
         upstreams = self.counters.get("upstreams", {})

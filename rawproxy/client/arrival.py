@@ -143,7 +143,7 @@ class Arrival:
             self.service.spawn(self._serve())
         return True
 
-    def _choose(self, pick: Callable[[str], ServerContext]) -> bool:
+    def _choose(self, pick: Callable[[str, bytes], ServerContext]) -> bool:
         """Choose the context by the name in the ClientHello; False while that is not whole."""
         data = self.sock.recv(client_hello.LIMIT, socket.MSG_PEEK)
         name = client_hello.server_name(data)
@@ -153,7 +153,7 @@ class Arrival:
         least = self.seen + 1 if waiting else 1
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
         if not waiting:
-            self.context = pick(name or "")
+            self.context = pick(name or "", data)
         return not waiting
 
     def _read_header(self) -> bool:

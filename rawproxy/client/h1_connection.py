@@ -191,8 +191,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         self.closing = head.close or self.service.draining or last
         self.status = self.sent = self.taken = 0
         self.deadline = 0.0
-        if self.redirect:
-            self.redirect_to_https(head)
+        if self.redirect and self.answer_here(head):
             return False
         if not self.find(head):
             return False

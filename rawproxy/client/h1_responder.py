@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from typing import Final
 
 from rawproxy.client.request_side import RequestSide
 from rawproxy.errors import ClientError
@@ -18,6 +19,8 @@ from rawproxy.protocol.http.head import RequestHead, ResponseHead
 from rawproxy.protocol.http1.body import encode_chunk, last_chunk
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.service import Service
+
+ANSWER_ONLY: Final = -1  # in the place of a port: nothing but what a capability answers
 
 
 class Responder(RequestSide):
@@ -29,7 +32,8 @@ class Responder(RequestSide):
 
     def __init__(self, service: Service, slot: ConnectionSlot, redirect: int) -> None:
         super().__init__(service, slot)
-        self.redirect = redirect  # the https port to send clients to; 0: proxy here
+        # The https port to send clients to; 0: proxy here. What a capability answers comes first.
+        self.redirect = redirect
         self.closing = False  # no further request after this one
         self.half_closed = False  # the client has sent its end; an answer may still be due
         self.chunked = False
@@ -86,6 +90,18 @@ class Responder(RequestSide):
         """The response's body ends here."""
         if self.chunked:
             self.transport.write(last_chunk(trailers))
+
+    def answer_here(self, head: RequestHead) -> bool:
+        """Whether a plain listener answers by itself: a capability's answer, or a redirect."""
+        answer = self.service.plain_answer
+        page = None if answer is None else answer(head)
+        if page is not None:
+            self.reply(200, b"Content-Type: application/octet-stream\r\n", page)
+        elif self.redirect == ANSWER_ONLY:
+            return False
+        else:
+            self.redirect_to_https(head)
+        return True
 
     def redirect_to_https(self, head: RequestHead) -> None:
         """A 301 to the https port, for whatever was asked."""

@@ -5,10 +5,17 @@ in `CAPABILITIES` of `options`. Deleting its folder and that name leaves a worki
 does not know these keys. Such a room may have these modules, each of them with one function:
 
     keys       `brought(group)`: its keys, for the tables `top`, `site` and `route`; `group` are the
-               keys of [group.NAME], for a table that has an upstream of its own
+               keys of [group.NAME], for a table that has an upstream of its own. `OPTIONS`, if it
+               is there: its options, by the heading of --help that they stand under
     reading    `amend(settings, config)`: the configuration, with what the room makes of its keys
     wiring     `install(service, memory)`: what it needs is put into a worker's service; `memory` is
                shared by all workers
+    keeper     `serve(sock, settings)`: the life of a process of its own, which the master starts
+               where `Config.keepers` names the room; it ends when `sock` does
+    contexts   `amend(config, context)`: the last word about the TLS context of the https listeners,
+               whenever it is made
+    checking   `look(config)`: lines for `rawproxy check`; raises `ConfigError`
+    commands   `group(command, configured)`: a sub-command, as click knows it
 
 This module never looks at a key. Invariant: a module is loaded where it is first asked for, so a
 room's own modules may import those of `config`.

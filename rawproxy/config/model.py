@@ -75,6 +75,17 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptCertificate:
+    """A certificate that a capability keeps: key and chain for `name`, in one PEM file.
+
+    While the file is not there, or cannot be used, a throw-away certificate answers.
+    """
+
+    name: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
 class Passive:
     """Health as the requests show it: an upstream that fails gets no requests for a time."""
 
@@ -196,6 +207,7 @@ class Site:
     names: tuple[str, ...] = ()  # --server-name; without any: all that no other site has
     routes: tuple[Route, ...] = (Route(),)
     certificates: tuple[Certificate, ...] = ()
+    kept: tuple[KeptCertificate, ...] = ()
     hsts: str | None = "max-age=63072000"
     client_ca: str | None = None  # a PEM file: the authorities of client certificates
     client_verify: str = "off"  # one of `CLIENT_VERIFY`
@@ -239,6 +251,10 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     deadlines: Deadlines = field(default_factory=Deadlines)
     file: str | None = None  # the path that --config named
+    # Capabilities that work in a process of their own beside the workers: their rooms, and what
+    # they are to do, in JSON values.
+    keepers: tuple[tuple[str, Any], ...] = ()
+    watched: tuple[str, ...] = ()  # folders that change with the certificates that are kept
 
     def group(self, name: str) -> Group:
         """The group called `name`. `check` has made sure that it exists."""
@@ -247,6 +263,10 @@ class Config:
     def certificates(self) -> tuple[Certificate, ...]:
         """The certificates of all sites, each once."""
         return tuple(dict.fromkeys(pair for site in self.sites for pair in site.certificates))
+
+    def kept(self) -> tuple[KeptCertificate, ...]:
+        """The certificates that capabilities keep, each once."""
+        return tuple(dict.fromkeys(one for site in self.sites for one in site.kept))
 
     def server_names(self) -> tuple[str, ...]:
         """The server names of all sites."""

@@ -42,7 +42,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
     "Upstream": [
         (("--upstream",), {
             "multiple": True, "metavar": "URL",
-            "help": "host:port or https://host[:port] (TLS), http://host[:port], unix:/path.",
+            "help": "host[:port] (TLS), http://host[:port], unix:/path.",
         }),
         (("--upstream-verify",), {
             "metavar": "MODE", "default": "auto",
@@ -79,13 +79,12 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
     "Listeners": [
         (("--http",), {
             "multiple": True, "metavar": "ADDR", "default": [":8080"],
-            "help": "Plain listener: host:port, [v6]:port, :port (IPv4 and IPv6) or unix:/path."
-            " Answers 301 where an https listener stands.",
+            "help": "Plain listener: host:port, :port or unix:/path. Answers 301 beside https.",
         }),
         (("--no-redirect",), {"is_flag": True, "help": "Proxy on --http too, beside https."}),
         (("--https",), {
             "multiple": True, "metavar": "ADDR",
-            "help": "TLS listener.  [default: :8443 where a certificate is given]",
+            "help": "TLS listener.  [default: :8443, with a certificate]",
         }),
         (("--workers",), {
             "type": Workers(1, 1024), "default": 1, "metavar": "N|auto",
@@ -121,18 +120,18 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         }),
         (("--client-verify",), {
             "type": click.Choice(CLIENT_VERIFY), "metavar": "MODE",
-            "help": "off, optional or require.  [default: require, with --client-ca]",
+            "help": "off, optional, or (with --client-ca) require.",
         }),
     ],
     "HTTP/2": [
         (("--no-http2",), {"is_flag": True, "help": "Offer clients HTTP/1.1 only."}),
         (("--http2-streams",), {
             "type": click.IntRange(min=1, max=100_000), "default": 128, "metavar": "N",
-            "help": "Requests at once on one connection; further ones are refused (retryable).",
+            "help": "Requests at once.",
         }),
         (("--http2-budget",), {
             "type": click.IntRange(min=1000), "default": 10_000, "metavar": "N",
-            "help": "Idle frames in a burst; a reset is 50.",
+            "help": "Idle frames in a burst.",
         }),
     ],
     "Forwarding": [
@@ -209,6 +208,12 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
     ],
 }  # fmt: skip
 
+# Rooms that bring options or keys of their own: see `capabilities`.
+CAPABILITIES = ("access", "acme")
+for _room in modules(CAPABILITIES, "keys"):
+    for _heading, _brought in getattr(_room, "OPTIONS", {}).items():
+        OPTIONS[_heading] += _brought
+
 
 def flat() -> Iterator[tuple[str, Attributes]]:
     """All options that a file may have too, without their dashes."""
@@ -279,8 +284,6 @@ GROUP: Keys = {
     "passive": {"table": PASSIVE, "help": "Health as the requests show it."},
     "active": {"table": ACTIVE, "help": "Health as asked for."},
 }  # fmt: skip
-# Rooms that bring keys of their own: see `capabilities`.
-CAPABILITIES = ("access",)
 _BROUGHT: list[dict[str, Keys]] = [room.brought(GROUP) for room in modules(CAPABILITIES, "keys")]
 
 

@@ -37,10 +37,11 @@ def problems(config: Config) -> Iterator[tuple[Key, str]]:
     """What is wrong between options: the key it is about, and the text behind its name."""
     if not any(group.upstreams or group.name != DEFAULT for group in config.groups):
         yield ("upstream",), " is missing: type --upstream host:9443, say"
-    if config.https and not (config.certificates() or config.self_signed):
+    if config.https and not (config.certificates() or config.kept() or config.self_signed):
         yield (
             ("https",),
-            " needs a certificate: type --cert FILE --key FILE, or --self-signed for a trial",
+            " needs a certificate: type --cert FILE --key FILE, --acme EMAIL, or --self-signed for"
+            " a trial",
         )
     if not config.http and not config.https:
         yield ("http",), " is missing, so there is nothing to listen on: type --http :8080, say"

@@ -1,6 +1,7 @@
-"""Where a child of the master begins. Its first message says what it is: a worker or a loader.
+"""Where a child of the master begins. Its first message says what it is: a worker, say.
 
     worker    {"order": …}      serves until the master says that it is enough (`worker`)
+    keeper    {"order": …, "keep": ROOM}    does what a capability does in a process of its own
     loader    {"do": "load"}    reads the configuration with the code as it is now, answers, ends
 
 A child ignores the signals that a terminal sends to all processes at once: the master alone acts on
@@ -10,6 +11,7 @@ holds even for code that cannot be imported.
 
 from __future__ import annotations
 
+import importlib
 import signal
 import socket
 import sys
@@ -40,7 +42,9 @@ def main(fd: int, read: Read) -> int:
         return 0
     serve = None
     try:
-        if "order" in message:
+        if "keep" in message:
+            serve = keep
+        elif "order" in message:
             # Imported here, as it may be new code that cannot be imported: the master hears of it.
             from rawproxy.process.worker import serve_master
 
@@ -54,6 +58,20 @@ def main(fd: int, read: Read) -> int:
         return serve(sock, message)  # from here on the socket is a transport's, and it says all
     sock.sendall(encode(answer))
     return 0
+
+
+def keep(sock: socket.socket, message: Message) -> int:
+    """The life of a keeper; the exit code."""
+    from rawproxy.process.order import OrderError, unpack_config, unpacked
+
+    room = message["keep"]
+    try:
+        told = dict(unpack_config(unpacked(message["order"])).keepers)[room]
+        code: int = importlib.import_module(f"rawproxy.{room}.keeper").serve(sock, told)
+    except Exception as error:  # noqa: BLE001, it is the master that says why
+        code = error.code if isinstance(error, OrderError) else 1
+        sock.sendall(encode({"failed": failure(error)[0], "code": code}))
+    return code
 
 
 def load(read: Read, arguments: list[str]) -> Message:

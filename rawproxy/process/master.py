@@ -29,6 +29,7 @@ from rawproxy.net.listening import BindPlan, ListeningSockets
 from rawproxy.process import systemd
 from rawproxy.process.channel import Message
 from rawproxy.process.children import Backoff, Child, SignalPipe, how_it_ended
+from rawproxy.process.keepers import Keepers
 from rawproxy.process.order import CODE_CHANGED, Order, OrderError, order, unpacked
 from rawproxy.process.select_loop import SelectLoop
 from rawproxy.process.shared import SharedByWorkers
@@ -90,6 +91,7 @@ class Master:
         self.exit: int | None = None
         self.lines: list[str] = []  # what the first worker says of itself, for the log
         self.loop = SelectLoop(self._hear)
+        self.keepers = Keepers(self.loop)
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────
 
@@ -118,7 +120,8 @@ class Master:
 
     def _children(self) -> list[Child]:
         loader = [self.loader] if self.loader is not None else []
-        return [*self.serving.values(), *self.fresh.values(), *self.leaving, *loader]
+        keepers = self.keepers.children.values()
+        return [*self.serving.values(), *self.fresh.values(), *self.leaving, *loader, *keepers]
 
     def _on_signals(self, pipe: SignalPipe) -> Callable[[], None]:
         def read() -> None:
@@ -206,6 +209,8 @@ class Master:
     def _ended(self, child: Child) -> None:
         """See to what follows from the end of a child."""
         why = child.failed or ([f"it {how_it_ended(child.process)}"], 1)
+        if self.keepers.ended(child):
+            return
         if child is self.loader:
             self.loader = None
             if self.loaded is not None:
@@ -307,6 +312,7 @@ class Master:
         else:
             log.info("reloaded: %s", many)
         self.notifier.send(systemd.ready(many))
+        self.keepers.replace(self.order)
         self._once_more()
 
     def _refuse(self, reasons: list[str], code: int) -> None:
@@ -352,6 +358,7 @@ class Master:
             self.exit = 1
             return
         self.state = STOPPING
+        self.keepers.stop()
         self.notifier.send(systemd.stopping("draining"))
         for child in self.serving.values():
             self._retire(child)

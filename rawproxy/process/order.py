@@ -49,6 +49,7 @@ class Order:
     listeners: tuple[tuple[str, str | None, int, str | None], ...]  # option, host, port, path
     drain: float
     throwaway: tuple[str, ...] | None  # names for --self-signed; None: not wanted
+    keepers: tuple[str, ...] = ()  # rooms that work in a process of their own
 
     def wanted(self) -> list[tuple[str, Address]]:
         """Every address to listen on, each with its option."""
@@ -68,7 +69,9 @@ def order(config: Config) -> Order:
         config.workers or cpus(),
         tuple((name, a.host, a.port, a.path) for name, a in addresses(config)),
         config.deadlines.drain,
-        config.server_names() if config.self_signed else None,
+        # Names whose certificate is not there yet are not named in the one that stands in for it.
+        config.server_names() if config.self_signed else () if config.kept() else None,
+        tuple(room for room, _ in config.keepers),
     )
 
 

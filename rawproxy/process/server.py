@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rawproxy.admin.server import Admin, CounterSource
+from rawproxy.client.h1_responder import ANSWER_ONLY
 from rawproxy.client.listener import Listener
 from rawproxy.config.capabilities import modules
 from rawproxy.config.caution import cautions
@@ -31,6 +32,7 @@ from rawproxy.proxy.tunnel_close import DrainReason
 from rawproxy.telemetry.access_log_file import LogSink
 from rawproxy.telemetry.counters import Tree
 from rawproxy.telemetry.error_log import log
+from rawproxy.tls.kept import KeptContexts, missing
 from rawproxy.tls.renewal import INTERVAL, Renewal
 from rawproxy.tls.server import ServerContext, certificate_warnings, server_context
 from rawproxy.tls.sessions import Sessions
@@ -61,9 +63,12 @@ def open_server(
     unshared = sessions.find_out() if config.https else None
     if unshared is not None and not quiet:
         log.warning("%s", unshared)
-    make = functools.partial(server_context, config, throwaway, sessions)
+    kept: KeptContexts[ServerContext] = KeptContexts()
+    make = functools.partial(server_context, config, throwaway, sessions, kept)
+    renewal = Renewal(config, make, quiet=quiet, kept=kept)
     context = make() if config.https else None
-    for text in () if quiet else certificate_warnings(config):
+    kept.took()
+    for text in () if quiet else (*certificate_warnings(config), *missing(kept.pending)):
         log.warning("%s", text)
     sink = None if config.access_log == "off" else LogSink(config.access_log)
     if sink is not None:
@@ -82,7 +87,9 @@ def open_server(
     if not (quiet or build.is_compiled()):
         stack.callback(build.watch_load())
     if context is not None:
-        stack.callback(server.watch(Renewal(config, make, server.use, quiet=quiet)))
+        service.certificates = kept.told
+        renewal.use = server.use
+        stack.callback(server.watch(renewal))
     return server
 
 
@@ -125,6 +132,8 @@ class WorkerServer:
                     https_port = https_port or socks[0].getsockname()[1]
             # An https listener on a socket file stands behind a server that has the usual port.
             redirect = (https_port or 443) if config.https and config.redirect else 0
+            if not redirect and self.service.plain_answer is not None:
+                redirect = ANSWER_ONLY
             for address in config.http:
                 self._add("--http", address, None, redirect)
         except OSError:
@@ -216,7 +225,9 @@ class WorkerServer:
             else:
                 host = f"[{name[0]}]" if ":" in name[0] else name[0]
                 where = f"{scheme}://{host}:{name[1]}"
-            lines.append(f"listening on {where}{' (301 to https)' if listener.redirect else ''}")
+            lines.append(
+                f"listening on {where}{' (301 to https)' if listener.redirect > 0 else ''}"
+            )
         if self.admin is not None:
             lines.append(f"admin on {self._admin_at()}")
         groups = self.service.config.groups

@@ -82,6 +82,9 @@ class Service:
         self.most_tunnels = self.limits.tunnels
         # What capabilities count: the leaves each has in a snapshot, by its room's name.
         self.counted: dict[str, Callable[[], Tree]] = {}
+        # What plain listeners answer before a redirect, a site or a guard; None: nothing.
+        self.plain_answer: Callable[[RequestHead], bytes | None] | None = None
+        self.certificates: Callable[[], Tree] = dict  # what ends first, and how many are missing
         self.parked = 0  # bytes of bodies that come before their connections
         self.clients: set[Sweepable] = set()
         self.draining = False
@@ -361,6 +364,6 @@ class Service:
         worker = {
             "pid": os.getpid(), "memory": resident(), "lag": self.lag, "cpu": counters["cpu"],
             "connections": self.admission.open, "requests": counters["requests"],
-            "draining": self.draining,
+            "draining": self.draining, "certificates": self.certificates(),
         }  # fmt: skip
         return {"counters": counters, "gauges": gauges, "worker": worker}

@@ -7,6 +7,9 @@ another kind would leave the old certificate beside it, and OpenSSL would go on 
 Connections keep the context they began with. Where the new files cannot be used, the old
 certificates go on and the log says why, once for each change.
 
+Certificates that capabilities keep are not looked at one by one: a folder of theirs changes
+whenever one of them does (`Config.watched`).
+
 It never writes a file. Invariant: what it gives out has been made of files that fit together.
 """
 
@@ -16,8 +19,9 @@ import os
 from collections.abc import Callable
 
 from rawproxy.config.model import Config
-from rawproxy.errors import ConfigError
+from rawproxy.errors import ConfigError, ignore
 from rawproxy.telemetry.error_log import log
+from rawproxy.tls.kept import KeptContexts
 from rawproxy.tls.server import ServerContext
 
 INTERVAL = 1.0  # seconds between two looks: a few calls of stat
@@ -30,14 +34,19 @@ class Renewal:
 
     def __init__(
         self, config: Config, make: Callable[[], ServerContext],
-        use: Callable[[ServerContext], None], *, quiet: bool = False,
+        use: Callable[[ServerContext], None] = ignore, *, quiet: bool = False,
+        kept: KeptContexts[ServerContext] | None = None,
     ) -> None:  # fmt: skip
+        """Make it before the first context, so that no change between the two is missed."""
         self._make = make
-        self._use = use
+        self.use = use
+        self._kept = kept or KeptContexts()
         self._quiet = quiet  # another worker says it
         pairs = config.certificates()
         authorities = (site.client_ca for site in config.sites if site.client_ca is not None)
-        self._files = (*(f for pair in pairs for f in (pair.cert, pair.key)), *authorities)
+        files = (f for pair in pairs for f in (pair.cert, pair.key))
+        self._files = (*files, *authorities, *config.watched)
+        self._own = len(self._files) - len(config.watched)
         self._used = self._seen = self._marks()
 
     def look(self) -> None:
@@ -45,15 +54,18 @@ class Renewal:
         before, self._seen = self._seen, self._marks()
         if self._seen == self._used or self._seen != before:
             return
-        self._used = self._seen
+        before, self._used = self._used, self._seen
         try:
             context = self._make()
         except ConfigError as error:
             if not self._quiet:
                 log.warning("%s; the certificates from before go on", "; ".join(error.messages))
             return
-        self._use(context)
-        if not self._quiet:
+        self.use(context)
+        # A folder changes too when an answer to an authority is put into it, which is no news.
+        if (self._kept.took() or before[: self._own] != self._used[: self._own]) and not (
+            self._quiet
+        ):
             log.info("new certificates are in use")
 
     def _marks(self) -> Marks:

@@ -3,6 +3,8 @@
 The modern profile is TLS 1.3 alone, the intermediate one has 1.2 too; their key exchange groups are
 set by `openssl.cnf`, which `__main__` names before `ssl` is first imported. Sites that ask for the
 same client certificates, or for none, share one context; `sessions` says what can be resumed there.
+What is made of a file that a capability keeps is kept too (`KeptContexts`), so that one new
+certificate of a thousand costs one context.
 
 It never opens a socket and never asks anything on the terminal. Invariant: a context that is
 returned has a certificate and its matching key. Raises `ConfigError` that names option and file.
@@ -11,6 +13,7 @@ returned has a certificate and its matching key. Raises `ConfigError` that names
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 import ssl
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +23,13 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
+from rawproxy.config.capabilities import modules
 from rawproxy.config.model import Certificate, Config, Site
+from rawproxy.config.options import CAPABILITIES
 from rawproxy.errors import ClientError, ConfigError
 from rawproxy.routing.match import RouteEntry, Routes, Sites
 from rawproxy.routing.route_targets import ClientCertPolicy, client_cert_policy
+from rawproxy.tls.kept import KeptContexts
 from rawproxy.tls.self_signed import LOCAL, load_self_signed
 from rawproxy.tls.sessions import Sessions
 
@@ -46,29 +52,40 @@ class ServerContext(ssl.SSLContext):
     """A context towards clients, and whose certificates it asks them for."""
 
     client_cert_policy: ClientCertPolicy | None = None
-    # Where sites differ in what they ask for: the context for the name in a ClientHello.
-    pick: Callable[[str], ServerContext] | None = None
+    # Where sites differ in what they ask for: the context for the name in a ClientHello, and the
+    # ClientHello itself, for those who want to know more.
+    pick: Callable[[str, bytes], ServerContext] | None = None
 
 
 def server_context(
-    config: Config, throwaway: bytes | None = None, sessions: Sessions | None = None
-) -> ServerContext:
+    config: Config, throwaway: bytes | None = None, sessions: Sessions | None = None,
+    kept: KeptContexts[ServerContext] | None = None,
+) -> ServerContext:  # fmt: skip
     """The context of every https listener; the first certificate serves unknown names.
 
-    The workers of one master share `throwaway`, the PEM for --self-signed, and `sessions`.
+    The workers of one master share `throwaway`, the PEM for --self-signed and for names without
+    their certificate, and `sessions`. `kept` is what was made the last time.
     """
     sessions = sessions or Sessions()
+    kept = kept or KeptContexts()
+    pending: list[str] = []
     by_policy: dict[ClientCertPolicy | None, list[Site]] = {}
     for site in config.sites:
         by_policy.setdefault(client_cert_policy(site), []).append(site)
     made = {
-        one: _context_of_policy(config, one, sites, throwaway, sessions)
+        one: _context_of_policy(config, one, sites, throwaway, sessions, kept, pending)
         for one, sites in by_policy.items()
     }
+    kept.pending = tuple(pending)
+    kept.know(
+        (_leaf(pair.cert).not_valid_after_utc.timestamp(), pair.cert)
+        for pair in config.certificates()
+    )
     nameless = next((site for site in config.sites if not site.names), config.sites[0])
     default = made[client_cert_policy(nameless)]
-    if len(made) > 1:
-        default.pick = _by_name(config.sites, made, default)
+    default.pick = _by_name(config.sites, made, default) if len(made) > 1 else None
+    for room in modules(CAPABILITIES, "contexts") if config.keepers else ():
+        room.amend(config, default)
     return default
 
 
@@ -78,16 +95,32 @@ def _context_of_policy(
     sites: Sequence[Site],
     throwaway: bytes | None,
     sessions: Sessions,
+    kept: KeptContexts[ServerContext],
+    pending: list[str],
 ) -> ServerContext:
-    """The context of the sites that ask for the same client certificates, or for none."""
+    """The context of the sites that ask for the same client certificates, or for none.
+
+    `pending` gets the names for which a throw-away certificate answers.
+    """
     contexts: list[tuple[ServerContext, Sequence[str]]] = []
     pairs = dict.fromkeys(pair for site in sites for pair in site.certificates)
-    own = tuple(pairs) or (() if config.self_signed else config.certificates())
-    several = len(own) + config.self_signed > 1 or config.strict_sni
+    keeping = tuple(dict.fromkeys(one for site in sites for one in site.kept))
+    own = tuple(pairs) or (() if config.self_signed or keeping else config.certificates())
+    several = len(own) + len(keeping) + config.self_signed > 1 or config.strict_sni
     for pair in own:
         context = _fresh(config, client_cert_policy, sessions)
         load(context, pair)
         contexts.append((context, _names(pair.cert) if several else ()))
+    fresh = functools.partial(_fresh, config, client_cert_policy, sessions)
+    made = {one.name: kept.get(one, client_cert_policy, fresh) for one in keeping}
+    contexts += [(context, (name,)) for name, context in made.items() if context is not None]
+    waiting = [name for name, context in made.items() if context is None]
+    pending += waiting
+    if (waiting or (not (contexts or own) and config.kept())) and not config.self_signed:
+        # One for all of them, without their names: it tells a stranger nothing about the others.
+        context = fresh()
+        load_self_signed(context, (), throwaway)
+        contexts.append((context, waiting))
     if config.self_signed:
         context = _fresh(config, client_cert_policy, sessions)
         names = config.server_names()
@@ -96,8 +129,8 @@ def _context_of_policy(
     if not contexts:
         raise ConfigError("no certificate: type --cert FILE --key FILE, or --self-signed")
     default = contexts[0][0]
-    if several:
-        default.sni_callback = _by_sni(contexts, config.strict_sni)
+    # A context of the last time may have been the first of several then.
+    default.sni_callback = _by_sni(contexts, config.strict_sni) if several else None
     return default
 
 
@@ -105,7 +138,7 @@ def _by_name(
     sites: Sequence[Site],
     made: dict[ClientCertPolicy | None, ServerContext],
     default: ServerContext,
-) -> Callable[[str], ServerContext]:
+) -> Callable[[str, bytes], ServerContext]:
     """What chooses among contexts, by the names of the sites."""
     table = Sites(
         [
@@ -114,7 +147,7 @@ def _by_name(
         ]
     )
 
-    def pick(name: str) -> ServerContext:
+    def pick(name: str, _: bytes) -> ServerContext:
         try:
             return table.find(name.encode("latin-1"), b"/") if name else default
         except ClientError:

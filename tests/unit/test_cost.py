@@ -21,6 +21,7 @@ from rawproxy.access.htpasswd import credentials
 from rawproxy.access.questions import QuestionForm
 from rawproxy.access.rules import AUTHENTIK, AuthRule
 from rawproxy.access.verdicts import AnswerForm, navigates
+from rawproxy.acme import answers
 from rawproxy.balancing import policies
 from rawproxy.config import field_names
 from rawproxy.config.model import Limits
@@ -78,6 +79,7 @@ SEEN: dict[str, tuple[Work, bytes]] = {
     "protocol.http.variable_values._ESCAPED": (cut(variable_values._ESCAPED), b"/%61%2f"),
     "protocol.http.variable_values._NOT_OF_URLS": (cut(variable_values._NOT_OF_URLS), b"a \xff"),
     "protocol.http.variable_values._SLASHES": (cut(variable_values._SLASHES), b"/a//b"),
+    "acme.answers._TOKEN": (lambda data: answers._TOKEN.fullmatch(data.decode("latin-1")), b"tok"),
     "protocol.http1.body._CHUNK_LINE": (body._CHUNK_LINE, b"5;a=b \r\n"),
     "protocol.http1.body._CHUNK_LINE_SO_FAR": (body._CHUNK_LINE_SO_FAR, b"5;a=b\r"),
     "protocol.http1.body._LINES_SO_FAR": (body._LINES_SO_FAR, b"A: b c\r\nD:\r\n"),
@@ -156,6 +158,7 @@ SEEN: dict[str, tuple[Work, bytes]] = {
 }
 # What never does: configuration, files, and what we have written ourselves.
 OURS = {
+    "acme.reading._MAIL", "acme.reading._parse_url",
     "access.htpasswd._APR1", "admin.explain._METHOD", "access.htpasswd._BCRYPT", "access.htpasswd._SHA", "access.reading._PATH", "access.reading._RATE_KEY", "access.reading._SIGN_IN", "access.reading._parse_name",
     "config.toml_file._AT_LINE", "config.option_values._DIRECTIVE", "config.option_values._FIELD_VALUE", "config.addresses._LABEL",
     "config.option_values._MAX_AGE", "config.option_values._PATH", "config.option_values._REDIRECT", "config.addresses._SERVICE", "config.option_values._SIZE",

@@ -190,6 +190,13 @@ function tiles(status) {
     const why = refused.map(([name, n]) => `${name} ${count(n)}`).join(", ");
     all.push(["Let pass", count(access.passed), why ? `refused: ${why}` : "nobody refused"]);
   }
+  const told = status.workers.map((w) => w.certificates).filter((c) => c && (c.ends || c.missing));
+  if (told.length) {
+    const first = told.filter((c) => c.ends).sort((a, b) => a.ends - b.ends)[0];
+    const missing = Math.max(...told.map((c) => c.missing));
+    const note = missing ? `${missing} missing: see the log` : `the first: ${first.name}`;
+    all.push(["Certificates hold", first ? span(Math.max(first.ends - Date.now() / 1000, 0)) : NEVER, note]);
+  }
   $("tiles").replaceChildren(...all.map(([label, value, note]) => {
     const tile = make("div", "tile");
     tile.append(make("span", "", label), make("strong", "", value), make("small", "", note));

@@ -81,3 +81,16 @@ def test_who_may_pass_is_counted_where_somebody_asks():
         "rawproxy_access_requests"
         not in render({"workers": [worker(1)], "retired": {}}, "")[0].decode()
     )
+
+
+def test_certificates_that_end_and_those_that_are_missing():
+    workers = [worker(1), worker(1)]
+    workers[0]["worker"]["certificates"] = {"ends": 2000.0, "name": "a", "missing": 1}
+    workers[1]["worker"]["certificates"] = {"ends": 1000.0, "name": "b", "missing": 0}
+    page = render({"workers": workers, "retired": {}}, "")[0].decode()
+    assert "rawproxy_certificate_expiry_timestamp_seconds 1000.0" in page
+    assert "rawproxy_certificates_missing 1.0" in page
+    workers = [worker(1)]
+    workers[0]["worker"]["certificates"] = {"missing": 2}
+    page = render({"workers": workers, "retired": {}}, "")[0].decode()
+    assert "expiry" not in page and "rawproxy_certificates_missing 2.0" in page

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rawproxy.protocol.client_hello import LIMIT, server_name
+from rawproxy.protocol.client_hello import LIMIT, protocols, server_name
 
 
-def hello(name: str | None, version=ssl.TLSVersion.TLSv1_3) -> bytes:
+def hello(name: str | None, version=ssl.TLSVersion.TLSv1_3, offered=()) -> bytes:
     """What a client sends first."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.maximum_version = version
+    context.set_alpn_protocols(offered)
     out = ssl.MemoryBIO()
     client = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=name)
     with contextlib.suppress(ssl.SSLWantReadError):
@@ -47,7 +48,7 @@ def test_what_is_none():
     assert server_name(bytes(data)) == "", "a name that is no host name"
 
 
-HELLO = hello("a.test")
+HELLO = hello("a.test", offered=["h2", "http/1.1"])
 
 
 @given(st.data())
@@ -57,8 +58,16 @@ def test_bent_ones_are_read_as_something_or_nothing(data):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     name = server_name(bytes(raw))
     assert name is None or isinstance(name, str)
+    assert isinstance(protocols(bytes(raw)), list)
 
 
 @given(st.binary(max_size=80))
 def test_anything_at_all(data):
     server_name(b"\x16\x03\x01" + len(data).to_bytes(2, "big") + data)
+    protocols(data)
+
+
+def test_what_a_client_offers():
+    assert protocols(hello("a.test", offered=["acme-tls/1"])) == [b"acme-tls/1"]
+    assert protocols(hello("a.test", offered=["h2", "http/1.1"])) == [b"h2", b"http/1.1"]
+    assert protocols(hello("a.test")) == protocols(b"") == []

@@ -165,13 +165,15 @@ def test_the_site_without_names_is_for_unknown_ones(tmp_path):
     named = Site(("a.test", "*.b.test"), certificates=(pair,), **asking)
     context = tls_server.server_context(Config(sites=(named, Site(certificates=(pair,)))))
     assert context.client_cert_policy is None and context.pick is not None
-    assert context.pick("x.b.test").verify_mode is ssl.CERT_REQUIRED
-    assert context.pick("a.test").client_cert_policy == (str(tmp_path / "ca.pem"), "require")
+    assert context.pick("x.b.test", b"").verify_mode is ssl.CERT_REQUIRED
+    assert context.pick("a.test", b"").client_cert_policy == (str(tmp_path / "ca.pem"), "require")
     for other in ("", "c.test", "\u00ff"):
-        assert context.pick(other) is context
+        assert context.pick(other, b"") is context
     both = (named, Site(("c.test",), certificates=(pair,)))
     first = tls_server.server_context(Config(sites=both))
-    assert first.pick("c.test").client_cert_policy is None and first.pick("d.test") is first
+    assert (
+        first.pick("c.test", b"").client_cert_policy is None and first.pick("d.test", b"") is first
+    )
     assert tls_server.server_context(Config(sites=(named,))).pick is None
 
 
@@ -180,7 +182,7 @@ def test_a_site_without_a_certificate_of_its_own_has_the_others(tmp_path):
     asking = Site(("b.test",), client_ca=str(tmp_path / "ca.pem"), client_verify="optional")
     one = Site(("a.test",), certificates=(files(tmp_path, LEAF),))
     context = tls_server.server_context(Config(sites=(one, asking)))
-    assert context.pick("b.test").verify_mode is ssl.CERT_OPTIONAL
+    assert context.pick("b.test", b"").verify_mode is ssl.CERT_OPTIONAL
 
 
 def test_the_client_chooses_among_the_three_suites(tmp_path):

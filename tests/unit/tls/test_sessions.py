@@ -62,7 +62,7 @@ class Client:
 
     def visit(self, default, name: str = "open.test") -> bool:
         """A handshake and a byte each way; whether the session from before was resumed."""
-        server = default.pick(name)
+        server = default.pick(name, b"")
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         ours = self.context.wrap_bio(to_client, to_server, False, name, self.session)
         theirs = server.wrap_bio(to_server, to_client, True)
@@ -159,7 +159,7 @@ def test_tickets_of_elsewhere_could_not_be_read_where_certificates_are_asked_for
 ):
     """What keeps them apart twice: no ticket is taken there, and none has its keys."""
     context = serving(folder, Sessions(KEYS))
-    context.pick(name).options &= ~ssl.OP_NO_TICKET
+    context.pick(name, b"").options &= ~ssl.OP_NO_TICKET
     client = Client(version)
     client.visit(context, "open.test")
     assert client.session.has_ticket

@@ -1,0 +1,23 @@
+"""Certificates by themselves: an authority gives them by ACME (RFC 8555), and they are renewed.
+
+    keys, reading    options and keys, and what they make of the configuration
+    settings         what the keeper has to know, as it travels to it
+    timing, plan     when a certificate is renewed, when a try is repeated, what to do next
+    advice           an authority's refusal in words that somebody can act upon
+    storage, leases  the state folder: certificates, orders under way, who works on which name
+    answers          what answers challenges, put down by the keeper and read by every worker
+    client, order    the conversation with an authority; one order, step by step
+    dns_records      the records of DNS-01: by RFC 2136, or by a program of the admin's
+    keeper           the process that does all this, a child of the master's beside the workers
+    wiring           what a worker has of it: answers to HTTP-01
+    tls_answers      and to TLS-ALPN-01
+
+Workers hear of nothing: they look at the state folder, which several machines may share. So what
+one machine orders, all of them serve, and whichever of them is asked answers the challenge.
+
+The core knows this room by name alone, and a proxy without `--acme` never loads the client. It
+never serves a request but for challenges. Invariant: whatever is killed at whatever moment, the
+folder has whole files only, and the next start goes on where the last one ended.
+
+May import: config, errors, protocol, telemetry, tls, proxy.
+"""

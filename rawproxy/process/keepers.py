@@ -1,0 +1,67 @@
+"""Processes beside the workers, for what none of them may do alone: `keeper` of a capability.
+
+Each is a fresh interpreter, as a worker is, and gets the work order and the room's name. It serves
+nobody, and can be killed at any moment, so a reload replaces it at once. This module never asks
+what it does. Invariants: there is at most one for each room; one that ends by itself is started
+again, after a pause.
+"""
+
+from __future__ import annotations
+
+import time
+
+from rawproxy.process.children import Backoff, Child, how_it_ended
+from rawproxy.process.order import Order
+from rawproxy.process.select_loop import SelectLoop
+from rawproxy.telemetry.error_log import log
+
+SLOT = -2  # of no worker
+
+
+class Keepers:
+    """Those of one master."""
+
+    def __init__(self, loop: SelectLoop) -> None:
+        self._loop = loop
+        self._order: Order | None = None  # None: none are wanted
+        self._pauses: dict[str, Backoff] = {}
+        self.children: dict[str, Child] = {}  # by room
+
+    def replace(self, wanted: Order) -> None:
+        """Start those of a generation that serves now, and end those of the one before."""
+        self.stop()
+        self._order = wanted
+        for room in wanted.keepers:
+            self._start(room)
+
+    def stop(self) -> None:
+        """End all of them."""
+        self._order = None
+        for child in self.children.values():
+            self._loop.hang_up(child)
+            child.kill()
+        self.children = {}
+
+    def _start(self, room: str) -> None:
+        assert self._order is not None
+        child = self.children[room] = Child(SLOT, ())
+        self._loop.watch(child)
+        self._loop.say(child, {"order": self._order.packed(), "keep": room})
+
+    def ended(self, child: Child) -> bool:
+        """Whether it was one of them. Another one takes its place."""
+        room = next((name for name, one in self.children.items() if one is child), None)
+        if room is None:
+            return False
+        del self.children[room]
+        wanted = self._order
+        pause = self._pauses.setdefault(room, Backoff()).after(time.monotonic() - child.born)
+        why = "; ".join(child.failed[0]) if child.failed else f"it {how_it_ended(child.process)}"
+        log.error("keeper of %s (%d): %s; another one starts in %g s", room, child.pid, why, pause)
+
+        def start() -> None:
+            if self._order is wanted and room not in self.children:
+                self._start(room)
+
+        self._loop.later(pause, start)
+        return True
