@@ -119,7 +119,7 @@ types: $(VENV)/.test
 
 # Of the room `access`, what looks at no socket and no clock.
 COMMA := ,
-PURE_ACCESS := $(subst $() ,$(COMMA),$(patsubst %,rawproxy/access/%.py,address_lists password_hashes htpasswd rates rules questions verdicts answer_cache reading keys counts))
+PURE_ACCESS := $(subst $() ,$(COMMA),$(patsubst %,rawproxy/access/%.py,address_lists password_hashes htpasswd rates rules questions verdicts answer_cache reading keys counts ledger))
 
 PURE_ACME := $(subst $() ,$(COMMA),$(patsubst %,rawproxy/acme/%.py,advice keys plan reading settings timing))
 
@@ -172,6 +172,9 @@ PURE := \
 	rawproxy/proxy/admission.py \
 	rawproxy/routing/match.py \
 	rawproxy/routing/route_targets.py \
+	rawproxy/store/address.py \
+	rawproxy/store/amounts.py \
+	rawproxy/store/verbs.py \
 	rawproxy/telemetry/access_log.py \
 	rawproxy/telemetry/counters.py \
 	rawproxy/telemetry/facts.py \
@@ -191,10 +194,12 @@ cover: $(VENV)/.test
 	$(BIN)/coverage report --fail-under=100 --include='$(PURE_ACCESS)'
 	$(BIN)/coverage report --fail-under=100 --include='$(PURE_ACME)'
 
-# Writes docs/options.md from the option table, and docs/from-nginx.md from the table of directives.
+# Writes docs/options.md from the option table, docs/from-nginx.md from the table of directives, and
+# the figures of docs/scale.md from those of the bench.
 docs: $(VENV)/.test
 	$(BIN)/python -m docs.write_options
 	$(BIN)/python -m docs.write_from_nginx
+	$(BIN)/python -m docs.write_scale
 
 # One of three upstreams fails, behind rawproxy, HAProxy and Caddy: who loses how many requests.
 failover: $(VENV)/.test

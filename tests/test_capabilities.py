@@ -15,7 +15,12 @@ from rawproxy.config.options import CAPABILITIES
 from tests.outposts.server import Recorder
 from tests.process import Program, free_port, wait_for_port
 
-KEYS = {"access": "allow", "acme": "acme"}  # one of a site that each of them brings
+# By room: a key that each of them brings, and what its absence is called.
+KEYS = {
+    "access": ('[[site]]\nallow = "all"', "file.toml:3: [[site]] allow"),
+    "acme": ('[[site]]\nacme = "all"', "file.toml:3: [[site]] acme"),
+    "store": ('store = "file:/nowhere"', "file.toml:2: store"),
+}
 PACKAGE = pathlib.Path(rawproxy.__file__).parent
 
 
@@ -34,16 +39,13 @@ def test_a_proxy_without_it_serves(tmp_path, room):
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "COVERAGE_PROCESS_START": ""}
     command = [sys.executable, "-P", "-m", "rawproxy"]
 
-    (tmp_path / "file.toml").write_text(
-        f'upstream = "http://127.0.0.1:1"\n[[site]]\n{KEYS[room]} = "all"\n'
-    )
+    line, said = KEYS[room]
+    (tmp_path / "file.toml").write_text(f'upstream = "http://127.0.0.1:1"\n{line}\n')
     check = [*command, "check", "--config", str(tmp_path / "file.toml")]
     done = subprocess.run(
         check, env=environment, capture_output=True, text=True, check=False, timeout=30
     )
-    assert f"file.toml:3: [[site]] {KEYS[room]}: not known" in done.stderr, (
-        "its keys are gone with it"
-    )
+    assert f"{said}: not known" in done.stderr, "its keys are gone with it"
 
     with Recorder() as upstream:
         port = free_port()

@@ -12,6 +12,10 @@ more; who asks most is never forgotten for it.
 No lock: two workers that serve one key in the same microsecond may count one request of the two,
 and as what is refused writes nothing, they can do so only as often as they let requests pass.
 
+Where other machines count too, what each key spends here is summed beside its slot (`share`), for
+`ledger` to read; and what keys have spent elsewhere moves their times as well (`charge`). So all
+machines together let pass what one would, but for what passes between two exchanges.
+
 It never looks at a clock and never makes memory. Invariants: what it takes up does not depend on
 how many keys there are; a key is never refused by what other keys did.
 """
@@ -24,7 +28,8 @@ from typing import Final, NamedTuple
 
 SLOTS: Final = 1 << 18  # of 16 bytes: keys that may be in debt at once, all routes together
 HEAD: Final = 64  # bytes in front of them: a secret, for the hash
-SIZE: Final = HEAD + 16 * SLOTS
+SPENT: Final = HEAD + 16 * SLOTS  # where the sums begin, 8 bytes a slot
+SIZE: Final = SPENT + 8 * SLOTS
 _WAYS: Final = 8  # slots of a bucket: two cache lines
 _BUCKETS: Final = SLOTS // _WAYS
 _ROUNDING: Final = 1e-6  # seconds that sums of intervals may be off after weeks
@@ -46,15 +51,22 @@ def rate(requests: int, per: float, burst: int) -> Rate:
 class RateTable:
     """All keys of all routes."""
 
-    __slots__ = ("_secret", "_times", "_words")
+    __slots__ = ("_secret", "_shares", "_spent", "_times", "_words")
 
     def __init__(self, memory: memoryview) -> None:
         """`memory`: `SIZE` bytes, in front of them a secret; the rest zeros at first."""
         self._secret = bytes(memory[:HEAD])
-        slots = memory[HEAD:SIZE]
+        self._shares = False  # whether anybody wants to know what is spent
+        self._spent = memory[SPENT:SIZE].cast("d")
+        slots = memory[HEAD:SPENT]
         # The same bytes twice: a key, then its time.
         self._words = slots.cast("Q")
         self._times = slots.cast("d")
+
+    def share(self, secret: bytes) -> None:
+        """From now on keys are called as on the machines that have this secret, and sums kept."""
+        self._secret = secret[:HEAD]
+        self._shares = True
 
     def name(self, zone: bytes, key: bytes) -> int:
         """What `key` is called in the table; `zone` is the route's, say."""
@@ -68,8 +80,20 @@ class RateTable:
         if wait > _ROUNDING:
             return wait
         self._times[at + 1] = due + rate.interval
+        if self._shares:
+            spent = self._spent
+            before = spent[at >> 1] if self._words[at] == name else 0.0
+            spent[at >> 1] = before + rate.interval
         self._words[at] = name
         return 0.0
+
+    def charge(self, name: int, seconds: float, now: float) -> None:
+        """What a key has spent on another machine."""
+        at, due = self._find(name, now)
+        self._times[at + 1] = due + seconds
+        if self._words[at] != name:
+            self._words[at] = name
+            self._spent[at >> 1] = 0.0
 
     def wait(self, name: int, rate: Rate, now: float) -> float:
         """The same without counting it."""
@@ -82,6 +106,8 @@ class RateTable:
         at, due = self._find(name, 0.0)
         if self._words[at] == name:
             self._times[at + 1] = due - rate.interval
+            if self._shares:
+                self._spent[at >> 1] = max(self._spent[at >> 1] - rate.interval, 0.0)
 
     def _find(self, name: int, now: float) -> tuple[int, float]:
         """Where the key stands, or is to stand, and its time; `now` if that has come."""

@@ -40,6 +40,7 @@ def install(service: Service, memory: int | None) -> Callable[[], object]:
     with contextlib.ExitStack() as stack:
         counts = AccessCounts()
         table = RateTable(_memory(memory))
+        service.tell_secret(table.share)
         hasher = Hasher()
         stack.callback(hasher.close)
         gates: dict[tuple[object, ...], AuthGate] = {}

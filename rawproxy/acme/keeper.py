@@ -45,7 +45,7 @@ OFTEN: Final = (
 )  # the longest time without a look at a name: others may change the folder
 
 
-def serve(sock: socket.socket, told: Any) -> int:
+def serve(sock: socket.socket, told: Any, _memory: int) -> int:
     """The whole life of the process; `told` are the settings. It ends when the master does."""
     settings = from_json(AcmeSettings, told)
     keeper = Keeper(settings)

@@ -14,7 +14,7 @@ from rawproxy.acme.settings import ALGORITHMS, CHALLENGES, LETS_ENCRYPT
 OPTIONS: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {
     "TLS": [
         (("--acme",), {
-            "metavar": "EMAIL", "help": "Certificates by themselves; agrees to the terms.",
+            "metavar": "EMAIL", "help": "Certificates by themselves; agrees to terms.",
         }),
         (("--acme-ca",), {
             "metavar": "URL", "help": "The authority.  [default: Let's Encrypt's]",

@@ -46,6 +46,11 @@ _OF_ACCESS = (
     ("remembered", "access_answers_remembered", "Requests for which an answer was known."),
     ("hashed", "access_passwords_computed", "Passwords that were computed."),
 )
+_OF_STORE = (
+    ("told", "store_told", "Amounts of rates that were told to other machines."),
+    ("heard", "store_heard", "Amounts of rates that other machines have told."),
+    ("lost", "store_lost", "Times that the store was lost."),
+)
 _TIMES = (
     ("cells", "seconds", "request_duration_seconds", "From a request's head to its end."),
     ("first_cells", "first_seconds", "first_byte_seconds", "From there to the response's head."),
@@ -75,6 +80,7 @@ class Totals(Collector):
         self.counters: Tree = both["counters"]
         self.gauges: Tree = both["gauges"]
         self.workers = [one["worker"] for one in sums["workers"]]
+        self.store: Tree | None = sums.get("keepers", {}).get("store")
 
     def collect(self) -> Iterator[Metric]:
         """All metric families."""
@@ -82,6 +88,7 @@ class Totals(Collector):
         yield from self._requests()
         yield from self._upstreams()
         yield from self._access()
+        yield from self._of_store()
         for leaf, name, text in _COUNTERS:
             yield _counter(name, text, (), [((), self.counters.get(leaf, 0))])
         for leaf, name, text in _GAUGES:
@@ -157,6 +164,20 @@ class Totals(Collector):
         )
         for leaf, name, text in _OF_ACCESS:
             yield _counter(name, text, (), [((), counts[leaf])])
+
+    def _of_store(self) -> Iterator[Metric]:
+        """The metrics of --store; none without it."""
+        told = self.store
+        if told is None:
+            return
+        yield _gauge("store_up", "1: the store is there; 0: limits are local.", (), [
+            ((), told["up"]),
+        ])  # fmt: skip
+        yield _gauge("store_machines", "Machines that share it, this one among them.", (), [
+            ((), told["machines"]),
+        ])  # fmt: skip
+        for leaf, name, text in _OF_STORE:
+            yield _counter(name, text, (), [((), told[leaf])])
 
     def _upstreams(self) -> Iterator[Metric]:
         tallies = self.counters.get("upstreams", {})

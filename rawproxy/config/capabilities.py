@@ -10,12 +10,14 @@ does not know these keys. Such a room may have these modules, each of them with 
     reading    `amend(settings, config)`: the configuration, with what the room makes of its keys
     wiring     `install(service, memory)`: what it needs is put into a worker's service; `memory` is
                shared by all workers
-    keeper     `serve(sock, settings)`: the life of a process of its own, which the master starts
-               where `Config.keepers` names the room; it ends when `sock` does
+    keeper     `serve(sock, settings, memory)`: the life of a process of its own, which the master
+               starts where `Config.keepers` names the room; it ends when `sock` does
     contexts   `amend(config, context)`: the last word about the TLS context of the https listeners,
                whenever it is made
     checking   `look(config)`: lines for `rawproxy check`; raises `ConfigError`
     commands   `group(command, configured)`: a sub-command, as click knows it
+    ledger     `open_ledger(memory)`: what the workers of this machine count together in `memory`,
+               for whoever exchanges it with other machines
 
 This module never looks at a key. Invariant: a module is loaded where it is first asked for, so a
 room's own modules may import those of `config`.

@@ -209,7 +209,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
 }  # fmt: skip
 
 # Rooms that bring options or keys of their own: see `capabilities`.
-CAPABILITIES = ("access", "acme")
+CAPABILITIES = ("access", "acme", "store")
 for _room in modules(CAPABILITIES, "keys"):
     for _heading, _brought in getattr(_room, "OPTIONS", {}).items():
         OPTIONS[_heading] += _brought

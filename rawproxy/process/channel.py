@@ -4,11 +4,14 @@
                         {"sums": {"workers": […], "retired": {…}}}      the answer to "ask"
                         {"pins": {…}}                       certificates that others accepted
                         {"tickets": "4f00…"}                new keys of TLS tickets
+                        {"secret": "9c1d…"}                 what only the machines of a store know
     worker ──► master   {"is": "ready", "lines": […]}, {"is": "draining"}    its state
                         {"failed": ["--cert f: …"], "code": 2}      why it cannot start
                         {"stats": {…}, "pins": {…}}         its numbers, when asked and at the end;
                                                             at once if it accepts a certificate
                         {"ask": "sums"}                     the numbers of all, for a page
+    keeper ──► master   {"shared": {"tickets": …}}          what holds on other machines too
+                        {"counted": {"store": {…}}}         its numbers
 
 The first message to a child is its work order (`order`), or {"do": "load"}.
 
@@ -111,6 +114,7 @@ class MasterChannel(asyncio.Protocol):
         self.pins: Callable[[], dict[str, str]] = _nothing_yet
         self.learn: Callable[[dict[str, str]], object] = ignore  # pins that others found
         self.renew: Callable[[bytes], object] = ignore  # new keys of TLS tickets
+        self.reseed: Callable[[bytes], object] = ignore  # a secret that other machines have too
         self.orders: dict[str, Callable[[], object]] = {"stats": self.report}
         self.gone: Callable[[], object] = ignore  # called once the master has gone
         self._lines = LineReader()
@@ -156,6 +160,8 @@ class MasterChannel(asyncio.Protocol):
                 self.learn(message["pins"])
             elif "tickets" in message:
                 self.renew(bytes.fromhex(message["tickets"]))
+            elif "secret" in message:
+                self.reseed(bytes.fromhex(message["secret"]))
             else:
                 # A newer master may give orders that this code does not know.
                 self.orders.get(message.get("do", ""), ignore)()

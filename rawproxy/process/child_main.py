@@ -64,10 +64,10 @@ def keep(sock: socket.socket, message: Message) -> int:
     """The life of a keeper; the exit code."""
     from rawproxy.process.order import OrderError, unpack_config, unpacked
 
-    room = message["keep"]
+    room, memory = message["keep"], message["memory"]
     try:
         told = dict(unpack_config(unpacked(message["order"])).keepers)[room]
-        code: int = importlib.import_module(f"rawproxy.{room}.keeper").serve(sock, told)
+        code: int = importlib.import_module(f"rawproxy.{room}.keeper").serve(sock, told, memory)
     except Exception as error:  # noqa: BLE001, it is the master that says why
         code = error.code if isinstance(error, OrderError) else 1
         sock.sendall(encode({"failed": failure(error)[0], "code": code}))

@@ -1,9 +1,15 @@
 """Processes beside the workers, for what none of them may do alone: `keeper` of a capability.
 
-Each is a fresh interpreter, as a worker is, and gets the work order and the room's name. It serves
-nobody, and can be killed at any moment, so a reload replaces it at once. This module never asks
-what it does. Invariants: there is at most one for each room; one that ends by itself is started
-again, after a pause.
+Each is a fresh interpreter, as a worker is, and gets the work order, the room's name, and the
+memory that all workers share. It serves nobody, and can be killed at any moment, so a reload
+replaces it at once. One that says {"is": "ready"} hears what workers hear of what they have in
+common. It may say
+
+    {"shared": {…}}     values that hold for this machine from now on (`shared`)
+    {"counted": {…}}    its numbers, for metrics
+
+This module never asks what it does. Invariants: there is at most one for each room; one that ends
+by itself is started again, after a pause.
 """
 
 from __future__ import annotations
@@ -21,8 +27,10 @@ SLOT = -2  # of no worker
 class Keepers:
     """Those of one master."""
 
-    def __init__(self, loop: SelectLoop) -> None:
+    def __init__(self, loop: SelectLoop, memory: int) -> None:
+        """`memory` is the descriptor of what all workers share."""
         self._loop = loop
+        self._memory = memory
         self._order: Order | None = None  # None: none are wanted
         self._pauses: dict[str, Backoff] = {}
         self.children: dict[str, Child] = {}  # by room
@@ -44,9 +52,10 @@ class Keepers:
 
     def _start(self, room: str) -> None:
         assert self._order is not None
-        child = self.children[room] = Child(SLOT, ())
+        child = self.children[room] = Child(SLOT, [self._memory])
         self._loop.watch(child)
-        self._loop.say(child, {"order": self._order.packed(), "keep": room})
+        told = {"order": self._order.packed(), "keep": room, "memory": self._memory}
+        self._loop.say(child, told)
 
     def ended(self, child: Child) -> bool:
         """Whether it was one of them. Another one takes its place."""

@@ -91,7 +91,7 @@ class Master:
         self.exit: int | None = None
         self.lines: list[str] = []  # what the first worker says of itself, for the log
         self.loop = SelectLoop(self._hear)
-        self.keepers = Keepers(self.loop)
+        self.keepers = Keepers(self.loop, self.shared.memory)
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────
 
@@ -169,6 +169,11 @@ class Master:
             self.counters.update(child.pid, message["stats"])
             if message["pins"]:
                 self._tell(self._children(), self.shared.learn(message["pins"]))
+        elif "shared" in message:
+            for one in self.shared.settle(message["shared"], time.monotonic()):
+                self._tell(self._children(), one)
+        elif "counted" in message:
+            self.counters.keepers |= message["counted"]
         elif "ask" in message:
             self.loop.say(child, {"sums": self.counters.sums()})
         elif "failed" in message:
@@ -210,6 +215,7 @@ class Master:
         """See to what follows from the end of a child."""
         why = child.failed or ([f"it {how_it_ended(child.process)}"], 1)
         if self.keepers.ended(child):
+            self.counters.keepers.clear()  # those who live say it again
             return
         if child is self.loader:
             self.loader = None

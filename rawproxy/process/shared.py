@@ -3,6 +3,7 @@
     tickets       the keys of TLS tickets: a client resumes its session with any worker
     pins          the upstreams' certificates that a worker has accepted without an authority
     certificate   the one of --self-signed: the same for all workers, and over reloads
+    secret        what only the machines that share a store know, where there is one
     memory        in which capabilities keep what all workers count together (`shared_memory`)
 
 A worker hears of all this when it is ready (`greeting`), and of changes at once. This module never
@@ -11,6 +12,8 @@ certificates first, all of them hear of the same one.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from rawproxy.process import shared_memory
 from rawproxy.process.channel import Message
@@ -25,6 +28,7 @@ class SharedByWorkers:
         self.ticket_keys = TicketKeys(now)
         self.memory = shared_memory.make()  # a descriptor
         self._pins: dict[str, Fingerprints] = {}  # by upstream
+        self._secret = ""  # in hexadecimal digits; empty: this machine shares nothing
         self._certificate: tuple[tuple[str, ...], str] | None = None
 
     def tickets(self) -> Message:
@@ -40,10 +44,31 @@ class SharedByWorkers:
             self._pins.setdefault(key, Fingerprints(told["strict"])).merge(told)
         return {"pins": {key: self._pins[key].told() for key in pins}}
 
+    def settle(self, found: dict[str, Any], now: float) -> list[Message]:
+        """What holds on all machines of a store holds here too. The messages are for all children.
+
+        Whoever says so has seen to it that nothing is lost of what was learned here.
+        """
+        messages: list[Message] = []
+        if "tickets" in found:
+            keys = bytes.fromhex(found["tickets"])
+            if self.ticket_keys.take(keys, found.get("age", 0.0), now):
+                messages.append(self.tickets())
+        if found.get("secret", self._secret) != self._secret:
+            self._secret = found["secret"]
+            shared_memory.set_secret(self.memory, bytes.fromhex(self._secret))
+            messages.append({"secret": self._secret})
+        for key, told in found.get("pins", {}).items():
+            known = self._pins[key] = Fingerprints(told["strict"])
+            known.merge(told)
+            messages.append({"pins": {key: known.told()}})
+        return messages
+
     def greeting(self) -> list[Message]:
         """The messages for a worker that is ready: what may have changed since it was started."""
         pins = {key: known.told() for key, known in self._pins.items()}
-        return [{"pins": pins}, self.tickets()]
+        secret: list[Message] = [{"secret": self._secret}] if self._secret else []
+        return [{"pins": pins}, self.tickets(), *secret]
 
     def certificate(self, names: tuple[str, ...] | None) -> str | None:
         """The certificate of --self-signed for these names, in PEM; None where none is wanted."""

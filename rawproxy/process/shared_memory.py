@@ -14,7 +14,9 @@ import tempfile
 from typing import Final
 
 SECRET: Final = 64
-SIZE: Final = SECRET + (4 << 20)  # bytes; 16 for each client that is in debt to a rate
+# Bytes; 16 for each client that is in debt to a rate, and 8 for what it spent here, where other
+# machines are to know of it.
+SIZE: Final = SECRET + (6 << 20)
 
 
 def make() -> int:
@@ -25,5 +27,10 @@ def make() -> int:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     os.ftruncate(descriptor, SIZE)
-    os.pwrite(descriptor, os.urandom(SECRET), 0)
+    set_secret(descriptor, os.urandom(SECRET))
     return descriptor
+
+
+def set_secret(descriptor: int, secret: bytes) -> None:
+    """Put another secret there, of `SECRET` bytes. Raises `OSError`."""
+    os.pwrite(descriptor, secret[:SECRET], 0)

@@ -36,6 +36,14 @@ class TicketKeys:
         """The keys in hexadecimal digits, for the message to a worker."""
         return self._keys.hex()
 
+    def take(self, keys: bytes, age: float, now: float) -> bool:
+        """Use keys that other machines use too, and say whether they are others than before."""
+        if len(keys) != SIZE or keys == self._keys:
+            return False
+        self._born = now - max(age, 0.0)
+        self._keys = keys
+        return True
+
     def renewed(self, now: float) -> bool:
         """Make new keys if the old ones are too old, and say whether that was so."""
         if now - self._born < LIFE:

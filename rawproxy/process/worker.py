@@ -143,7 +143,7 @@ async def _obey(sock: socket.socket, config: Config, message: Message) -> int:
             return code
         service = server.service
         master.snapshot, master.pins, master.learn = service.snapshot, service.pins, service.learn
-        master.renew = sessions.renew
+        master.renew, master.reseed = sessions.renew, service.reseed
         # At once: a worker that starts within the second would trust whoever it sees first.
         service.tell_pins(master.report)
         master.orders["reopen"] = server.reopen

@@ -18,6 +18,7 @@ class WorkerCounters:
     def __init__(self) -> None:
         self._live: dict[int, Tree] = {}  # by the worker's process id
         self._retired: Tree = {}
+        self.keepers: Tree = {}  # by room: what each keeper last said of itself
 
     def update(self, pid: int, snapshot: Tree) -> None:
         """Keep the newest snapshot of a worker."""
@@ -30,4 +31,5 @@ class WorkerCounters:
 
     def sums(self) -> Tree:
         """The answer to a worker that asks."""
-        return {"workers": list(self._live.values()), "retired": self._retired}
+        sums: Tree = {"workers": list(self._live.values()), "retired": self._retired}
+        return sums | {"keepers": self.keepers} if self.keepers else sums

@@ -85,6 +85,8 @@ class Service:
         # What plain listeners answer before a redirect, a site or a guard; None: nothing.
         self.plain_answer: Callable[[RequestHead], bytes | None] | None = None
         self.certificates: Callable[[], Tree] = dict  # what ends first, and how many are missing
+        self.secret = b""  # what workers on other machines have too; empty: there is none
+        self._told_secret: list[Callable[[bytes], object]] = []
         self.parked = 0  # bytes of bodies that come before their connections
         self.clients: set[Sweepable] = set()
         self.draining = False
@@ -194,6 +196,20 @@ class Service:
                 for one in self.endpoints:
                     if one.trust is trust:
                         one.close_idle()
+
+    def reseed(self, secret: bytes) -> None:
+        """From now on, whatever other machines have to be able to read is made of `secret`."""
+        self.secret = secret
+        for group in self.groups.values():
+            group.reseed(secret)
+        for tell in self._told_secret:
+            tell(secret)
+
+    def tell_secret(self, tell: Callable[[bytes], object]) -> None:
+        """Call `tell` with that secret whenever there is another one, and now if there is one."""
+        self._told_secret.append(tell)
+        if self.secret:
+            tell(self.secret)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a dial, say, beside the connections' own calls; the reference keeps it alive."""

@@ -228,6 +228,14 @@ class UpstreamGroup:
                 self._probe(endpoint)
         self._rebuild()
 
+    def reseed(self, seed: bytes) -> None:
+        """Other machines make their cookies of `seed`: so do we, and know those that they set."""
+        if self.cookie:
+            self.secret = secret(self.name, seed)
+            for endpoint in self.endpoints:
+                endpoint.tag = tag(endpoint.name, self.secret)
+            self._rebuild()
+
     def _probe(self, endpoint: Endpoint) -> None:
         """Probe it from now on, until it is retired; what has no address yet comes again."""
         active = self.group.active
@@ -237,9 +245,8 @@ class UpstreamGroup:
             self.around.spawn(probe_for_ever(endpoint, active, report))
 
 
-def secret(name: str) -> bytes:
-    """The key of a group's cookies."""
-    seed = b""
+def secret(name: str, seed: bytes = b"") -> bytes:
+    """The key of a group's cookies. Without a `seed`, this machine's own."""
     for path in _SEEDS:
         try:
             seed = seed or pathlib.Path(path).read_bytes().strip()

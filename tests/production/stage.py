@@ -41,9 +41,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def upstream(tls: ssl.SSLContext | None = None) -> Iterator[int]:
+def upstream(tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[int]:
     """An HTTP server on a thread; its port."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server = http.server.ThreadingHTTPServer((host, 0), Answer)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True

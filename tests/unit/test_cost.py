@@ -47,6 +47,7 @@ from rawproxy.protocol.http1.parser import parse_request, request_parser, respon
 from rawproxy.protocol.http2 import fields, header_reader, hpack, huffman
 from rawproxy.protocol.websocket.frames import Tracker
 from rawproxy.routing import match as routing_match
+from rawproxy.store import verbs
 from rawproxy.telemetry import access_log, error_log
 from rawproxy.tls import client_identity
 from rawproxy.upstream import endpoints_by_name
@@ -75,6 +76,7 @@ def text(work: Callable) -> Work:
 
 # What sees a peer's bytes: how it is asked, and what it is there for.
 SEEN: dict[str, tuple[Work, bytes]] = {
+    "store.verbs._NAME": (lambda data: verbs._NAME(data.decode("latin-1")), b"acme/a.test"),
     "protocol.http.variable_values._CONTROL": (cut(variable_values._CONTROL), b"a\n"),
     "protocol.http.variable_values._ESCAPED": (cut(variable_values._ESCAPED), b"/%61%2f"),
     "protocol.http.variable_values._NOT_OF_URLS": (cut(variable_values._NOT_OF_URLS), b"a \xff"),
@@ -169,7 +171,7 @@ OURS = {
     "config.route_values.parse_mapping",
     "nginx.locations._OFF_REWRITE", "nginx.locations._groups", "nginx.locations.Location", "nginx.reading._ERRNO", "nginx.reading._ESCAPED", "nginx.toml_text._BARE", "nginx.toml_text._ESCAPED",
     "nginx.upstreams._NAME", "nginx.upstreams._TARGET", "nginx.values._SIZE", "nginx.values._TIME", "nginx.values._VARIABLE",
-    "nginx.values._shortened", "nginx.values.named_groups",
+    "nginx.values._shortened", "nginx.values.named_groups", "store.address._DATABASE", "store.address._PREFIX",
 }  # fmt: skip
 # Where an expression is made of what the places above are called by.
 MAKERS = {"protocol.regex._compile", "protocol.http1.recogniser._recogniser"}

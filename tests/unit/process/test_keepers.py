@@ -9,6 +9,7 @@ from rawproxy.process.keepers import Keepers
 from rawproxy.process.order import Order
 
 ORDER = Order({}, "x", 1, (), 30.0, None, ("acme",))
+MEMORY = 9  # the descriptor of what all workers share
 
 
 class Ended:
@@ -21,7 +22,7 @@ class Double:
     made: ClassVar[list] = []
 
     def __init__(self, slot, fds):
-        assert slot == keepers.SLOT and not fds
+        assert slot == keepers.SLOT and fds == [MEMORY]
         self.pid, self.born, self.failed, self.said, self.killed = 7, 0.0, None, [], False
         self.process = Ended()
         Double.made.append(self)
@@ -52,14 +53,15 @@ def rig(monkeypatch):
     monkeypatch.setattr(keepers, "Child", Double)
     Double.made = []
     loop = Loop()
-    return Keepers(loop), loop
+    return Keepers(loop, MEMORY), loop
 
 
 def test_it_gets_its_order_and_ends_with_its_generation(rig):
     ours, loop = rig
     ours.replace(ORDER)
     (first,) = Double.made
-    assert first.said == [{"order": ORDER.packed(), "keep": "acme"}] and loop.watched == [first]
+    assert first.said == [{"order": ORDER.packed(), "keep": "acme", "memory": MEMORY}]
+    assert loop.watched == [first]
     ours.replace(ORDER)
     assert first.killed and loop.watched == [Double.made[1]]
     ours.replace(Order({}, "x", 1, (), 30.0, None))
@@ -84,7 +86,7 @@ def test_one_that_ends_is_started_again_after_a_pause(rig, caplog):
 def test_another_child_is_none_of_them(rig):
     ours, _ = rig
     ours.replace(ORDER)
-    assert not ours.ended(Double(keepers.SLOT, ()))
+    assert not ours.ended(Double(keepers.SLOT, [MEMORY]))
 
 
 def test_an_older_order_starts_nothing(rig):
