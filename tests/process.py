@@ -21,8 +21,10 @@ from .pipes import Copied
 CA = trustme.CA()
 LEAF = CA.issue_cert("localhost", "127.0.0.1", "::1")
 # Seconds before what hangs fails the test. It measures nothing: a machine that is busy with something
-# else may take its time.
+# else may take its time. It is longer than some of the proxy's own deadlines, so what has to happen
+# without one is tested with a longer one: LATER here, `NO_DEADLINE` in `wire.rig`.
 PATIENCE = 60
+LATER = 10 * PATIENCE  # seconds of a deadline that no test reaches
 
 
 def free_port() -> int:

@@ -25,7 +25,7 @@ from rawproxy.protocol.websocket.frames import POLICY, RESTART, Tracker
 from rawproxy.protocol.websocket.upgrade import WEBSOCKET
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.service import Service
-from rawproxy.proxy.tunnel_close import Farewell
+from rawproxy.proxy.tunnel_close import TunnelClose
 from rawproxy.telemetry.facts import Facts
 from rawproxy.upstream.endpoint import Endpoint
 
@@ -53,7 +53,7 @@ class Splice(asyncio.Protocol):
         self.counted = 0  # of them, those in the worker's counters
         self.ended = False
         self.tracker = Tracker()
-        # Other protocols have no frames that we know, and get no farewell.
+        # Other protocols have no frames that we know, and get no Close.
         self.track = self.tracker.feed if tunnel.framed else ignore
 
     def data_received(self, data: bytes) -> None:
@@ -125,13 +125,13 @@ class Tunnel:
         "deadlines",
         "endpoint",
         "facts",
-        "farewell",
         "framed",
         "head",
         "open",
         "service",
         "slot",
         "status",
+        "tunnel_close",
         "upstream",
         "watch",
     )  # fmt: skip
@@ -161,7 +161,7 @@ class Tunnel:
         self.open = 2
         self.deadline = 0.0
         self.deadlines = service.deadlines  # or those of the route
-        self.farewell: Farewell | None = None
+        self.tunnel_close: TunnelClose | None = None
         self.watch: TunnelWatch | None = None
 
     def splice(self, client: Spliceable, upstream: Spliceable) -> None:
@@ -239,16 +239,16 @@ class Tunnel:
 
     def part(self) -> None:
         """Tell both peers that this is the end, and close once they have answered."""
-        if self.open == 2 and self.farewell is None and self.framed:
+        if self.open == 2 and self.tunnel_close is None and self.framed:
             seconds = min(self.service.deadlines.linger, self.service.time_left())
-            self.farewell = Farewell(self.client, self.upstream, seconds, RESTART)
+            self.tunnel_close = TunnelClose(self.client, self.upstream, seconds, RESTART)
 
     def expel(self) -> None:
         """The client may be here no more: the same now, and not for all; others are cut."""
-        if self.open == 2 and self.farewell is None and self.framed:
+        if self.open == 2 and self.tunnel_close is None and self.framed:
             linger = self.service.deadlines.linger
-            self.farewell = Farewell(self.client, self.upstream, linger, POLICY)
-        elif self.farewell is None:
+            self.tunnel_close = TunnelClose(self.client, self.upstream, linger, POLICY)
+        elif self.tunnel_close is None:
             self.abort()
 
     def abort(self) -> None:

@@ -55,7 +55,7 @@ class TunnelSide(Protocol):
     def resume_writing(self) -> None: ...
 
 
-class Farewell:
+class TunnelClose:
     """Both directions of one tunnel, for at most so many seconds."""
 
     def __init__(self, client: TunnelSide, upstream: TunnelSide, seconds: float, code: int) -> None:
@@ -102,9 +102,9 @@ class ClosingSide(asyncio.Protocol):
     """One side: what it reads goes to the other one, until a Close frame can stand there."""
 
     def __init__(
-        self, farewell: Farewell, side: TunnelSide, other: TunnelSide, *, masked: bool
+        self, tunnel_close: TunnelClose, side: TunnelSide, other: TunnelSide, *, masked: bool
     ) -> None:
-        self.farewell = farewell
+        self.tunnel_close = tunnel_close
         self.side = side
         self.other = other
         self.tracker = side.tracker
@@ -121,13 +121,13 @@ class ClosingSide(asyncio.Protocol):
         """Relay `data`, up to where our Close goes in."""
         if self.said or self.tracker.closed or self.side.ended:
             return  # ended: an end of file has gone the same way already
-        at = self.tracker.stop(data, whole=self.farewell.whole)
+        at = self.tracker.stop(data, whole=self.tunnel_close.whole)
         if at < 0 or self.tracker.closed:  # its own Close is on its way: nothing goes behind it
             self._pass(data)
             return
         self.said = True
         mask = secrets.token_bytes(4) if self.masked else b""
-        self._pass(data[:at] + close_frame(self.farewell.code, mask))
+        self._pass(data[:at] + close_frame(self.tunnel_close.code, mask))
         self.tracker.feed(data[at:])
 
     def _pass(self, data: bytes) -> None:
@@ -143,19 +143,19 @@ class ClosingSide(asyncio.Protocol):
             self._pass(data)
         else:
             self.say(data)
-        self.farewell.look()
+        self.tunnel_close.look()
 
     def eof_received(self) -> bool:
         self.side.ended = True
         if self.said or self.tracker.closed:
-            self.farewell.look()
+            self.tunnel_close.look()
         else:
-            self.farewell.end()  # it went without a Close, and the other one cannot be helped
+            self.tunnel_close.end()  # it went without a Close, and the other one cannot be helped
         return self.side.transport.can_write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.side.lost()
-        self.farewell.look()
+        self.tunnel_close.look()
 
     def pause_writing(self) -> None:
         self.side.pause_writing()

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import trustme
 
-from tests.process import PATIENCE, Program, RawProxy, free_port
+from tests.process import LATER, PATIENCE, Program, RawProxy, free_port
 
 from .stage import (
     COMMAND,
@@ -170,7 +170,8 @@ def test_a_work_order_that_cannot_be_read_is_refused(tmp_path, written, why):
 def test_a_second_signal_cuts_short():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        p = RawProxy("--upstream", f"http://127.0.0.1:{port}", https=False)
+        drain = f"drain={LATER}"  # so that it is the second signal that ends it
+        p = RawProxy("--upstream", f"http://127.0.0.1:{port}", "--timeout", drain, https=False)
         with p, socket.create_connection(("127.0.0.1", p.http), PATIENCE) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
             silent.settimeout(PATIENCE)

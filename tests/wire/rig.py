@@ -15,7 +15,7 @@ from rawproxy.config.model import Address, Certificate, Deadlines, Group, Limits
 from rawproxy.net.listening import bind
 from rawproxy.proxy.service import Service
 from rawproxy.tls.server import server_context
-from tests.process import PATIENCE
+from tests.process import LATER, PATIENCE
 
 try:
     import uvloop
@@ -26,6 +26,9 @@ except ImportError:
 
 CA = trustme.CA()
 LEAF = CA.issue_cert("localhost", "127.0.0.1", "::1", "*.example.test")
+# Where a test sets no deadline, none comes while it lasts: what it waits for has to happen by itself,
+# and does not pass for having happened when a default ends it.
+NO_DEADLINE = dict.fromkeys(Deadlines.__dataclass_fields__, float(LATER)) | {"wait": 0.0}
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -81,7 +84,7 @@ class Rig:
         self.script = script
         self.tls = tls
         limits = Limits(**options.pop("limits", {}))
-        deadlines = Deadlines(**options.pop("deadlines", {}))
+        deadlines = Deadlines(**NO_DEADLINE | options.pop("deadlines", {}))
         self.every = options.pop("every", 0.02)
         self.redirect = options.pop("redirect", 0)
         self.upstreams = options.pop("upstreams", None)

@@ -15,7 +15,7 @@ import urllib.request
 import pytest
 from websockets.sync.client import connect
 
-from tests.process import PATIENCE
+from tests.process import LATER, PATIENCE
 
 LAX = ssl.create_default_context()
 LAX.check_hostname = False
@@ -169,7 +169,8 @@ def test_drain_finishes_what_is_under_way(number):
     upstream = socket.create_server(("127.0.0.1", 0))
     port = upstream.getsockname()[1]
     process = start(
-        *f"--upstream http://127.0.0.1:{port} --http 127.0.0.1:0 --access-log off".split()
+        *f"--upstream http://127.0.0.1:{port} --http 127.0.0.1:0 --access-log off".split(),
+        *("--timeout", f"drain={LATER}"),  # it ends because all is done
     )
     lines = until_ready(process)
     with contextlib.ExitStack() as stack:
