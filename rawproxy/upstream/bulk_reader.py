@@ -1,11 +1,11 @@
-"""Long bodies are read into one place, and little at a time while many clients are slow.
+"""Reads long bodies: into one shared buffer, and little at a time while many clients are slow.
 
-The loop's own transports read a quarter of a megabyte at once, which is right for a client that
-takes it. One that does not leaves it in memory, and a thousand of those are 256 MB. So whoever
-reads a long body says how much it wants, each time.
+The loop's own transports read a quarter of a megabyte at once. That is right if the client takes
+it. If not, it stays in memory, and a thousand such clients are 256 MB. So whoever reads a long body
+says each time how much to read.
 
-It stands in for its connection between the transport and it, and never looks at a byte. Invariant:
-what it hands over is a copy, as the place is everybody's.
+A `BulkReader` stands between the transport and its connection, and never looks at a byte.
+Invariant: it hands on a copy, because all connections share the buffer.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-# Bytes still to come, or, where nobody says, bytes of one read, behind which a body is a long one:
-# less than that is one read anyway.
+# A body is a long one if so many bytes of it are still to come (LONG) or, where its length is not
+# known, if one read had so many (LONG_READ). A shorter one is read at once anyway.
 LONG: Final = 64 * 1024
 LONG_READ: Final = 32 * 1024
-# Bytes of one read: system calls are what it costs to read less, memory what it costs to read more.
-# As many as uvloop reads: of a few more, which are a power of two, malloc gave each back to the
-# kernel, and a megabyte cost 40 % more.
+# Bytes of one read. To read less costs system calls; to read more costs memory. This is what uvloop
+# reads. A little more, a power of two, cost 40 % more for a megabyte: malloc gave each piece back
+# to the kernel.
 MOST: Final = 256_000
 LITTLE: Final = 16 * 1024
-FEW: Final = 32  # connections that wait for their clients, before the others read little
+FEW: Final = 32  # connections may wait for their clients before all read little
 
 
 class BulkBuffer:
-    """What one thread reads long bodies into: one at a time, as nobody keeps it."""
+    """The memory that one thread reads long bodies into, one piece at a time; nobody keeps it."""
 
     __slots__ = ("little", "whole")
 
@@ -37,7 +37,7 @@ class BulkBuffer:
 
 
 class BulkReader(asyncio.BufferedProtocol):
-    """Reads for `connection`, of which it is the transport's protocol meanwhile."""
+    """Reads for `connection`: it takes its place as the protocol of the transport."""
 
     __slots__ = ("_connection", "_view", "_where")
 

@@ -1,10 +1,11 @@
-"""One connection to an upstream: reading responses, telling whether it may serve another.
+"""One connection to an upstream: it reads responses, and says whether it may serve another request.
 
-It hands what it reads to its `ResponseHandler`, the exchange that holds it, by straight calls.
+It hands what it reads to its `ResponseHandler` (usually the exchange that holds it), by direct
+calls.
 
-It never decides about retries and never rewrites. Invariants: a connection without an exchange is
-in the pool or closed; bytes or an end of file while idle evict it (RFC 9112 9.2); what follows a
-response's last byte makes the connection unfit for reuse.
+It never decides about retries and never rewrites a head. Invariants: a connection without an
+exchange is in the pool or closed. If bytes or an end of file arrive while it is idle, it leaves the
+pool (RFC 9112 9.2). If bytes follow the last byte of a response, the connection is not used again.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ HEAD: Final = b"HEAD"
 VERSION: Final = b"HTTP/1."  # what a response begins with
 # How some say that they close an idle connection (RFC 9110 15.5.9).
 TIMED_OUT: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
-INTERIMS: Final = 32  # of one response, in one read; Go's client allows five in all
+INTERIMS: Final = 32  # 1xx of one response in one read; Go's client allows five in all
 
 
 class ConnectionOwner(metaclass=ABCMeta):
-    """The endpoint, as its connections see it; a class as `ResponseHandler` is one."""
+    """The endpoint, as its connections see it. A class for the same reason as `ResponseHandler`."""
 
     limits: Limits
     parse: Parser[ResponseHead]
-    babbles: bool = False  # it has sent bytes that nobody asked for
-    bodied: bool = False  # they were bodies of answers to HEAD
+    babbles: bool = False  # the upstream has sent bytes that nobody asked for
+    bodied: bool = False  # those bytes were bodies of responses to HEAD
 
     @property
     @abstractmethod
@@ -54,31 +55,31 @@ class ConnectionOwner(metaclass=ABCMeta):
 
     @abstractmethod
     def settle(self, connection: UpstreamConnection) -> None:
-        """The connection is free: it serves another request, or is closed."""
+        """The connection is free now: it serves another request, or is closed."""
 
     @abstractmethod
     def evict(self, connection: UpstreamConnection) -> None:
-        """It is idle, and spoke or ended: it is no longer to be used."""
+        """An idle connection sent something or ended: it must not be used again."""
 
     @abstractmethod
     def remember(self, connection: UpstreamConnection) -> None:
-        """It has brought its first response to the end."""
+        """The connection has read its first response to the end."""
 
     @abstractmethod
     def babbled(self, bare: bool) -> None:
-        """Bytes came that belong to no response, `bare`: behind one to HEAD."""
+        """Bytes came that belong to no response. `bare`: they followed a response to HEAD."""
 
     @abstractmethod
     def stalled(self, connection: UpstreamConnection, waits: bool) -> None:
-        """It waits for its own client, not for the upstream; or no longer."""
+        """The connection waits for its own client now, or no longer does (`waits`)."""
 
     @abstractmethod
     def where_to_read(self) -> memoryview:
-        """The place for the next piece of a long body, as long as that may be."""
+        """The memory for the next piece of a long body; its size is the most that is read."""
 
     @abstractmethod
     def complaint(self, error: Exception | None) -> str:
-        """What an alert of its TLS means; empty where `error` is none."""
+        """What the TLS alert in `error` means; empty if `error` is not an alert."""
 
 
 class UpstreamConnection(Poolable, asyncio.Protocol):
@@ -101,18 +102,18 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
         self.parse: Parser[ResponseHead] = endpoint.parse
         self.served = 0  # responses read to their end
         self.lost = False
-        self.unfit = False  # a 1xx said something that forbids to use it again
+        self.unfit = False  # a 1xx said something that forbids another use
         self.apart = False  # in use, but not counted by the pool
-        self.bound = False  # a client's own, and idle: busy to the pool, as nobody else may have it
+        self.bound = False  # idle, but one client's own: the pool counts it as busy
         self.last_head: LastHead[ResponseHead] = LastHead()
-        self.suspect = False  # bytes may follow the last response: look before it is used again
+        self.suspect = False  # bytes may follow the last response: look before the next use
         self.look: select.poll | None = None  # made when it is first needed
         # of the response being read
         self.handler: ResponseHandler | None = None
         self.buffer = b""  # of a head that is not whole
         self.body: Stepper | None = None
         self.bulk_reader: BulkReader | None = None  # who reads a long body; None: the transport
-        self.bare = False  # to HEAD: an upstream may send the body all the same
+        self.bare = False  # a response to HEAD: some upstreams send the body all the same
         self.reusable = False
 
     def __repr__(self) -> str:
@@ -125,36 +126,37 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
         self.valve = Valve(transport)
 
     def let_go(self) -> None:
-        """The exchange is done: idle, or closed where the connection is not fit for another."""
+        """The exchange is over. The connection becomes idle, or is closed if it is not reusable."""
         self.handler = None
         self.endpoint.settle(self)
 
     def bind(self) -> None:
-        """The exchange is done, and its client keeps the connection (see `connection_auth`)."""
+        """The exchange is over, and its client keeps the connection (see `connection_auth`)."""
         self.handler = None
         self.bound = True
 
     def unbind(self) -> None:
-        """That client has gone: as its proof is still good here, nobody else may have it."""
+        """That client has gone. Nobody else may have the connection, as it is authenticated."""
         if self.bound:
             self.bound = False
             self.reusable = False
             self.endpoint.settle(self)
 
     def drop(self) -> None:
-        """Close at once, whatever is under way; the peer sees a reset rather than a clean end."""
+        """Close at once, whatever is under way. The peer sees a reset, not a clean end."""
         self.handler = None
         self.reusable = False
         self.transport.abort()
         self.endpoint.settle(self)
 
     def stale(self) -> bool:
-        """Whether anything can be read: on a connection that ought to be silent, that is the end.
+        """Whether anything can be read. An idle connection is silent; if not, it has ended.
 
-        One system call, 3 % of a small request. So it is asked for requests that perhaps could not
-        be retried (RFC 9110 9.2.2: all but a GET without a body), and where bytes are likely
-        (`suspect`); of all others the loop says so, but for what comes within the very turn in
-        which a connection is used again, and then they are retried.
+        This is one system call, 3 % of a small request. So it is made only for requests that
+        perhaps cannot be retried (RFC 9110 9.2.2: all but a GET without a body), and where bytes
+        are likely (`suspect`). For all other requests the event loop reports what arrives. It
+        misses only what arrives in the very turn in which the connection is used again; then the
+        request is retried.
         """
         if self.lost or self.transport.is_closing():
             return True
@@ -213,7 +215,7 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
         return body.trailers if body is not None else b""
 
     def _read_head(self, handler: ResponseHandler, data: bytes) -> None:
-        at = interims = 0  # heads are read where they stand: cutting one off copies what follows
+        at = interims = 0  # heads are read in place: to cut one off would copy what follows it
         while True:
             head = self.last_head.again(data, at)
             if head is None:
@@ -286,7 +288,7 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
             handler.on_response(head, framing, payload, True)
 
     def _read_bulk(self) -> None:
-        """From now on so much at a time as the memory for slow clients allows."""
+        """Read as much at a time, from now on, as the memory for slow clients allows."""
         if not isinstance(self.transport, SocketTransport):  # those know how much they read
             self.bulk_reader = BulkReader(self, self.endpoint.where_to_read)
             self.transport.set_protocol(self.bulk_reader)
@@ -315,7 +317,7 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.handler is not None:
-            self.lost = True  # so that it is not used again, whatever it says now
+            self.lost = True  # so that it is not used again, whatever the last bytes say
             words = last_words(self.transport)
             if words:
                 self.data_received(words)
@@ -330,7 +332,8 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
             if not self.lost:
                 self.endpoint.evict(self)
             return
-        # Over TLS an end without close_notify may be anybody's doing, and a reset looks the same.
+        # Over TLS anybody on the way can cause an end without close_notify, and a reset looks the
+        # same.
         cut = "cut the connection" if isinstance(exc, CutError) else "reset the connection"
         how = cut if exc is not None else "closed the connection"
         said = self.endpoint.complaint(exc)
@@ -355,7 +358,7 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
             self.handler.on_upstream_writable(True)
 
     def throttle(self, full: bool) -> None:
-        """The client cannot take more (or can again)."""
+        """The client cannot take more of the response, or can again."""
         if full:
             self.valve.close(WRITER_FULL)
         else:

@@ -1,12 +1,13 @@
-"""How a connection to one server is made: where it is, in which turn, and what is judged.
+"""How a connection to one server is made.
 
     turn ──► address ──► TCP (RFC 8305) ──► PROXY header ──► TLS ──► the certificate is judged
 
-A socket file has no address, a plain upstream no TLS. All of that has one time limit together.
+A socket file has no address, and a plain upstream has no TLS. One time limit holds for all steps
+together.
 
-It never decides who gets a connection and never reads a response. Invariant: at most `DIALS`
-requests dial at the same time, and a connection that comes out of here is one that may be used.
-Raises `DialError`.
+This module never decides who gets a connection, and never reads a response. Invariants: at most
+`DIALS` requests dial one upstream at the same time. A connection that is returned may be used: its
+certificate has been accepted. Raises `DialError`.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ from rawproxy.upstream.name_watch import NameWatch
 from rawproxy.upstream.resolver import AddrInfo, Server, is_numeric, sockaddrs
 
 SHUTDOWN: Final = 5.0  # seconds for the upstream's close_notify before the connection is cut
-# Connections to one upstream that are made at the same time, at half a millisecond of TLS each:
-# what a burst of requests takes from all others in one turn of the loop is bounded by it.
+# Connections to one upstream that are made at the same time. Each costs half a millisecond of TLS,
+# so this bounds what a burst of requests takes from all others in one turn of the loop.
 DIALS: Final = 64
 FIRST_ATTEMPT_DELAY: Final = 0.25  # seconds before the next address is tried too (RFC 8305 5)
 
 
 @dataclass(frozen=True, slots=True)
 class SharedUpstream:
-    """One upstream, and what all of its addresses have in common as they come and go."""
+    """One upstream, and what all of its addresses have in common. Addresses come and go."""
 
     upstream: Upstream
     tally: Tally
@@ -53,7 +54,7 @@ class SharedUpstream:
 
 
 class Dialler(ConnectionOwner):
-    """Base of the endpoint: where it is, and how a connection to it is made."""
+    """Base class of the endpoint: where the server is, and how a connection to it is made."""
 
     def __init__(
         self, config: Config, group: Group, shared: SharedUpstream, warn: Callable[[str], None]
@@ -66,13 +67,13 @@ class Dialler(ConnectionOwner):
         self.warn = warn
         self.server_name = trust.server_name if trust is not None else ""
         self.trust = trust
-        self.refused = False  # the certificate that it showed last
+        self.refused = False  # the certificate that the server showed last
         self.tally = shared.tally
         self.send_proxy = group.send_proxy
         self.dialling = 0
-        # Those that wait for their turn to dial, each with a place in the pool.
+        # Requests that wait for their turn to dial. Each has a place in the pool already.
         self.turns: FairQueue[asyncio.Future[None]] = FairQueue(group.max_upstream)
-        # As getaddrinfo gives them; None: a socket file, or a name that is not resolved yet.
+        # As getaddrinfo gives them. None: a socket file, or a name that is not resolved yet.
         self.addresses: list[AddrInfo] | None = None
         self.watch = shared.watch
         self.label = upstream.url.encode()  # in the access log
@@ -81,16 +82,19 @@ class Dialler(ConnectionOwner):
 
     @property
     def title(self) -> str:
-        """Its name in the log."""
+        """The endpoint's name in the log."""
         return self.label.decode()
 
     @property
     def known(self) -> bool:
-        """Whether it can be dialled: no name that is still to be resolved."""
+        """Whether it can be dialled. A name that is not resolved yet cannot."""
         return self.addresses is not None or self.upstream.path is not None
 
     async def turn(self, client: bytes) -> None:
-        """Until `client` may dial; `dialled` gives its place to another. Raises `DialError`."""
+        """Wait until `client` may dial. Raises `DialError` 504 if that takes too long.
+
+        Behind the dial, `dialled` has to be called: it gives the turn to another.
+        """
         if self.dialling < DIALS:
             self.dialling += 1
             return
@@ -100,13 +104,13 @@ class Dialler(ConnectionOwner):
             async with asyncio.timeout(self.deadline):
                 await future
         except TimeoutError:
-            # Its turn may have come in this very moment; not if it was found to have given up.
+            # The turn may have come in this very moment. Then it goes to the next one.
             if not (self.turns.remove(future) or future.cancelled()):
                 self.dialled()
             raise DialError(f"no connection within {self.deadline:g} s", 504) from None
 
     def dialled(self) -> None:
-        """One dial is over, whatever came of it: the next may begin."""
+        """One dial is over, well or not: the next may begin."""
         while self.turns.size:
             future = self.turns.take()
             if future is not None and not future.done():
@@ -115,7 +119,7 @@ class Dialler(ConnectionOwner):
         self.dialling -= 1
 
     async def counted(self, dial: Coroutine[Any, Any, UpstreamConnection]) -> UpstreamConnection:
-        """The same, in the numbers for the admin; what only looks or probes is not in them."""
+        """Await `dial`, and count it for the admin. Probes are not counted."""
         self.tally.dials += 1
         try:
             return await dial
@@ -124,9 +128,9 @@ class Dialler(ConnectionOwner):
             raise
 
     async def connect(self, route: AnnouncedAddresses | None = None) -> UpstreamConnection:
-        """A new connection, its TLS handshake done. Raises `DialError` (502 or 504).
+        """A new connection, with its TLS handshake done. Raises `DialError` (502 or 504).
 
-        `route` is the client's connection, for the header of `--send-proxy`.
+        `route` has the addresses of the client's connection, for the header of `--send-proxy`.
         """
         preamble = proxy_header.write(self.send_proxy, route) if self.send_proxy else b""
         try:
@@ -138,7 +142,7 @@ class Dialler(ConnectionOwner):
             raise self._failure(error) from None
 
     def babbled(self, bare: bool) -> None:
-        """Bytes came that belong to no response, `bare`: behind one to HEAD."""
+        """Bytes came that belong to no response. `bare`: they followed a response to HEAD."""
         self.babbles = True
         if bare and not self.bodied:
             self.bodied = True
@@ -148,14 +152,14 @@ class Dialler(ConnectionOwner):
             )
 
     def remember(self, connection: UpstreamConnection) -> None:
-        """A response came to its end: its TLS session is worth resuming."""
+        """A response came to its end, so the TLS session is worth keeping."""
         if self.trust is not None:
             tls = connection.transport.get_extra_info("ssl_object")
             if tls is not None:
                 self.trust.remember(tls)
 
     def complaint(self, error: Exception | None) -> str:
-        """What an alert of its TLS means; empty where `error` is none."""
+        """What the TLS alert in `error` means; empty if `error` is not an alert."""
         return self.trust.words.complaint(error) if self.trust is not None else ""
 
     def explain(self, error: BaseException) -> str:
@@ -167,7 +171,7 @@ class Dialler(ConnectionOwner):
 
     def _failure(self, error: OSError) -> DialError:
         failure = DialError(self.explain(error))
-        # What TLS complains about stays wrong, unless it is that the other side hung up.
+        # What TLS complains about does not pass by itself, unless the other side just hung up.
         wrong = isinstance(error, ssl.SSLError | PermissionError)
         failure.passing = is_cut(error) or not wrong
         return failure
@@ -223,7 +227,7 @@ class Dialler(ConnectionOwner):
             return connection
         addresses = self.addresses or await self._look_up()
         if trial is None and not preamble and len(addresses) == 1 and not _scoped(addresses[0]):
-            # The loop does it all by itself, in half of the time.
+            # The loop can do this all by itself, in half of the time.
             host, port = addresses[0][4][:2]
             _, connection = await loop.create_connection(
                 lambda: UpstreamConnection(self), str(host), port, family=addresses[0][0]
@@ -255,6 +259,6 @@ class Dialler(ConnectionOwner):
 
 
 def _scoped(info: AddrInfo) -> bool:
-    """Whether it is an IPv6 address of one network interface (RFC 4007 11)."""
+    """Whether this is an IPv6 address of one network interface (RFC 4007 11)."""
     where = info[4]
     return len(where) == 4 and where[3] != 0

@@ -1,8 +1,8 @@
 """One server: its pool, what becomes of its connections, and what its group knows of it.
 
-How a connection to it is made is told in `dialling`. It never reads a response and never decides
-about retries. Invariant: whatever is dialled or given back is in the pool's count until it is
-closed, and whoever waits longest gets what is free.
+`dialling` says how a connection is made. An endpoint never reads a response and never decides about
+retries. Invariants: the pool counts each connection from its dial until it is closed. A connection
+that becomes free goes to whoever waits, in the order of the queue.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ResponseHeadCallback = Callable[[RequestHead, rewrite.ClientContext, ResponseHea
 
 
 class Clock:
-    """The time as one worker sees it: seconds on its loop's clock, set about once a second."""
+    """The time of one worker, in seconds of its loop's clock. It is set about once a second."""
 
     __slots__ = ("now",)
 
@@ -39,14 +39,14 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class EndpointContext:
-    """What all endpoints of a group are given, by the group or by whoever else makes one."""
+    """What all endpoints of a group are given by the group, or by whoever else makes one."""
 
     config: Config
     group: Group
     clock: Clock  # the worker's
     warn: Callable[[str], None]
-    on_failure: Callable[[Endpoint], None]  # a request came to nothing by the upstream's doing
-    on_life: Callable[[Endpoint], None]  # it answered, though not with what a client may get
+    on_failure: Callable[[Endpoint], None]  # a request failed because of the upstream
+    on_life: Callable[[Endpoint], None]  # it answered, but not so that a client may see it
     waiting_room: Any  # the group's `WaitingRoom`, which imports this module
 
 
@@ -70,15 +70,15 @@ class Endpoint(Dialler):
         self.pool: Pool[UpstreamConnection, Ticket] = Pool(
             group.max_upstream, group.keepalive, group.keepalive_idle, group.queue
         )
-        self.by_host = group.server_name == HOST  # visitors choose the name
+        self.by_host = group.server_name == HOST  # clients choose the name
         self.bulk_buffer: BulkBuffer | None = None  # made when it is first needed
         self.looks = 0.0  # when a certificate that was refused is looked at again
         self.authority = authority(upstream)
         self.waiting_room = context.waiting_room
         self.clock = context.clock
-        self.draining = draining  # the worker ends, or the address is no longer its name's
+        self.draining = draining  # the worker ends, or the name has this address no longer
         self.name = upstream.url.encode()  # for policies: the same in every worker
-        # what the group makes of it
+        # what the group decides
         self.weight = upstream.weight
         self.share = float(upstream.weight)
         self.backup = upstream.backup
@@ -86,7 +86,7 @@ class Endpoint(Dialler):
         self.ramping = False  # in slow start
         self.probing = False
         self.tag = b""  # of its cookie
-        # Called with every final response's head, which it may change; None: nobody cares.
+        # Called with the head of every final response, and may change it. None: not needed.
         self.on_response_head: ResponseHeadCallback | None = None
         self.on_failure = context.on_failure
         self.on_life = context.on_life
@@ -97,43 +97,46 @@ class Endpoint(Dialler):
         return f"<Endpoint {self.title} {self.health.state.value} {self.pool!r}>"
 
     def settle_on(self, server: Server) -> None:
-        """The upstream's name stands for this server."""
+        """Be `server` from now on: the upstream's name stands for it."""
         self.addresses = sockaddrs(server)
         self.name = server.name.encode()
         self.label = f"{self.upstream.url} ({server.name})".encode()
         self.weight, self.backup = server.weight, server.backup
 
     def failed(self, judged: bool = True) -> None:
-        """A request came to nothing by the upstream's doing; `judged`: its health suffers."""
+        """A request failed because of the upstream. `judged`: that counts for its health."""
         self.tally.failures += 1
         if judged:
             self.on_failure(self)
 
     def answered_badly(self) -> None:
-        """Its answer is none that a client may get: a failure, but it lives."""
+        """The response may not go to a client. That is a failure, but the upstream lives."""
         self.tally.failures += 1
         self.on_life(self)
 
     def close_idle(self) -> None:
-        """No connection is kept."""
+        """Close all idle connections."""
         for connection in self.pool.clear():
             connection.transport.close()
 
     def set_apart(self, connection: UpstreamConnection | None) -> None:
-        """A busy connection becomes a tunnel or a stream of events: the pool goes on without it."""
+        """A busy connection is a tunnel or a stream of events now: it leaves the pool's count."""
         if connection is not None and not connection.apart:
             connection.apart = True
             _go_on(self.pool.part(connection))
 
     def stalled(self, connection: UpstreamConnection, waits: bool) -> None:
-        """A connection waits for its own client, for which nobody else is to wait; or no longer."""
+        """A connection waits for its own client now, or no longer does (`waits`).
+
+        Nobody else has to wait for that client: the connection lends its place in the pool.
+        """
         if not waits:
             self.pool.flow(connection)
         elif not connection.apart:
             _go_on(self.pool.stall(connection))
 
     def where_to_read(self) -> memoryview:
-        """For the next piece of a long body: a small place while many clients are slow."""
+        """The memory for the next piece of a long body: little while many clients are slow."""
         bulk_buffer = self.bulk_buffer
         if bulk_buffer is None:
             bulk_buffer = self.bulk_buffer = BulkBuffer()
@@ -142,12 +145,12 @@ class Endpoint(Dialler):
         return bulk_buffer.whole if few else bulk_buffer.little
 
     def welcome(self, connection: UpstreamConnection) -> None:
-        """A connection that was made for nobody: idle, if it may be anybody's."""
+        """Keep a connection that was made for nobody, if anybody may use it; else close it."""
         if self.draining or self.send_proxy or not self.pool.adopt(connection, self.clock.now):
             connection.transport.close()
 
     def settle(self, connection: UpstreamConnection) -> None:
-        """A connection that was busy is free: to the next ticket, to the pool, or closed."""
+        """A busy connection is free: it goes to the next ticket or the pool, or is closed."""
         pool = self.pool
         if pool.stalled:
             pool.flow(connection)
@@ -168,7 +171,7 @@ class Endpoint(Dialler):
         _go_on(pool.discard())
 
     def _repay(self, connection: UpstreamConnection) -> None:
-        """One whose place was lent is free: idle if there is room by now, or closed."""
+        """A connection that had lent its place is free: keep it if there is room, or close it."""
         _go_on(self.pool.repay(connection))
         if connection.reusable and not connection.lost:
             self.welcome(connection)
@@ -180,11 +183,11 @@ class Endpoint(Dialler):
         self.pool.rejoin()
 
     def give_back_place(self) -> None:
-        """The pool had counted a connection for a request, and there will be none."""
+        """The pool has counted a connection for a request, but none will come."""
         _go_on(self.pool.discard())
 
     def evict(self, connection: UpstreamConnection) -> None:
-        """An idle connection spoke or ended: it is no longer to be used."""
+        """An idle connection sent something or ended: it must not be used again."""
         self.pool.evict(connection)
         connection.unbind()
         connection.transport.close()
@@ -196,11 +199,11 @@ class Endpoint(Dialler):
     async def dial(
         self, client: bytes, route: AnnouncedAddresses | None = None
     ) -> UpstreamConnection:
-        """A connection for an exchange of `client`'s, as `connect`; failures judge the health."""
+        """A connection for a request of `client`. A failed dial counts for the health."""
         return await self.counted(self._dial_in_turn(client, route))
 
     async def knock(self) -> UpstreamConnection:
-        """A connection for nobody yet, as `connect`: to see whether those who wait may go on."""
+        """A connection for nobody yet. It shows whether those who wait may go on."""
         return await self.counted(self.connect())
 
     async def _dial_in_turn(
@@ -216,10 +219,10 @@ class Endpoint(Dialler):
             self.dialled()
         # Not within the `except`: an `await` in there never ends where mypyc compiles this.
         if self.by_host and error.there:
-            raise error  # by choosing a name anybody could make a healthy upstream look ill
+            raise error  # else anybody could make the upstream look ill by choosing a name
         self.failed()
         if self.watch is not None:
-            # The name may stand for another address by now. Where others can serve, they do.
+            # The name may stand for another address by now. If other endpoints can serve, they do.
             if self.on_response_head is None:
                 await self.watch.newer(began)
             else:
@@ -227,7 +230,7 @@ class Endpoint(Dialler):
         raise error
 
     async def look_again(self) -> None:
-        """See whether a certificate that was refused is still there: no request may come to."""
+        """See whether the refused certificate is still there. Perhaps no request will find out."""
         try:
             connection = await self.connect()
         except DialError:
@@ -236,20 +239,23 @@ class Endpoint(Dialler):
 
 
 def _go_on(ticket: Ticket | None) -> None:
-    """A place in the pool is free: it is this ticket's turn to dial, if anybody waits."""
+    """A place in the pool is free. If there is a `ticket`, it is its turn to dial."""
     if ticket is not None:
         ticket.on_room()
 
 
 def identity(upstream: Upstream) -> str:
-    """The name that a certificate must have. RFC 6125 6.2.1: of SRV, what was asked, not told."""
+    """The name that the certificate must have.
+
+    With SRV it is the name that was asked for, not one of the answer (RFC 6125 6.2.1).
+    """
     if upstream.srv:
         return upstream.host.split(".", 2)[-1]
     return upstream.host
 
 
 def authority(upstream: Upstream) -> bytes:
-    """The Host value that names `upstream` itself, for requests that bring none."""
+    """The Host value that names `upstream` itself, for requests without a Host."""
     if upstream.path is not None:
         return b"localhost"
     if upstream.srv:

@@ -1,12 +1,13 @@
-"""One server under each name that visitors ask it for: `--upstream-name '$host'`.
+"""One server under each name that clients ask for: `--upstream-name '$host'`.
 
-A connection is made for one name: SNI, the certificate and the session are of that name, so it may
-carry requests for no other (RFC 9110 4.3.3). Each name therefore has an `Endpoint` of its own, with
-a pool of its own; what is known of the address (where it is, health, tally) is shared.
+A connection is made for one name: its SNI, certificate and TLS session belong to that name. So it
+may not carry requests for another one (RFC 9110 4.3.3). Each name has an `Endpoint` of its own,
+with a pool of its own. What is known of the address (where it is, its health, its counters) is
+shared.
 
-It never chooses an address and never dials. Invariants: at most `NAMES` names are kept; whom a name
-is taken from closes what is idle, and is forgotten when its last request has ended. A Host that no
-certificate can be for stands for the upstream's own name.
+This module never chooses an address and never dials. Invariants: at most `NAMES` names are kept.
+The endpoint of a name that has to go closes its idle connections, and is forgotten when its last
+request has ended. If no certificate can be for a Host, the upstream's own name is used.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from rawproxy.upstream.connection import UpstreamConnection
 from rawproxy.upstream.endpoint import Endpoint
 from rawproxy.upstream.ticket import Ticket
 
-NAMES: Final = 64  # of one address: each may keep idle connections, and visitors make names up
+NAMES: Final = 64  # of one address: each may keep idle connections, and clients invent names
 LONGEST: Final = 253  # characters of a host name in text (RFC 1035 2.3.4)
 _NAME: Final = re.compile(rb"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*").fullmatch
 
 
 class EndpointsByName:
-    """Those of `first`, the endpoint of the address; `make` gives a new one for a name."""
+    """The endpoints of one address, by name. `first` is its own; `make` gives another one."""
 
     def __init__(self, first: Endpoint, make: Callable[[str], Endpoint]) -> None:
         self.first = first
         self.make = make
-        self.known: dict[str, Endpoint] = {}  # the one used last is the last
+        self.known: dict[str, Endpoint] = {}  # in the order of their last use
         self.leaving: list[Endpoint] = []
 
     def of(self, host: bytes) -> Endpoint:
@@ -44,7 +45,7 @@ class EndpointsByName:
         if found is None:
             try:
                 found = self.make(name)
-            except ConfigError:  # TLS itself takes no such name
+            except ConfigError:  # TLS allows no such name
                 return self.of(self.first.server_name.encode())
             if len(self.known) >= NAMES:
                 self._leave(next(iter(self.known)))
@@ -53,15 +54,15 @@ class EndpointsByName:
         return found
 
     def everybody(self) -> list[Endpoint]:
-        """Those on their way out too."""
+        """All endpoints, also those that are leaving."""
         return [*self.known.values(), *self.leaving]
 
     def pools(self) -> list[Pool[UpstreamConnection, Ticket]]:
-        """For the counts of the address."""
+        """The pools of all endpoints, for the counts of the address."""
         return [one.pool for one in self.everybody()]
 
     def tick(self) -> None:
-        """About once a second."""
+        """Called about once a second: forget who has left."""
         if self.leaving:
             self.leaving = [one for one in self.leaving if one.pool.in_use()]
 

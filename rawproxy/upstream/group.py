@@ -1,17 +1,18 @@
-"""A group of upstreams at work: who gets a request, and what is made of how it ended.
+"""A group of upstreams at work: who gets a request, and what the outcome means for its health.
 
-`candidates` gives the endpoints in the order in which to try them; what came of it is told to
-`answered` and `Endpoint.failed`, and together with probes (`probe`) that makes their `health`. The
-table that `policies` choose from is made anew when any of it changes: a request costs one
-choice, and nothing at all where there is but one endpoint.
+`candidates` gives the endpoints in the order in which to try them. `answered` and `Endpoint.failed`
+hear how it ended. Together with the probes (`probe`) that decides the `health` of each endpoint.
+The table that `policies` choose from is made again when any of this changes. So a request costs one
+choice, and nothing at all if there is only one endpoint.
 
-It never dials and never reads. Invariant: `only` is set exactly while there is one endpoint, and
-is then the whole answer: nobody else could serve, so it is not judged.
+This module never dials and never reads. Invariant: `only` is set exactly while there is one
+endpoint. Then that is the whole answer, and the endpoint is not judged: nobody else could serve.
 
-For metrics, plain numbers on each of `endpoints`: `pool.busy`, `len(pool.idle)`,
+Metrics are plain numbers on each of `endpoints`: `pool.busy`, `len(pool.idle)`,
 `len(pool.waiting)`, `pool.limit`, `health.state` (an enum; UP is well), `health.ejections` and
-`health.probes_failed` (in all), `weight` and `share` (what it gets of it now); `title` names it. In
-`tally`, which the addresses of a name share: `dials`, `dial_failures`, `failures`, `ejections`.
+`health.probes_failed` (in all), `weight` and `share` (the part of the weight that counts now).
+`title` is its name. `tally`, which all addresses of a name share, has `dials`, `dial_failures`,
+`failures` and `ejections`.
 """
 
 from __future__ import annotations
@@ -37,16 +38,17 @@ from rawproxy.upstream.resolver import Resolver
 from rawproxy.upstream.waiting_room import WaitingRoom
 
 log = logging.getLogger("rawproxy")
-# RFC 9110 9.2.1: what goes out on trial is better not a payment.
+# RFC 9110 9.2.1. A request that tries an ejected endpoint must not be a payment.
 _SAFE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 LOOK_AGAIN: Final = 5.0  # seconds between two looks at a certificate that was refused
-# Unknown to outsiders, the same for every worker, and (the first) after a restart of the machine.
+# Outsiders do not know these, and they are the same for every worker. The first is also the same
+# after a restart of the machine.
 _SEEDS: Final = ("/etc/machine-id", "/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What a group needs of its worker."""
+    """What a group needs from its worker."""
 
     clock: Clock
     spawn: Callable[[Coroutine[Any, Any, None]], None]
@@ -54,7 +56,7 @@ class WorkerContext:
 
 
 class UpstreamGroup:
-    """One `Group` in one worker."""
+    """One group of the configuration, in one worker."""
 
     def __init__(self, config: Config, group: Group, around: WorkerContext) -> None:
         self.group = group
@@ -68,9 +70,9 @@ class UpstreamGroup:
         self.statuses = frozenset(
             status for low, high in group.passive.status for status in range(low, high + 1)
         )
-        self.due: list[Endpoint] = []  # for a trial
-        self.overdue = False  # no safe request has come for it within a tick
-        self.panic = False  # nobody is well
+        self.due: list[Endpoint] = []  # ejected endpoints whose trial is due
+        self.overdue = False  # no safe request has come for a trial within a tick
+        self.panic = False  # no endpoint is well
         self.started = False
         self.table: Table[Endpoint] = Table(())
         self.only: list[Endpoint] | None = None
@@ -89,35 +91,35 @@ class UpstreamGroup:
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """Those of now, ill ones too; without the retired."""
+        """The endpoints of now, also those that are ill, but not the retired ones."""
         return self.members.endpoints
 
     def present(self) -> list[Endpoint]:
-        """The same, for those who ask later."""
+        """The same as `endpoints`, as a function that can be handed on."""
         return self.members.endpoints
 
     # ── choosing ────────────────────────────────────────────────────────────────────────────────
 
     def candidates(self, head: RequestHead, context: rewrite.ClientContext) -> list[Endpoint]:
-        """Every endpoint that may serve, in the order in which to try them."""
+        """All endpoints that may serve, in the order in which to try them."""
         found = self.only or self._order(head, context)
         if not self.by_host:
             return found
         return [self.members.named(one, head.host) for one in found]
 
     def _order(self, head: RequestHead, context: rewrite.ClientContext) -> list[Endpoint]:
-        """The same, before each has the name that is asked for."""
+        """The same, each still under its own name."""
         key = one_client(rewrite.client_of(head, context)) if self.by_client else b""
         order = choose(self.table, self.policy, key)
         wanted = self._wanted(head) if self.cookie else None
-        # Who has a cookie leaves its upstream for a trial only if nobody else comes along.
+        # A client with a cookie leaves its upstream for a trial only if nobody else comes along.
         if self.due and (self.overdue or (wanted is None and head.method in _SAFE)):
             wanted = self.due.pop()
             wanted.health.begin_trial(self.around.clock.now)
         return order if wanted is None else prefer(order, wanted)
 
     def _wanted(self, head: RequestHead) -> Endpoint | None:
-        """The endpoint that the client's cookie names, if it may serve."""
+        """The endpoint that the client's cookie names; None if there is none that may serve."""
         wanted = self.by_tag.get(cookie_value(head.value(b"cookie"), self.cookie))
         return wanted if wanted is not None and (wanted.health.state is UP or self.panic) else None
 
@@ -128,7 +130,10 @@ class UpstreamGroup:
         context: rewrite.ClientContext,
         response: ResponseHead,
     ) -> ResponseHead:
-        """The head of the final response has come: what it says of its sender. With our cookie."""
+        """The final response has begun: judge its sender by the status.
+
+        Returns the head, with our cookie if the client needs it.
+        """
         if response.status in self.statuses:
             endpoint.failed()
         elif endpoint.health.succeeded(self.around.clock.now):
@@ -145,10 +150,10 @@ class UpstreamGroup:
     # ── health ──────────────────────────────────────────────────────────────────────────────────
 
     def tick(self, now: float) -> None:
-        """About once a second: pools, ejections that are over, slow starts."""
+        """Called about once a second: pools, the ends of ejections, slow starts."""
         self.members.tick(now)
         for one in self.endpoints:
-            # Who reads /readyz may send no request any more that would find out.
+            # A load balancer that reads /readyz may send no more requests, which would find out.
             if one.refused and now >= one.looks:
                 one.looks = now + LOOK_AGAIN
                 self.around.spawn(one.look_again())
@@ -185,7 +190,7 @@ class UpstreamGroup:
         self._rebuild()
 
     def _rebuild(self) -> None:
-        """The table anew, after any change."""
+        """Make the table again, after any change."""
         now = self.around.clock.now
         endpoints = self.endpoints
         self.only = endpoints[:] if len(endpoints) == 1 else None
@@ -212,7 +217,7 @@ class UpstreamGroup:
     # ── life ────────────────────────────────────────────────────────────────────────────────────
 
     def start(self) -> None:
-        """Begin to resolve and to probe; called in the running loop."""
+        """Begin to resolve and to probe. Called in the running loop."""
         self.started = True
         for watch in self.members.watches.values():
             self.around.spawn(watch.run())
@@ -220,7 +225,7 @@ class UpstreamGroup:
             self._probe(endpoint)
 
     def _members_changed(self, new: list[Endpoint]) -> None:
-        """Others are in the group; `new` are those who are new, or know their address now."""
+        """The endpoints are others. `new`: those that are new or know their address only now."""
         for endpoint in new:
             if self.cookie:
                 endpoint.tag = tag(endpoint.name, self.secret)
@@ -237,7 +242,7 @@ class UpstreamGroup:
             self._rebuild()
 
     def _probe(self, endpoint: Endpoint) -> None:
-        """Probe it from now on, until it is retired; what has no address yet comes again."""
+        """Probe `endpoint` until it is retired. Without an address it is called for again later."""
         active = self.group.active
         if active is not None and endpoint.known and not endpoint.probing:
             endpoint.probing = True

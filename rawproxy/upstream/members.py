@@ -1,12 +1,15 @@
-"""The endpoints of a group: made, resolved, retired.
+"""The endpoints of a group: how they are made, resolved and retired.
 
-An upstream that is a name has an endpoint for each of its addresses; until they are known, one that
-waits for them. An upstream that is an address or a socket file has one for ever.
+If an upstream is a name, it has an endpoint for each of its addresses. Until these are known, it
+has one that waits for them. If an upstream is an address or a socket file, it has one endpoint for
+ever.
 
-An address that its name has no more is retired: it gets no request, its idle connections are
-closed, what is under way comes to its end. It is as before should the name have it again.
+When a name loses an address, its endpoint is retired: it gets no request, its idle connections are
+closed, and what is under way comes to its end. If the name gets the address again, the endpoint is
+as before.
 
-It never chooses and never judges. Invariant: `endpoints` holds one of each upstream at least.
+This module never chooses an endpoint and never judges one. Invariant: `endpoints` has at least one
+for each upstream.
 """
 
 from __future__ import annotations
@@ -35,10 +38,10 @@ log = logging.getLogger("rawproxy")
 
 
 class Members:
-    """Who is in the group just now.
+    """The endpoints of a group, as they are now.
 
-    `changed` is called when that is somebody else, with those who are new, or know their address
-    only now.
+    `changed` is called when they are others. It gets those that are new or know their address only
+    now.
     """
 
     def __init__(
@@ -73,12 +76,12 @@ class Members:
         self.endpoints = [Endpoint(context, self.shared[one]) for one in group.upstreams]
 
     def everybody(self) -> list[Endpoint]:
-        """The retired ones too, and each under all of its names."""
+        """All endpoints, also the retired ones, and each under all of its names."""
         others = [one for known in self.namesakes.values() for one in known.everybody()]
         return [*self.endpoints, *self.retired, *others]
 
     def named(self, endpoint: Endpoint, host: bytes) -> Endpoint:
-        """The same server under the name that a request asks for; plain ones need none."""
+        """The same server under the name that a request asks for. Without TLS there is one name."""
         trust = endpoint.trust
         if trust is None:
             return endpoint
@@ -95,7 +98,7 @@ class Members:
         return known.of(host)
 
     def pools(self, endpoint: Endpoint) -> list[Pool[UpstreamConnection, Ticket]]:
-        """Of all names of a server."""
+        """The pools of a server, under all of its names."""
         known = self.namesakes.get(endpoint)
         return [endpoint.pool, *(known.pools() if known is not None else ())]
 
@@ -110,7 +113,7 @@ class Members:
         return any(pool.in_use() for pool in self.pools(endpoint))
 
     def tick(self, now: float) -> None:
-        """About once a second: idle connections, and whom nobody needs any more."""
+        """Called about once a second: close old idle connections, forget retired endpoints."""
         for endpoint in self.everybody():
             for connection in endpoint.pool.expire(now):
                 connection.transport.close()
@@ -125,18 +128,18 @@ class Members:
                 names.tick()
 
     def drain(self) -> None:
-        """No connection is kept from now on."""
+        """Keep no connection from now on: the worker ends."""
         self.draining = True
         for endpoint in self.everybody():
             endpoint.draining = True
 
     def close_idle(self) -> None:
-        """The worker stops."""
+        """Close all idle connections: the worker ends."""
         for endpoint in self.everybody():
             endpoint.close_idle()
 
     def _resolved(self, upstream: Upstream, servers: Sequence[Server]) -> None:
-        """The name stands for these servers now."""
+        """The name of `upstream` stands for `servers` now."""
         index = next(n for n, one in enumerate(self.endpoints) if one.upstream == upstream)
         mine = [one for one in self.endpoints if one.upstream == upstream]
         waiting = [one for one in mine if one.addresses is None]
@@ -173,16 +176,16 @@ class Members:
 
 
 def trust_of(contexts: Contexts, group: Group, upstream: Upstream) -> UpstreamTrust:
-    """What holds for all addresses of an https upstream. Raises `ConfigError`."""
+    """The trust that all addresses of an https upstream share. Raises `ConfigError`."""
     name = group.server_name or identity(upstream)
-    if name == HOST:  # where no request asks: probes, and `rawproxy check`
+    if name == HOST:  # for dials without a request: probes, and `rawproxy check`
         host = group.active.host if group.active is not None else None
         name = split_host(host.encode())[0].decode().strip("[]") if host else identity(upstream)
     return UpstreamTrust(contexts, group.pins, name, upstream.url)
 
 
 async def reach(config: Config, group: Group, upstream: Upstream) -> list[str]:
-    """Connect to every server that `upstream` stands for; a line for each. Raises `ProxyError`."""
+    """Connect to every server of `upstream`; a line of text for each. Raises `ProxyError`."""
     trust = trust_of(Contexts.of(group), group, upstream) if upstream.tls else None
     context = EndpointContext(config, group, Clock(), log.warning, ignore, ignore, None)
     endpoint = Endpoint(context, SharedUpstream(upstream, Tally(), trust, None))

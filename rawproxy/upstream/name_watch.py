@@ -1,10 +1,12 @@
-"""One upstream that is given by a name: what it stands for, kept fresh.
+"""Keeps fresh what the name of an upstream stands for.
 
-It asks again when the TTL is over, and at once when a dial failed: a container that was started
-again under another address is found by the first request that misses it. While there is no answer
-the last good one stays in use, the question is repeated with back-off, and the log says so once.
+It asks again when the TTL is over, and at once when a dial failed. So if a container was started
+again under another address, the first request that misses it finds it. While there is no answer,
+the last good one stays in use. The question is then repeated at longer and longer intervals, and
+the log says so once.
 
-It never dials. Invariant: at most one question is under way, and a second passes between two.
+This module never dials. Invariant: at most one question is under way, and at least a second passes
+from one to the next.
 """
 
 from __future__ import annotations
@@ -17,14 +19,15 @@ from rawproxy.errors import DialError
 from rawproxy.upstream.resolver import Resolver, Server
 
 LEAST = 1.0  # seconds between two questions, whatever the TTL
-# Docker says 600 for every name and changes its mind at any time. With this an address that no
-# longer refuses connections, as another container has it now, is left after half a minute.
+# Docker says 600 for every name, but may change an address at any time. If another container has
+# the address now, dials do not fail there: with this bound it is left after half a minute all the
+# same.
 MOST = 30.0
-PATIENCE = 2.0  # seconds that a request whose dial failed waits for a newer answer
+PATIENCE = 2.0  # seconds that a request waits for a newer answer after its dial failed
 
 
 class NameWatch:
-    """Keeps asking; tells `changed` of every other answer."""
+    """Asks again and again. `changed` is called when the answer is another one."""
 
     def __init__(
         self,
@@ -52,7 +55,7 @@ class NameWatch:
         )
 
     async def run(self) -> None:
-        """For as long as the upstream is of interest."""
+        """Ask again and again, until this task is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             self._wanted.clear()
@@ -70,7 +73,7 @@ class NameWatch:
             await asyncio.sleep(max(self._asked + LEAST - loop.time(), 0))
 
     async def _ask(self) -> float:
-        """One question; seconds until the next."""
+        """Ask once. Returns the seconds until the next question."""
         self.questions += 1
         try:
             answer = await self.resolver.servers(self.upstream)
@@ -93,21 +96,22 @@ class NameWatch:
         return min(max(answer.ttl, LEAST), MOST)
 
     def ask_again(self) -> None:
-        """A dial failed, so the answer may be out of date."""
+        """Ask soon: a dial failed, so the last answer may be out of date."""
         self._wanted.set()
 
     async def newer(self, than: float) -> None:
-        """Wait for the answer to a question put later `than` that, by the loop's clock.
+        """Wait for the answer to a question asked after `than` (seconds of the loop's clock).
 
-        A second and a bit at the most, and better than an error: an upstream that starts again is
-        somewhere else by then, and clients that come back at once find one answer, not thousands.
+        That takes little more than a second at the most, and is better than an error: an upstream
+        that was restarted is found at its new address. If thousands of clients come back at once,
+        one question serves all of them.
         """
         if self._asked <= than:
             self._wanted.set()
             await self._wait()
 
     async def known(self) -> tuple[Server, ...]:
-        """The servers, once there are any. Raises `DialError`."""
+        """The servers; wait if there are none yet. Raises `DialError`."""
         if not self.servers:
             if self.error is None:
                 await self._wait()

@@ -1,10 +1,10 @@
-"""Active health: a request of our own to one endpoint, again and again.
+"""Probes: requests of our own that ask an endpoint, again and again, whether it is well.
 
-Each probe has a connection of its own, dialled and judged as any other (TLS trust, PROXY header),
-so that it sees what a new request would see, and none of the pool's is spent on it.
+Each probe has a connection of its own, which is dialled and judged as any other (TLS trust, PROXY
+header). So a probe sees what a new request would see, and takes no connection from the pool.
 
-It never decides what a fault means: `health` does. Invariant: a probe ends within its timeout, and
-its connection with it.
+This module never decides what a fault means: `health` does. Invariant: a probe ends within its
+timeout, and so does its connection.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from rawproxy.protocol.http.head import ResponseHead
 from rawproxy.upstream.endpoint import Endpoint
 from rawproxy.upstream.response_handler import ResponseHandler
 
-JITTER = 0.1  # of the interval, either way: many proxies must not knock all at once
+JITTER = 0.1  # part of the interval, more or less: many proxies must not ask at the same time
 FIRST = 1.0  # seconds within which the first probe goes out
 
 
 async def probe_for_ever(
     endpoint: Endpoint, active: Active, report: Callable[[str | None], None]
 ) -> None:
-    """Probe until the endpoint is retired; `report` gets what is wrong, or None.
+    """Probe until the endpoint is retired. `report` gets what is wrong, or None.
 
-    `endpoint.probing` was set by who called this.
+    The caller has set `endpoint.probing`.
     """
     try:
         await asyncio.sleep(min(active.interval, FIRST) * random.random())  # noqa: S311, no secret
@@ -42,7 +42,7 @@ async def probe_for_ever(
 
 
 async def probe(endpoint: Endpoint, active: Active) -> str | None:
-    """Ask once: what is wrong, or None."""
+    """Ask once. Returns what is wrong, or None."""
     try:
         async with asyncio.timeout(active.timeout):
             return await _ask(endpoint, active)
@@ -75,14 +75,14 @@ async def _ask(endpoint: Endpoint, active: Active) -> str | None:
 
 
 class _Asking(ResponseHandler):
-    """Holds the connection of one probe, and wants nothing but the status."""
+    """Holds the connection of one probe. Only the status matters."""
 
     def __init__(self, method: str) -> None:
         self.method = method.encode()
         self.answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def on_interim(self, head: ResponseHead) -> None:
-        """There is more to come."""
+        """The final response is still to come."""
 
     def on_switch(self, head: ResponseHead, rest: bytes) -> None:
         self._end(head.status)
@@ -91,14 +91,14 @@ class _Asking(ResponseHandler):
         self._end(head.status)
 
     def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
-        """Nobody reads it."""
+        """Nobody reads the body."""
 
     def on_lost(self, error: ProxyError) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
 
     def on_upstream_writable(self, writable: bool) -> None:
-        """A head of a few lines: nothing waits for it."""
+        """The request is one small head, so nothing waits for this."""
 
     def _end(self, status: int) -> None:
         if not self.answer.done():

@@ -1,19 +1,20 @@
-"""The name of an upstream into its servers, and for how long that holds.
+"""Finds the servers behind the name of an upstream, and for how long that answer holds.
 
-dnspython asks, as it tells the TTL, which `getaddrinfo` does not, and knows SRV. What is not in the
-DNS is left to the system: `localhost`, names of the hosts file, `.local`, and whatever the DNS has
-no answer for. Those hold for `SYSTEM_TTL`. With `--resolver` that server alone is asked, about
-every name but `localhost`.
+dnspython asks the DNS, because it tells the TTL (`getaddrinfo` does not) and knows SRV. The system
+resolves what is not in the DNS: `localhost`, names of the hosts file, `.local`, and every name for
+which the DNS has no answer. Such answers hold for `SYSTEM_TTL`. With `--resolver` only that server
+is asked, about every name but `localhost`.
 
 Each address is a server of its own, with its own connections and health: a name with three
-addresses is three containers more often than one machine with three cables. A name that has both
-IPv4 and IPv6 addresses, however, means the same machines twice, and either way may be broken; so
-servers are those of the family that has more of them (IPv6 where they are as many, RFC 8305 4), and
-the addresses of the other family are dialled a moment after each of them.
+addresses is usually three containers, not one machine with three cables. But a name with IPv4 and
+IPv6 addresses means the same machines twice, and one of the two ways may be broken. So the servers
+are the addresses of the family that has more of them (IPv6 if both have as many, RFC 8305 4). The
+addresses of the other family are dialled a moment after each of these.
 
-SRV (RFC 2782): the lowest priority number serves, the others are backups; weights are weights.
+SRV (RFC 2782): the servers of the lowest priority number serve, and the others are backups. Weights
+are weights.
 
-It never keeps an answer. Raises `DialError`, nothing else.
+This module never keeps an answer. It raises `DialError` and nothing else.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from typing import Any
 from rawproxy.config.model import Address, Upstream
 from rawproxy.errors import DialError
 
-SYSTEM_TTL = 30.0  # seconds; the system tells none
-LIFETIME = 5.0  # seconds for one question, all servers and repeats together
+SYSTEM_TTL = 30.0  # seconds; the system tells no TTL
+LIFETIME = 5.0  # seconds for one question, with all DNS servers and repeats
 MOST_SERVERS = 64  # servers that one name may stand for; more in an answer are left out
 HOSTS = "/etc/hosts"
 
@@ -38,7 +39,7 @@ AddrInfo = tuple[int, int, int, str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server: addresses (numeric) and port. The first is its own, others lead there too."""
+    """One server: numeric addresses and a port. The first address is its own; all lead to it."""
 
     addresses: tuple[str, ...]
     port: int
@@ -47,20 +48,20 @@ class Server:
 
     @property
     def name(self) -> str:
-        """How it is known: the same wherever and whenever it is resolved."""
+        """Its name, which is the same in every worker and after every answer."""
         return shown(self.addresses[0], self.port)
 
 
 @dataclass(frozen=True, slots=True)
 class DnsAnswer:
-    """What a name stands for."""
+    """What a name stands for, and for how many seconds."""
 
     servers: tuple[Server, ...]
     ttl: float
 
 
 class Resolver:
-    """Asks the DNS server `source`, or as the system is set up."""
+    """Asks the DNS server `source`, or those that the system uses."""
 
     def __init__(self, source: Address | None = None, hosts: str = HOSTS) -> None:
         self.source = source
@@ -84,7 +85,7 @@ class Resolver:
         return DnsAnswer(chosen, ttl)
 
     async def _addresses(self, host: str, port: int) -> tuple[list[str], list[str], float]:
-        """IPv6 and IPv4 addresses and their TTL; one at least."""
+        """IPv6 addresses, IPv4 addresses and their TTL. There is at least one address."""
         if _is_local(host) or (self.source is None and _is_known(host, self.hosts)):
             return await _by_system(host, port)
         import dns.exception
@@ -116,7 +117,7 @@ class Resolver:
         except (dns.exception.DNSException, OSError) as error:
             why = _why([error])
             raise DialError(f"the upstream's SRV records cannot be found: {why}") from None
-        # RFC 2782: a single "." says that the service is decidedly not there.
+        # RFC 2782: a single "." says that the service is not available there.
         records = [record for record in answer if len(record.target) > 1][:MOST_SERVERS]
         if not records:
             raise DialError(f"there is no service called {upstream.host}")
@@ -129,7 +130,7 @@ class Resolver:
         ttl = float(answer.chaining_result.minimum_ttl)
         for record, addresses in zip(records, reached, strict=True):
             if isinstance(addresses, DialError):
-                continue  # the others still serve
+                continue  # the other hosts still serve
             if isinstance(addresses, BaseException):
                 raise addresses
             ttl = min(ttl, addresses[2])
@@ -142,7 +143,7 @@ class Resolver:
         return DnsAnswer(tuple(found), ttl)
 
     async def _ask(self, name: str, kind: str) -> Any:
-        # Imported where a name is resolved: it takes 60 ms, and many upstreams are addresses.
+        # Imported only here, as it takes 60 ms and many upstreams are addresses.
         import dns.asyncresolver
 
         if self._made is None:
@@ -155,7 +156,7 @@ class Resolver:
 
 
 def by_family(v6: Sequence[str], v4: Sequence[str], port: int) -> tuple[Server, ...]:
-    """Servers of the family with more addresses, each with a way by the other one."""
+    """The servers of the family with more addresses, each with addresses of the other family."""
     own, other = (v4, v6) if len(v4) > len(v6) else (v6, v4)
     made = []
     for index, address in enumerate(own[:MOST_SERVERS]):
@@ -165,12 +166,15 @@ def by_family(v6: Sequence[str], v4: Sequence[str], port: int) -> tuple[Server, 
 
 
 def shown(host: str, port: int) -> str:
-    """`host:port`, an IPv6 address in brackets."""
+    """`host:port`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_numeric(host: str) -> bool:
-    """Whether `host` is an address: nothing to resolve. One with a zone is left to the system."""
+    """Whether `host` is an address, so that nothing has to be resolved.
+
+    An address with a zone is left to the system.
+    """
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -179,7 +183,7 @@ def is_numeric(host: str) -> bool:
 
 
 def sockaddrs(server: Server) -> list[AddrInfo]:
-    """What `getaddrinfo` would give for the server's addresses. No question is asked."""
+    """What `getaddrinfo` gives for the server's addresses. Nobody is asked for that."""
     found: list[AddrInfo] = []
     for address in server.addresses:
         found += socket.getaddrinfo(
@@ -189,13 +193,13 @@ def sockaddrs(server: Server) -> list[AddrInfo]:
 
 
 def _is_local(host: str) -> bool:
-    # RFC 6761 6.3: it is nobody's business but this machine's.
+    # RFC 6761 6.3: such names always mean this machine.
     name = host.rstrip(".").lower()
     return name == "localhost" or name.endswith(".localhost")
 
 
 def _is_known(host: str, hosts: str) -> bool:
-    """Whether the system knows better than the DNS: multicast names, zones, the hosts file."""
+    """Whether the system has to resolve `host`: multicast names, zones, the hosts file."""
     name = host.rstrip(".").lower()
     if name.endswith(".local") or "%" in name:
         return True

@@ -1,4 +1,4 @@
-"""What an upstream connection tells of its response, to the exchange or probe that holds it.
+"""How an upstream connection tells of a response. An exchange or a probe listens.
 
     on_interim(head)            a 1xx other than 101
     on_switch(head, rest)       a 101 and what came behind it
@@ -6,8 +6,8 @@
     on_payload(payload, ended, trailers)
     on_lost(error)              the connection ended first
 
-It decides nothing. Invariant: `on_response` comes once, before any payload, and nothing comes
-behind what `ended`, or behind `on_lost`.
+This module decides nothing. Invariant: `on_response` comes once, before any payload. Nothing comes
+after a call with `ended`, or after `on_lost`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rawproxy.protocol.http.head import ResponseHead
 class ResponseHandler(metaclass=ABCMeta):
     """The exchange, as its upstream connection sees it.
 
-    A class, not a `Protocol`: compiled code calls the methods of those by name.
+    It is a class, not a `Protocol`: compiled code calls the methods of a `Protocol` by name.
     """
 
     __slots__ = ("method",)
@@ -38,11 +38,11 @@ class ResponseHandler(metaclass=ABCMeta):
 
     @abstractmethod
     def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
-        """The head of the final response, and as much of its body as came with it."""
+        """The head of the final response, and the part of its body that came with it."""
 
     @abstractmethod
     def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
-        """More of its body, unframed."""
+        """More of the body, without its framing."""
 
     @abstractmethod
     def on_lost(self, error: ProxyError) -> None:
@@ -50,4 +50,4 @@ class ResponseHandler(metaclass=ABCMeta):
 
     @abstractmethod
     def on_upstream_writable(self, writable: bool) -> None:
-        """The upstream does not take the request as fast as it comes, or does so again."""
+        """The upstream takes no more of the request for now, or takes more again (`writable`)."""

@@ -1,13 +1,13 @@
-"""Who waits for a connection, and how it is told that its turn has come or that it has to go.
+"""A request that waits for a connection, and the calls by which it hears of its turn.
 
-    on_connection   another request has given one back: it is this ticket's
-    on_room         the pool has counted one more, for this ticket to dial
+    on_connection   another request has given a connection back: this ticket has it now
+    on_room         the pool has counted one more connection: this ticket has to dial it
     on_open         upstreams take connections again (`waiting_room`)
-    on_crowd        there is no place to wait in
-    on_cut          others wait for the connection that it has
+    on_crowd        there is no place left to wait in: this ticket has to go
+    on_cut          others wait for a connection: this ticket has to give its own back
 
-Pools, endpoints and waiting rooms call these straight on the ticket whose turn it is. A ticket
-waits in one place at a time. It never decides whose turn it is: `balancing` does.
+Pools, endpoints and waiting rooms make these calls directly on the ticket. This module never
+decides whose turn it is: `balancing` does. Invariant: a ticket waits in one place at a time.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from rawproxy.upstream.response_handler import ResponseHandler
 
 
 class Ticket(ResponseHandler):
-    """A request that waits; the connection that it gets tells it of its response."""
+    """A request that waits. The connection that it gets tells it of the response."""
 
     __slots__ = ()
 
     @abstractmethod
     def on_connection(self, connection: UpstreamConnection) -> None:
-        """A connection that another request has given back is this one's."""
+        """Another request has given back a connection: this ticket has it now."""
 
     @abstractmethod
     def on_room(self) -> None:
@@ -37,8 +37,8 @@ class Ticket(ResponseHandler):
 
     @abstractmethod
     def on_crowd(self) -> None:
-        """The queue is full, and this is the ticket that has to go."""
+        """The queue is full, and this ticket has to go."""
 
     @abstractmethod
     def on_cut(self) -> None:
-        """Others wait for a connection, and this one's waits for its client."""
+        """Others wait for a connection, while this ticket's connection waits for its client."""

@@ -1,15 +1,15 @@
-"""While every upstream of a group refuses connections, as while it restarts: who waits for it.
+"""Requests that wait while every upstream of a group refuses connections, as during a restart.
 
-    enter ──► a place in a bounded, fair queue; the first one there makes somebody knock
+    enter ──► a place in a bounded, fair queue; the first ticket starts the knocking
     knock ──► a dial of our own to each upstream, again and again, until one succeeds
-    open  ──► everybody goes on at once: the pool says who may dial, and who waits for that
+    open  ──► all tickets go on at once; the pool decides who may dial and who waits
 
-One dial at a time for each upstream and not one for each request, so that a thousand clients that
-come back at once are no storm for a machine that has enough to do. Who waits has no timer either:
-its deadline is swept as all are.
+There is one dial at a time for each upstream, not one for each request. So a thousand clients that
+come back at once are no storm for a machine that is busy already. Tickets have no timers: the sweep
+looks at their deadlines.
 
-It never looks at a request. Invariants: somebody knocks exactly while somebody waits; a ticket that
-left is not called.
+This module never looks at a request. Invariants: somebody knocks exactly while somebody waits. A
+ticket that left is not called.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from rawproxy.upstream.endpoint import Endpoint
 from rawproxy.upstream.ticket import Ticket
 
 log = logging.getLogger("rawproxy")
-FIRST: Final = 0.1  # seconds from one knock to the next, doubled each time: a restart may be short
-LONGEST: Final = 1.0  # and at the most: how late a request may notice that it could go on
+FIRST: Final = 0.1  # seconds between the first two knocks; a restart may be short. Then doubled,
+LONGEST: Final = 1.0  # up to this: so late may a request notice that it could go on
 
 
 class WaitingRoom:
-    """That of one group."""
+    """The waiting room of one group."""
 
     def __init__(
         self,
@@ -43,14 +43,14 @@ class WaitingRoom:
         self.spawn = spawn
         self.reason = ""  # why the last dial failed
         self._knocks = False
-        self._said = False  # that it waits: once, until it goes on
+        self._said = False  # the log says once that requests wait, until they go on
         self._under_way: set[Endpoint] = set()
 
     def __repr__(self) -> str:
         return f"<WaitingRoom waiting={self.queue.size} knocking={len(self._under_way)}>"
 
     def enter(self, ticket: Ticket, client: bytes, reason: str) -> Ticket | None:
-        """`ticket` waits, its `on_open` is to be called; returns the one that has no place."""
+        """Let `ticket` wait until its `on_open` is called. Returns the ticket that has no place."""
         gone = self.queue.put(ticket, client)
         self.reason = reason
         if self.queue.size and not self._said:
