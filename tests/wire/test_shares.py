@@ -406,7 +406,8 @@ def test_a_burst_dials_a_few_at_a_time():
 
         async with Rig(deaf, deadlines={"connect": 0.5}) as rig:
             upstream = Upstream("https://u", tls=True, host="127.0.0.1", port=rig.upstream_port)
-            async with Rig(deaf, upstreams=[upstream], deadlines={"connect": 0.5}) as front:
+            # Long enough for a busy machine to have all of them under way at the same time.
+            async with Rig(deaf, upstreams=[upstream], deadlines={"connect": 2.0}) as front:
                 (endpoint,) = front.service.endpoints
                 asks = [asyncio.ensure_future(front.ask(get())) for _ in range(DIALS + 20)]
                 while endpoint.pool.busy < DIALS + 20:
