@@ -42,6 +42,8 @@ TIMEOUT: Final = 30  # seconds for one answer of an authority
 TRIES: Final = 5
 SKEW: Final = HOUR  # by which the clocks may differ: certificates begin an hour early, mostly
 DIRECTORY: Final = HOUR  # for which a directory is kept
+PROBLEM: Final = "urn:ietf:params:acme:error:"  # how errors of RFC 8555 6.7 begin
+NONSENSE: Final = (ValueError, KeyError, TypeError, AttributeError)  # by answers of another form
 
 JsonObject = dict[str, Any]
 
@@ -80,6 +82,7 @@ class Conversation:
         self._client: Any = None
         self._pem = ""  # the key that signs
         self._until = 0.0
+        self._status = 0
         self.wait = 0.0  # seconds that the last answer asked for
         self.skew = 0.0  # by how many seconds the authority's clock is ahead of ours
 
@@ -106,6 +109,7 @@ class Conversation:
 
     def _heard(self, answer: Any, **_: Any) -> None:
         """Called with each answer, whatever it is."""
+        self._status = answer.status_code
         self.wait = seconds_of(answer.headers.get("Retry-After", ""))
         with contextlib.suppress(ValueError, TypeError):  # an odd date, or none
             date = email.utils.parsedate_to_datetime(answer.headers.get("Date"))
@@ -146,6 +150,10 @@ class Conversation:
         try:
             yield
         except messages.Error as error:
+            if not str(error.typ).startswith(PROBLEM):
+                said = error.detail or f"HTTP status {self._status}"
+                words = advice.away(self.authority.url, said)
+                raise IssueError(Trouble.AWAY, words, self.wait) from None
             kind = advice.kind_of(str(error.typ))
             about = name or self.authority.url
             said = error.detail or str(error)
@@ -156,9 +164,20 @@ class Conversation:
         except (requests.RequestException, errors.Error, OSError) as error:
             words = advice.away(self.authority.url, str(error) or type(error).__name__)
             raise IssueError(Trouble.AWAY, words, self.wait) from None
-        except (josepy.errors.Error, ValueError, KeyError, TypeError, AttributeError) as error:
-            words = advice.away(self.authority.url, f"no answer of an authority: {error}")
-            raise IssueError(Trouble.AWAY, words, self.wait) from None
+        except (josepy.errors.Error, *NONSENSE) as error:
+            raise self._nonsense(error) from None
+
+    @contextlib.contextmanager
+    def sense(self) -> Iterator[None]:
+        """Make an `IssueError` of an answer that lacks what it has to have."""
+        try:
+            yield
+        except NONSENSE as error:
+            raise self._nonsense(error) from None
+
+    def _nonsense(self, error: Exception) -> IssueError:
+        words = advice.away(self.authority.url, f"no answer of an authority: {error}")
+        return IssueError(Trouble.AWAY, words, self.wait)
 
     def offers(self) -> Offers:
         """What its directory says of it. Raises `IssueError`."""
@@ -213,7 +232,7 @@ class Conversation:
         if mine.net.account is not None and known.get("next"):
             mine = self._settle_key(mine, known)
             known = self._store.json(self.path)
-        if mine.net.account is None:
+        if mine.net.account is None or not known.get("uri"):
             self._register(mine)
         elif known.get("email") != self.settings.email:
             contact = [f"mailto:{self.settings.email}"] if self.settings.email else []
@@ -237,6 +256,7 @@ class Conversation:
         return mine
 
     def _register(self, mine: Any) -> None:
+        mine.net.account = None  # what was not written down is asked for again
         terms = self.offers().terms
         if terms:
             log.info("%s: --acme accepts its terms, %s", self.authority.url, terms)

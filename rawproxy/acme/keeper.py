@@ -161,6 +161,7 @@ class Keeper:
 
     def _do(self, name: str, step: NextStep, lease: Lease, wanted: bool) -> bool:
         """One step; its failure is written down. False where the plan does not know of that."""
+        failed = True
         authority = self.settings.authorities[step.authority]
         try:
             if step.do is Do.LINK:
@@ -169,7 +170,7 @@ class Keeper:
                 self._ask_window(name, authority)
             else:
                 self._order(name, authority, lease)
-            return True
+            failed = False
         except IssueError as error:
             self._failed(name, authority, error)
         except OSError as error:
@@ -178,10 +179,9 @@ class Keeper:
                 f"{error.filename or self.settings.folder()}; make room there, and mind its owner"
             )
             self._failed(name, authority, IssueError(Trouble.OURS, words))
-        finally:
-            if step.do is Do.ORDER and wanted:
-                remove(self.store.wanted(name))
-        return step.do is Do.ORDER
+        if step.do is Do.ORDER and wanted:
+            remove(self.store.wanted(name))
+        return step.do is Do.ORDER or not failed
 
     def _order(self, name: str, authority: Authority, lease: Lease) -> None:
         from rawproxy.acme.order import OrderRun  # loads the client

@@ -143,6 +143,10 @@ class Leases:
             holder = {"where": "?"}  # only its silence tells
         if not holder.get("where") or self._has_ended(holder):
             return True
+        if holder.get("nonce") == self._who["nonce"]:
+            # Ours; perhaps of a moment in which the disk was too full to say that it was over.
+            with self._lock:
+                return not any(one.path == path for one in self._held)
         now = self._watch()
         with self._lock:
             before = self._seen.get(path)

@@ -75,6 +75,10 @@ class OrderRun:
 
     def run(self, avoid: tuple[str, ...] = ()) -> None:
         """Get the certificate. `avoid` are kinds of challenges that failed the last time."""
+        with self.talk.sense():
+            self._run(avoid)
+
+    def _run(self, avoid: tuple[str, ...]) -> None:
         self.talk.look_at_clock()
         self.step("account")
         self.talk.account()
