@@ -71,8 +71,8 @@ class GuardedExchange(Exchange):
     """One request of a guarded route, and its response."""
 
     __slots__ = (
-        "asked", "coming", "cookies", "counted", "early", "guard", "inquiry", "reached", "told",
-        "visitor",
+        "asked", "authorizes", "coming", "cookies", "counted", "early", "guard", "inquiry",
+        "reached", "told", "visitor",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +94,7 @@ class GuardedExchange(Exchange):
         self.early: list[BodyPiece] = []  # of the body, until it is known whether it is wanted
         self.inquiry: Inquiry | None = None
         self.told = b""  # fields for the upstream
+        self.authorizes = False  # one of them is Authorization
         self.cookies = b""  # for the client
         self.counted = False  # among the connections of its client
 
@@ -158,6 +159,7 @@ class GuardedExchange(Exchange):
         ruling = verdict.ruling
         if ruling is Ruling.PASS:
             self.told = verdict.lines
+            self.authorizes = verdict.authorizes
             self._pass()
         elif ruling is Ruling.ANSWER:
             where = url(asked.head, asked.context, asked.server_name)
@@ -213,7 +215,7 @@ class GuardedExchange(Exchange):
         told = self.told
         if not told:
             return opening
-        if b"authorization:" in told.lower():  # the client's own has come so far, and goes
+        if self.authorizes:  # the client's own has come so far, and goes
             opening = replaced(opening, told)
         return opening[:-2] + told + rewrite.CRLF
 

@@ -25,7 +25,7 @@ from rawproxy.access.rules import OAUTH2_PROXY, AuthRule
 from rawproxy.config.field_names import plain
 from rawproxy.protocol.http import forwarding, rewrite
 from rawproxy.protocol.http.head import RequestHead
-from rawproxy.protocol.http.rewrite import HeadEdits
+from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits
 from rawproxy.protocol.http.variable_values import Asked, Value
 
 # Fields of the request that are none of the question (plain names), and families of them.
@@ -36,12 +36,13 @@ _CUT: Final = frozenset(
 )
 _FAMILIES: Final = (b"sec-websocket-", b"x-original-", b"x-authelia-")
 _SCHEMES: Final = (b"http", b"https")
+CLIENTS: Final = 1024  # of which the beginning of a question is remembered: 500 bytes each
 
 
 class QuestionForm:
     """How one guard is asked."""
 
-    __slots__ = ("_cut", "_families", "_headers", "_path", "_real_ip", "method")
+    __slots__ = ("_clients", "_edits", "_headers", "_path", "_real_ip", "method")
 
     def __init__(self, rule: AuthRule, identity: tuple[str, ...]) -> None:
         """`identity`: fields of which the client's own must not be believed."""
@@ -49,8 +50,10 @@ class QuestionForm:
         headers = [(name.encode(), Value(value)) for name, value in rule.headers]
         # A guard may ask for the client's Authorization, although it also answers by one.
         told = {plain(name.lower()) for name, _ in headers}
-        self._cut = _CUT | told | (names - {b"authorization"})
-        self._families = (*_FAMILIES, *families)
+        cut = _CUT | told | (names - {b"authorization"})
+        families = (*_FAMILIES, *families)
+        self._edits = HeadEdits(cut, b"", frozenset(), b"", families=families, stay=set())
+        self._clients: dict[bytes, ClientContext] = {}
         self._headers = headers
         self._path = Value(rule.path)
         self._real_ip = rule.kind == OAUTH2_PROXY
@@ -60,9 +63,9 @@ class QuestionForm:
         """The question's own head: an exchange goes by it, and `opening` is what is sent."""
         path = self._path.fixed
         target = self._path.url_of(asked) if path is None else path
-        return head._replace(
-            method=self.method, target=target, framing=0, upgrade=b"", offered=b"", expect=False,
-            close=False, personal=False,
+        return RequestHead(
+            self.method, target, head.minor, head.block, head.notes, 0, False, b"", False,
+            head.host, head.nominated, head.size, head.told,
         )  # fmt: skip
 
     def opening(self, question: RequestHead, asked: Asked) -> bytes:
@@ -77,9 +80,20 @@ class QuestionForm:
             made = value.of(asked) if value.fixed is None else value.fixed
             if made:  # as everywhere, an empty value is no line
                 lines.append(b"%b: %b\r\n" % (name, made))
-        edits = HeadEdits(self._cut, b"".join(lines), frozenset(), b"", families=self._families)
-        ours = rewrite.context(client, scheme_of(head, context), False, False, None)
-        return rewrite.request(question, ours._replace(edits=edits), asked.server_name)
+        ours = self._client(client, scheme_of(head, context))
+        opening = rewrite.request(question, ours, asked.server_name)
+        return opening[:-2] + b"".join(lines) + rewrite.CRLF
+
+    def _client(self, client: bytes, scheme: bytes) -> ClientContext:
+        """What a question about a request of this client says of it."""
+        key = scheme + client
+        known = self._clients.get(key)
+        if known is None:
+            if len(self._clients) >= CLIENTS:
+                self._clients.clear()
+            made = rewrite.context(client, scheme, False, False, None)
+            known = self._clients[key] = made._replace(edits=self._edits)
+        return known
 
 
 def named(texts: tuple[str, ...]) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
@@ -96,7 +110,9 @@ def uri(head: RequestHead) -> bytes:
 
 def scheme_of(head: RequestHead, context: rewrite.ClientContext) -> bytes:
     """How the client came: to us, or to the trusted proxy before us. Never ws or wss."""
-    told = forwarding.said(head, True, context.networks).proto if context.trusted else b""
+    if not context.trusted:
+        return context.scheme
+    told = forwarding.said(head, True, context.networks).proto
     told = told.lower().replace(b"ws", b"http")
     return told if told in _SCHEMES else context.scheme
 

@@ -77,6 +77,9 @@ class RouteGuard(AskedGuard):
             # A guard that skips /public would let /public/../admin pass (RFC 3986 5.2.4).
             self.counts.results[count.PATH] += 1
             return ClientError("a dot segment in the path; leave it out (RFC 3986 5.2.4)")
+        by_client = self._addresses is not None or self._rate is not None or self._most
+        if not by_client and self.passwords is None:
+            return None  # nothing here depends on who it is
         client = rewrite.client_of(exchange.head, exchange.client.context)
         if self._addresses is not None and not self._addresses.allows(client):
             self.counts.results[count.ADDRESS] += 1
@@ -124,4 +127,7 @@ class RouteGuard(AskedGuard):
         if counted or asks:
             gate = self.gate if asks else None
             leave = self.leave if counted else None
-            tunnel.watch = GuardedTunnel(tunnel, exchange.asked, gate, leave, exchange.visitor)
+            visitor = exchange.visitor
+            if not visitor:  # nothing but the guard is asked here, and a log names it
+                visitor = one_client(rewrite.client_of(exchange.head, exchange.client.context))
+            tunnel.watch = GuardedTunnel(tunnel, exchange.asked, gate, leave, visitor)

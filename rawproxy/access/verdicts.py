@@ -27,6 +27,8 @@ from rawproxy.access.questions import named
 from rawproxy.access.rules import AUTHENTIK, AuthRule
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
 
+NAMES: Final = 256  # of fields that are remembered: guards use a few dozen
+LONGEST: Final = 64  # bytes of such a name
 BODY: Final = 64 * 1024  # bytes of an answer: pages that say no are smaller
 REDIRECTS: Final = (301, 302, 303, 307, 308)
 # What frames an answer or belongs to its connection; date and HSTS are written by us.
@@ -34,6 +36,21 @@ _NOT_RELAYED: Final = frozenset(
     b"connection content-length transfer-encoding upgrade keep-alive te trailer date "
     b"strict-transport-security proxy-connection".split()
 )
+
+
+class Use(enum.Enum):
+    """What a field of an answer is for."""
+
+    NONE = "none"
+    COPY = "copy"  # to the upstream
+    AUTHORIZATION = "authorization"  # the same, and in the place of the client's
+    COOKIE = "cookie"  # for the client
+
+
+_NONE: Final[Use] = Use.NONE
+_COPY: Final[Use] = Use.COPY
+_AUTHORIZATION: Final[Use] = Use.AUTHORIZATION
+_COOKIE: Final[Use] = Use.COOKIE
 
 
 class Ruling(enum.Enum):
@@ -54,6 +71,7 @@ class AuthVerdict(NamedTuple):
     status: int = 0  # of an answer
     body: bytes = b""
     reason: str = ""  # for the log, where it does not pass
+    authorizes: bool = False  # an Authorization is among the fields: the client's own goes
 
 
 def closed(reason: str) -> AuthVerdict:
@@ -65,7 +83,7 @@ class AnswerForm:
     """How the answers of one guard are understood."""
 
     __slots__ = (
-        "_copied", "_families", "_kind", "_require", "_sign_in", "_statuses",
+        "_copied", "_families", "_kind", "_known", "_require", "_sign_in", "_statuses",
     )  # fmt: skip
 
     def __init__(self, rule: AuthRule) -> None:
@@ -76,32 +94,47 @@ class AnswerForm:
         )
         self._sign_in = rule.sign_in.encode()
         self._kind = rule.kind
+        self._known: dict[bytes, Use] = {}  # by name, as guards write it
 
     def verdict_of(self, head: ResponseHead, body: bytes) -> AuthVerdict:
         """The verdict, whoever has asked."""
         copied: list[bytes] = []
         cookies: list[bytes] = []
-        names: set[bytes] = set()
+        authorizes = False
         for line in head.block.split(b"\r\n")[:-1]:
-            name = line.partition(b":")[0].lower()
-            if name == b"set-cookie":
-                cookies.append(line + b"\r\n")
-            elif name in self._copied or name.startswith(self._families):
-                copied.append(line + b"\r\n")
-            if len(line) > len(name) + 2:
-                names.add(name)
-        cookie_lines, status = b"".join(cookies), head.status
+            name = line[: line.find(b":")]
+            use = self._known.get(name) or self._learnt(name)
+            if use is _COOKIE:
+                cookies.append(line)
+            elif use is not _NONE:
+                copied.append(line)
+                authorizes = authorizes or use is _AUTHORIZATION
+        cookie_lines, status = _block(cookies), head.status
         if status in self._statuses:
-            missing = [name for name in self._require if name not in names]
+            missing = [name for name in self._require if not head.value(name)]
             if not missing:
-                return AuthVerdict(Ruling.PASS, b"".join(copied), cookie_lines)
+                return AuthVerdict(Ruling.PASS, _block(copied), cookie_lines, authorizes=authorizes)
             told = b", ".join(missing).decode("latin-1")
             reason = f"it lets the request pass and does not say {told}, which is required"
             return AuthVerdict(Ruling.REFUSE, b"", cookie_lines, 403, b"", reason)
-        if (status in REDIRECTS and b"location" in names) or status in (401, 403):
+        if (status in REDIRECTS and head.value(b"location")) or status in (401, 403):
             reason = f"it answered {status}"
             return AuthVerdict(Ruling.ANSWER, relayed(head), cookie_lines, status, body, reason)
         return closed(f"it answered {status}{self._hint(status)}")
+
+    def _learnt(self, name: bytes) -> Use:
+        """What a field is for that comes by a name not met before."""
+        low = name.lower()
+        use = _NONE
+        if low == b"set-cookie":
+            use = _COOKIE
+        elif low in self._copied or low.startswith(self._families):
+            use = _AUTHORIZATION if low == b"authorization" else _COPY
+        if len(name) <= LONGEST:
+            if len(self._known) >= NAMES:
+                self._known.clear()
+            self._known[name] = use
+        return use
 
     def _hint(self, status: int) -> str:
         if self._kind == AUTHENTIK and status in (400, 404):
@@ -122,6 +155,10 @@ class AnswerForm:
         where = b"%b%brd=%b" % (self._sign_in, mark, quote(back, safe="").encode())
         lines = b"Location: %b\r\nCache-Control: no-store\r\n" % where
         return verdict._replace(status=302, lines=lines, body=b"")
+
+
+def _block(lines: list[bytes]) -> bytes:
+    return b"\r\n".join([*lines, b""])
 
 
 def relayed(head: ResponseHead) -> bytes:

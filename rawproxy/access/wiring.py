@@ -76,4 +76,5 @@ def _hide(target: RouteTarget, identity: tuple[str, ...]) -> None:
         return
     names, families = named(identity)
     edits = target.edits or HeadEdits(frozenset(), b"", frozenset(), b"")
-    target.edits = edits._replace(request_cut=edits.request_cut | names, families=families)
+    cut = edits.request_cut | names
+    target.edits = edits._replace(request_cut=cut, families=families, stay=set())

@@ -121,6 +121,7 @@ def edits(
         _lines(response),
         cookies,
         map=None if response_map is None else response_map.of,
+        stay=set(),
     )
 
 
@@ -196,6 +197,7 @@ class ValuePlan:
             target=b"" if change is None else change.target(asked),
             host=asked.head.host,
             request_cut=edits.request_cut - {b"host"} if no_host else edits.request_cut,
+            stay=None if no_host else edits.stay,
             request_lines=lines,
             response_lines=_made(self._response, asked)[0],
         )

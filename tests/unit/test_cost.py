@@ -93,6 +93,7 @@ SEEN: dict[str, tuple[Work, bytes]] = {
         connection_auth._OFFERED,
         b"\nWWW-Authenticate: Basic, ntlm\r\n",
     ),
+    "protocol.http.rewrite._NAMES": (rewrite._NAMES, b"\nA: b\r\nC: d\r\n"),
     "protocol.http2.fields._CLEAN": (fields._CLEAN, b"a b"),
     "protocol.http2.fields._LINE": (fields._LINE, b"a: b c\r\n"),
     "protocol.http2.fields._METHOD": (fields._METHOD, b"GET"),

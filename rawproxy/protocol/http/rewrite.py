@@ -11,6 +11,7 @@ only the forwarded chain; nothing raises.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
@@ -34,6 +35,11 @@ from rawproxy.protocol.proxy_header import AnnouncedAddresses
 
 CRLF: Final = b"\r\n"
 UNIX: Final = b"unix:"  # stands where the address of a peer would that has none
+_NAMES: Final = re.compile(rb"\n([^:]+)").findall
+# Names that a route remembers: browsers and programs together use fewer. Who sends others each time
+# costs what looking at each name costs.
+NAMES: Final = 256
+LONGEST: Final = 64  # bytes of such a name: longer ones are no browser's
 _CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
 _UPGRADE_LINES: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 # RFC 9110 7.6.3: the version as received; by `RequestHead.minor`.
@@ -54,6 +60,7 @@ class HeadEdits(NamedTuple):
     target: bytes = b""  # what the upstream sees in the place of the client's; empty: the same
     map: Callable[[bytes, bytes], bytes] | None = None  # of responses' blocks: `ResponseMap.of`
     host: bytes = b""  # that was asked for, which `map` needs
+    stay: set[bytes] | None = None  # names of fields, as they came, that were found to stay
 
 
 class ClientContext(NamedTuple):
@@ -178,14 +185,20 @@ def _amended(block: bytes, head: RequestHead, context: ClientContext) -> bytes:
 
 def _edited(block: bytes, edits: HeadEdits) -> bytes:
     """What the route changes. Twins go with what they are twins of, where they got so far."""
+    stay = edits.stay
+    if stay is not None and not edits.cookies and stay.issuperset(_NAMES(b"\n" + block)):
+        return block + edits.request_lines  # as most are: nothing goes
     kept = []
     for line in block.split(CRLF):
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        if _is_cut(plain(name), edits):
+        name = line[: line.find(b":")]
+        if _is_cut(plain(name.lower()), edits):
             continue
-        if edits.cookies and name == b"cookie":
-            line = _without_cookies(line[: -len(value)], value, edits.cookies)
+        if stay is not None and len(name) <= LONGEST:
+            if len(stay) >= NAMES:
+                stay.clear()
+            stay.add(name)
+        if edits.cookies and name.lower() == b"cookie":
+            line = _without_cookies(name + b":", line[len(name) + 1 :], edits.cookies)
             if not line:
                 continue
         kept.append(line)

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from rawproxy.access.questions import QuestionForm, named, scheme_of, url
+from rawproxy.access.questions import CLIENTS, QuestionForm, named, scheme_of, url
 from rawproxy.access.rules import BY_KIND, KINDS
 from rawproxy.protocol.http1.parser import parse_request
 from tests.unit.access.heads import asked, request, rule
@@ -194,3 +194,15 @@ def test_an_old_client_without_a_host_is_asked_about_by_the_name_of_the_site():
 
 def test_families_and_names():
     assert named(("X-authentik-*", "Authorization")) == ({b"authorization"}, (b"x-authentik-",))
+
+
+def test_a_question_is_about_its_own_request_alone_whoever_was_asked_about_before():
+    form = QuestionForm(rule("request", headers=(("X-Key", "$request_uri"),)), ())
+    for number in range(2 * CLIENTS + 2):
+        client = b"192.0.2.%d" % (number // 2)
+        whole = asked(request(target=f"/{number}"), peer=client)
+        opening = form.opening(form.head(whole.head, whole), whole)
+        assert b"\r\nX-Forwarded-For: %b\r\n" % client in opening
+        assert b"\r\nX-Forwarded-Uri: /%d\r\nX-Key: /%d\r\n" % (number, number) in opening
+        assert opening.count(b"\r\nX-Key:") == 1
+        assert len(form._clients) <= CLIENTS

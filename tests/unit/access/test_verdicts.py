@@ -3,7 +3,15 @@
 import pytest
 
 from rawproxy.access.rules import KINDS
-from rawproxy.access.verdicts import AnswerForm, AuthVerdict, Ruling, closed, navigates
+from rawproxy.access.verdicts import (
+    LONGEST,
+    NAMES,
+    AnswerForm,
+    AuthVerdict,
+    Ruling,
+    closed,
+    navigates,
+)
 from tests.unit.access.heads import request, response, rule
 
 COOKIES = ("Set-Cookie: a=1; Path=/", "Set-Cookie: b=2; HttpOnly", "set-cookie: c=3")
@@ -164,3 +172,22 @@ def test_a_403_is_no_reason_to_sign_in():
 def test_old_browsers_navigate_too():
     assert navigates(request("Accept: TEXT/HTML"))
     assert navigates(request("Sec-Fetch-Mode: Navigate"))
+
+
+def test_an_authorization_is_told_apart_and_only_so_many_names_are_remembered():
+    form = AnswerForm(rule("authentik"))
+    for name in ("Authorization", "AUTHORIZATION"):
+        verdict = form.verdict_of(response(200, f"{name}: Basic eA=="), b"")
+        assert verdict.authorizes and verdict.lines == f"{name}: Basic eA==\r\n".encode()
+    assert not form.verdict_of(response(200, "X-authentik-name: Authorization"), b"").authorizes
+    for number in range(2 * NAMES):
+        lines = (f"X-{number}: 1", f"X-authentik-{number}: 2", f"X-authentik-{'a' * number}: 3")
+        wanted = "".join(f"{line}\r\n" for line in lines[1:]).encode()
+        assert form.verdict_of(response(200, *lines), b"").lines == wanted
+        assert len(form._known) <= NAMES and all(len(name) <= LONGEST for name in form._known)
+
+
+def test_an_identity_of_one_letter_is_one():
+    for line in ("X-authentik-username: a", "X-authentik-username:a"):
+        facts = {"require": ("X-authentik-username",)}
+        assert judged("authentik", 200, line, **facts).ruling is Ruling.PASS
