@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: docs setup run fast wheel wheel-check release test-fast test-pythons test-debian13 test check fmt fmt-check lint types cover failover conformance reloads resumption bench bench-13 bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
+.PHONY: docs setup run fast wheel wheel-check release test-fast test-pythons test-debian13 test check fmt fmt-check lint types cover failover guards conformance reloads resumption bench bench-13 bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -221,6 +221,11 @@ slowloris: $(VENV)/.test
 # What one client can take from all others, beside nginx, HAProxy and Caddy; writes tests/ATTACKS.md.
 attacks: $(VENV)/.test
 	$(BIN)/python -m tests.attacks
+
+# Guards and rates: beside nginx and Caddy, failing under load, and a million addresses; writes
+# tests/GUARDS.md and two tables of docs/access.md.
+guards: $(VENV)/.test
+	$(BIN)/python -m tests.outposts
 
 # Tests, compiled build and demo on every Python from 3.11 on that is to be had, one at a time;
 # writes tests/PYTHONS.md. It takes half an hour for each; PYTHONS='--only 3.12 --all' and more:

@@ -87,6 +87,7 @@ def start_origins(lab: Lab) -> Origins:
         "tls": str(tls),
         "ciphers": CIPHERS,
         "group": GROUP,
+        "token": payloads.TOKEN,
     }
     config = fill("origin.nginx.conf", values, {}, lab.work / "origin.conf")
     argv = [nginx_path(), "-c", str(config), "-p", str(lab.work), "-e", "stderr"]

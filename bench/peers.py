@@ -35,6 +35,7 @@ class Setup:
     log: bool = False  # access log written to a file
     eyes: bool = False  # that log in JSON, and metrics
     page: bool = False  # the authentik page's own settings: `keepalive 10`, nginx's defaults
+    guard: bool = False  # the upstream is asked about each request before
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def _config(
     if setup.log:
         values["access_log"] = f"{lab.work}/nginx.access.log{' json' if setup.eyes else ''}"
     flags = {"tls": setup.tls, "log": setup.log, "eyes": setup.eyes, "big": big}
+    flags["guard"] = setup.guard
     return fill(template, values, flags, lab.work / name)
 
 
@@ -145,6 +147,11 @@ _PYTHON = str(FAST / "python") if FAST.exists() else sys.executable
 _OWN = (("PYTHONPATH", ""),) if FAST.exists() else ()  # or it would import the plain modules
 
 
+def own_python() -> tuple[list[str], dict[str, str]]:
+    """The Python whose rawproxy is measured, and the environment that it needs to find it."""
+    return [_PYTHON, "-P"], dict(_OWN) or {"PYTHONPATH": str(ROOT)}
+
+
 def _rawproxy(
     lab: Lab, setup: Setup, port: int, *more: str, command: tuple[str, ...] = _COMMAND
 ) -> list[str]:
@@ -160,7 +167,24 @@ def _rawproxy(
     argv = [*command, "--upstream", f"{scheme}://127.0.0.1:{setup.upstream}"]
     argv += [*listen, "--keepalive", str(keep), "--forwarded", "append"]
     argv += ["--max-upstream", "20000"]  # as many as the others may open
+    argv += _guarded(lab, setup, port)
     return [*argv, "--access-log", log, *more, *os.environ.get("BENCH_RAWPROXY_ARGS", "").split()]
+
+
+def _guarded(lab: Lab, setup: Setup, port: int) -> tuple[str, ...]:
+    """The options that make rawproxy ask, in a file: there are none for the command line."""
+    if not setup.guard:
+        return ()
+    values = {"upstream": str(setup.upstream)}
+    config = fill("guard.toml", values, {}, lab.work / f"rawproxy-{port}.toml")
+    return ("--config", str(config))
+
+
+def _open(
+    command: Callable[[Lab, Setup, int], list[str]],
+) -> Callable[[Lab, Setup, int], list[str]]:
+    """The same peer, which asks nobody: what a guard costs is the difference."""
+    return lambda lab, setup, port: command(lab, replace(setup, guard=False), port)
 
 
 def _rawproxy_plain(lab: Lab, setup: Setup, port: int) -> list[str]:
@@ -317,20 +341,23 @@ def builds() -> dict[str, str]:
     }
 
 
+_CADDY = (("GOMAXPROCS", "1"), ("XDG_DATA_HOME", "/nonexistent"))
 PEERS = {
     peer.name: peer
     for peer in (
         Peer("nginx", _nginx, lambda: [nginx_path(), "-v"]),
         Peer("nginx-big", _nginx_big, lambda: [nginx_path(), "-v"]),
         Peer("nginx-2w", _nginx_two, lambda: [nginx_path(), "-v"]),
+        Peer("nginx-open", _open(_nginx), lambda: [nginx_path(), "-v"]),
         Peer("haproxy", _haproxy, lambda: ["haproxy", "-v"]),
         Peer("envoy", _envoy, lambda: [_envoy_path(), "--version"]),
         Peer(
             "caddy",
             _caddy,
             lambda: ["caddy", "version"],
-            env=(("GOMAXPROCS", "1"), ("XDG_DATA_HOME", "/nonexistent")),
+            env=_CADDY,
         ),
+        Peer("caddy-open", _open(_caddy), lambda: ["caddy", "version"], env=_CADDY),
         Peer("aiohttp", _aiohttp, lambda: _module_version("aiohttp"), h2=False),
         Peer("mitmproxy", _mitmproxy, lambda: [_mitm_path(), "--version"]),
         Peer("rawproxy", _rawproxy, _own_version, env=_OWN),
@@ -341,6 +368,7 @@ PEERS = {
             env=(("RAWPROXY_REGEX", "re"),),
         ),
         Peer("rawproxy-before", _rawproxy_before, _before_version, env=(("PYTHONPATH", ""),)),
+        Peer("rawproxy-open", _open(_rawproxy), _own_version, env=_OWN),
         Peer("rawproxy-h11", _rawproxy_h11, _own_version, env=_OWN),
         Peer("rawproxy-2w", _rawproxy_two, lambda: _own_version("--workers"), env=_OWN),
         Peer("rawproxy-bare", _rawproxy_bare, _own_version, env=_OWN),

@@ -167,6 +167,7 @@ def _asides(rows: dict[str, dict[str, Any]]) -> Iterable[str]:
             f"\nEyes, in rawproxy's CPU time for each small GET ({number(bare.cpu_us)} µs without "
             f"any): {', '.join(costs)}."
         )
+    yield from _guard(rows.get("guarded-plain", {"peers": {}}))
     workers = rows.get("workers-plain", {"peers": {}})
     told = []
     for one, two in ((SUBJECT, "rawproxy-2w"), (YARDSTICK, "nginx-2w")):
@@ -182,6 +183,19 @@ def _asides(rows: dict[str, dict[str, Any]]) -> Iterable[str]:
             f"origin, so that twice as much is out of reach: {'; '.join(told)}. Twice as much, "
             "divided by the second figure, is what a machine with cores to spare would give."
         )
+
+
+def _guard(row: dict[str, Any]) -> Iterable[str]:
+    """What it costs each of them to ask a guard."""
+    costs = [
+        f"{NAMES[peer]} {gap:+.1f} µs ({gap / bare.cpu_us:+.0%})"
+        for peer in (SUBJECT, YARDSTICK, "caddy")
+        if (bare := cell(row, f"{peer}-open"))
+        and bare.cpu_us
+        and (gap := _cpu_gap(row, peer, f"{peer}-open")) is not None
+    ]
+    if costs:
+        yield f"\nTo ask a guard about a small GET costs, in CPU time: {', '.join(costs)}."
 
 
 def build(results: dict[str, Any]) -> str:

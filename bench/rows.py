@@ -38,6 +38,7 @@ class Row:
     log: bool = False
     eyes: bool = False  # JSON access log and metrics
     page: bool = False
+    guard: bool = False  # each request is asked about, but for peers whose name ends in -open
     shared: bool = False  # nothing is pinned: proxies and load share all cores
     aside: bool = False  # told in a sentence, not in the table
     quick: bool = False
@@ -248,6 +249,17 @@ def _log_and_worker_rows() -> list[Row]:
             eyes=True,
             log=True,
             seconds=1.5,  # small differences
+            args=_many(templates="mix"),
+        ),
+        Row(
+            "guarded-plain",
+            "small GET, browser mix, plain, each of them asked about (forward auth)",
+            "requests",
+            ("nginx", "nginx-open", "caddy", "caddy-open", "rawproxy", "rawproxy-open"),
+            0.75,
+            1.0,
+            guard=True,
+            seconds=1.5,  # differences are told
             args=_many(templates="mix"),
         ),
         Row(

@@ -202,7 +202,7 @@ class Bench:
     def _start(self, row: Row, skipped: dict[str, str]) -> list[Runner]:
         runners = []
         upstream = self.origins.port(row.origin, row.tls)
-        setup = Setup(upstream, row.tls, row.log, row.eyes, row.page)
+        setup = Setup(upstream, row.tls, row.log, row.eyes, row.page, row.guard)
         names = self.plan.peers or (PAIR if self.plan.quick else row.peers)
         for name in names:
             if name in self.missing:
@@ -226,12 +226,17 @@ class Bench:
     def _check(self, row: Row, runner: Runner, setup: Setup) -> None:
         """Check that a proxy does the same work with the same TLS, and speaks HTTP/2 if it must."""
         if row.origin == "nginx":
-            same_work(runner.port, setup)
+            same_work(runner.port, self._own(runner.name, setup))
         if row.tls:
             version, cipher, alpn = negotiated(self.lab, runner.port)
             self.tls[runner.name] = f"{version} {cipher}"
             if row.measure == "h2load" and alpn != "h2":
                 raise BenchError(f"no HTTP/2: ALPN chose {alpn}")
+
+    @staticmethod
+    def _own(name: str, setup: Setup) -> Setup:
+        """What a peer was really started with."""
+        return dataclasses.replace(setup, guard=setup.guard and not name.endswith("-open"))
 
     def _warm(self, row: Row, runners: list[Runner], entry: dict[str, Any]) -> None:
         """One round that is not counted: it fills caches, heaps, branch predictors and pools."""

@@ -41,8 +41,25 @@ def same_work(port: int, setup: Setup) -> None:
     wanted = rf"{payloads.HOST}\|[0-9a-f.:]+\|{scheme}\|{host}"
     if answer.status != 200 or not re.fullmatch(wanted, seen):
         raise BenchError(f"not the same work: {answer.status}, the origin saw {seen!r}")
+    if setup.guard:
+        _asked(port)
     if (hsts or None) != (HSTS if setup.tls else None):
         raise BenchError(f"not the same work: Strict-Transport-Security is {hsts!r}")
+
+
+def _asked(port: int) -> None:
+    """Whether the guard is asked, and its word reaches the origin instead of the client's own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        mine = {"Host": payloads.HOST, "X-authentik-username": "root"}
+        connection.request("GET", "/who", headers=mine)
+        who = connection.getresponse().read().decode().strip()
+    except (OSError, http.client.HTTPException) as error:
+        raise BenchError(f"no answer through the proxy: {error!r}") from error
+    finally:
+        connection.close()
+    if who != "alice":
+        raise BenchError(f"not the same work: the origin takes the client for {who!r}")
 
 
 PROBE = """

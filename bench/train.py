@@ -36,6 +36,20 @@ ANSWER = (
     b"Content-Type: text/html\r\nContent-Length: %d\r\nConnection: keep-alive\r\n"
     b"Cache-Control: no-cache\r\nVary: Accept-Encoding, Cookie\r\nX-Authentik-Id: %032x\r\n\r\n"
 )
+# What a guard says of whoever it lets pass (row `guarded-plain`).
+GUARD = ANSWER[:-2] + (
+    b"X-authentik-username: alice\r\nX-authentik-groups: users|admins\r\n"
+    b"X-authentik-email: alice@bench.test\r\nX-authentik-name: Alice\r\n"
+    b"X-authentik-jwt: " + payloads.TOKEN.encode() + b"\r\n\r\n"
+)
+ASKS = """\
+[auth.sso]
+kind = "authentik"
+upstream = "http://127.0.0.1:{upstream}"
+
+[[site]]
+auth = "sso"
+"""
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n"
     b"\r\n" + payloads.chunked(payloads.body(payloads.KIB16), 4096)
@@ -90,6 +104,8 @@ class Origin(asyncio.Protocol):
             return SWITCH
         if target == b"/chunked":
             return CHUNKED
+        if target.startswith(b"/outpost."):
+            return GUARD % (0, next(_numbers))
         size = {b"/files/16k": payloads.KIB16, b"/files/1m": payloads.MIB1}.get(target)
         body = payloads.body(size) if size else SMALL
         return ANSWER % (len(body), next(_numbers)) + body
@@ -258,9 +274,35 @@ async def train(command: str, work: Path) -> None:
             origin.close()
 
 
+async def train_guard(command: str, work: Path) -> None:
+    """Train a third one, which asks about each request."""
+    origin = await asyncio.get_running_loop().create_server(Origin, "127.0.0.1", 0)
+    upstream = origin.sockets[0].getsockname()[1]
+    (http,) = free_ports(1)
+    config = work / "guard.toml"
+    config.write_text(ASKS.format(upstream=upstream))
+    argv = [command, "--config", str(config), "--http", f"127.0.0.1:{http}"]
+    argv += ["--upstream", f"http://127.0.0.1:{upstream}", "--access-log", "off"]
+    cores = tuple(os.sched_getaffinity(0))
+    proc = spawn("rawproxy", argv, cores, work / "rawproxy.log", {"PYTHONPATH": ""})
+    try:
+        await asyncio.to_thread(wait_for_port, proc, http)
+        await lesson(http, None, lambda client: browse(client, 100))
+        proc.check()
+    finally:
+        proc.close()
+        origin.close()
+
+
+async def train_all(command: str, work: Path) -> None:
+    """All of it."""
+    await train(command, work)
+    await train_guard(command, work)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="rawproxy-train-") as work:
-        uvloop.run(asyncio.wait_for(train(sys.argv[1], Path(work)), PATIENCE))
+        uvloop.run(asyncio.wait_for(train_all(sys.argv[1], Path(work)), PATIENCE))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ class Told(NamedTuple):
     status: int
     fields: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    raw: bytes | None = None  # instead of all that; the connection ends behind it
+    wait: float = 0.0  # seconds before anything is said, unless `resume` is called
 
 
 class Recorder:
@@ -53,6 +55,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.go_on = threading.Event()
         owner = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -66,6 +69,12 @@ class Recorder:
                 seen = Seen(self.command, self.path, fields, body)
                 owner.seen.append(seen)
                 told = owner.answer(seen)
+                if told.wait:
+                    owner.go_on.wait(told.wait)
+                if told.raw is not None:
+                    self.wfile.write(told.raw)
+                    self.close_connection = True
+                    return
                 self.send_response_only(told.status)
                 for name, value in told.fields:
                     self.send_header(name, value)
@@ -99,10 +108,16 @@ class Recorder:
     def forget(self) -> None:
         self.seen.clear()
 
+    def resume(self) -> None:
+        """Whoever waits goes on at once."""
+        self.go_on.set()
+        self.go_on = threading.Event()
+
     def __enter__(self):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.go_on.set()
         self.server.shutdown()
         self.server.server_close()
         self.thread.join(10)

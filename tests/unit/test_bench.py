@@ -10,7 +10,7 @@ import types
 
 import pytest
 
-from bench import check, payloads, procs, report, rows, soak
+from bench import check, instructions, payloads, procs, report, rows, soak
 from bench.check import compare, judge, ratios_of
 
 
@@ -118,6 +118,21 @@ def test_what_eyes_and_workers_cost_is_told_in_a_sentence():
     text = report.table(found)
     assert "1.50 times as much, at 1.25 times the CPU time" in text
     assert "| workers-plain" not in text
+
+
+def test_what_a_guard_costs_is_told_in_a_sentence():
+    nginx = samples((800.0, 40.0))
+    others = {"rawproxy-open": samples((950.0, 20.0)), "nginx-open": samples((900.0, 22.0))}
+    found = results(samples((900.0, 30.0)), nginx, "guarded-plain", **others)
+    assert "rawproxy +10.0 µs (+50%), nginx +18.0 µs (+82%)" in report.table(found)
+
+
+def test_what_was_counted_of_guards_stands_in_the_page():
+    if not instructions.OUT.exists():
+        pytest.skip("nothing has been counted yet")
+    assert instructions.block(json.loads(instructions.OUT.read_text())) in (
+        instructions.PAGE.read_text()
+    )
 
 
 def test_a_page_is_rewritten_between_its_marks_and_left_alone_without(tmp_path):
