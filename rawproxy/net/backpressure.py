@@ -1,10 +1,10 @@
-"""Backpressure: a writer's pause stops its reader.
+"""Backpressure: if one side cannot write, the other side is not read.
 
-A `Valve` stands on the reading side of one transport and is closed for as long as anybody has a
-reason to keep it closed. Reading therefore resumes only when the last reason has gone, and nobody
-needs to know who else has one.
+A `Valve` stands on the reading side of one transport. It is closed as long as there is a reason to
+keep it closed. So reading goes on when the last reason has gone, and nobody needs to know which
+other reasons there are.
 
-It never buffers. Invariant: the transport is paused exactly while `reasons` is not empty.
+This module never buffers. Invariant: the transport is paused exactly while `reasons` is not empty.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Final
 
 # Bytes that an upstream may have said before a write to it failed: a response's largest head.
 MOST_WORDS: Final = 262_144
-WORDS: Final = "last_words"  # how transports that read them themselves are asked
+WORDS: Final = "last_words"  # the name by which our transports are asked for them
 
 # Reasons, as bits.
-WRITER_FULL: Final = 1  # the other side of the relay cannot take more
-PIPELINED: Final = 2  # bytes of the next request are here, and it is not its turn yet
-NO_UPSTREAM: Final = 4  # the body has nowhere to go until a connection is made
+WRITER_FULL: Final = 1  # the other side cannot take more
+PIPELINED: Final = 2  # bytes of the next request are here before its turn
+NO_UPSTREAM: Final = 4  # there is no connection yet that takes the body
 
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: a close throws away what was not sent
 
@@ -46,7 +46,7 @@ class Valve:
         self.reasons |= reason
 
     def open(self, reason: int) -> None:
-        """`reason` has gone; reading resumes if it was the last."""
+        """`reason` has gone. Read again if it was the last one."""
         if self.reasons & reason:
             self.reasons &= ~reason
             if not self.reasons and not self.transport.is_closing():
@@ -54,10 +54,10 @@ class Valve:
 
 
 def unsent(transport: asyncio.Transport) -> int:
-    """Bytes written to `transport` that its peer has not acknowledged, kernel buffers included.
+    """Bytes written to `transport` that its peer has not acknowledged, also those in the kernel.
 
-    This is how a slow reader is told from one that has stopped: the kernel reports room only in
-    large steps, while this figure shrinks with every acknowledged segment.
+    This tells a slow reader from one that has stopped: the kernel reports room only in large steps,
+    but this number shrinks with every acknowledged segment.
     """
     waiting = transport.get_write_buffer_size()
     sock = transport.get_extra_info("socket")
@@ -71,10 +71,11 @@ def unsent(transport: asyncio.Transport) -> int:
 
 
 def last_words(transport: asyncio.Transport) -> bytes:
-    """Within `connection_lost`: what the peer said before a write to it failed, up to `MOST_WORDS`.
+    """What the peer said before a write to it failed, up to `MOST_WORDS` bytes.
 
-    An upstream that takes no more of a body may have answered (413, 401). The kernel keeps that
-    behind a reset, where loops do not look once a write has failed; the descriptor is open still.
+    Called within `connection_lost`. If an upstream takes no more of a body, it may have answered
+    (413, 401). The kernel keeps the answer in spite of the reset, but event loops do not read once
+    a write has failed. The descriptor is still open.
     """
     words: bytes | None = transport.get_extra_info(WORDS)
     if words is not None:
@@ -96,10 +97,10 @@ def last_words(transport: asyncio.Transport) -> bytes:
 
 
 def reset_on_close(sock: socket.SocketType | None) -> None:
-    """From now on closing `sock` is a reset, and the kernel gives its buffers back at once.
+    """Make the close of `sock` a reset, so that the kernel frees its buffers at once.
 
-    Else it keeps up to four megabytes of what a peer did not read, and offers them for minutes.
-    None is a transport's socket once its peer has reset it: uvloop's have none any more.
+    Otherwise the kernel keeps up to four megabytes that the peer did not read, for minutes. `sock`
+    is None if the peer has reset the connection: transports of uvloop have no socket then.
     """
     if sock is None:
         return
@@ -108,7 +109,7 @@ def reset_on_close(sock: socket.SocketType | None) -> None:
 
 
 def cut(transport: asyncio.Transport) -> None:
-    """Close at once. What the peer has not taken is thrown away, here and in the kernel."""
+    """Close at once, and throw away what the peer has not taken, here and in the kernel."""
     sock = transport.get_extra_info("socket")
     if sock is not None and unsent(transport):
         reset_on_close(sock)

@@ -1,13 +1,14 @@
-"""Listening sockets: binding them, and keeping them while workers come and go.
+"""Listening sockets: how they are bound, and kept while workers come and go.
 
-A socket belongs to the `Stock`, not to the worker that accepts from it: what waits in its backlog
-while one worker goes is taken by the next. TCP addresses get a socket for each worker
-(SO_REUSEPORT, so that the kernel spreads connections); once bound they are never closed as long as
-the address is wanted, as closing one would reset what waits in it: with fewer workers, some of them
-accept from several. Unix sockets, and those that systemd listens on, are shared by all.
+A socket belongs to the `ListeningSockets` of the master, not to the worker that accepts from it: if
+a worker goes, the next one takes what waits in the backlog. A TCP address has a socket for each
+worker (SO_REUSEPORT, so that the kernel spreads connections). Such a socket is not closed as long
+as the address is wanted, because that would reset the connections that wait in it. If there are
+fewer workers later, some of them accept from several sockets. All workers share a unix socket, and
+a socket on which systemd listens.
 
-It never accepts. Invariants: an address is bound wholly or not at all; a port that another program
-listens on is refused, even if that one too would share it.
+This module never accepts. Invariants: an address is bound completely or not at all. A port on which
+another program listens is refused, even if that program would share it.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ from dataclasses import dataclass, field
 
 from rawproxy.config.model import Address
 
-BACKLOG = 4096  # connections the kernel keeps for us in a burst; it caps this at somaxconn
+BACKLOG = 4096  # connections that the kernel keeps for us in a burst, up to its somaxconn
 ANY = ("0.0.0.0", "::")
 
-ADMIN = "--admin"  # one worker serves it for all: it has but one socket
+ADMIN = "--admin"  # one worker serves it for all, so it has one socket
 
 Row = list[socket.socket]  # sockets of one IP address and port, or one that all workers share
-Wanted = tuple[str, Address]  # an option, and what stands behind it
+Wanted = tuple[str, Address]  # an option and its value
 
 
 @dataclass(frozen=True, slots=True)
 class PassedSocket:
-    """A listening socket that was handed to us, and what its unit calls it."""
+    """A listening socket that systemd handed to us, and its name in the unit."""
 
     fd: int
     name: str
 
 
 def bind(address: Address) -> list[socket.socket]:
-    """Listening sockets for `address`: IPv4 and IPv6 where it names no host. Raises `OSError`."""
+    """Listening sockets for `address`: IPv4 and IPv6 if it names no host. Raises `OSError`."""
     if address.path is not None:
         return [_listening(_bind_unix(address.path))]
     return [_listening(row[0]) for row in _bind_tcp(address, 1, shared=False)]
@@ -48,13 +49,13 @@ def bind(address: Address) -> list[socket.socket]:
 
 @dataclass(slots=True)
 class BindPlan:
-    """Sockets for one configuration: those there were, and those bound for it."""
+    """The sockets of one configuration: old ones that it keeps, and new ones (`fresh`)."""
 
     rows: list[tuple[str, Address, list[Row]]] = field(default_factory=list)
     fresh: list[socket.socket] = field(default_factory=list)
 
     def of(self, slot: int, workers: int) -> list[tuple[Address, list[int]]]:
-        """The descriptors that the worker of this slot accepts from."""
+        """The descriptors from which the worker with the number `slot` accepts."""
         found = []
         for option, address, rows in self.rows:
             if option == ADMIN and slot:
@@ -77,7 +78,7 @@ class ListeningSockets:
         self.passed = [_adopted(one) for one in passed]
 
     def prepare(self, wanted: Sequence[Wanted], workers: int) -> BindPlan:
-        """What `wanted` needs, bound but not listening yet. Raises `OSError` naming the option."""
+        """Bind what `wanted` needs, but do not listen yet. Raises `OSError` naming the option."""
         left = list(self.plan.rows)
         plan = BindPlan()
         try:
@@ -102,7 +103,7 @@ class ListeningSockets:
         return plan
 
     def adopt(self, plan: BindPlan) -> None:
-        """The plan holds from now on; sockets that it has no use for are closed."""
+        """Use `plan` from now on: listen, and close the sockets that it does not need."""
         for sock in plan.fresh:
             sock.listen(BACKLOG)
         kept = {sock for *_, rows in plan.rows for row in rows for sock in row}
@@ -115,16 +116,16 @@ class ListeningSockets:
         plan.fresh = []
 
     def abandon(self, plan: BindPlan) -> None:
-        """It is not to be; what was bound for it is closed."""
+        """Give `plan` up, and close what was bound for it."""
         for sock in plan.fresh:
             release(sock)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close all sockets."""
         self.adopt(BindPlan())
 
     def _grow(self, row: Row, workers: int) -> Row:
-        """More sockets beside those of `row`, until each worker has one of its own."""
+        """Add sockets to `row` until each worker has one. Returns the new ones."""
         if row[0].family == socket.AF_UNIX or row[0] in self.passed:
             return []
         more = [
@@ -142,7 +143,7 @@ class ListeningSockets:
                 raise OSError(f"systemd passed a socket that no option names: type --http {shown}")
 
     def _close(self, sock: socket.socket) -> None:
-        if sock not in self.passed:  # systemd listens on: it would be busy if it is wanted again
+        if sock not in self.passed:  # systemd goes on listening, so it could not be bound again
             release(sock)
 
     def _from_systemd(self, address: Address) -> list[Row]:
@@ -159,7 +160,7 @@ def _bound(option: str, address: Address, workers: int) -> list[Row]:
 
 
 def explained(option: str, address: Address, error: OSError) -> OSError:
-    """What could not be bound, and what to type instead."""
+    """An error that says what could not be bound, and what to type instead."""
     shown = address.path or f"{address.host or ''}:{address.port}"
     hint = ""
     if isinstance(error, PermissionError) and address.path is None and address.port < 1024:
@@ -174,7 +175,7 @@ def _bind_tcp(address: Address, count: int, *, shared: bool) -> list[Row]:
     infos = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
     )
-    # IPv4 first: where port 0 was asked for, IPv6 takes the port that IPv4 was given.
+    # IPv4 first: if port 0 was asked for, IPv6 takes the port that IPv4 got.
     for family, _, _, _, where in sorted(infos, key=lambda info: info[0] != socket.AF_INET):
         try:
             socket.socket(family, socket.SOCK_STREAM).close()
@@ -185,7 +186,7 @@ def _bind_tcp(address: Address, count: int, *, shared: bool) -> list[Row]:
         try:
             at = (where[0], port, *where[2:])
             if shared and port:
-                # Two masters on one port would each get half of the connections.
+                # Refused if another program has the port: each would get half of the connections.
                 _tcp_socket(family, at, shared=False).close()
             row.append(_tcp_socket(family, at, shared=shared))
             at = row[0].getsockname()
@@ -224,7 +225,7 @@ def _bind_unix(path: str) -> socket.socket:
         if stat.S_ISSOCK(os.stat(path).st_mode):
             with socket.socket(socket.AF_UNIX) as probe:
                 if probe.connect_ex(path) == errno.ECONNREFUSED:
-                    os.unlink(path)  # left behind by a process that is gone
+                    os.unlink(path)  # left by a process that has gone
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.bind(path)
@@ -241,7 +242,7 @@ def _listening(sock: socket.socket) -> socket.socket:
 
 
 def release(sock: socket.socket) -> None:
-    """Close it for good."""
+    """Close a socket for good; a unix socket loses its file."""
     if sock.family == socket.AF_UNIX:
         with contextlib.suppress(OSError):
             os.unlink(sock.getsockname())
@@ -249,7 +250,7 @@ def release(sock: socket.socket) -> None:
 
 
 def _adopted(one: PassedSocket) -> socket.socket:
-    """A socket of systemd's. Raises `OSError` where it is no listening stream."""
+    """A socket that systemd passed. Raises `OSError` if it is not a listening stream socket."""
     try:
         sock = socket.socket(fileno=one.fd)
         listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
@@ -264,7 +265,7 @@ def _adopted(one: PassedSocket) -> socket.socket:
 
 
 def _is(sock: socket.socket, address: Address) -> bool:
-    """Whether `sock` is bound to what `address` means."""
+    """Whether `sock` is bound to `address`."""
     name = sock.getsockname()
     if isinstance(name, str) or address.path is not None:
         return bool(name == address.path)

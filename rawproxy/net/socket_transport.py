@@ -1,4 +1,4 @@
-"""What every transport on a socket of ours is besides reading and writing: its facts and its end.
+"""The part of our transports that does not read or write: their facts, and how they end.
 
     state       the loop watches for             left by
     ─────────   ──────────────────────────────   ───────────────────────────────────────────────
@@ -9,9 +9,9 @@
                 comes is dropped unread
     CLOSED      nothing: the descriptor is gone
 
-It never reads or writes what a protocol means: `TlsTransport` does, and leaves OPEN by itself.
-Invariants: nothing is watched on a closed descriptor, as its number is soon somebody else's; the
-protocol hears of the end once.
+This module never reads or writes for a protocol: `TlsTransport` does, and it also changes the state
+from OPEN. Invariants: nobody watches a closed descriptor, because its number is soon somebody
+else's. The protocol hears of the end once.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from typing import Any, Final, cast
 from rawproxy.net.backpressure import reset_on_close, unsent
 from rawproxy.net.poller import Poller, poller
 
-HIGH: Final = 65_536  # queued bytes at which the protocol is paused and resumed, as asyncio's
+HIGH: Final = 65_536  # queued bytes at which the protocol is paused and (LOW) resumed, as asyncio
 LOW: Final = 16_384
 DISCARD: Final = 16_384  # bytes thrown away at a time while lingering
 
 
 class TransportState(enum.Enum):
-    """See the module's docstring."""
+    """The states of the module's docstring."""
 
     OPEN = "open"
     FLUSHING = "flushing"
@@ -47,7 +47,7 @@ CLOSED: Final[TransportState] = TransportState.CLOSED
 
 
 class SocketTransport(asyncio.Transport):
-    """One connection; `grace` is how long a close may make no progress."""
+    """One connection. `grace`: seconds that a close may take without progress."""
 
     __slots__ = (
         "_fd", "_full", "_grace", "_high", "_loop", "_low", "_poller", "_protocol", "_sock",
@@ -62,8 +62,8 @@ class SocketTransport(asyncio.Transport):
         loop: asyncio.AbstractEventLoop | None,
         watch: Poller | None,
     ) -> None:
-        # The base's is not called: it makes a dict of extra facts for each connection.
-        # To ask which loop is running is a system call (until Python 3.12): who knows it says so.
+        # The constructor of the base is not called: it makes a dict for each connection.
+        # To ask for the running loop is a system call (until Python 3.12), so the caller gives it.
         self._loop = loop or asyncio.get_running_loop()
         self._poller = watch or poller()
         self._sock = sock
@@ -86,14 +86,14 @@ class SocketTransport(asyncio.Transport):
         return self._state is not OPEN
 
     def _wait_for_the_end(self) -> None:
-        """From now on a close that makes no progress is a cut."""
+        """From now on a close is cut if it makes no progress."""
         if self._state is FLUSHING:
             self._unsent = unsent(self)
         self._timer = self._loop.call_later(self._grace, self._on_slow)
 
     def _linger(self) -> None:
-        # Not even half-closed: uvloop's clients drop what they have not read yet when a FIN comes.
-        # What the peer still says is thrown away below TLS.
+        # The socket is not even half-closed: when a FIN comes, clients with uvloop drop what they
+        # have not read yet. What the peer still sends is thrown away undecrypted.
         self._state = LINGERING
         self._sock.detach()
         self._poller.remove_writer(self._fd)
@@ -110,9 +110,9 @@ class SocketTransport(asyncio.Transport):
         self._finish(None)
 
     def _on_slow(self) -> None:
-        """`grace` has passed: a peer that is taking what was queued gets as long again."""
+        """`grace` has passed. A peer that still takes what was queued gets as long again."""
         before, self._unsent = self._unsent, unsent(self)
-        # Not "less": a record that is on its way in part is counted twice.
+        # Not "less": a record of which a part is on its way counts twice.
         if self._state is FLUSHING and self._unsent != before:
             self._timer = self._loop.call_later(self._grace, self._on_slow)
             return
@@ -121,7 +121,7 @@ class SocketTransport(asyncio.Transport):
         self._finish(None)
 
     def abort(self) -> None:
-        """Close at once and without a goodbye: to the peer it is a connection cut."""
+        """Close at once, without a goodbye. The peer sees that the connection was cut."""
         self._finish(None)
 
     def _finish(self, error: Exception | None) -> None:
@@ -146,11 +146,11 @@ class SocketTransport(asyncio.Transport):
     def _call(self, method: Callable[..., object], *arguments: object) -> None:
         try:
             method(*arguments)
-        except Exception as error:  # noqa: BLE001, whatever a protocol raises is a bug of its own
+        except Exception as error:  # noqa: BLE001, whatever a protocol raises is its own bug
             self._bug(error)
 
     def _bug(self, error: Exception) -> None:
-        """The protocol raised, which it must not."""
+        """The protocol raised an exception, which it must not do."""
         self._loop.call_exception_handler(
             {
                 "message": "a protocol failed",
@@ -164,7 +164,7 @@ class SocketTransport(asyncio.Transport):
     # ── facts ───────────────────────────────────────────────────────────────────────────────────
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As asyncio's."""
+        """The same as in asyncio."""
         if name == "socket":
             return self._sock
         if name in ("peername", "sockname"):
@@ -184,7 +184,7 @@ class SocketTransport(asyncio.Transport):
         return self._low, self._high
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """When to call `pause_writing` and `resume_writing`; the defaults are asyncio's."""
+        """When to call `pause_writing` and `resume_writing`. The defaults are those of asyncio."""
         if high is None:
             high = HIGH if low is None else 4 * low
         if low is None:

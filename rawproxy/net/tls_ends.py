@@ -1,11 +1,13 @@
 """How TLS connections end: announced, cut, or with words that came before the cut.
 
-Of the peer's end there are two kinds. An announced one (close_notify) is none of errors; after any
-other nobody can say whether something is missing (RFC 8446 6.1, RFC 9112 9.8), and whoever used the
-connection is told of a `CutError`, whichever Python and OpenSSL found it.
+A peer can end in two ways. An announced end (close_notify) is no error. After any other end nobody
+can say whether something is missing (RFC 8446 6.1, RFC 9112 9.8): the protocol is told of a
+`CutError`, whichever Python and OpenSSL noticed it.
 
-An upstream that takes no more may have said why: `hear_out` reads what it has sent before a write
-to it fails. It never writes. Invariant: no more than `MOST_WORDS` are read.
+If an upstream takes no more, it may have said why. `hear_out` reads what it had sent before a write
+to it failed.
+
+This module never writes. Invariant: it reads no more than `MOST_WORDS` bytes.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from rawproxy.net.tls_outbox import RECORD
 
 
 def is_cut(error: BaseException | None) -> bool:
-    """Whether what OpenSSL's calls raised means that the connection was cut."""
-    # 3.11.2 has but a reason where others have a class.
+    """Whether `error`, raised by OpenSSL or the socket, means that the connection was cut."""
+    # Python 3.11.2 has only a reason where other versions have a class.
     return (
         isinstance(error, ssl.SSLEOFError | ConnectionError)
         or getattr(error, "reason", None) == "UNEXPECTED_EOF_WHILE_READING"
@@ -29,12 +31,12 @@ def is_cut(error: BaseException | None) -> bool:
 
 
 def told(error: Exception | None) -> Exception | None:
-    """What the protocol is told of `error`: the same whichever Python and OpenSSL it is."""
+    """What the protocol is told of `error`: the same with every Python and OpenSSL."""
     return CutError(str(error)) if is_cut(error) else error
 
 
 def hear_out(tls: Any, error: OSError) -> tuple[bytes, OSError | None]:
-    """A write to a server failed by `error`: what it had said before, and how its words end."""
+    """A write to a server failed by `error`. Returns what it had said before, and how that ends."""
     words: list[bytes] = []
     left = MOST_WORDS
     ending: OSError | None = error
@@ -48,5 +50,5 @@ def hear_out(tls: Any, error: OSError) -> tuple[bytes, OSError | None]:
     except OSError as end:
         error_queue.after(end)
         if "ALERT" in (getattr(end, "reason", None) or ""):
-            ending = end  # that it takes no more is what its alert is about
+            ending = end  # the alert says why the server takes no more
     return b"".join(words), ending

@@ -1,7 +1,7 @@
-"""TLS handshakes on sockets of the loop, of either side: plain calls, neither task nor timer.
+"""TLS handshakes on sockets, as server or as client, by plain calls: no task and no timer.
 
-It never bounds the time: the caller does, and gives up by `abort`. Invariants: `ended` is called
-once or, after `abort`, not at all; a socket that did not get through is closed.
+This module never limits the time. The caller does, and gives up by `abort`. Invariants: `ended` is
+called once; after `abort` it is not called at all. If a handshake fails, its socket is closed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from rawproxy.net.openssl.objects import core, server_side
 from rawproxy.net.poller import Poller, poller
 from rawproxy.net.tls_transport import TlsTransport
 
-UNREAD: Final = 65_536  # bytes thrown away behind a handshake that failed
+UNREAD: Final = 65_536  # bytes that are thrown away after a failed handshake
 
 
 class Handshake:
     """A handshake under way on `sock`.
 
-    `tls` is what OpenSSL keeps of it. `ended(None)` is called when it is done, perhaps within
-    `step`, and has to begin a transport on both, which thereby takes over what the loop watches
-    for. `ended(error)`: it failed.
+    `tls` is OpenSSL's object for the connection. When the handshake is done (perhaps within
+    `step`), `ended(None)` is called. It has to begin a transport on `sock` and `tls`, which then
+    watches the socket. If the handshake failed, `ended(error)` is called.
     """
 
     __slots__ = ("_ended", "_fd", "_poller", "sock", "tls")
@@ -46,7 +46,7 @@ class Handshake:
         self._ended: Callable[[OSError | None], None] | None = ended
 
     def step(self) -> None:
-        """Begin, or go on."""
+        """Begin the handshake, or go on with it."""
         try:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -68,7 +68,7 @@ class Handshake:
         if error is not None:
             error_queue.after(error)
             with contextlib.suppress(OSError):
-                # Unread bytes would turn the close into a reset, which may overtake our alert.
+                # Unread bytes would turn the close into a reset, and that may overtake our alert.
                 os.read(self._fd, UNREAD)
             self.abort()
         self._ended = None
@@ -76,7 +76,7 @@ class Handshake:
             ended(error)
 
     def abort(self) -> None:
-        """Give up; nobody is told."""
+        """Give up: close the socket. Nobody is told."""
         if self._ended is not None:
             self._ended = None
             self._poller.remove_reader(self._fd)
@@ -90,9 +90,9 @@ def accept(
     ended: Callable[[OSError | None], None],
     watch: Poller | None = None,
 ) -> Handshake:
-    """The server's side of a handshake, not begun yet; `sock` belongs to it now.
+    """The server's side of a handshake that has not begun yet. It owns `sock` from now on.
 
-    Raises `OSError` where the client has gone; `sock` is the caller's still.
+    Raises `OSError` if the client has gone. Then `sock` still belongs to the caller.
     """
     kept, tls = server_side(sock, context)
     return Handshake(kept, tls, ended, watch)
@@ -106,10 +106,10 @@ async def connect(
     grace: float,
     session: ssl.SSLSession | None = None,
 ) -> TlsTransport:
-    """The client's side, done; `sock` belongs to the transport now.
+    """Make the client's handshake. The transport owns `sock` from now on.
 
-    Raises `OSError`, of which `ssl.SSLError` is one. `grace` is the transport's; `session` is
-    one of `context`, to be resumed if the peer still knows it.
+    Raises `OSError` (`ssl.SSLError` is one). `grace` is for the transport, in seconds. `session`
+    came from `context`, and is resumed if the peer still knows it.
     """
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     made: list[TlsTransport] = []
@@ -119,7 +119,7 @@ async def connect(
             made.append(TlsTransport(tls, core(tls), protocol, grace))
             made[0].begin()
         if done.cancelled():
-            return  # the caller is about to give up
+            return  # the caller is giving up
         if error is None:
             done.set_result(None)
         else:

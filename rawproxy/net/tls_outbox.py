@@ -1,11 +1,12 @@
 """Bytes that wait to be written as TLS records.
 
-Pieces keep their order. `head` gives what to write next: a record's worth where there is as much,
-small pieces joined, so that a burst of them costs one record and one system call; `advance` says
-how much of it went. It never copies more than a record, and knows no socket.
+`head` gives what to write next: as much as a record holds, if there is as much. Small pieces are
+joined, so that a burst of them costs one record and one system call. `advance` says how much of it
+was written. This module never copies more than a record, and knows no socket.
 
-Invariant: between two calls of `advance`, each `head` begins with the bytes of the one before:
-OpenSSL insists on being offered a record again that it could not send (SSL_R_BAD_WRITE_RETRY).
+Invariants: pieces keep their order. Between two calls of `advance`, each `head` begins with the
+bytes of the last one: if OpenSSL could not send a record, it wants the same bytes again
+(SSL_R_BAD_WRITE_RETRY).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Outbox:
         self.size += len(piece)
 
     def head(self) -> bytes | memoryview:
-        """What to write next; there is something."""
+        """What to write next. The queue must not be empty."""
         pieces = self._pieces
         if len(pieces[0]) >= RECORD or len(pieces) == 1:
             return pieces[0]

@@ -6,13 +6,13 @@ only says when.
 
     handshake (`tls_handshake`) ──► OPEN: reading and writing ──► FLUSHING ──► LINGERING ──► CLOSED
 
-The states are those of `SocketTransport`; the goodbye there is a close_notify here. The peer's own
-is `eof_received` and then `connection_lost` without an error. `tls_ends` knows of other ends; what
-an upstream said before a write to it failed can be had by `last_words` of `backpressure`, within
-`connection_lost`.
+The states are those of `SocketTransport`; its goodbye is a close_notify here. The close_notify of
+the peer calls `eof_received`, and then `connection_lost` without an error. `tls_ends` knows the
+other ends. What an upstream said before a write to it failed, `last_words` of `backpressure` gives
+within `connection_lost`.
 
-It never reads ahead: a record is read whole or not at all, so nothing decrypted stays behind in
-OpenSSL, of which the kernel could not tell. Invariant: no error of a peer's making reaches the
+A transport never reads ahead: a record is read whole or not at all. So no decrypted bytes stay in
+OpenSSL, where the kernel could not report them. Invariant: no error that a peer causes reaches the
 loop.
 """
 
@@ -31,22 +31,22 @@ from rawproxy.net.socket_transport import CLOSED, FLUSHING, OPEN, SocketTranspor
 from rawproxy.net.tls_ends import hear_out, told
 from rawproxy.net.tls_outbox import RECORD, Outbox
 
-# Records handed over at once: 112 KiB, what malloc still takes from its heap. More would be mapped
-# and paged in each time, which costs 10 % of a large download.
+# Records that are handed over at once: 112 KiB, which malloc still takes from its heap. A larger
+# piece would be mapped and paged in each time, which costs 10 % of a large download.
 BATCH: Final = 7
 
-# Bytes from which on records leave as one: what two calls more cost is less than what it costs to
-# push each of three records, and the short segment at its end, by itself.
+# Bytes from which on records leave together. That takes two more calls, which cost less than to
+# send each of three records, and the short segment at its end, by itself.
 CORKED: Final = 3 * RECORD
 
-READ_WANTS_WRITE: Final = 1  # OpenSSL has to do the one before the other
-WRITE_WANTS_READ: Final = 2
+READ_WANTS_WRITE: Final = 1  # OpenSSL has to write before it can read
+WRITE_WANTS_READ: Final = 2  # and the other way round
 
 
 class TlsTransport(SocketTransport):
-    """One TLS connection, of either side; `grace` is how long a close may make no progress.
+    """One TLS connection, as server or client. `grace`: seconds of a close without progress.
 
-    `tls` is what OpenSSL keeps of it: what `core` or `server_side` of `openssl.objects` gave.
+    `tls` is OpenSSL's object for it, from `core` or `server_side` of `openssl.objects`.
     """
 
     __slots__ = ("_outbox", "_paused", "_tls", "_wants", "_words")
@@ -64,14 +64,14 @@ class TlsTransport(SocketTransport):
         self._tls = tls
         self._outbox: Outbox | None = None  # None: nothing is queued
         self._paused = False  # the protocol does not want to read
-        self._wants = 0  # what of OpenSSL's waits for the opposite of what it does
-        self._words = b""  # what the peer had said when a write failed
+        self._wants = 0  # READ_WANTS_WRITE, WRITE_WANTS_READ
+        self._words = b""  # what the peer had said before a write failed
 
     def __repr__(self) -> str:
         return f"<TlsTransport {self._state.value} fd={self._fd}>"
 
     def begin(self) -> None:
-        """Tell the protocol, and read."""
+        """Call `connection_made`, and begin to read."""
         self._poller.add_reader(self._fd, self._on_readable)
         self._call(self._protocol.connection_made, self)
 
@@ -83,7 +83,7 @@ class TlsTransport(SocketTransport):
             if len(data) == RECORD:
                 data = self._read_on(data)
         except ssl.SSLWantReadError:
-            return  # part of a record, or one without data: a ticket, a key update
+            return  # a part of a record, or a record without data (a ticket, a key update)
         except ssl.SSLWantWriteError:
             self._read_when_writable()
             return
@@ -100,7 +100,7 @@ class TlsTransport(SocketTransport):
             self._bug(error)
 
     def _read_on(self, first: bytes) -> bytes:
-        """A whole record suggests that there are more: all of them, up to a limit."""
+        """The record was full, so there may be more. Read them, up to `BATCH`."""
         records = [first]
         read = self._tls.read
         try:
@@ -108,20 +108,20 @@ class TlsTransport(SocketTransport):
                 data = read(RECORD)
                 records.append(data)
                 if len(data) < RECORD:
-                    if not data:  # close_notify, of which the kernel may have no more to say
+                    if not data:  # close_notify; the kernel may report nothing more
                         self._loop.call_soon(self._on_end, None)
                     break
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLWantWriteError:
             self._read_when_writable()
-        except OSError as error:  # once what came before it has been delivered
+        except OSError as error:  # told when what came before it has been delivered
             error_queue.after(error)
             self._loop.call_soon(self._on_end, error)
         return b"".join(records)
 
     def _read_when_writable(self) -> None:
-        """Reading has to answer first (a key update, RFC 8446 4.6.3), and the socket is full."""
+        """OpenSSL has to answer first (a key update, RFC 8446 4.6.3), but the socket is full."""
         self._wants |= READ_WANTS_WRITE
         self._poller.remove_reader(self._fd)
         self._poller.add_writer(self._fd, self._on_writable)
@@ -133,19 +133,19 @@ class TlsTransport(SocketTransport):
         if error is not None:
             self._finish(error)
             return
-        # Its value would ask for a half-open connection, which asyncio's TLS has not either.
+        # The return value is not used: TLS has no half-open connections here, as in asyncio.
         self._call(self._protocol.eof_received)
         self.close()
 
     def pause_reading(self) -> None:
-        """No more `data_received`."""
+        """Do not call `data_received` for now."""
         if self._state is OPEN and not self._paused:
             self._paused = True
             if not self._wants:
                 self._poller.remove_reader(self._fd)
 
     def resume_reading(self) -> None:
-        """`data_received` again."""
+        """Call `data_received` again."""
         if self._state is OPEN and self._paused:
             self._paused = False
             if not self._wants:
@@ -175,7 +175,7 @@ class TlsTransport(SocketTransport):
             if self._state is not OPEN:
                 return
             self._outbox = Outbox()
-        rest = data if type(data) is bytes else bytes(data)  # others may change before it is sent
+        rest = data if type(data) is bytes else bytes(data)  # a copy, if the caller could change it
         self._outbox.add(memoryview(rest)[sent:] if sent else rest)
         if self._outbox.size > self._high and not self._full:
             self._full = True
@@ -186,10 +186,10 @@ class TlsTransport(SocketTransport):
         self.write(b"".join(list_of_data))
 
     def _put(self, data: bytes | memoryview) -> int:
-        """Write what the socket takes of `data`; where that is not all, watch for more room.
+        """Write what the socket takes of `data`. If that is not all, wait for room.
 
-        A record at a time: of more OpenSSL would not say how much has gone, as Python leaves
-        SSL_MODE_ENABLE_PARTIAL_WRITE alone.
+        It writes one record at a time: for more, OpenSSL would not say how much was written,
+        because Python does not set SSL_MODE_ENABLE_PARTIAL_WRITE.
         """
         sent, size, write = 0, len(data), self._tls.write
         corked = size >= CORKED and self._cork(1)
@@ -203,15 +203,15 @@ class TlsTransport(SocketTransport):
         return sent
 
     def _cork(self, on: int) -> bool:
-        """Whether the kernel keeps short segments back, or lets them go again."""
+        """Have the kernel hold short segments back (1), or send them (0). True if it does."""
         try:
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
-        except OSError:  # a socket file, or it has been closed meanwhile
+        except OSError:  # a unix socket, or it was closed meanwhile
             return False
         return True
 
     def _blocked(self, error: OSError) -> None:
-        """Writing goes on when something happens, or never."""
+        """A write raised `error`: go on when the socket is ready, or end the connection."""
         if isinstance(error, ssl.SSLWantWriteError):
             self._poller.add_writer(self._fd, self._on_writable)
         elif isinstance(error, ssl.SSLWantReadError):
@@ -220,7 +220,7 @@ class TlsTransport(SocketTransport):
             self._poller.add_reader(self._fd, self._write_when_readable)
         else:
             error_queue.after(error)
-            # Nobody wants to know what a client says that is not answered.
+            # Only what an upstream said matters: a client gets no answer any more.
             if self._state is OPEN and not self._tls.server_side:
                 self._words, ending = hear_out(self._tls, error)
                 self._finish(ending)
@@ -246,7 +246,7 @@ class TlsTransport(SocketTransport):
         self._flush()
 
     def _flush(self) -> None:
-        """Write what is queued; at its end go on with a close."""
+        """Write what is queued. If a close waits for that, go on with it."""
         if self._state is CLOSED:
             return
         outbox = self._outbox
@@ -271,7 +271,7 @@ class TlsTransport(SocketTransport):
         return False
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that OpenSSL has not taken."""
+        """Bytes that OpenSSL has not taken yet."""
         return self._outbox.size if self._outbox is not None else 0
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────
@@ -286,15 +286,15 @@ class TlsTransport(SocketTransport):
             if self._wants & WRITE_WANTS_READ:
                 self._poller.add_reader(self._fd, self._write_when_readable)
         if self._outbox is None:
-            self._shut()  # which gives what is watched another callback, or ends that
+            self._shut()
         if self._state is not CLOSED:
             self._wait_for_the_end()
 
     def _shut(self) -> None:
-        """Everything is out: our close_notify, and the peer's if it is here already.
+        """All is written: send our close_notify, and read the peer's if it is here already.
 
-        Closing before the peer has would make of bytes under way a reset, and that may destroy
-        what it has not read yet.
+        If we closed before the peer does, bytes that it still sends would cause a reset, and that
+        can destroy what it has not read yet.
         """
         try:
             self._tls.shutdown()
@@ -302,7 +302,7 @@ class TlsTransport(SocketTransport):
             self._poller.remove_reader(self._fd)
             self._poller.add_writer(self._fd, self._on_writable)
             return
-        except ssl.SSLError as error:  # ours is out; of the peer there is nothing, or more data
+        except ssl.SSLError as error:  # ours is sent; from the peer came nothing, or more data
             error_queue.after(error)
             self._tls = None
             self._linger()
@@ -319,7 +319,7 @@ class TlsTransport(SocketTransport):
     # ── facts ───────────────────────────────────────────────────────────────────────────────────
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As asyncio's; `ssl_object` is the `SSLSocket`, or what that would wrap."""
+        """The same as in asyncio. `ssl_object` is the `SSLSocket`, or the object beneath one."""
         if name == WORDS:
             return self._words
         if name == "ssl_object":

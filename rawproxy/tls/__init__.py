@@ -1,7 +1,7 @@
-"""Contexts and trust: our certificates, those of clients, those of upstreams.
+"""TLS contexts, and whom we trust: our certificates, those of clients, those of upstreams.
 
-This room never holds a connection. Invariant: whom we trust is said here, never left to a library's
-default.
+This room never holds a connection. Invariant: this room decides whom we trust; no default of a
+library does.
 
 May import: config, errors, net.openssl, routing, telemetry.
 """

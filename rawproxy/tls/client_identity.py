@@ -1,7 +1,8 @@
-"""Who a client is, by its certificate: the fields that tell the upstream.
+"""The header fields that tell the upstream who a client is, by its certificate.
 
-Their names are those of ingress-nginx, and of nginx in authentik's guide. It never verifies: TLS
-has done that. Invariant: whatever stands in a certificate, a field is one line of printable ASCII.
+They have the names that ingress-nginx uses, and nginx in authentik's guide. This module never
+verifies a certificate: TLS has done that. Invariant: each field is one line of printable ASCII,
+whatever the certificate contains.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _ODD = re.compile(rb"[^ -~]").sub
 
 
 def lines(certificate: bytes | None) -> bytes:
-    """The fields for a verified client with this certificate (DER), or with none."""
+    """The fields for a client whose certificate (DER) was verified, or that has none."""
     if not certificate:
         return NOBODY
     leaf = x509.load_der_x509_certificate(certificate)
@@ -34,6 +35,9 @@ def lines(certificate: bytes | None) -> bytes:
 
 
 def _text(name: x509.Name) -> bytes:
-    """RFC 4514, the successor of 2253; what is not printable ASCII as escaped bytes (2.4)."""
+    """The name as RFC 4514 (which replaced 2253) writes it.
+
+    What is not printable ASCII becomes escaped bytes (2.4).
+    """
     text = name.rfc4514_string().encode("utf-8", "surrogatepass")
     return _ODD(lambda match: b"\\%02X" % match[0][0], text).strip()

@@ -1,21 +1,23 @@
-"""Which certificates one upstream may show: those that verified, and those that nobody vouches for.
+"""Which certificates one upstream may show: verified ones, and ones that nobody vouches for.
 
     look, accept   what an unverifiable certificate at an address is      KNOWN FIRST CHANGED
                                                                           EXPIRED REFUSED
-    verify         one that the system's store passed
-    told           all of it, for the other workers
-    merge          the master: what a worker accepted, unless another was accepted first
-    obey           a worker: what the master says goes, which settles who was first
+    verify         the system's store has accepted this certificate
+    told           all that is known, for the other workers
+    merge          the master takes over what a worker accepted, unless another was accepted first
+    obey           a worker takes over what the master says, which settles who was first
 
-The rule. What verified once must go on verifying: from then on nothing unverifiable is accepted but
-one of the very certificates that verified, expired since. Until then an upstream may show, at an
-address of this machine or of a private network, whatever it likes: applications make themselves a
-new certificate at each start, and who can answer at such an address is inside already. At any other
-address, or where the admin asked for `pin`, only what it has shown before is accepted: somebody on
-the way, or a forged DNS answer, would look just as new.
+The rule: if a certificate of the upstream has verified once, it must go on verifying. From then on
+an unverifiable certificate is accepted only if it is one that has verified and has expired since.
+Before that, an upstream may show any certificate at an address of this machine or of a private
+network: applications make themselves a new certificate at each start, and whoever can answer at
+such an address is inside already. At any other address, and everywhere with `pin`, only a
+certificate that was shown before is accepted: an attacker on the way, or a forged DNS answer, would
+look just as new.
 
-It never sees a certificate, only its SHA-256, and never decides how to dial. Invariants: at most
-`ADDRESSES` and `EACH` are remembered; while anything is in `verified`, nothing is in `seen`.
+This module never sees a certificate, only its SHA-256, and never decides how to dial. Invariants:
+at most `ADDRESSES` addresses are remembered, with `EACH` certificates each. While anything is in
+`verified`, nothing is in `seen`.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ import ipaddress
 from typing import Any, Final
 
 ADDRESSES: Final = 256  # of one upstream; a name stands for 64 servers at the most, at a time
-EACH: Final = 16  # certificates at one address: the replicas behind a balancer's or a Service's
-# Who answers there is this machine or its owner's network. `is_private` of Python's would let the
-# documentation's and benchmarks' networks in; 100.64/10 is carriers' (RFC 6598), but whoever dials
-# an upstream there means a Tailscale network or a cloud's pods.
+EACH: Final = 16  # certificates at one address: replicas behind a load balancer or a Service
+# Addresses of this machine or its owner's network. Python's `is_private` would also allow the
+# networks for documentation and benchmarks. 100.64/10 belongs to carriers (RFC 6598), but an
+# upstream there is in a Tailscale network or among a cloud's pods.
 LOCAL: Final = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -41,7 +43,7 @@ SharedFingerprints = dict[str, Any]
 
 
 class CertificateVerdict(enum.Enum):
-    """What an unverifiable certificate is."""
+    """What a certificate is that does not verify."""
 
     KNOWN = "accepted before"
     FIRST = "the first one"
@@ -58,33 +60,33 @@ REFUSED: Final[CertificateVerdict] = CertificateVerdict.REFUSED
 
 
 class Fingerprints:
-    """Of one upstream. `strict`: as if none of its addresses were local."""
+    """The fingerprints of one upstream. `strict`: no address counts as local."""
 
     __slots__ = ("expired", "news", "seen", "strict", "verified")
 
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
         self.verified: list[str] = []  # the newest last
-        self.seen: dict[str, list[str]] = {}  # by address; the newest last, of both
-        self.expired: list[str] = []  # of the verified ones, those that were warned of
-        self.news = False  # something has not been told yet
+        self.seen: dict[str, list[str]] = {}  # by address; the newest last, in both
+        self.expired: list[str] = []  # verified ones whose expiry the log has told
+        self.news = False  # the master has not heard of something yet
 
     def __repr__(self) -> str:
         return f"<Fingerprints verified={len(self.verified)} seen={len(self.seen)}>"
 
     def any_accepted(self) -> bool:
-        """Whether one that nobody vouches for has been accepted."""
+        """Whether a certificate has been accepted that nobody vouches for."""
         return bool(self.seen or self.expired)
 
     def before(self, address: str) -> str:
-        """The certificate that a new one at `address` is compared with; empty: there is none."""
+        """The SHA-256 that a new one at `address` is compared with; empty if there is none."""
         if self.verified:
             return self.verified[-1]
         seen = self.seen.get(address) or next(reversed(self.seen.values()), None)
         return seen[-1] if seen else ""
 
     def look(self, sha: str, address: str) -> CertificateVerdict:
-        """What the certificate `sha`, which does not verify, is at `address`."""
+        """What the certificate `sha` is at `address`, though it does not verify."""
         if self.verified:
             if sha not in self.verified:
                 return REFUSED
@@ -99,7 +101,7 @@ class Fingerprints:
         return REFUSED if self.seen else FIRST
 
     def accept(self, sha: str, address: str) -> CertificateVerdict:
-        """The same, and remember it unless it is refused."""
+        """The same as `look`, and remember the certificate unless it is refused."""
         verdict = self.look(sha, address)
         if verdict is FIRST or verdict is CHANGED:
             self._note(sha, address)
@@ -108,7 +110,7 @@ class Fingerprints:
         return verdict
 
     def verify(self, sha: str) -> None:
-        """The store has passed this one: what was accepted without that is good no more."""
+        """The store has accepted `sha`: what was accepted without the store is no longer good."""
         if sha not in self.verified:
             self.verified = [*self.verified, sha][-EACH:]
             self.seen.clear()
@@ -124,7 +126,7 @@ class Fingerprints:
     # ── between workers ─────────────────────────────────────────────────────────────────────────
 
     def told(self) -> SharedFingerprints:
-        """All that others are to know."""
+        """All that other workers have to know."""
         return {
             "strict": self.strict,
             "verified": list(self.verified),
@@ -132,7 +134,7 @@ class Fingerprints:
         }
 
     def merge(self, told: SharedFingerprints) -> None:
-        """What a worker has accepted, as far as it may be accepted beside what others have."""
+        """Accept what a worker has accepted, if the rule allows it beside what others accepted."""
         for sha in told["verified"]:
             self.verify(sha)
         for address, known in told["seen"].items():
@@ -140,7 +142,7 @@ class Fingerprints:
                 self.accept(sha, address)
 
     def obey(self, told: SharedFingerprints) -> bool:
-        """What the master knows; True where something that was accepted here is not there."""
+        """Take over what the master knows. True if it lacks something that was accepted here."""
         mine = [(sha, address) for address, known in self.seen.items() for sha in known]
         news = self.news
         self.seen = {}
@@ -159,7 +161,7 @@ class Fingerprints:
 
 
 def place(peer: tuple[Any, ...]) -> str:
-    """The address of a socket's peer as it is remembered and shown."""
+    """The address of a socket's peer, as it is remembered and shown."""
     host, port = peer[0], peer[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

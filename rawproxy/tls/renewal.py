@@ -1,16 +1,18 @@
-"""Certificates that were renewed: noticed by themselves, and used for every handshake from then on.
+"""Notices certificates that were renewed, and uses them for every handshake from then on.
 
-Each second the files are looked at: whatever replaces them (certbot's symbolic links, a rename, an
-editor) changes what `stat` says. Once they have been the same for a second, so that no half of a
-pair is judged, a new context is made of them all. A context is not changed in place: a new key of
-another kind would leave the old certificate beside it, and OpenSSL would go on showing either.
-Connections keep the context they began with. Where the new files cannot be used, the old
-certificates go on and the log says why, once for each change.
+It looks at the files each second. Whatever replaces them (certbot's symbolic links, a rename, an
+editor) changes what `stat` says. When the files have been the same for a second, a new context is
+made of all of them; before that, one file of a pair may be new and the other one old. A context is
+not changed in place: if the new key is of another kind, the old certificate would stay beside the
+new one, and OpenSSL would go on showing either. Connections keep the context with which they began.
+If the new files cannot be used, the old certificates stay in use, and the log says why, once for
+each change.
 
-Certificates that capabilities keep are not looked at one by one: a folder of theirs changes
-whenever one of them does (`Config.watched`).
+Certificates that a capability keeps are not looked at one by one: their folder changes whenever one
+of them does (`Config.watched`).
 
-It never writes a file. Invariant: what it gives out has been made of files that fit together.
+This module never writes a file. Invariant: a context that it hands out was made of files that fit
+together.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ Marks = list[tuple[int, int, int] | None]
 
 
 class Renewal:
-    """The files of one configuration. `use` gets each context that `make` made of new ones."""
+    """The files of one configuration. `make` makes a context of new ones, and `use` gets it."""
 
     def __init__(
         self, config: Config, make: Callable[[], ServerContext],
@@ -41,7 +43,7 @@ class Renewal:
         self._make = make
         self.use = use
         self._kept = kept or KeptContexts()
-        self._quiet = quiet  # another worker says it
+        self._quiet = quiet  # another worker writes to the log
         pairs = config.certificates()
         authorities = (site.client_ca for site in config.sites if site.client_ca is not None)
         files = (f for pair in pairs for f in (pair.cert, pair.key))
@@ -50,7 +52,7 @@ class Renewal:
         self._used = self._seen = self._marks()
 
     def look(self) -> None:
-        """Called once a second."""
+        """Called once a second: use the files if they are new and complete."""
         before, self._seen = self._seen, self._marks()
         if self._seen == self._used or self._seen != before:
             return
@@ -73,7 +75,7 @@ class Renewal:
 
 
 def _mark(file: str) -> tuple[int, int, int] | None:
-    """What differs once a file was replaced or written to; links are followed."""
+    """What changes when a file is replaced or written to. Links are followed."""
     try:
         stat = os.stat(file)
     except OSError:

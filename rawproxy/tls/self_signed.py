@@ -1,7 +1,7 @@
 """The throw-away certificate of --self-signed and of the demo.
 
-Nobody vouches for it, and browsers say so. It never outlives the process that made it: the key is
-in a file for the moment in which OpenSSL loads it, as `ssl` loads files only.
+Nobody vouches for it, and browsers say so. Invariant: it never outlives the process that made it.
+The key is in a file only while OpenSSL loads it, because `ssl` loads nothing but files.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 def load_self_signed(
     context: ssl.SSLContext, names: Sequence[str], pem: bytes | None = None
 ) -> None:
-    """Give `context` a throw-away certificate for this machine and `names`: `pem`, or a new one."""
+    """Give `context` the throw-away certificate `pem`, or a new one.
+
+    A new one is for this machine and `names`. Raises `ConfigError`.
+    """
     pem = pem or b"".join(self_signed(names))
     try:
-        # Ours alone (0600), and gone at once.
+        # Nobody else can read it (0600), and it is deleted at once.
         with tempfile.NamedTemporaryFile(suffix=".pem") as file:
             file.write(pem)
             file.flush()
@@ -40,7 +43,7 @@ def load_self_signed(
 
 
 def self_signed(names: Sequence[str]) -> tuple[bytes, bytes]:
-    """Certificate and key in PEM for localhost, its addresses and `names`."""
+    """A certificate for localhost, its addresses and `names`, and its key, both in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "rawproxy self-signed")])
     now = datetime.datetime.now(datetime.UTC)
@@ -55,7 +58,7 @@ def self_signed(names: Sequence[str]) -> tuple[bytes, bytes]:
         .not_valid_after(now + datetime.timedelta(days=SELF_SIGNED_DAYS))
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        # Apple's clients refuse a server certificate that does not say it is one.
+        # Apple's clients refuse a server certificate without this.
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     )
     certificate = builder.sign(key, hashes.SHA256())

@@ -1,13 +1,14 @@
 """TLS towards clients: Mozilla's profiles, certificates chosen by SNI, client certificates.
 
-The modern profile is TLS 1.3 alone, the intermediate one has 1.2 too; their key exchange groups are
-set by `openssl.cnf`, which `__main__` names before `ssl` is first imported. Sites that ask for the
-same client certificates, or for none, share one context; `sessions` says what can be resumed there.
-What is made of a file that a capability keeps is kept too (`KeptContexts`), so that one new
+The modern profile has only TLS 1.3; the intermediate one has 1.2 too. `openssl.cnf` sets their key
+exchange groups; `__main__` names that file before `ssl` is first imported. Sites that ask for the
+same client certificates, or for none, share one context. `sessions` says what can be resumed there.
+Contexts that were made of the files of a capability are kept (`KeptContexts`), so that one new
 certificate of a thousand costs one context.
 
-It never opens a socket and never asks anything on the terminal. Invariant: a context that is
-returned has a certificate and its matching key. Raises `ConfigError` that names option and file.
+This module never opens a socket and never asks anything on the terminal. Invariant: a context that
+is returned has a certificate and the key that belongs to it. Raises `ConfigError`, which names the
+option and the file.
 """
 
 from __future__ import annotations
@@ -42,18 +43,19 @@ INTERMEDIATE = (
 EXPIRY_WARNING = datetime.timedelta(days=14)  # certbot renews at 30 days: by then it has failed
 _CERTIFICATE = re.compile(rb"-----BEGIN [A-Z0-9 ]*CERTIFICATE-----").search
 _KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----").search
-# How OpenSSL says that a key is of another certificate: other numbers, or (two names) another kind.
+# How OpenSSL says that a key belongs to another certificate: other numbers (the first), or another
+# kind (two names).
 _MISMATCH = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 
 Choose = Callable[[ssl.SSLSocket | ssl.SSLObject, str | None, ssl.SSLContext], int | None]
 
 
 class ServerContext(ssl.SSLContext):
-    """A context towards clients, and whose certificates it asks them for."""
+    """A context for clients, and which certificates it asks them for."""
 
     client_cert_policy: ClientCertPolicy | None = None
-    # Where sites differ in what they ask for: the context for the name in a ClientHello, and the
-    # ClientHello itself, for those who want to know more.
+    # Gives the context for the name in a ClientHello, if sites ask for different certificates. It
+    # gets the ClientHello too.
     pick: Callable[[str, bytes], ServerContext] | None = None
 
 
@@ -61,7 +63,7 @@ def server_context(
     config: Config, throwaway: bytes | None = None, sessions: Sessions | None = None,
     kept: KeptContexts[ServerContext] | None = None,
 ) -> ServerContext:  # fmt: skip
-    """The context of every https listener; the first certificate serves unknown names.
+    """The context of every https listener. Unknown names get the first certificate.
 
     The workers of one master share `throwaway`, the PEM for --self-signed and for names without
     their certificate, and `sessions`. `kept` is what was made the last time.
@@ -139,7 +141,7 @@ def _by_name(
     made: dict[ClientCertPolicy | None, ServerContext],
     default: ServerContext,
 ) -> Callable[[str, bytes], ServerContext]:
-    """What chooses among contexts, by the names of the sites."""
+    """A function that chooses the context by the name that a client asks for."""
     table = Sites(
         [
             (site.names, Routes([RouteEntry(b"/", False, made[client_cert_policy(site)])]))
@@ -157,7 +159,7 @@ def _by_name(
 
 
 def certificate_warnings(config: Config) -> list[str]:
-    """What the admin should know about the certificates before their visitors do."""
+    """What the admin should know about the certificates before clients see it."""
     warnings = []
     now = datetime.datetime.now(datetime.UTC)
     for pair in config.certificates():
@@ -190,8 +192,8 @@ def _fresh(
         context.set_ciphers(INTERMEDIATE)
     else:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # All suites of both profiles are good: the client knows which is fast for it (the profiles too
-    # say so). Python would insist on AES-256, which costs phones without AES most.
+    # All suites of both profiles are good, and the client knows which one is fast for it (the
+    # profiles say so too). Python would insist on AES-256, which is slow on phones without AES.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(ALPN if config.http2 else ALPN[1:])
     if client_cert_policy is not None:
@@ -202,15 +204,15 @@ def _fresh(
 
 
 def tell_ends_apart(context: ssl.SSLContext) -> None:
-    """An end without close_notify is an error (RFC 8446 6.1), for who knows what is missing.
+    """Make an end without close_notify an error (RFC 8446 6.1): something may be missing.
 
-    Some Pythons, Debian 12's among them, have OpenSSL take it for a clean one unless told.
+    With some Pythons, Debian 12's among them, OpenSSL takes it for a clean end otherwise.
     """
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
 
 
 def _ask(context: ServerContext, ca: str, verify: str) -> None:
-    """Have clients show a certificate of `ca`."""
+    """Ask clients for a certificate that `ca` signed."""
     try:
         context.load_verify_locations(ca)
     except OSError as error:  # SSLError is one
@@ -220,7 +222,7 @@ def _ask(context: ServerContext, ca: str, verify: str) -> None:
 
 
 def mistakes(config: Config) -> Iterator[tuple[Certificate, ConfigError]]:
-    """Certificates that cannot be used, all of them."""
+    """All certificates that cannot be used, and why."""
     for pair in config.certificates():
         try:
             load(ServerContext(ssl.PROTOCOL_TLS_SERVER), pair)
@@ -229,7 +231,7 @@ def mistakes(config: Config) -> Iterator[tuple[Certificate, ConfigError]]:
 
 
 def load(context: ssl.SSLContext, pair: Certificate, prefix: str = "--") -> None:
-    """Give `context` a certificate; its options begin by `prefix`.
+    """Give `context` a certificate. The names of its options begin with `prefix`.
 
     Raises `ConfigError` that says what is wrong with it.
     """
@@ -240,7 +242,7 @@ def load(context: ssl.SSLContext, pair: Certificate, prefix: str = "--") -> None
         raise ConfigError(f"{key}: no PEM key in it (BEGIN PRIVATE KEY)")
 
     def encrypted() -> NoReturn:
-        # OpenSSL asks for the password only then; without an answer it would ask the terminal.
+        # OpenSSL asks for a password only if the key is encrypted. It would ask on the terminal.
         raise ConfigError(
             f"{key}: encrypted; decrypt it with: openssl pkey -in {pair.key} -out FILE"
         )
@@ -252,7 +254,7 @@ def load(context: ssl.SSLContext, pair: Certificate, prefix: str = "--") -> None
 
 
 def _why(pair: Certificate, cert: str, key: str, error: OSError) -> str:
-    """Why OpenSSL did not take a pair whose files can be read; it often says no more than "PEM"."""
+    """Why OpenSSL did not take a pair. It often says no more than "PEM"."""
     reason = getattr(error, "reason", None) or str(error)
     if reason in _MISMATCH:
         return f"{key}: not the key of {cert}"
@@ -265,14 +267,15 @@ def _why(pair: Certificate, cert: str, key: str, error: OSError) -> str:
 
 
 def not_authorities(path: str) -> list[str]:
-    """Certificates of a PEM bundle that are their own issuer and yet can sign no other, in words.
+    """Which certificates of a PEM bundle are their own issuer but cannot sign others, in words.
 
-    What signs others has to say so (RFC 5280 4.2.1.9); OpenSSL makes an exception for version 1.
+    A certificate that signs others has to say that it may (RFC 5280 4.2.1.9). OpenSSL makes an
+    exception for version 1.
     """
     try:
         found = x509.load_pem_x509_certificates(_read(path, path))
     except (ConfigError, ValueError):
-        return []  # whoever loads it says why
+        return []  # the code that loads it says why
     return [
         f"{one.subject.rfc4514_string()} is no authority: it lacks basicConstraints with CA:TRUE,"
         " so what it signed does not verify; make it anew, as in"
@@ -287,7 +290,7 @@ def _may_sign(certificate: x509.Certificate) -> bool:
         found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
     except x509.ExtensionNotFound:
         return False
-    except ValueError:  # odd extensions: it is for OpenSSL to judge
+    except ValueError:  # odd extensions: OpenSSL has to judge them
         return True
     return found.value.ca
 
@@ -309,7 +312,7 @@ def _leaf(path: str, option: str = "") -> x509.Certificate:
 
 
 def _names(path: str) -> list[str]:
-    """The DNS names that a certificate is for, lower case. SNI has no addresses (RFC 6066 3)."""
+    """The DNS names of a certificate, in lower case. SNI has no addresses (RFC 6066 3)."""
     try:
         extension = _leaf(path).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
@@ -320,11 +323,11 @@ def _names(path: str) -> list[str]:
 
 
 def _by_sni(contexts: Sequence[tuple[ServerContext, Sequence[str]]], strict: bool) -> Choose:
-    """What gives a connection the certificate of the name it asks for.
+    """A function that gives a connection the certificate for the name that it asks for.
 
-    `strict`: a name that none of them has, or no name at all, ends the handshake (RFC 6066 3).
+    `strict`: an unknown name, or no name, ends the handshake (RFC 6066 3).
     """
-    # Reversed: where two certificates have a name, the one given first is to stay.
+    # Reversed: if two certificates have the same name, the one given first wins.
     chosen = {name: context for context, names in reversed(contexts) for name in names}
 
     def choose(

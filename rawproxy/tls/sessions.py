@@ -1,18 +1,18 @@
 """Which TLS sessions clients can resume, and where.
 
     sites that ask for no certificate    by tickets, on every worker of the master and after a
-                                         reload, as all of them have the master's keys
-    sites that ask for one               none: a session would let in again whoever has been let
-                                         in once, whatever became of the certificate
+                                         reload, because all of them have the master's keys
+    sites that ask for one               none: a session would let in again a client that was let
+                                         in once, even if its certificate is no longer valid
 
-Keys are shared only if a trial at the start shows that they do what they are for: of two contexts
-with the same keys, each resumes what the other began; one with other keys does not. Otherwise each
-context goes on with keys of its own, as OpenSSL makes them.
+Keys are shared only if a trial at the start shows that this works: of two contexts with the same
+keys, each resumes what the other one began, and a context with other keys does not. If the trial
+fails, each context keeps the keys that OpenSSL made for it.
 
 This module never makes keys (`process` does) and never writes them anywhere. Invariants: a context
-that asks for client certificates never has keys that another one has, so no ticket of elsewhere
-could be read there (a session id context would not do: from Python 3.13 on, all have the same); new
-keys replace the old ones in every context that is still in use.
+that asks for client certificates never has the keys of another one, so it can read no ticket from
+elsewhere. (A session id context would not help: from Python 3.13 on, all contexts have the same.)
+New keys replace the old ones in every context that is still in use.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from rawproxy.net.openssl.context_door import TICKET_KEYS, door
 from rawproxy.routing.route_targets import ClientCertPolicy
 from rawproxy.tls.self_signed import load_self_signed, self_signed
 
-# As Go's servers send, not two as OpenSSL does: it is a twentieth of a handshake, and whoever comes
-# back by it gets the next one (RFC 8446 C.4).
+# As many as Go's servers send. OpenSSL sends two, but one costs a twentieth of a handshake, and a
+# client that resumes by it gets the next one (RFC 8446 C.4).
 TICKETS: Final = 1
-FLIGHTS: Final = 4  # of a full handshake of TLS 1.2; the trial makes no more turns
+FLIGHTS: Final = 4  # a full handshake of TLS 1.2 has so many; the trial makes no more turns
 VERSIONS: Final = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
 
 class Sessions:
-    """Those of one worker; `keys` are the master's, None where it has none."""
+    """The sessions of one worker. `keys` are the master's; None: it has none."""
 
     def __init__(self, keys: bytes | None = None) -> None:
         self._keys = keys
         self._sharing: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
 
     def find_out(self) -> str | None:
-        """Whether sharing works here; a line for the log, and no sharing, where it does not."""
+        """Try whether sharing works here. If not, do not share, and return a line for the log."""
         if self._keys is None or not door.is_open or keys_work():
             return None
         self._keys = None
         return "TLS sessions of one worker are not resumed by the others: OpenSSL takes no keys"
 
     def settle(self, context: ssl.SSLContext, policy: ClientCertPolicy | None) -> None:
-        """Once for each context of a listener."""
+        """Decide what can be resumed in `context`. Called once for each context of a listener."""
         if policy is not None:
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
@@ -61,7 +61,7 @@ class Sessions:
             self._sharing.add(context)
 
     def renew(self, keys: bytes) -> None:
-        """The master has new keys; sessions that began with the old ones are not resumed."""
+        """The master has new keys. Sessions that began with the old ones are not resumed."""
         if self._keys is not None:
             self._keys = keys
             for context in self._sharing:
@@ -69,7 +69,10 @@ class Sessions:
 
 
 def keys_work() -> bool:
-    """Whether a ticket opens wherever its keys are, and nowhere else: some milliseconds."""
+    """Whether a ticket can be read wherever its keys are, and nowhere else.
+
+    The trial takes some milliseconds.
+    """
     same, other = os.urandom(TICKET_KEYS), os.urandom(TICKET_KEYS)
     contexts = []
     try:
@@ -86,7 +89,7 @@ def keys_work() -> bool:
 
 
 def _resumed(contexts: list[ssl.SSLContext], version: ssl.TLSVersion) -> list[bool | None]:
-    """Begin a session with the first context; whether each of the others resumes it."""
+    """Begin a session with the first context. Returns whether each of the others resumes it."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
@@ -99,7 +102,7 @@ def _resumed(contexts: list[ssl.SSLContext], version: ssl.TLSVersion) -> list[bo
 def _visit(
     server: ssl.SSLContext, client: ssl.SSLContext, session: ssl.SSLSession | None
 ) -> ssl.SSLObject:
-    """A handshake in memory; the client's side of it, which has its ticket."""
+    """Make a handshake in memory. Returns the client's side, which has its ticket."""
     here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = server.wrap_bio(here, there, server_side=True)
     theirs = client.wrap_bio(there, here, session=session)
@@ -108,5 +111,5 @@ def _visit(
             with contextlib.suppress(ssl.SSLWantReadError):
                 side.do_handshake()
     with contextlib.suppress(ssl.SSLWantReadError):
-        theirs.read(1)  # TLS 1.3 sends tickets behind the handshake
+        theirs.read(1)  # TLS 1.3 sends tickets after the handshake
     return theirs

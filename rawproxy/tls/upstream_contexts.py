@@ -1,14 +1,13 @@
-"""The TLS contexts towards the upstreams of a group: made once, shared by all of its addresses.
+"""The TLS contexts for the upstreams of a group. All addresses of the group share them.
 
     strict     verifies chain and name: by the system's store, or by the bundle of --upstream-verify
-    lenient    verifies nothing; what comes of it is judged by `upstream_trust`
+    lenient    verifies nothing: `upstream_trust` judges the certificate afterwards
 
-To load the system's store takes 30 to 40 ms, in which a worker serves nobody; so an address that
-appears while it runs must cost no context of its own. Sessions are kept elsewhere
-(`upstream_trust`): a context that many addresses share must not offer the session of one to
-another.
+To load the system's store takes 30 to 40 ms, and the worker serves nobody meanwhile. So an address
+that appears while the worker runs must not need a context of its own. `upstream_trust` keeps the
+sessions: a context that many addresses share must not offer the session of one to another.
 
-It never dials and never judges. Raises `ConfigError` for files that cannot be used.
+This module never dials and never judges. Raises `ConfigError` for files that cannot be used.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from rawproxy.net.openssl.context_door import door
 from rawproxy.tls.server import load, not_authorities, tell_ends_apart
 
 ALPN: Final = ("http/1.1",)
-# Devices of 2005 to 2015: whatever this OpenSSL still has, but nothing anonymous or unencrypted.
+# For devices of 2005 to 2015: all suites of this OpenSSL but anonymous and unencrypted ones.
 LEGACY: Final = "ALL:!aNULL:!eNULL:@SECLEVEL=0"
-# ssl.OP_LEGACY_SERVER_CONNECT, which Python has a name for since 3.12: RFC 5746 is not insisted on.
+# ssl.OP_LEGACY_SERVER_CONNECT, a name that Python has since 3.12: RFC 5746 is not required.
 UNSAFE_RENEGOTIATION: Final = 0x4
 OLD_GROUPS: Final = b"X25519:P-256:P-384:P-521"
-WORDS: Final = ("auto", "pin", "system", "off")  # of --upstream-verify; any other is a file's path
+WORDS: Final = ("auto", "pin", "system", "off")  # of --upstream-verify; all else is a path
 
 
 class Contexts:
-    """Of one group: how its upstreams are verified (`verify`, `tls`) and what they are shown."""
+    """The contexts of one group. `certificate` is ours, which its upstreams see."""
 
     def __init__(
         self,
@@ -46,12 +45,12 @@ class Contexts:
 
     @classmethod
     def of(cls, group: Group) -> Contexts:
-        """As the group is configured."""
+        """The contexts for the configuration of `group`."""
         return cls(group.verify, group.client_cert, group.tls)
 
     @functools.cached_property
     def strict(self) -> ssl.SSLContext:
-        """Verifies chain and name."""
+        """The context that verifies chain and name."""
         context = self._client()
         if self.verify in WORDS:
             context.load_default_certs()
@@ -63,20 +62,20 @@ class Contexts:
             raise ConfigError(
                 f"--upstream-verify {self.verify}: not a usable PEM bundle: {why}"
             ) from None
-        # Whatever the admin put there is trusted as it stands, be it the leaf itself.
+        # What the admin put there is trusted as it is, even if it is the leaf itself.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         return context
 
     @functools.cached_property
     def lenient(self) -> ssl.SSLContext:
-        """Takes any certificate."""
+        """The context that takes any certificate."""
         context = self._client()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context
 
     def flaw(self) -> str:
-        """What is wrong with the bundle, where certificates of it can sign nothing."""
+        """What is wrong with the bundle, if certificates in it cannot sign others; else empty."""
         found = () if self.verify in WORDS else not_authorities(self.verify)
         return f"in {self.verify}, {found[0]}" if found else ""
 
@@ -87,8 +86,8 @@ class Contexts:
             context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
             context.set_ciphers(LEGACY)
             context.options |= UNSAFE_RENEGOTIATION
-            # With a key of the hybrid group (OpenSSL 3.5) a ClientHello takes two packets, and some
-            # devices of that time never answer one that does.
+            # With a key of the hybrid group (OpenSSL 3.5) a ClientHello takes two packets. Some
+            # devices of that time never answer such a one.
             door.set_groups(context, OLD_GROUPS)
         elif self.tls == "modern":
             context.minimum_version = ssl.TLSVersion.TLSv1_3

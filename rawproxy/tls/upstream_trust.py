@@ -7,17 +7,18 @@
                    and where it is (`fingerprints` has the rule)
     pin            the same, but another certificate than the first is refused wherever it is
 
-Decisions only: it never dials. The dialer asks for a `Trial`, dials with its context, tells it of a
-failure (which may be worth another try), and lets it look at the certificate before a byte is sent.
-Where the store's word is not the last one, a trial goes
+This module only decides, and never dials. The dialler asks for a `Trial` and dials with its
+context. If that fails, it tells the trial, which may want another try. If not, the trial looks at
+the certificate before a byte is sent. In the modes `auto` and `pin` a trial has these states:
 
     KNOWN    --another certificate--> STRICT        (passes: it is one accepted before)
     STRICT   --verification fails---> ANY           (passes: the leaf is known as verified)
     ANY      --refused--------------> DialError     (passes: accepted, and a warning if it is new)
 
-Invariant: in no mode but `off` does a connection carry a request whose certificate was neither
-verified nor accepted by `fingerprints`. A session is offered again only to the address and name it
-came from, in the context it came from, and what resumes it is judged by the certificate it has.
+Invariants: except in mode `off`, a connection carries a request only if its certificate was
+verified or accepted by `fingerprints`. A session is offered only to the address and name from which
+it came, in the context from which it came. A connection that resumes it is judged by the
+certificate of the session.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class _Mode(enum.Enum):
 
 
 class Attempt(enum.Enum):
-    """The states above."""
+    """The states of a trial, as the module's docstring has them."""
 
     KNOWN = "known"
     STRICT = "strict"
@@ -58,9 +59,9 @@ class Attempt(enum.Enum):
 
 
 class UpstreamTrust:
-    """What one upstream's certificate must be: one for each upstream, name and process.
+    """What the certificate of one upstream must be; each process has one for each name.
 
-    Raises `ConfigError` for an unusable bundle or name.
+    Raises `ConfigError` for a bundle or a name that cannot be used.
     """
 
     def __init__(
@@ -74,8 +75,8 @@ class UpstreamTrust:
         self.mode = _mode(contexts.verify, pins)
         self.known = Fingerprints(strict=contexts.verify == "pin")
         self.key = f"{contexts.verify} {url} {server_name}"  # of `known`, for other workers
-        self.on_news: Callable[[], object] = ignore  # what is accepted must be the same for all
-        # By address, the oldest first: the last good session, for one round trip less.
+        self.on_news: Callable[[], object] = ignore  # all workers must accept the same
+        # The last good session of each address, the oldest first. It saves a round trip.
         self._sessions: dict[str, tuple[ssl.SSLContext, ssl.SSLSession]] = {}
         usual = contexts.lenient if self.mode in (_Mode.OFF, _Mode.PINS) else contexts.strict
         try:
@@ -86,31 +87,31 @@ class UpstreamTrust:
             ) from None
 
     def for_name(self, server_name: str) -> UpstreamTrust:
-        """The same for another name, with sessions of its own. Raises `ConfigError`."""
+        """The same trust for another name, with sessions of its own. Raises `ConfigError`."""
         return UpstreamTrust(self.contexts, self.pins, server_name, self.url)
 
     def trial(self) -> Trial:
-        """To be asked for at the beginning of a dial."""
+        """A new trial. Each dial begins with one."""
         return Trial(self)
 
     # ── sessions ────────────────────────────────────────────────────────────────────────────────
 
     def session(self, address: str, context: ssl.SSLContext) -> ssl.SSLSession | None:
-        """What may be offered there; with another context's every dial would fail."""
+        """The session to offer at `address`. One of another context would make each dial fail."""
         kept = self._sessions.get(address)
         return kept[1] if kept is not None and kept[0] is context else None
 
     def forget(self, address: str) -> None:
-        """Should the session be to blame for a failure, it is so but once."""
+        """Forget the session of `address`: if it caused a failure, it does so only once."""
         self._sessions.pop(address, None)
 
     def remember(self, tls: ssl.SSLSocket) -> None:
-        """Keep the session of a connection that was judged, and on which data has come.
+        """Keep the session of a connection that was judged and has received data.
 
-        TLS 1.3 sends its tickets after the handshake.
+        Data matters because TLS 1.3 sends its tickets after the handshake.
         """
-        # A resumed connection's own tickets are let go: by them a certificate, looked at once,
-        # would be good for ever. As it is, for as long as one ticket lives (RFC 8446: 7 days).
+        # The tickets of a resumed connection are not kept: with them, a certificate that was looked
+        # at once would be good for ever. So it is good for one ticket's life (RFC 8446: 7 days).
         if tls.session_reused or tls.server_hostname != self.server_name:
             return
         session = tls.session
@@ -127,21 +128,24 @@ class UpstreamTrust:
     # ── what other workers know ─────────────────────────────────────────────────────────────────
 
     def news(self) -> dict[str, Any] | None:
-        """What is known, if something of it has not been told yet."""
+        """What is known, if the master has not heard all of it yet; else None."""
         if not self.known.news:
             return None
         self.known.news = False
         return self.known.told()
 
     def obey(self, told: dict[str, Any]) -> bool:
-        """What the master knows goes; True: connections may be open that would be refused now."""
+        """Take over what the master knows.
+
+        True: connections may be open whose certificates would be refused now.
+        """
         refused = self.known.obey(told)
         if refused:
             self._sessions.clear()
         return refused
 
     def how(self, address: str) -> str:
-        """How the certificate at `address` is known, which was let in: for `rawproxy check`."""
+        """Why the certificate at `address` was accepted, in words for `rawproxy check`."""
         if self.mode is _Mode.OFF:
             return "is not checked"
         if self.mode is _Mode.PINS:
@@ -154,7 +158,7 @@ class UpstreamTrust:
 
 
 class Trial:
-    """One dial: which context is next, and what becomes of the certificate."""
+    """One dial: which context comes next, and whether the certificate is accepted."""
 
     __slots__ = ("address", "attempt", "changed", "there", "trust", "warning", "why")
 
@@ -167,25 +171,25 @@ class Trial:
             known = trust.known.any_accepted()
             self.attempt = Attempt.KNOWN if known else Attempt.STRICT
         self.address = ""
-        self.there = False  # the upstream is reached; what fails now is TLS
-        self.why = ""  # the store does not pass it
-        self.warning = ""  # to be printed
+        self.there = False  # the upstream was reached, so a failure is one of TLS
+        self.why = ""  # why the store did not accept the certificate
+        self.warning = ""  # a line for the log
         self.changed = False  # another certificate was accepted
 
     @property
     def context(self) -> ssl.SSLContext:
-        """To dial with."""
+        """The context to dial with."""
         contexts = self.trust.contexts
         return contexts.strict if self.attempt is Attempt.STRICT else contexts.lenient
 
     def session(self, peer: tuple[Any, ...]) -> ssl.SSLSession | None:
-        """A connection to `peer` is made: what to resume there."""
+        """The TCP connection to `peer` is made. Returns the session to resume there, if any."""
         self.address = place(peer)
         self.there = True
         return self.trust.session(self.address, self.context)
 
     def failed(self, error: BaseException) -> bool:
-        """The dial ended in `error`: whether to try once more, with another context."""
+        """The dial failed. Returns whether to try again, with another context."""
         self.trust.forget(self.address)
         if self.trust.mode is not _Mode.FIRST or self.attempt is not Attempt.STRICT:
             return False
@@ -197,7 +201,7 @@ class Trial:
         return True
 
     def passes(self, leaf: bytes) -> bool:
-        """Look at the leaf (DER) after the handshake; False: close, and try once more.
+        """Judge the leaf (DER) after the handshake. False: close, and try again.
 
         Raises `DialError` (502).
         """
@@ -230,7 +234,7 @@ class Trial:
         return True
 
     def _judge(self, sha: str, known: Fingerprints) -> None:
-        """One that the store did not pass."""
+        """Judge a certificate that the store did not accept. Raises `DialError`."""
         one = Unverified(sha, known.before(self.address), self.address, self.why)
         verdict = known.accept(sha, self.address)
         if verdict is REFUSED:

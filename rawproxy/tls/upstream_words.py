@@ -1,12 +1,12 @@
-"""What a failure of TLS with an upstream means, and what to type: in the admin's words.
+"""Says what a failure of TLS with an upstream means, and what to type.
 
     explain      why a handshake failed
-    complaint    what the upstream's alert behind the handshake means
+    complaint    what an alert of the upstream after the handshake means
     refusal      why a certificate was not accepted
-    notice       which certificate was accepted that nobody vouches for
+    notice       which certificate was accepted although nobody vouches for it
 
-It never judges and never dials. Invariant: whatever OpenSSL calls it, each text says what is wrong
-and, where anything helps, what to type.
+This module never judges and never dials. Invariant: each text says what is wrong in the admin's
+words, not OpenSSL's, and what to type, if anything helps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rawproxy.tls.upstream_contexts import WORDS, Contexts
 
 _NAME_MISMATCH: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _INVALID_CA: Final = (24, 79)  # X509_V_ERR_INVALID_CA, until OpenSSL 1.1.1 and since 3.0
-# X509_V_ERR_EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK: of OpenSSL's security level.
+# X509_V_ERR_EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK: below OpenSSL's security level.
 _TOO_WEAK: Final = (66, 67, 68)
 # What OpenSSL's reasons mean to an admin; the names differ from version to version.
 _MEANINGS: Final = (
@@ -93,7 +93,7 @@ _OLDER: Final = {
 
 
 class UpstreamWords:
-    """Of one upstream."""
+    """The texts about one upstream."""
 
     __slots__ = ("_contexts", "_name", "_url")
 
@@ -107,8 +107,8 @@ class UpstreamWords:
         if isinstance(error, ssl.SSLCertVerificationError):
             return self._unverified(error)
         text = str(error)
-        # An asyncio server that fails a handshake hangs up without the alert that would say why;
-        # both loops make of it a ConnectionResetError without a number.
+        # If an asyncio server fails a handshake, it hangs up without the alert that would say why.
+        # Both loops raise a ConnectionResetError without a number then.
         if isinstance(error, ConnectionResetError | BrokenPipeError):
             text = "EOF_OCCURRED"
         meaning = self._meaning(text)
@@ -121,9 +121,9 @@ class UpstreamWords:
         return f"cannot connect: {os.strerror(number) if number else text or type(error).__name__}"
 
     def complaint(self, error: BaseException | None) -> str:
-        """What the upstream's TLS alert behind the handshake means; empty where there is none.
+        """What a TLS alert of the upstream after the handshake means; empty if there is none.
 
-        In TLS 1.3 a client certificate is judged when the client believes the handshake over.
+        In TLS 1.3 the server judges a client certificate when the handshake is over for the client.
         """
         reason = getattr(error, "reason", None) or ""
         if not isinstance(error, ssl.SSLError) or "ALERT" not in reason:
@@ -158,16 +158,16 @@ class UpstreamWords:
 
 
 class Unverified(NamedTuple):
-    """A certificate that the store did not pass."""
+    """A certificate that the store did not accept."""
 
     sha: str
-    before: str  # the one that it is compared with; empty: there is none
+    before: str  # SHA-256 of the one that it is compared with; empty: there is none
     address: str
     why: str
 
 
 def refusal(one: Unverified, known: Fingerprints) -> str:
-    """Why it was not accepted, and what to type if it should be."""
+    """Why a certificate was not accepted, and what to type if it should be."""
     changed = (
         f"the upstream's certificate changed from SHA-256 {one.before} to {one.sha}"
         f" ({one.address}), which cannot be verified ({one.why})"
@@ -186,7 +186,7 @@ def refusal(one: Unverified, known: Fingerprints) -> str:
 
 
 def notice(one: Unverified, known: Fingerprints, verdict: CertificateVerdict) -> str:
-    """What was accepted that cannot be verified, why, and what to type instead."""
+    """Which certificate was accepted unverified, why, and what to type instead."""
     if verdict is EXPIRED:
         return (
             f"its certificate, SHA-256 {one.sha}, verified once and does no more ({one.why});"
@@ -213,12 +213,12 @@ def notice(one: Unverified, known: Fingerprints, verdict: CertificateVerdict) ->
 
 def reason(error: ssl.SSLCertVerificationError) -> str:
     """Why OpenSSL did not verify a certificate."""
-    # OpenSSL's own errors have these attributes, those made in Python do not.
+    # Errors of OpenSSL have these attributes; errors that Python makes do not.
     return str(getattr(error, "verify_message", None) or error).rstrip(".")
 
 
 def _plain(url: str) -> str:
-    """The plain upstream at the very place where `url` expects TLS."""
+    """The URL of a plain upstream at the place where `url` expects TLS."""
     place = (url.partition("://")[2] or url).rstrip("/")
     port = "" if ":" in place.rpartition("]")[2] else ":443"
     return f"http://{place}{port}"

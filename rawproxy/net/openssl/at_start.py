@@ -1,7 +1,7 @@
-"""What this Python and this OpenSSL make of the private parts: tried once, when a worker starts.
+"""Tries once, when a worker starts, which private parts this Python and this OpenSSL have.
 
-It never changes what TLS does, only how it is done. Invariant: whoever makes a
-TLS connection has called `found_out` before.
+It never changes what TLS does, only how it is done. Invariant: `found_out` has been called before
+the first TLS connection is made.
 """
 
 from __future__ import annotations
@@ -10,6 +10,6 @@ from rawproxy.net.openssl import context_door, error_queue, objects
 
 
 def found_out() -> list[str]:
-    """Try everything; some milliseconds. The lines are for the log: what is gone without."""
+    """Try everything, in some milliseconds. Returns lines for the log about what is missing."""
     lines = [*objects.reach.find_out(), error_queue.queue.find_out(), context_door.door.find_out()]
     return [line for line in lines if line is not None]

@@ -1,17 +1,16 @@
-"""What OpenSSL can do with a context and Python has no name for: through the context's own pointer.
+"""Calls OpenSSL functions for a context that Python has no name for, by the context's own pointer.
 
     set_ticket_keys        sessions of one context can be resumed on another with the same keys
-    keep_no_sessions       nothing that a client brings along lets it resume
-    set_groups             which key exchange groups are offered, in place of the configuration's
+    keep_no_sessions       no client can resume anything
+    set_groups             which key exchange groups are offered, instead of the configured ones
 
 An `ssl.SSLContext` holds its `SSL_CTX *` right behind the header that every object has. `find_out`
-proves that on contexts of its own, before anything is set: the word there has to be an address that
-can be read, and what OpenSSL tells of the options there has to be what Python tells, before and
-after they change. The library is the one that `_ssl` itself is linked with. Each use asks for the
-options once more.
+proves this on contexts of its own before anything is set. The word there has to be an address that
+can be read. And OpenSSL has to give the same options for it as Python does, before and after they
+change. The library is the one with which `_ssl` is linked. Each use compares the options again.
 
-It never decides who may resume what: `tls` does. Invariants: until `find_out` has proved it, and
-wherever it does not hold, every function here returns False and has done nothing.
+This module never decides who may resume what: `tls` does. Invariant: until `find_out` has proved
+all this, and wherever it is not so, every function here returns False and does nothing.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ TICKET_KEYS: Final = 80  # bytes: a name of 16, 32 for the HMAC, 32 for AES-256 
 _SET_SESSION_CACHE_MODE: Final = 44
 _SET_TICKET_KEYS: Final = 59
 _SET_GROUPS_LIST: Final = 92
-_READABLE: Final = 1024  # bytes that an SSL_CTX has at least, so that asking it cannot crash
+_READABLE: Final = 1024  # bytes: an SSL_CTX is longer, so to ask it cannot crash
 _WORD: Final = 8  # bytes of a pointer; no other size is tried
-_OPTIONS: Final = 0xFFFF_FFFF  # those that every version has; OpenSSL 3 has 64 bits
+_OPTIONS: Final = 0xFFFF_FFFF  # the options that every version has; OpenSSL 3 has 64 bits
 
 
 class Library:
-    """The OpenSSL that `_ssl` uses. Raises `LookupError`, `ImportError`, `AttributeError`..."""
+    """The OpenSSL that `_ssl` uses. If it cannot be found, `find_out` knows what is raised."""
 
     def __init__(self) -> None:
         if sys.implementation.name != "cpython" or sys.maxsize < 1 << 32:
@@ -43,7 +42,7 @@ class Library:
         import ctypes  # some builds of Python lack it
 
         self._pointer: Any = ctypes.c_void_p
-        # What `_ssl` is linked with is searched as well; it may be built into the interpreter.
+        # The libraries that `_ssl` is linked with are searched too. It may be a built-in module.
         library = ctypes.PyDLL(getattr(_ssl, "__file__", None))
         library.OpenSSL_version_num.restype = ctypes.c_ulong
         # `_ssl` was compiled for one version, and may run with a later one.
@@ -59,16 +58,16 @@ class Library:
         ]  # fmt: skip
 
     def word(self, context: ssl.SSLContext) -> int:
-        """What stands behind the header of the object."""
+        """The word behind the header of the object."""
         return self._pointer.from_address(id(context) + object.__basicsize__).value or 0
 
     def agrees(self, context: ssl.SSLContext) -> bool:
-        """Whether OpenSSL and Python say the same of the context's options."""
+        """Whether OpenSSL and Python give the same options for `context`."""
         told: int = self._options(self.word(context))
         return told & _OPTIONS == int(context.options) & _OPTIONS
 
     def proved(self, context: ssl.SSLContext) -> bool:
-        """Whether the word behind the header is the context's SSL_CTX; its options change."""
+        """Whether the word behind the header is the SSL_CTX. Changes the options of `context`."""
         if type(context).__basicsize__ < object.__basicsize__ + _WORD:
             return False
         if not _readable(self.word(context)) or not self.agrees(context):
@@ -80,23 +79,23 @@ class Library:
     def control(
         self, context: ssl.SSLContext, command: int, number: int, data: bytes | None
     ) -> int | None:
-        """What SSL_CTX_ctrl returns; None: it was not called."""
+        """What SSL_CTX_ctrl returns. None: it was not called."""
         if not self.agrees(context):
             return None
         done: int = self._control(self.word(context), command, number, data)
         if not done:
-            error_queue.by_new_object()  # it says there what it did not like
+            error_queue.by_new_object()  # OpenSSL has put the reason there
         return done
 
 
 class ContextDoor:
-    """Closed until `find_out` opens it."""
+    """The way to OpenSSL's contexts. It is closed until `find_out` opens it."""
 
     def __init__(self) -> None:
         self._library: Library | None = None
 
     def find_out(self) -> str | None:
-        """Open it, if it can be; a line for the log, if not."""
+        """Open the door. If that cannot be, return a line for the log."""
         self._library = None
         try:
             library = Library()
@@ -115,11 +114,11 @@ class ContextDoor:
 
     @property
     def is_open(self) -> bool:
-        """Whether anything can be set here."""
+        """Whether anything can be set."""
         return self._library is not None
 
     def set_ticket_keys(self, context: ssl.SSLContext, keys: bytes) -> bool:
-        """From now on tickets are written and read by these `TICKET_KEYS` bytes alone."""
+        """Write and read tickets only with these keys (`TICKET_KEYS` bytes) from now on."""
         if len(keys) != TICKET_KEYS:
             raise ValueError(f"ticket keys have {TICKET_KEYS} bytes, not {len(keys)}")
         library = self._library
@@ -128,7 +127,7 @@ class ContextDoor:
         )
 
     def keep_no_sessions(self, context: ssl.SSLContext) -> bool:
-        """The context remembers no session by its number (TLS 1.2) or a stateful ticket."""
+        """Remember no session in the context, by number (TLS 1.2) or by a stateful ticket."""
         library = self._library
         return (
             library is not None
@@ -136,7 +135,7 @@ class ContextDoor:
         )
 
     def set_groups(self, context: ssl.SSLContext, names: bytes) -> bool:
-        """The groups of key exchanges, by OpenSSL's names with colons between."""
+        """Set the key exchange groups: OpenSSL's names, with colons between them."""
         library = self._library
         return library is not None and library.control(context, _SET_GROUPS_LIST, 0, names) == 1
 
@@ -145,7 +144,7 @@ door: Final = ContextDoor()
 
 
 def _readable(address: int) -> bool:
-    """Whether memory is there, as far as the kernel tells."""
+    """Whether the kernel says that there is memory at `address`."""
     if not address or address % _WORD:
         return False
     with open("/proc/self/mem", "rb", buffering=0) as memory:

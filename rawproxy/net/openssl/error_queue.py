@@ -1,17 +1,17 @@
-"""OpenSSL's queue of errors, one for each thread: emptied before it can mislead.
+"""Empties OpenSSL's queue of errors, which each thread has, before it can mislead.
 
-OpenSSL looks into that queue to say why a call did nothing, so it has to be empty before the next
-one (SSL_get_error(3)). From Python 3.13 on (and 3.12 with later patches), what OpenSSL 3.2 and
-newer noted of a failed write stays there. The next connection that has nothing to read yet is then
-told of somebody else's reset, and cut: clients that reset cut the uploads of others
-(https://github.com/python/cpython/issues/148594).
+OpenSSL looks into that queue to say why a call did nothing. So it has to be empty before the next
+call (SSL_get_error(3)). From Python 3.13 on (and in 3.12 with later patches), what OpenSSL 3.2 and
+newer wrote there about a failed write stays there. Then the next connection that has nothing to
+read yet is told of somebody else's reset, and is cut. So clients that reset could cut the uploads
+of others (https://github.com/python/cpython/issues/148594).
 
     a raw OpenSSL call raises ──► `after(error)` ──► the queue is empty again
 
-Whoever calls OpenSSL directly calls `after` with what it raised, before anything else is asked of
-OpenSSL. `find_out` tries whether that is needed here, and by which cure; until then it is. It never
-touches a connection of anybody's. Invariant: once `after` has returned, the thread's queue is
-empty, or was left so by Python itself.
+Code that calls OpenSSL directly has to call `after` with what was raised, before it calls OpenSSL
+again. `find_out` tries whether that is needed here, and which cure works. Until then the first cure
+is used. This module never touches anybody's connection. Invariant: when `after` has returned, the
+queue of the thread is empty.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any, Final
 
 Cure = Callable[[], object]
 
-# No certificate is needed for it, which makes it good for nothing else (RFC 8422 2.5, ECDH_anon).
+# It needs no certificate, so it is good for nothing but this trial (RFC 8422 2.5, ECDH_anon).
 _ANONYMOUS: Final = "AECDH-AES128-SHA:@SECLEVEL=0"
-FLIGHTS: Final = 4  # of a full handshake of TLS 1.2; no more turns are tried
+FLIGHTS: Final = 4  # a full handshake of TLS 1.2 has so many; no more turns are tried
 
 
 def _spare() -> ssl.SSLContext:
@@ -40,12 +40,12 @@ _context: Final = _spare()
 
 
 def by_new_object() -> None:
-    """Python empties the queue where it makes an SSL object: some microseconds."""
+    """Make an SSL object: Python empties the queue then. It takes some microseconds."""
     _context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO())
 
 
 def by_handshake() -> None:
-    """OpenSSL itself does where a handshake begins."""
+    """Begin a handshake: OpenSSL itself empties the queue then."""
     with contextlib.suppress(ssl.SSLError):
         _context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO()).do_handshake()
 
@@ -54,22 +54,23 @@ CURES: Final[tuple[Cure, ...]] = (by_new_object, by_handshake)
 
 
 class ErrorQueue:
-    """What is known of it."""
+    """The queue of errors, and the cure for it."""
 
     def __init__(self) -> None:
         self.cure: Cure | None = by_new_object  # None: Python leaves nothing behind
 
     def after(self, error: BaseException) -> None:
-        """OpenSSL's call raised `error`; that it only has to wait leaves nothing behind."""
+        """A call of OpenSSL raised `error`: empty the queue, unless it only has to wait."""
         if self.cure is not None and not isinstance(
             error, ssl.SSLWantReadError | ssl.SSLWantWriteError
         ):
             self.cure()
 
     def find_out(self) -> str | None:
-        """Choose the cure, by trying; the text is for the log, where none helps.
+        """Choose the cure by trying. If none helps, return a line for the log.
 
-        Some milliseconds. Where it cannot be tried (no anonymous suites), the first cure stays.
+        It takes some milliseconds. If it cannot be tried (no anonymous suites), the first cure
+        stays.
         """
         try:
             with QueueTrial(self) as trial:
@@ -88,7 +89,7 @@ class ErrorQueue:
 
 
 class QueueTrial:
-    """An idle connection, which a failed write of another one may mislead."""
+    """An idle connection that a failed write of another connection may mislead."""
 
     def __init__(self, queue: ErrorQueue) -> None:
         self.queue = queue
@@ -105,7 +106,7 @@ class QueueTrial:
         self.stack.close()
 
     def soiled(self) -> bool:
-        """Whether the idle connection has to hear of a failed write, for all that `after` does."""
+        """Whether the idle connection hears of another one's failed write, in spite of `after`."""
         by_new_object()
         by_handshake()
         with _connection() as (broken, peer):
@@ -125,7 +126,7 @@ class QueueTrial:
 
 @contextlib.contextmanager
 def _connection() -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
-    """Both ends of a TLS connection within this process. Raises `OSError`."""
+    """Both ends of a TLS connection in this process. Raises `OSError`."""
     with contextlib.ExitStack() as stack:
         ends: list[Any] = []
         for sock, server in zip(socket.socketpair(), (False, True), strict=True):

@@ -1,18 +1,18 @@
-"""OpenSSL's side of one connection: the object beneath Python's `SSLSocket`, used directly.
+"""The object beneath Python's `SSLSocket`, used directly: OpenSSL's side of one connection.
 
-    instead of                   why                                              else
+    instead of                   why                                              if missing
     ───────────────────────────  ───────────────────────────────────────────────  ─────────────
-    `SSLSocket.read`, `.write`   two more calls of Python each; four of those     `WholeSocket`
-                                 are 3 % of a small proxied request
+    `SSLSocket.read`, `.write`   each makes two more calls in Python; four of     `WholeSocket`
+                                 those are 3 % of a small proxied request
     `SSLContext.wrap_socket`     makes another socket of the one there is: some   `wrap_socket`
                                  per cent of a new connection
     `socket.accept`              makes enums of two numbers for each socket: 1 %  `accept`
                                  of a new connection
 
-Python promises neither `SSLSocket._sslobj`, `SSLContext._wrap_socket` nor `socket._accept`.
-`Reach.find_out` tries them at the start; what is missing is gone without. This module never reads
-or writes for anybody. Invariant: what `core` and `server_side` return has `read`, `write`,
-`shutdown`, `do_handshake` and `pending`, and they mean the same in every case.
+Python does not promise `SSLSocket._sslobj`, `SSLContext._wrap_socket` or `socket._accept`.
+`Reach.find_out` tries them at the start. This module never reads or writes for anybody. Invariant:
+what `core` and `server_side` return has `read`, `write`, `shutdown`, `do_handshake` and `pending`,
+and they always mean the same.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-Made = tuple[socket.SocketType, Any]  # the socket to keep, and OpenSSL's object for it
+Made = tuple[socket.SocketType, Any]  # the socket to keep, and OpenSSL's object
 CALLED: Final = ("read", "write", "shutdown", "do_handshake", "pending")
 
 
 class BareSocket(socket.SocketType):
-    """A socket without what the standard library adds to the system's, some Python for each.
+    """A socket without what the standard library adds, which costs time for each one.
 
-    OpenSSL wants no more than that, and a weak reference; the loop's transports do.
+    OpenSSL needs no more, but for a weak reference. The loop's own transports do need more.
     """
 
     __slots__ = ("__weakref__",)
 
 
 class WholeSocket:
-    """An `SSLSocket` that can be used as the object beneath it, where that cannot be had."""
+    """An `SSLSocket` that can be used like the object beneath it, if that is not accessible."""
 
     __slots__ = (
         "_sock", "do_handshake", "getpeercert", "pending", "read", "selected_alpn_protocol",
@@ -64,12 +64,12 @@ class WholeSocket:
         return self._sock.session_reused
 
     def shutdown(self) -> None:
-        """Say close_notify. `SSLSocket.shutdown` is TCP's; this is TLS's."""
+        """Send close_notify. `SSLSocket.shutdown` means TCP; this means TLS."""
         self._sock.unwrap()
 
 
 class Reach:
-    """Which of them there are."""
+    """Which of the private parts this Python has."""
 
     def __init__(self) -> None:
         self.beneath = True  # `SSLSocket._sslobj`
@@ -77,7 +77,7 @@ class Reach:
         self.accept = hasattr(socket.socket, "_accept")
 
     def find_out(self) -> list[str]:
-        """Try them; a line for the log, where one cannot be had."""
+        """Try them. Returns a line for the log if one is missing."""
         self.beneath = _works(_by_whole)
         self.bare = _works(_by_bare)
         there = {"_sslobj": self.beneath, "_wrap_socket": self.bare, "_accept": self.accept}
@@ -94,7 +94,7 @@ reach: Final = Reach()
 
 
 def accepted(listening: socket.socket) -> tuple[int, object]:
-    """As `listening.accept()`: the descriptor of a new connection, and whose it is."""
+    """Like `listening.accept()`: the descriptor of a new connection, and the peer's address."""
     if not reach.accept:
         sock, peer = listening.accept()
         return sock.detach(), peer
@@ -104,16 +104,16 @@ def accepted(listening: socket.socket) -> tuple[int, object]:
 
 
 def core(sock: ssl.SSLSocket) -> Any:
-    """The object beneath `sock`, as `TlsTransport` wants it."""
+    """The object beneath `sock`, which `TlsTransport` uses."""
     return _beneath(sock) if reach.beneath else WholeSocket(sock)
 
 
 def server_side(sock: socket.SocketType, context: ssl.SSLContext) -> Made:
-    """OpenSSL's object for an accepted connection, behind the socket that is to be kept with it.
+    """The socket to keep for an accepted connection, and OpenSSL's object for it.
 
-    Raises `OSError` where the client has gone; `sock` is the caller's still.
+    Raises `OSError` if the client has gone. Then `sock` still belongs to the caller.
     """
-    # An `sni_callback` wants to be handed a whole `SSLSocket`.
+    # An `sni_callback` has to get a whole `SSLSocket`.
     if reach.bare and context.sni_callback is None:
         return _by_bare(sock, context)
     sock.getpeername()  # `wrap_socket` would raise too, but lose the descriptor
@@ -140,12 +140,12 @@ def _by_whole(sock: socket.SocketType, context: ssl.SSLContext) -> Made:
 
 
 def _by_bare(sock: socket.SocketType, context: ssl.SSLContext) -> Made:
-    # What `wrap_socket` calls in the end; all that it does before is Python.
+    # `wrap_socket` calls this in the end, after much work in Python.
     return sock, context._wrap_socket(sock, True)  # type: ignore[attr-defined]  # private
 
 
 def _works(make: Callable[[socket.SocketType, ssl.SSLContext], Made]) -> bool:
-    """Whether `make` gives an object that begins a handshake as one should."""
+    """Whether `make` gives an object that begins a handshake as it should."""
     with contextlib.ExitStack() as stack:
         one, other = socket.socketpair()
         stack.enter_context(other)
