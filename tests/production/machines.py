@@ -218,7 +218,7 @@ def run(folder: pathlib.Path, names: list[str], redis: RedisServer, ports: tuple
         found["resumed afterwards"] = resumed()
         said = one.program.err()
         found["said away"] = said.count(" is away: ")
-        found["said back"] = said.count(" is back\n")
+        found["said back"] = len(re.findall(r"INFO the store \S+ is back", said))
 
         def redis_hangs() -> None:
             time.sleep(1)
