@@ -1,20 +1,22 @@
-"""The server name in a ClientHello (RFC 8446 4.1.2, RFC 6066 3), before TLS begins.
+"""Finds the server name in a ClientHello, before TLS begins (RFC 8446 4.1.2, RFC 6066 3).
 
-Only where sites ask for client certificates in different ways must it be known so early: OpenSSL
-has decided whether to ask by the time it tells which name was asked for. What protocols a client
-offers (RFC 7301 3.1) matters while an authority looks for a proof, and to nobody else. It never
-consumes a byte and never judges: whatever is odd is left to OpenSSL. What it reads is not believed
-either: a connection that got another site's context is refused by Host (`Service.find`).
+It is needed so early only if sites ask for client certificates in different ways: when OpenSSL
+tells the name, it has already decided whether to ask for one. The protocols that a client offers
+(RFC 7301 3.1) matter only while an authority looks for a proof.
+
+This module never consumes a byte and never judges: what is odd is left to OpenSSL. Nobody relies on
+what it reads: a connection that got the context of another site is refused by its Host
+(`Service.find`).
 """
 
 from __future__ import annotations
 
-LIMIT = 16 * 1024 + 5  # one record; a ClientHello in more than one is nobody's
+LIMIT = 16 * 1024 + 5  # bytes of one record; no client sends a ClientHello in several
 _HANDSHAKE, _CLIENT_HELLO, _SERVER_NAME, _PROTOCOLS = 0x16, 0x01, 0, 16
 
 
 def server_name(data: bytes) -> str | None:
-    """The name, lower case, or empty where there is none; None while more bytes have to come."""
+    """The name in lower case, empty if there is none, None while more bytes have to come."""
     if len(data) < 5:
         return None
     size = int.from_bytes(data[3:5], "big")
@@ -26,7 +28,7 @@ def server_name(data: bytes) -> str | None:
 
 
 def protocols(data: bytes) -> list[bytes]:
-    """What the client offers in ALPN; nothing where there is no whole ClientHello."""
+    """The protocols that the client offers (ALPN); none if there is no whole ClientHello."""
     offered = _extension(data[5:], _PROTOCOLS)
     found = []
     at = 2  # behind the length of the list
@@ -45,7 +47,7 @@ def _name(hello: bytes) -> str:
 
 
 def _extension(hello: bytes, wanted: int) -> bytes:
-    """What is in an extension; nothing where the ClientHello does not have it."""
+    """The content of an extension; empty if the ClientHello does not have it."""
     if hello[:1] != bytes((_CLIENT_HELLO,)):
         return b""
     at = 4 + 2 + 32  # type and length, version, random

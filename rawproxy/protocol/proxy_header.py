@@ -1,8 +1,9 @@
-"""The PROXY protocol: who the client is, told by a proxy that stands before TLS or HTTP begin.
+"""The PROXY protocol: a proxy in front of us tells who the client is, before TLS or HTTP begin.
 
-Versions 1 (one line of text) and 2 (binary), read and written as HAProxy's specification of 2020
-has them. Pure functions of bytes: nothing here knows a socket. Invariant: `read` never takes a
-byte that is not the header's, and never lets a header grow beyond `LIMIT`.
+Version 1 is a line of text, version 2 is binary. Both are read and written as HAProxy's
+specification of 2020 describes them. All functions are pure functions of bytes, and know no socket.
+Invariants: `read` never takes a byte that does not belong to the header, and never lets a header
+grow beyond `LIMIT`. Raises `ClientError`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from rawproxy.errors import ClientError
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"  # version 2; section 2.2
 _LINE_LIMIT = 107  # bytes of the longest line, its CRLF included (section 2.1)
-LIMIT = 16 + 2048  # bytes of a version 2 header: the addresses, and TLVs that are passed over
+LIMIT = 16 + 2048  # bytes of a version 2 header: the addresses, and TLVs that are ignored
 _TCP4, _TCP6 = 0x11, 0x21
 _SIZES = {_TCP4: 12, _TCP6: 36}  # bytes of addresses and ports
 
 
 class AnnouncedAddresses(NamedTuple):
-    """A connection's two ends: who dialled, and whom."""
+    """The two ends of a connection: who dialled, and whom."""
 
     source: str
     source_port: int
@@ -30,16 +31,16 @@ class AnnouncedAddresses(NamedTuple):
 
 
 class Header(NamedTuple):
-    """A header that has been read."""
+    """A header that was read."""
 
-    size: int  # bytes of it
+    size: int  # its bytes
     route: AnnouncedAddresses | None  # None: the sender speaks for itself (LOCAL, UNKNOWN, no TCP)
 
 
 def read(data: bytes) -> Header | None:
-    """The header at the beginning of `data`; None: it may become one, read on.
+    """The header at the beginning of `data`. None: more bytes have to come.
 
-    Raises `ClientError` where it cannot be one.
+    Raises `ClientError` if this cannot become a header.
     """
     if data.startswith(SIGNATURE):
         return _read_binary(data)
@@ -51,7 +52,7 @@ def read(data: bytes) -> Header | None:
 
 
 def write(version: int, route: AnnouncedAddresses | None) -> bytes:
-    """A header that announces `route`; None: the proxy speaks for itself."""
+    """A header that announces `route`. None: the proxy speaks for itself."""
     source, destination = _pair(route) if route is not None else (None, None)
     if version == 1:
         if source is None or route is None:
@@ -70,7 +71,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def _pair(route: AnnouncedAddresses) -> tuple[_Address, _Address] | tuple[None, None]:
-    """Both addresses, of one family: the header knows no mixture."""
+    """Both addresses, of the same family: the header allows no mixture."""
     try:
         ends = ipaddress.ip_address(route.source), ipaddress.ip_address(route.destination)
     except ValueError:  # a unix socket

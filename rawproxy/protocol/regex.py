@@ -1,12 +1,12 @@
-r"""The regular-expression engine behind the recognisers of message heads.
+r"""The regular-expression engine that the recognisers of message heads use.
 
-The compiled build brings PCRE2 with its just-in-time compiler (`_pcre2.c`). The plain build has the
-standard library's `re`, which takes three times as long for the same answer. `RAWPROXY_REGEX=re`
-chooses the latter, for comparison. The same property tests hold either of them against h11.
+The compiled build has PCRE2 with its just-in-time compiler (`_pcre2.c`). The plain build has `re`
+of the standard library, which takes three times as long for the same answer. `RAWPROXY_REGEX=re`
+chooses `re`, for comparison. The same property tests compare both engines with h11.
 
-It never sees traffic itself. Invariants: both engines are given patterns that mean the same to
-both, and none that needs backtracking across lines; a recogniser looks at one place and at no
-other: time and memory are linear in what is matched, and do not depend on what lies behind it.
+This module never sees traffic itself. Invariants: each pattern means the same to both engines, and
+none needs backtracking across lines. A recogniser looks at one place only: its time and memory are
+linear in what it matches, and do not depend on what lies behind it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 
 class Found(Protocol):
-    """What a match tells; both engines' objects do."""
+    """What a match tells. The objects of both engines have this."""
 
     def groups(self) -> tuple[Any, ...]: ...
     def span(self, group: int = 0, /) -> tuple[int, int]: ...
@@ -38,13 +38,13 @@ ENGINE = "re" if pcre2 is None else f"PCRE2 {pcre2.VERSION}"
 
 
 def compiled(pattern: bytes) -> Match:
-    """What matches `pattern` at one place of the bytes it is given, and there alone."""
+    """A function that matches `pattern` at one place of some bytes, and only there."""
     match: Match = _compile(HERE + b"(?:" + pattern + b")").match
     return match
 
 
 def all_of(pattern: bytes) -> Callable[[bytes], list[tuple[bytes, ...]]]:
-    """What finds the groups of `pattern`, of which it has several, wherever it matches."""
+    """A function that finds the groups of `pattern`, which has several, wherever it matches."""
     find: Callable[[bytes], list[tuple[bytes, ...]]] = _compile(pattern).findall
     return find
 
@@ -53,11 +53,12 @@ def _compile(pattern: bytes) -> Any:
     return (re if pcre2 is None else pcre2).compile(pattern)
 
 
-# In front of a pattern: the place where the match begins. `match` of `re` looks nowhere else, but
-# that of PCRE2 goes on to search the rest: 64 KB of lines that all but begin a head took seconds.
-# (Its option ANCHORED does the same, and costs an eighth of the time of a match.)
+# This stands in front of a pattern: the match has to begin at the given place. `match` of `re`
+# looks nowhere else, but that of PCRE2 would search the rest: 64 KB of lines that almost begin a
+# head took seconds. (Its option ANCHORED does the same, but costs an eighth of the time of a
+# match.)
 HERE = b"" if pcre2 is None else rb"\G"
-# The quantifier for any number of lines, without a way back. `re` gets a plain one: before Python
-# 3.11.5 its possessive groups fail to match what they should (gh-106052). There is but one way to
-# match a line, so nothing is lost by that.
+# The quantifier for any number of lines, without backtracking. `re` gets a plain one: before Python
+# 3.11.5 its possessive groups did not match what they should (gh-106052). Nothing is lost by that,
+# because there is only one way to match a line.
 MANY = b"*" if pcre2 is None else b"*+"

@@ -1,7 +1,7 @@
-"""What both HTTP versions share: heads, their policy and rewriting, and our own answers.
+"""What both HTTP versions share: heads, the policy for them, rewriting, and our own responses.
 
-This room never reads from a connection. Invariant: heads of both HTTP versions are rewritten by the
-same code.
+This room never reads from a connection. Invariant: the same code rewrites the heads of both HTTP
+versions.
 
 May import: config, errors, protocol.
 """

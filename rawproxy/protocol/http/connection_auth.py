@@ -1,11 +1,11 @@
-"""Authentication that proves who speaks to a connection, not to a request: NTLM, Negotiate.
+"""Authentication that is valid for a connection, not for a request: NTLM and Negotiate.
 
-A server that has let one client in by them takes every later request on the same connection for
-that client's (RFC 4559 6; RFC 9110 11.2 forbids it, and everybody does it). So an upstream
-connection on which they are spoken belongs to one client connection, until either closes.
+If a server has let one client in by them, it takes every later request on the same connection for a
+request of that client (RFC 4559 6; RFC 9110 11.2 forbids it, but everybody does it). So an upstream
+connection on which they are used belongs to one client connection, until either closes.
 
-It never sees a token. Invariant: a 401 that offers either of them is found, however its offers are
-spread over fields.
+This module never sees a token. Invariant: a 401 that offers either of them is found, however its
+offers are spread over fields.
 """
 
 from __future__ import annotations
@@ -22,5 +22,5 @@ _OFFERED: Final = re.compile(
 
 
 def binds(head: ResponseHead) -> bool:
-    """Whether this 401 asks for a proof that will hold for its connection."""
+    """Whether this 401 asks for a proof that will be valid for its connection."""
     return _OFFERED(head.block) is not None

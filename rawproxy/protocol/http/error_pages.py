@@ -1,8 +1,8 @@
-"""The responses rawproxy makes itself: short pages in HTML, JSON or plain text.
+"""The responses that rawproxy makes itself: short pages in HTML, JSON or plain text.
 
-They say what happened and a request id; the log line of that id names the cause. It never shows
-where an upstream is. Invariants: whatever is shown of a request is escaped for its format; what a
-page costs does not depend on the request that it answers.
+They say what happened and give a request id; the log line with that id names the cause. They never
+show where an upstream is. Invariants: whatever they show of a request is escaped for their format.
+What a page costs does not depend on the request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from http import HTTPStatus
 from typing import Final
 
-# RFC 9110 15 renamed some; which names the standard library has depends on its version.
+# RFC 9110 15 renamed some of them. The names in the standard library depend on its version.
 REASONS: dict[int, bytes] = {
     **{status.value: status.phrase.encode() for status in HTTPStatus},
     413: b"Content Too Large",
@@ -50,8 +50,8 @@ small{{opacity:.7}}code{{font-size:.9em}}</style>
 <p><small>Request id <code>{request_id}</code></small></p>
 </html>
 """
-# What is looked at of an Accept field: no client needs more to say that it wants HTML, and an error
-# must cost no more than the request that it ends. Browsers send 140 bytes, eight ranges.
+# Only so much of an Accept field is looked at. No client needs more to say that it wants HTML, and
+# an error must not cost more than the request. Browsers send 140 bytes with eight ranges.
 ACCEPT: Final = 1024  # bytes
 RANGES: Final = 32
 _RANGE: Final = re.compile(r"([0-9A-Za-z_*.+-]+)/([0-9A-Za-z_*.+-]+)").fullmatch
@@ -61,7 +61,7 @@ _OFFERS = (TEXT, HTML, JSON)  # in the order of our preference, for curl and `Ac
 
 
 def render(status: int, accept: bytes, request_id: str, hint: str = "") -> tuple[bytes, bytes]:
-    """Content-Type and body of an error page, in the format that `Accept` likes best."""
+    """The Content-Type and the body of an error page, in the format that `accept` prefers."""
     reason = REASONS[status].decode()
     sentence = _SENTENCES.get(status, reason + ".")
     kind = negotiate(accept)
@@ -84,12 +84,12 @@ def render(status: int, accept: bytes, request_id: str, hint: str = "") -> tuple
 
 
 def length_line(status: int, page: bytes) -> bytes:
-    """Content-Length of an answer of our own; a 204 has none (RFC 9110 8.6)."""
+    """The Content-Length line of our own response; a 204 has none (RFC 9110 8.6)."""
     return b"" if status == 204 else b"Content-Length: %d\r\n" % len(page)
 
 
 def negotiate(accept: bytes) -> str:
-    """The media type to answer with (RFC 9110 12.5.1); plain text where nothing fits."""
+    """The media type of the response (RFC 9110 12.5.1); plain text if nothing fits."""
     parts = accept[:ACCEPT].decode("latin-1").lower().split(",", RANGES)[:RANGES]
     ranges = [found for part in parts if (found := _range(part)) is not None]
     best, best_quality = TEXT, 0.0
@@ -101,7 +101,7 @@ def negotiate(accept: bytes) -> str:
 
 
 def _range(text: str) -> tuple[str, str, float] | None:
-    """Type, subtype and weight of one element of an Accept field; None where it is none."""
+    """Type, subtype and weight of one element of Accept; None if it is malformed."""
     kind, *parameters = text.split(";")
     match = _RANGE(kind.strip())
     if match is None:
@@ -114,7 +114,7 @@ def _range(text: str) -> tuple[str, str, float] | None:
 
 
 def _quality(offer: str, ranges: list[tuple[str, str, float]]) -> float:
-    """How much of the Accept field likes `offer`: the most specific range that covers it."""
+    """The weight that Accept gives to `offer`: that of the most specific range."""
     specific, quality = -1, 0.0
     kind, _, sub = offer.partition("/")
     for range_kind, range_sub, weight in ranges:
@@ -127,7 +127,7 @@ def _quality(offer: str, ranges: list[tuple[str, str, float]]) -> float:
 
 
 def redirect(location: bytes) -> tuple[bytes, bytes]:
-    """Lines and page of a redirect; the page is for whoever does not follow it by himself."""
+    """Lines and page of a redirect. The page is for people whose client does not follow it."""
     where = html.escape(location.decode("latin-1"))
     lines = b"Location: %b\r\nContent-Type: text/html; charset=utf-8\r\n" % location
     return lines, f'<!doctype html><title>Moved</title><a href="{where}">{where}</a>\n'.encode()

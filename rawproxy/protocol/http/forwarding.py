@@ -1,16 +1,16 @@
-r"""Who forwarded a request: the proxies that its peer names, in either of the two languages for it.
+r"""Who forwarded a request: the proxies that the peer names, in either of the two notations.
 
-    X-Forwarded-For: 203.0.113.7, 10.0.0.3      the client first, then each proxy's own peer
-    X-Forwarded-Proto: https                    as the client spoke to the first of them
+    X-Forwarded-For: 203.0.113.7, 10.0.0.3      the client first, then the peer of each proxy
+    X-Forwarded-Proto: https                    how the client spoke to the first proxy
     Forwarded: for=203.0.113.7;proto=https, for=10.0.0.3                  (RFC 7239)
 
-A peer may use one of them or both. X-Forwarded-* is believed first, as nearly everybody reads that;
-what it leaves out is taken from Forwarded. Both are then written from the same facts, so that an
-application behind us learns the same from whichever it reads. What else stood in Forwarded (`by`,
-names instead of addresses) is not passed on.
+A peer may use one notation or both. X-Forwarded-* is believed first, because nearly everybody reads
+it. What it leaves out is taken from Forwarded. Both are then written from the same facts, so that
+an application behind us learns the same from either. Other parts of Forwarded (`by`, names instead
+of addresses) are not passed on.
 
-It never decides whom to believe. Invariants: what `said` returns can stand in a field line; nothing
-raises; the time is linear in the size of the fields.
+This module never decides whom to believe. Invariants: what `said` returns can stand in a field
+line. Nothing raises. The time is linear in the size of the fields.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from rawproxy.config.model import Network
 from rawproxy.protocol.http.head import FORWARDED_FOR, FORWARDED_KEPT, RequestHead
 from rawproxy.protocol.http.target import is_host
 
-LISTED: Final = 32  # proxies written to Forwarded, the last ones: nobody has so many proxies
-UNKNOWN: Final = b"unknown"  # RFC 7239 6.2: a node that has no address, or none that we could read
+LISTED: Final = 32  # proxies that are written to Forwarded (the last ones): nobody has more
+UNKNOWN: Final = b"unknown"  # RFC 7239 6.2: a node without an address that we can read
 
 _PAIR: Final = re.compile(
     rb"[ \t]*+([0-9A-Za-z!#$%&'*+.^_`|~-]++)"
@@ -38,16 +38,16 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class ForwardedInfo(NamedTuple):
-    """What a peer says of those before it; empty where it says nothing."""
+    """What a peer says about the hops before it; empty where it says nothing."""
 
     hops: bytes = b""  # the value of X-Forwarded-For
     proto: bytes = b""
     host: bytes = b""
-    forwarded: bool = False  # it said some of it by Forwarded
+    forwarded: bool = False  # some of it was said by Forwarded
 
 
 def said(head: RequestHead, trusted: bool, networks: tuple[Network, ...]) -> ForwardedInfo:
-    """The peer's own words; of one that is not trusted only its X-Forwarded-For."""
+    """What the peer says. Of an untrusted peer, only its X-Forwarded-For counts."""
     hops: list[bytes] = []
     lines: dict[bytes, bytes] = {}
     elements: list[bytes] = []
@@ -78,13 +78,13 @@ def said(head: RequestHead, trusted: bool, networks: tuple[Network, ...]) -> For
 def _with_elements(
     told: ForwardedInfo, elements: list[dict[bytes, bytes]], networks: tuple[Network, ...]
 ) -> ForwardedInfo:
-    """What Forwarded says, beside an X-Forwarded-For or instead of it."""
-    if not elements:  # malformed: nobody could say what a reader would make of it
+    """Add what Forwarded says. Its addresses count if there is no X-Forwarded-For."""
+    if not elements:  # malformed: readers would understand it in different ways
         return told
     mine = elements[0]
     for element in reversed(elements):
-        # As with X-Forwarded-For: the rightmost hop that is not a trusted proxy is the client, and
-        # how it came is told by the proxy that it came to.
+        # As with X-Forwarded-For: the rightmost hop that is not a trusted proxy is the client. The
+        # proxy to which it came tells how it came.
         address = address_of(element.get(b"for", b""))
         if address is None or not is_trusted(address, networks):
             mine = element
@@ -99,7 +99,7 @@ def _with_elements(
 
 
 def _elements(value: bytes) -> list[dict[bytes, bytes]]:
-    """The elements of Forwarded (RFC 7239 4), names in lower case; none where it is malformed."""
+    """The elements of Forwarded (RFC 7239 4), names in lower case; none if it is malformed."""
     elements: list[dict[bytes, bytes]] = [{}]
     at, size = 0, len(value)
     while at < size:
@@ -122,9 +122,10 @@ def _shown(node: bytes) -> bytes:
 
 
 def line(hops: bytes, proto: bytes, host: bytes) -> bytes:
-    """A Forwarded field that says what X-Forwarded-* do; `hops` is the whole X-Forwarded-For.
+    """A Forwarded field that says the same as X-Forwarded-*. `hops` is the whole X-Forwarded-For.
 
-    The first and the last element tell how the client came: some read the one, some the other.
+     Both the first and the last element tell how the client came: some readers use the first, some
+    the last.
     """
     nodes = [b"for=" + _node(one) for one in hops.split(b",")[-LISTED:]]
     if not _SCHEME(proto):
@@ -142,7 +143,7 @@ def _node(context: bytes) -> bytes:
 
 
 def node(address: bytes) -> bytes:
-    """RFC 7239 6: an IPv6 address is bracketed and quoted."""
+    """An address as RFC 7239 6 writes it: IPv6 in brackets and quotes."""
     return b'"[%b]"' % address if b":" in address else address
 
 
@@ -166,7 +167,7 @@ def address_of(entry: bytes) -> IpAddress | None:
 
 
 def is_trusted(address: IpAddress, networks: tuple[Network, ...]) -> bool:
-    """Whether `address` lies in one of the `--trusted-proxy` networks."""
+    """Whether `address` is in one of the `--trusted-proxy` networks."""
     return any(address in network for network in networks)
 
 

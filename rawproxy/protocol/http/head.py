@@ -1,13 +1,14 @@
 r"""Message heads: what was read, and the policy that decides whether it may go on.
 
-A head is kept as bytes: the *block* is the run of `Name: value\r\n` lines, each with one space
-after its colon and none before its end. Looking a field up or cutting one out is then a few
-C-speed searches, and nothing is built for fields nobody asked about. The facts that matter to an
-intermediary are found once, by `request_facts` and `response_facts`, whoever read the head: either
-lane (`parser`), or HTTP/2 (`fields`). Their policy is stricter than h11's.
+A head is kept as bytes. The *block* is the run of `Name: value\r\n` lines; each has one space after
+its colon and no blank at its end. To look a field up, or to cut one out, takes a few fast searches,
+and nothing is built for fields that nobody asks for. The facts that matter to a proxy are found
+once, by `request_facts` and `response_facts`, whoever read the head: one of the lanes (`parser`),
+or HTTP/2 (`fields`). Their policy is stricter than that of h11.
 
-It never sees a body, a socket or a clock. Invariant: the facts are a function of the block and the
-start line alone. Raises `ClientError` for requests and `UpstreamError` for responses, nothing else.
+This module never sees a body, a socket or a clock. Invariant: the facts depend only on the block
+and the start line. Raises `ClientError` for requests and `UpstreamError` for responses, nothing
+else.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from rawproxy.protocol.http.target import is_host
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 
-HTTP2: Final = 2  # stands where the minor version of HTTP/1 does
+HTTP2: Final = 2  # in the place of the minor version of HTTP/1
 
-made: Final[Any] = tuple.__new__  # a named tuple's own is a function of Python
+made: Final[Any] = tuple.__new__  # that of a named tuple is a slower Python function
 
-# What a noted field is to us. The first three stay as they are: nobody need know where they stand.
+# What a noted field means to us. The first three stay as they are, so their place is not noted.
 HOST: Final = 1
 CONTENT_LENGTH: Final = 2
 DATE: Final = 3
@@ -42,18 +43,18 @@ HOP_BY_HOP: Final = 8
 FORWARDED_FOR: Final = 9
 FORWARDED_KEPT: Final = 10
 FORWARDED_REST: Final = 11
-TWIN: Final = 12  # a name with `_` for `-` of which the other spelling means something
+TWIN: Final = 12  # a name with `_` for `-`, whose other spelling means something
 HSTS: Final = 13  # responses only
 IDENTITY: Final = 14
-UNDERSCORED: Final = 15  # a name with an underscore that means nothing
+UNDERSCORED: Final = 15  # any other name with an underscore
 AUTHORIZATION: Final = -1  # of a connection, not of a request: NTLM, Negotiate (RFC 4559 6)
 
-LENGTH_DIGITS: Final = 18  # of a Content-Length: under 2**63, and no time is lost on longer ones
+LENGTH_DIGITS: Final = 18  # of a Content-Length: below 2**63; longer ones cost no time
 
 _Noted = Callable[[bytes], Iterator[re.Match[bytes]]]
 Note = tuple[int, int, int]  # kind, and where the field's line starts and stops in the block
 
-# One group, so that the engine tells most names apart by their first letters.
+# One group, so that the engine rejects most names by their first letters.
 _NOTED_IN_REQUEST: Final = re.compile(
     rb"\n(host|connection|content-length|transfer-encoding|upgrade|expect|keep-alive|te"
     rb"|proxy(?:-[^:_\r\n]*)?|forwarded|x-forwarded-[^:_\r\n]*|x-real-ip"
@@ -73,11 +74,11 @@ _KIND: Final[dict[bytes, int]] = {
     b"strict-transport-security": HSTS, b"date": DATE, b"authorization": AUTHORIZATION,
 }  # fmt: skip
 
-# Connection options that say nothing about other fields, or whose fields are always cut anyway.
+# Connection options that name no field, or whose fields are always cut anyway.
 _PLAIN_OPTIONS: Final = frozenset(
     (b"keep-alive", b"close", b"upgrade", b"te", b"transfer-encoding", b"")
 )
-# Naming one of these in Connection must not remove it: it is ours to write (RFC 9110 7.6.1).
+# If Connection names one of these, it stays: we write these fields ourselves (RFC 9110 7.6.1).
 _NOT_NOMINABLE: Final = frozenset((b"host", b"content-length", b"connection", b"expect"))
 
 
@@ -90,14 +91,14 @@ class RequestHead(NamedTuple):
     block: bytes
     notes: list[Note]
     framing: int
-    close: bool  # the client does not want this connection kept
-    upgrade: bytes  # b"websocket" where the client asks for it by every rule, else empty
+    close: bool  # the client wants this connection closed afterwards
+    upgrade: bytes  # b"websocket" if the client asks for it by all the rules, else empty
     expect: bool  # 100-continue
     host: bytes  # as it came; empty only in HTTP/1.0
     nominated: tuple[bytes, ...]  # lower-case names that Connection lists
     size: int  # bytes of the head as it came; 0 in HTTP/2
     told: log_fields.LogFields | None = None  # for the access log; None: not looked for yet
-    offered: bytes = b""  # other upgrades than WebSocket, lower case; a route may list one of them
+    offered: bytes = b""  # other upgrades than WebSocket, in lower case; a route may allow one
     personal: bool = False  # it proves who the client is to the connection (`AUTHORIZATION`)
 
     def value(self, name: bytes) -> bytes:
@@ -113,7 +114,7 @@ class ResponseHead(NamedTuple):
     minor: int
     block: bytes
     notes: list[Note]
-    framing: int  # as declared; `response_framing` knows the request's side of it
+    framing: int  # as declared; `response_framing` also looks at the request
     close: bool
     upgrade: bytes  # lower-case token of a 101
     dated: bool
@@ -135,22 +136,22 @@ def _value(block: bytes, name: bytes) -> bytes:
 
 
 def response_framing(head: ResponseHead, method: bytes) -> int:
-    """How the body that answers `method` is framed: RFC 9112 6.3, rules 1 and 2 first."""
+    """How the body of a response to `method` is framed (RFC 9112 6.3)."""
     if method == b"HEAD" or has_no_body(head.status):
         return 0
     return head.framing
 
 
 def has_no_body(status: int) -> bool:
-    """Whether such a response ends with its head, whatever it says (RFC 9112 6.3, rule 1)."""
+    """Whether a response with this status ends with its head (RFC 9112 6.3, rule 1)."""
     return status < 200 or status == 204 or status == 304
 
 
 def unframed(lines: bytes) -> tuple[bytes, bool]:
-    """The same without what would frame a body, and whether that says that there is one.
+    """The lines without the fields that frame a body; and whether such a field says that one comes.
 
-    Who says so and sends none is not alone: such a response is passed on without those fields. But
-    a connection that may bring a body which nobody expects is not used again.
+    Some servers say so and send no body. Their response is passed on without those fields. But a
+    connection that may bring a body which nobody expects is not used again.
     """
     kept: list[bytes] = []
     says_body = False
@@ -169,7 +170,7 @@ def unframed(lines: bytes) -> tuple[bytes, bool]:
 def _note(block: bytes, noted: _Noted) -> tuple[list[Note], dict[int, bytes]] | None:
     """The noted fields of a block: where each stands, and the values of those that frame it.
 
-    None where a field stands twice that may not: only the reference lane may judge that.
+    None if a field stands twice that must not: only the reference lane may judge that.
     """
     low = b"\n" + block.lower()
     find = low.find
@@ -199,14 +200,14 @@ def _start(note: Note) -> int:
 
 
 def _kind(name: bytes) -> int:
-    """What a noted field is whose name only begins like one of those we know."""
+    """The kind of a noted field whose name only begins like one that we know."""
     if name.startswith(b"proxy"):  # `Proxy` alone: CGI would call it HTTP_PROXY (CVE-2016-5385)
         return HOP_BY_HOP
     return IDENTITY if identifies(name) else FORWARDED_REST
 
 
 def _twins(low: bytes) -> list[Note]:
-    """The fields with an underscore in their name; `low` as in `_note`."""
+    """The fields with an underscore in their name. `low` is as in `_note`."""
     notes: list[Note] = []
     for match in _UNDERSCORED(low):
         start, after = match.span()
@@ -216,9 +217,9 @@ def _twins(low: bytes) -> list[Note]:
 
 
 def _framing(values: dict[int, bytes], minor: int, failure: type[ProxyError]) -> int | None:
-    """Content-Length, CHUNKED, or UNTIL_CLOSE where neither field stands (RFC 9112 6.3).
+    """Content-Length, CHUNKED, or UNTIL_CLOSE if there is neither field (RFC 9112 6.3).
 
-    None where only the reference lane may judge. Raises `failure`.
+    None if only the reference lane may judge. Raises `failure`.
     """
     length = values.get(CONTENT_LENGTH)
     coding = values.get(TRANSFER_ENCODING)
@@ -244,9 +245,9 @@ def request_facts(
     *,
     underscored: bool = True,
 ) -> RequestHead | None:
-    """The policy: what is stricter than h11. None where only the reference lane may judge.
+    """The policy for requests: it is stricter than h11. None: only the reference lane may judge.
 
-    `underscored`: whether a name may have an underscore.
+    `underscored`: whether names may have an underscore in this head.
     """
     noted = _note(block, _NOTED_IN_REQUEST)
     if noted is None:
@@ -281,7 +282,7 @@ def request_facts(
 def response_facts(
     status: int, line: bytes, minor: int, block: bytes, size: int
 ) -> ResponseHead | None:
-    """The policy for responses. None where only the reference lane may judge."""
+    """The policy for responses. None: only the reference lane may judge."""
     says_body = False
     if has_no_body(status):
         block, says_body = unframed(block)
@@ -321,14 +322,14 @@ def _wishes(
 
 
 def _options(options: bytes, minor: int) -> tuple[bool, tuple[bytes, ...], set[bytes]]:
-    """What a Connection field says: close it, which fields are for this hop only, and all of it."""
+    """What a Connection field says: whether to close, which fields it names, and all options."""
     listed = {option.strip() for option in options.lower().split(b",")}
     close = b"close" in listed or (minor == 0 and b"keep-alive" not in listed)
     return close, tuple(sorted(listed - _PLAIN_OPTIONS - _NOT_NOMINABLE)), listed
 
 
 def _upgrade(method: bytes, minor: int, framing: int, upgrades: bytes) -> bytes:
-    """The token that may be upgraded to, or empty: then the request goes on as a plain one."""
+    """The token to which the request may be upgraded; empty: it goes on as a plain one."""
     tokens = {token.strip() for token in upgrades.lower().split(b",")}
     fit = b"websocket" in tokens and minor == 1 and method == b"GET" and framing == 0
     return b"websocket" if fit else b""

@@ -1,10 +1,10 @@
-"""The last head of a connection: the next one is often the same, byte for byte.
+"""The last head of a connection. The next one is often the same, byte for byte.
 
-An API client sends one head again and again, and some upstreams answer so. Then a comparison stands
-in the place of all reading. Where heads differ, as a browser's do, keeping each for the next would
-cost something and save nothing: after `TRIES` of them none is kept, until `AGAIN` heads later.
+An API client sends the same head again and again, and some upstreams answer so. Then one comparison
+replaces all reading. If heads differ, as those of a browser do, to keep each one would cost time
+and save nothing. So after `TRIES` different heads none is kept, until `AGAIN` heads later.
 
-It never reads a head. Invariant: what `again` gives is what reading those bytes would give.
+This module never reads a head. Invariant: `again` gives the same as reading the bytes would.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Final, Generic, TypeVar
 
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
 
-TRIES: Final = 4  # heads that were not the one before, and then none is kept
-AGAIN: Final = 256  # heads later that is tried again
+TRIES: Final = 4  # heads that differ from the one before, until none is kept
+AGAIN: Final = 256  # heads after which that is tried again
 
 H = TypeVar("H", bound=RequestHead | ResponseHead)
 
 
 class LastHead(Generic[H]):
-    """That of one direction of a connection."""
+    """The last head in one direction of a connection."""
 
     __slots__ = ("_raw", "_unlike", "head", "opening")
 
@@ -31,7 +31,7 @@ class LastHead(Generic[H]):
         self.opening = b""  # of a request: the head that went to the upstream
 
     def again(self, data: bytes, at: int) -> H | None:
-        """The head that begins at this place, if it is the last one once more."""
+        """The head that begins at this place, if it is the same as the last one; else None."""
         head = self.head
         if head is None:
             return None
@@ -43,7 +43,7 @@ class LastHead(Generic[H]):
         return head
 
     def keep(self, data: bytes, at: int, head: H, opening: bytes = b"") -> None:
-        """The head at this place was not the last one; the next one may be the same."""
+        """The head at this place was another one. The next one may be the same again."""
         self._unlike = (self._unlike + 1) % AGAIN
         if self._unlike < TRIES:
             self._raw, self.head, self.opening = data[at : at + head.size], head, opening

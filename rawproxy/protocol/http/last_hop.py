@@ -1,12 +1,12 @@
-"""OPTIONS and TRACE: how far they may go, and the answer of the last one they reach.
+"""OPTIONS and TRACE: how far they may go, and the answer of the last server that they reach.
 
-A client follows a chain of proxies by Max-Forwards, which each of them counts down; who gets 0
-answers in the place of the origin (RFC 9110 7.6.2). TRACE shows a client what reached the other
-end, so it shows scripts what browsers hide from them (cookies: cross-site tracing), and is refused
+A client can follow a chain of proxies by Max-Forwards, which each proxy counts down. The one that
+gets 0 answers in place of the origin (RFC 9110 7.6.2). TRACE shows a client what reached the other
+end. So it shows scripts what browsers hide from them (cookies: cross-site tracing), and is refused
 unless a route allows it (9.3.8).
 
-It never sends anything. Invariant: nothing that proves who a client is stands in an answer. Raises
-`ClientError`.
+This module never sends anything. Invariant: an answer contains nothing that proves who a client is.
+Raises `ClientError`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _PRIVATE: Final = frozenset(
 
 
 class Answer(NamedTuple):
-    """What we say in the place of the origin."""
+    """What we say in place of the origin."""
 
     lines: bytes
     body: bytes
 
 
 def left(head: RequestHead, trace: bool) -> int:
-    """How many may still forward this OPTIONS or TRACE; -1: as many as there are.
+    """How many servers may still forward this OPTIONS or TRACE; -1: there is no limit.
 
     `trace`: TRACE is allowed.
     """
@@ -51,14 +51,14 @@ def left(head: RequestHead, trace: bool) -> int:
 
 
 def counted(opening: bytes, forwards: int) -> bytes:
-    """The request head for the upstream, where so many may forward it still."""
+    """The request head for the upstream, if `left` servers may still forward it."""
     line, _, block = opening.partition(b"\r\n")
     kept = without(block[:-2], (_FIELD,))
     return b"%b\r\n%bMax-Forwards: %d\r\n\r\n" % (line, kept, forwards)
 
 
 def answer(head: RequestHead, trace: bool) -> Answer:
-    """The answer to what goes no further."""
+    """The answer to a request that goes no further."""
     if head.method == b"OPTIONS":
         return Answer(b"Allow: %b%b\r\n" % (METHODS, b", TRACE" if trace else b""), b"")
     lines = [

@@ -1,7 +1,7 @@
-"""What the access log tells of a request's head: User-Agent, Referer and Authorization.
+"""What the access log shows of a request head: User-Agent, Referer and Authorization.
 
-The recogniser of requests finds them on its way; this finds them in a head that was read otherwise.
-It never judges. Invariant: both find the same values, the first of each name.
+The recogniser of requests finds them while it reads. `told` finds them in a head that was read
+otherwise. This module never judges. Invariant: both find the same values, the first of each name.
 """
 
 from __future__ import annotations

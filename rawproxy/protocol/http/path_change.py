@@ -1,13 +1,15 @@
-"""The path that an upstream sees, where it is not the one that was asked for.
+"""The path that an upstream sees, if it is not the one that the client asked for.
 
-    strip-prefix, replace-prefix    /app/x → /x, or /v1/x: what stands behind the prefix stays
+    strip-prefix, replace-prefix    /app/x → /x, or /v1/x: what follows the prefix stays
     rewrite                         a new path, made of variables and of what a regex has matched
 
-A query goes on as it came; behind a query of the rewrite's own it follows with an `&`, as in nginx.
-`OPTIONS *` has no path and stays. It never decides which route a request takes, and it never reads
-a path in two ways: routing has refused what another server could read otherwise. Invariant: what
-comes out begins with one slash and no second one, so that no upstream can take it for the name of
-a host (RFC 3986 4.2); nothing raises.
+A query goes on as it came. If the rewrite has a query of its own, the client's follows it with an
+`&`, as in nginx. `OPTIONS *` has no path and stays.
+
+This module never decides which route a request takes. It reads a path in one way only, since
+routing has refused what another server could read otherwise. Invariants: the new path begins with
+one slash and not with two, so that no upstream can take it for the name of a host (RFC 3986 4.2).
+Nothing raises.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Final
 from rawproxy.protocol.http.rewrite import ClientContext
 from rawproxy.protocol.http.variable_values import Asked, Value
 
-# What may stand in an X-Forwarded-Prefix that a trusted peer sends: applications print it in pages.
+# What an X-Forwarded-Prefix of a trusted peer may contain: applications print it in their pages.
 _PREFIX: Final = re.compile(rb"/[A-Za-z0-9._~/-]*").fullmatch
 _SAID: Final = re.compile(rb"(?:^|\r\n)x-forwarded-prefix:[ \t]*([^\r\n]*)", re.I).search
 
@@ -35,7 +37,7 @@ class PathChange:
         self.strips = self.rewrite is None and bool(self.prefix) and not self.instead
 
     def target(self, asked: Asked) -> bytes:
-        """The target of the upstream's request."""
+        """The target of the request to the upstream."""
         target = asked.head.target
         if target == b"*":
             return target
@@ -49,7 +51,7 @@ class PathChange:
         return b"/" + changed.lstrip(b"/\\")
 
     def prefix_line(self, asked: Asked) -> bytes:
-        """X-Forwarded-Prefix: what the client's path began with, behind a trusted peer's own."""
+        """X-Forwarded-Prefix: the prefix of the client's path, after that of a trusted peer."""
         return b"X-Forwarded-Prefix: %b%b\r\n" % (_outer(asked), self.prefix)
 
 

@@ -1,4 +1,4 @@
-"""Names for requests: X-Request-ID, and W3C trace context where a client has none.
+"""Ids of requests: X-Request-ID, and a W3C trace context if the client has none.
 
     hop            the id
     ─────────────  ──────────────────────────────────────────────────────────────
@@ -6,8 +6,8 @@
     anybody else   ours, 128 random bits: unique over workers and restarts, and it
                    tells nobody how many requests there were
 
-Random bytes are an argument: this never asks the system for them by itself. Invariant: an id is
-1 to `LONGEST` letters, digits and signs that mean nothing in a header, a log line or a page.
+The caller gives the random bytes: this module never asks the system for them. Invariant: an id has
+1 to `LONGEST` letters, digits and signs that have no meaning in a header, a log line or a page.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from rawproxy.protocol.http.rewrite import without
 
 LONGEST = 128  # characters of a peer's id: a UUID has 36, AWS's some 70
 SIZE = 16  # random bytes of an id of ours, as many as of a W3C trace id
-BATCH = 256  # ids for each question to the system: one costs more than a request may
+BATCH = 256  # ids for each call to the system, which costs too much for one request
 _ID = re.compile(rb"[0-9A-Za-z+/=_.:;@,|~-]{1,%d}" % LONGEST).fullmatch
 _REQUEST_ID = b"x-request-id"
 _TRACE = (b"traceparent", b"tracestate")
-# Trace Context 3.2.2: version, trace, parent, flags. Longer ones belong to versions to come.
+# Trace Context 3.2.2: version, trace, parent, flags. Later versions may be longer.
 _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 ).fullmatch
@@ -50,7 +50,7 @@ class Ids:
 
 
 def peers_id(value: bytes) -> bytes:
-    """A peer's X-Request-ID, or empty where it is none that may be logged."""
+    """The X-Request-ID of a peer; empty if it may not be logged."""
     return value if _ID(value) else b""
 
 
@@ -62,16 +62,16 @@ def with_id(opening: bytes, request_id: bytes) -> bytes:
 
 
 def with_trace(opening: bytes, ids: Ids) -> bytes:
-    """The request head with a trace context: the client's own where it is valid, else a new one.
+    """The request head with a trace context: the client's own if it is valid, else a new one.
 
-    A new one is sampled, as OpenTelemetry's default for a trace that begins.
+    A new one is sampled, which is OpenTelemetry's default for a new trace.
     """
     lower = opening.lower()
     at = lower.find(b"\ntraceparent: ") + 14
     if at > 13:
         if _TRACEPARENT(opening[at : opening.find(b"\r", at)]):
             return opening
-        # Trace Context 4.2: without a valid parent the state is nobody's.
+        # Trace Context 4.2: without a valid parent the state means nothing.
         opening = _without(opening, _TRACE)
     new, parent = ids.next(), ids.next()[:16]
     return b"%btraceparent: 00-%b-%b-01\r\n\r\n" % (opening[:-2], new, parent)

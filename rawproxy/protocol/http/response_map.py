@@ -1,15 +1,15 @@
-"""Location, Refresh and Set-Cookie of a response, said anew where the upstream has another path.
+"""Location, Refresh and Set-Cookie of a response, changed if the upstream has another path.
 
-    back             the prefix that was taken off the request comes on again: of paths, and of URLs
+    back             the prefix that was cut from the request is put back: on paths, and on URLs
                      that name the upstream itself or the host that was asked for
     locations        beginnings of a Location or Refresh, as `proxy_redirect` of nginx
     cookie_paths     beginnings of Path, and
     cookie_domains   whole values of Domain in Set-Cookie
 
-The first pair that fits counts, before `back`. A path that has the prefix already stays: its
-application has read X-Forwarded-Prefix. It never touches another field. Invariant: the bytes of
-whatever does not fit are untouched; a value never names another host than before, but by a pair
-that the admin has typed; nothing raises.
+The first pair that fits counts, before `back`. If a path has the prefix already, it stays: the
+application has read X-Forwarded-Prefix. This module never changes another field. Invariants: the
+bytes of what does not fit stay as they are. A value names another host than before only by a pair
+that the admin has typed. Nothing raises.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REFRESH: Final = re.compile(rb"([0-9.]+[ \t]*[;,][ \t]*url[ \t]*=[ \t]*)(.*)", 
 
 
 class ResponseMap:
-    """What one route makes of its upstream's paths and names."""
+    """What one route changes in the paths and names of its upstream."""
 
     __slots__ = ("_authorities", "_change", "_cookie_domains", "_cookie_paths", "_locations")
 
@@ -116,7 +116,7 @@ class ResponseMap:
 
 
 def _under(path: bytes, prefix: bytes) -> bool:
-    """Whether `path` is `prefix`, or below it by whole segments."""
+    """Whether `path` is `prefix`, or is below it by whole segments."""
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in _ENDS
 
 

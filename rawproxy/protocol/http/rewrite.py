@@ -1,12 +1,12 @@
-"""Header rewriting: block in, block out, for requests and for responses.
+"""Rewrites header blocks, of requests and of responses.
 
-Order, as RFC 9110 7.6.1 wants it: what Connection names goes first, then the hop-by-hop fields and
-whatever a peer that is not trusted said about forwarding; only then are our own fields appended,
-so that nothing a client sends can remove or precede them (CVE-2024-45410).
+The order is the one of RFC 9110 7.6.1. First go the fields that Connection names, then the
+hop-by-hop fields and whatever an untrusted peer said about forwarding. Only then our own fields are
+appended. So nothing that a client sends can remove them or stand before them (CVE-2024-45410).
 
-It never looks at a body and never decides where a request goes. Invariants: the bytes of every
-field that stays are untouched and in order (RFC 9110 5.3); rewriting what was rewritten changes
-only the forwarded chain; nothing raises.
+This module never looks at a body and never decides where a request goes. Invariants: the bytes of
+every field that stays are unchanged and in order (RFC 9110 5.3). To rewrite a rewritten head
+changes only the forwarded chain. Nothing raises.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _VIA: Final[tuple[bytes, ...]] = tuple(
 
 
 class HeadEdits(NamedTuple):
-    """What a route changes: names (lower case) to cut, then lines to append; and paths."""
+    """What a route changes: names (in lower case) to cut, then lines to append; and paths."""
 
     request_cut: frozenset[bytes]  # plain: a twin of what is set or removed goes too
     request_lines: bytes
@@ -87,7 +87,7 @@ class ClientContext(NamedTuple):
 def context(
     peer: bytes, scheme: bytes, trusted: bool, append: bool, hsts: bytes | None
 ) -> ClientContext:
-    """The facts of a connection from `peer`."""
+    """The context of a connection from `peer`."""
     lines = (
         b"X-Forwarded-For: "
         + peer
@@ -99,22 +99,22 @@ def context(
 
 
 def with_forwarded(context: ClientContext) -> ClientContext:
-    """The same, and Forwarded (RFC 7239)."""
+    """The same context, with Forwarded (RFC 7239)."""
     node = forwarding.UNKNOWN if context.peer == UNIX else forwarding.node(context.peer)
     return context._replace(forwarded=b'Forwarded: for=%b;proto=%b;host="' % (node, context.scheme))
 
 
 def with_real_ip(context: ClientContext) -> ClientContext:
-    """The same, and X-Real-IP, which for most requests is the peer."""
+    """The same context, with X-Real-IP, which is the peer for most requests."""
     return context._replace(
         real_ip=True, lines=b"X-Real-IP: %b\r\n%b" % (context.peer, context.lines)
     )
 
 
 def request(head: RequestHead, context: ClientContext, authority: bytes) -> bytes:
-    """The whole request head for the upstream, always HTTP/1.1.
+    """The whole request head for the upstream; it is always HTTP/1.1.
 
-    `authority` becomes the Host of an HTTP/1.0 request that brought none.
+    `authority` becomes the Host of an HTTP/1.0 request that has none.
     """
     block = head.block
     edits = context.edits
@@ -156,16 +156,16 @@ def request(head: RequestHead, context: ClientContext, authority: bytes) -> byte
 
 
 def measured(opening: bytes, size: int) -> bytes:
-    """The opening of a request whose chunked body has been gathered: so many bytes, all here.
+    """The opening of a request whose chunked body was gathered. `size` is that of the body.
 
-    An Expect has been met by then (RFC 9110 10.1.1).
+    An Expect has been answered by then (RFC 9110 10.1.1).
     """
     kept = without(opening, (b"transfer-encoding", b"expect"))
     return b"%bContent-Length: %d\r\n\r\n" % (kept[:-2], size)
 
 
 def _stays(kind: int, context: ClientContext, block: bytes, start: int) -> bool:
-    """Whether a field that is noted for what it says stays as it is."""
+    """Whether a field that is noted for its meaning stays as it is."""
     if kind == FORWARDED_REST:  # a trusted peer's, unless we set it ourselves
         ours = context.real_ip and block[start : start + 10].lower() == b"x-real-ip:"
         return context.trusted and not ours
@@ -175,7 +175,7 @@ def _stays(kind: int, context: ClientContext, block: bytes, start: int) -> bool:
 
 
 def _amended(block: bytes, head: RequestHead, context: ClientContext) -> bytes:
-    """What only some have: Via, who the client is by its certificate, the route's changes."""
+    """Add what only some requests have: Via, the client's certificate, the route's changes."""
     if context.via:
         block += _VIA[head.minor]
     if context.identity is not None:
@@ -184,7 +184,7 @@ def _amended(block: bytes, head: RequestHead, context: ClientContext) -> bytes:
 
 
 def _edited(block: bytes, edits: HeadEdits) -> bytes:
-    """What the route changes. Twins go with what they are twins of, where they got so far."""
+    """Make the route's changes. The twins of a field that is cut are cut too."""
     stay = edits.stay
     if stay is not None and not edits.cookies and stay.issuperset(_NAMES(b"\n" + block)):
         return block + edits.request_lines  # as most are: nothing goes
@@ -206,12 +206,12 @@ def _edited(block: bytes, edits: HeadEdits) -> bytes:
 
 
 def _is_cut(name: bytes, edits: HeadEdits) -> bool:
-    """Whether a route cuts the field `name` (plain) of requests."""
+    """Whether a route cuts the field `name` (plain) from requests."""
     return name in edits.request_cut or name.startswith(edits.families)
 
 
 def _without_cookies(name: bytes, value: bytes, ours: frozenset[bytes]) -> bytes:
-    """A Cookie line without those called `ours` (RFC 6265 4.2.1); empty where none is left."""
+    """A Cookie line without the cookies `ours` (RFC 6265 4.2.1); empty if none is left."""
     pairs = value.split(b";")
     theirs = [pair for pair in pairs if pair.partition(b"=")[0].strip() not in ours]
     if len(theirs) == len(pairs):
@@ -222,10 +222,11 @@ def _without_cookies(name: bytes, value: bytes, ours: frozenset[bytes]) -> bytes
 def request_trailers(
     block: bytes, allowed: frozenset[bytes], head: RequestHead, context: ClientContext
 ) -> bytes:
-    """The trailers of a request that the upstream gets: those that the route lists.
+    """The trailers of a request that go to the upstream: those that the route lists.
 
-    They obey the rules of heads: `allowed` has no name that speaks, a name with an underscore
-    passes where such names do, and neither Connection nor an edit is got round by a trailer.
+     The rules of heads hold for them too. `allowed` has no name with a meaning for us. A name with
+    an underscore passes if such names pass in heads. A trailer cannot get round Connection or an
+    edit.
     """
     edits = context.edits
     nominated = frozenset(head.nominated)  # there may be thousands
@@ -243,12 +244,12 @@ def request_trailers(
 
 
 def response_trailers(block: bytes, context: ClientContext) -> bytes:
-    """The trailers of a response that the client gets: without what the route cuts of heads."""
+    """The trailers of a response for the client, without the fields that the route cuts."""
     return block if context.edits is None else without(block, context.edits.response_cut)
 
 
 def response(head: ResponseHead, context: ClientContext) -> bytes:
-    """The block of a response for the client, without framing or Connection fields of ours."""
+    """The block of a response for the client, without framing and Connection fields."""
     block = head.block
     hsts = context.hsts
     if head.notes:
@@ -272,14 +273,14 @@ def response(head: ResponseHead, context: ClientContext) -> bytes:
 
 
 def _answer_edited(block: bytes, edits: HeadEdits) -> bytes:
-    """What the route changes of a response: what the upstream said of its paths, then fields."""
+    """Make the route's changes of a response: first its paths, then its fields."""
     if edits.map is not None:
         block = edits.map(block, edits.host)
     return without(block, edits.response_cut) + edits.response_lines
 
 
 def upgrade_to(token: bytes) -> bytes:
-    """The Connection and Upgrade fields of a request for a tunnel, or of the 101 that grants it."""
+    """The Connection and Upgrade fields of a request for a tunnel, or of its 101."""
     if token == b"websocket":
         return _UPGRADE_LINES
     return b"Connection: Upgrade\r\nUpgrade: %b\r\n" % token
@@ -291,9 +292,10 @@ def upgrade_lines(head: ResponseHead) -> bytes:
 
 
 def without(block: bytes, names: Iterable[bytes]) -> bytes:
-    """The block without the fields called `names` (lower case).
+    """The block without the fields called `names` (in lower case).
 
-    In one pass: a Connection field may name thousands, and one pass for each would take a second.
+     It takes one pass. A Connection field may name thousands, and a pass for each would take a
+    second.
     """
     cut = frozenset(names)
     lines = block.split(CRLF)
@@ -301,7 +303,7 @@ def without(block: bytes, names: Iterable[bytes]) -> bytes:
 
 
 def client_of(head: RequestHead, context: ClientContext) -> bytes:
-    """The client's address: the rightmost hop of the chain that is not a trusted proxy."""
+    """The client's address: the rightmost hop that is not a trusted proxy."""
     if not context.trusted:
         return context.peer
     client = context.peer
@@ -317,10 +319,10 @@ def client_of(head: RequestHead, context: ClientContext) -> bytes:
 
 
 def redirect_target(host: bytes, target: bytes, https_port: int) -> bytes:
-    """Where the plain listener sends a client: the requested host, over https.
+    """Where the plain listener sends a client: to the same host, over https.
 
-    A Host without a port came in on port 80, perhaps through a port mapping, so it goes to 443. A
-    Host that names our own port is answered with our own https port.
+     A Host without a port came in on port 80, perhaps through a port mapping, so it goes to 443. If
+    the Host names our own port, the target names our own https port.
     """
     name, port = split_host(host)
     suffix = b":%d" % https_port if port and https_port != 443 else b""
@@ -328,7 +330,7 @@ def redirect_target(host: bytes, target: bytes, https_port: int) -> bytes:
 
 
 def split_host(host: bytes) -> tuple[bytes, bytes]:
-    """Name (brackets kept) and port of a Host value; the port may be empty."""
+    """Name (with its brackets) and port of a Host value. The port may be empty."""
     if host.endswith(b"]"):
         return host, b""
     name, colon, port = host.rpartition(b":")
@@ -336,7 +338,7 @@ def split_host(host: bytes) -> tuple[bytes, bytes]:
 
 
 def _chain(head: RequestHead, context: ClientContext, authority: bytes) -> bytes:
-    """The forwarding fields where what the peer said counts: one line each, the peer appended."""
+    """The forwarding fields if what the peer said counts: one line each, with the peer appended."""
     told = forwarding.said(head, context.trusted, context.networks)
     hops = told.hops
     if not hops:

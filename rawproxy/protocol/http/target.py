@@ -1,6 +1,6 @@
 """The request target and Host: what they may look like (RFC 9112 3.2).
 
-It never changes a path or a query: their bytes go on as they came (RFC 9110 7.7). Raises
+This module never changes a path or a query: their bytes go on as they came (RFC 9110 7.7). Raises
 `ClientError`, nothing else.
 """
 
@@ -41,7 +41,7 @@ is_host = re.compile(
 
 
 def origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
-    """Target in origin form, and the authority of an absolute one (RFC 9112 3.2)."""
+    """The target in origin form, and the authority of an absolute target (RFC 9112 3.2)."""
     if method == b"CONNECT":
         raise ClientError("CONNECT is not served by a reverse proxy", 501)
     if b"#" in target:

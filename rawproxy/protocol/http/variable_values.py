@@ -1,12 +1,12 @@
-r"""What the variables of a value stand for in one request.
+r"""What the variables in a value stand for in one request.
 
-    $host           as asked for, lower case, no port; the site's name where there is none
+    $host           as asked for, lower case, no port; the site's name if there is none
     $http_host      with its port, as asked for
     $request_uri    path and query as they came; $path and $query (or $args) are the two, and
                     $is_args the ? between them, or nothing
     $uri            the path as nginx reads it: see `normalised`
-    $scheme, $method, $server_name (the site's first), $server_port
-    $remote_addr    the client: behind trusted proxies the one that they speak for
+    $scheme, $method, $server_name (the first of the site), $server_port
+    $remote_addr    the client: behind trusted proxies the one for which they speak
     $remote_port    of the connection; empty for a socket file
     $request_id     as in the log and on error pages
     $client_verify  SUCCESS or NONE
@@ -14,9 +14,9 @@ r"""What the variables of a value stand for in one request.
     $http_NAME      every value of that field, with commas between; $cookie_NAME, $arg_NAME: the
                     first of that name, as it came
 
-It never looks at a connection, and nothing raises. Invariant: whatever a client sends, a value is
-part of one line: control characters become %XX, in the target of a redirect blanks and all that is
-not ASCII as well, so that it can end neither a line nor an URL.
+This module never looks at a connection, and raises nothing for a request. Invariant: a value is
+part of one line, whatever a client sends: control characters become %XX. In the target of a
+redirect, blanks and all that is not ASCII do so too. So a value can end neither a line nor a URL.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _KEPT: Final = b'%?#\\"'
 
 
 class Asked(NamedTuple):
-    """One request, and what its connection and its route know of it."""
+    """One request, and what its connection and its route know about it."""
 
     head: RequestHead
     context: ClientContext
@@ -154,11 +154,11 @@ class Value:
         return _CONTROL(_percent, self._made(asked)).strip(b" \t")
 
     def text_of(self, asked: Asked) -> bytes:
-        """The same as it may stand in a body, line ends and all."""
+        """The value in one request, as it may stand in a body, line ends included."""
         return self._made(asked)
 
     def url_of(self, asked: Asked) -> bytes:
-        """The same as it may stand in a URL."""
+        """The value in one request, as it may stand in a URL."""
         return _NOT_OF_URLS(_percent, self._made(asked))
 
     def _made(self, asked: Asked) -> bytes:
@@ -171,9 +171,9 @@ class Value:
 def normalised(path: bytes) -> bytes:
     """The path as nginx reads it, as far as that is safe.
 
-    Escaped visible characters are decoded, less those that would then mean something else; slashes
-    are merged, dot segments taken out. Blanks, control characters and what is not ASCII stay
-    escaped, where nginx's own $uri ends the line of a careless configuration.
+     Escaped visible characters are decoded, unless they would mean something else then. Slashes are
+    merged, and dot segments are taken out. Blanks, control characters and what is not ASCII stay
+    escaped. With nginx's own $uri, such a character can end the line of a careless configuration.
     """
     segments: list[bytes] = []
     parts = _SLASHES(b"/", _ESCAPED(_decoded, path)).split(b"/")[1:]

@@ -1,16 +1,17 @@
-"""Body framing: pure steppers that say which bytes are this message's.
+"""How bodies are framed: pure steppers that say which bytes belong to this message.
 
     LengthBody    Content-Length        ends after so many bytes
     ChunkedBody   Transfer-Encoding     ends after the last chunk and its trailers; unframes
     CloseBody     neither, a response   ends when the connection does
 
-`feed(data)` gives the payload in `data`, and what follows the body: None while it goes on. Where
-`more` is set then, it kept some of `data` for lack of time, and goes on with `feed(b"")`. h11 is
-the law: `ChunkedBody` gives what h11 gives, or refuses (RFC 9112 7.1; h11 lets more through).
+`feed(data)` gives the payload in `data`, and the bytes that follow the body (None while it goes
+on). If `more` is set then, it has kept a part of `data`, to give others time, and goes on with
+`feed(b"")`. h11 is the law: `ChunkedBody` gives what h11 gives, or refuses (RFC 9112 7.1; h11
+accepts more).
 
-Beside that, it keeps a line or a trailer section that is not whole, up to its limit; no payload.
-Invariant: payload and rest together are the bytes fed, less framing; none is lost or repeated.
-Raises `BodyError`, nothing else.
+A body keeps no payload; it keeps only a line or a trailer section that is not whole, up to its
+limit. Invariant: payload and rest together are the bytes that were fed, without the framing. No
+byte is lost or repeated. Raises `BodyError`, nothing else.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _LINES_SO_FAR: Final = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n)*\r?").fullmatch
 
 
 class BodyError(Exception):
-    """The body breaks its framing; the message says how."""
+    """The body breaks its framing. The message says how."""
 
 
 class LengthBody:
@@ -63,7 +64,7 @@ class LengthBody:
         self.left = length
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Payload, and what follows the body once it has ended."""
+        """The payload, and what follows the body once it has ended."""
         left = self.left
         size = len(data)
         if size < left:
@@ -75,7 +76,7 @@ class LengthBody:
         return data[:left], data[left:]
 
     def eof(self) -> None:
-        """The sender closed."""
+        """The sender has closed."""
         if self.left:
             raise BodyError(f"{self.left} bytes are missing")
 
@@ -93,11 +94,11 @@ class CloseBody:
         return data, None
 
     def eof(self) -> None:
-        """The sender closed: that is how it ends."""
+        """The sender has closed: this is how such a body ends."""
 
 
 class ChunkedBody:
-    """A body in chunks (RFC 9112 7.1); `feed` gives the bytes inside them."""
+    """A body in chunks (RFC 9112 7.1). `feed` gives the bytes inside them."""
 
     __slots__ = (
         "extensions", "left", "line", "line_limit", "more", "nominated", "partial", "so_far",
@@ -120,7 +121,7 @@ class ChunkedBody:
         )  # by the head's Connection: for this hop only
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Payload, and what follows the body once it has ended."""
+        """The payload, and what follows the body once it has ended."""
         pieces: list[bytes] = []
         at = 0
         seen = len(self.partial) if self.left < 0 else 0  # bytes of trailers, looked at before
@@ -165,11 +166,11 @@ class ChunkedBody:
         return b"".join(pieces), self._trailer_section(data[at:], seen)
 
     def eof(self) -> None:
-        """The sender closed; a chunked body has an end of its own."""
+        """The sender has closed, but a chunked body has an end of its own."""
         raise BodyError("the last chunk is missing")
 
     def _chunk(self, data: bytes, at: int, pieces: list[bytes]) -> int:
-        """Take what `data` has of this chunk and the CRLF behind it; where the next line begins."""
+        """Take what `data` has of this chunk and its CRLF. Returns where the next line begins."""
         left = self.left
         stop = at + left
         size = len(data)
@@ -204,7 +205,7 @@ class ChunkedBody:
     def _trailer_section(self, data: bytes, seen: int) -> bytes | None:
         """What follows the trailers, or None while they are not whole.
 
-        They may come byte by byte: of the first `seen` bytes is known that they are not wrong.
+        They may come byte by byte. The first `seen` bytes have been looked at before.
         """
         if data[:2] == b"\r\n":
             return data[2:]
@@ -238,10 +239,10 @@ class ChunkedBody:
 
 
 def encode_chunk(payload: bytes) -> bytes:
-    """One chunk; `payload` is not empty."""
+    """One chunk. `payload` is not empty."""
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
 def last_chunk(trailers: bytes) -> bytes:
-    """The end of a chunked body; `trailers` is a canonical block or empty."""
+    """The end of a chunked body. `trailers` is a canonical block or empty."""
     return b"0\r\n%b\r\n" % trailers

@@ -1,7 +1,7 @@
-"""Where a message head stops; its limits, checked before anything is parsed.
+"""Finds where a message head ends, and checks its limits before anything is parsed.
 
-They never read a field. Invariant: whatever comes, no more than a limit's worth of a head is ever
-waited for, and what can no longer become a head is refused at once.
+This module never reads a field. Invariants: whatever comes, nobody waits for more of a head than
+its limit allows. What can no longer become a head is refused at once.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ clean_so_far: Final = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n)*\r?").fullmatch
 
 
 def find_request(data: bytes, limits: Limits, at: int = 0) -> int:
-    """Where the request head that begins at `at` in `data` stops, or 0 while it is not whole.
+    """Where the request head in `data` ends that begins at `at`; 0 while it is not whole.
 
-    Limits are checked here, before anything is parsed. Raises `ClientError` 400, 414 or 431.
+    The limits are checked here, before anything is parsed. Raises `ClientError` 400, 414 or 431.
     """
     stop = data.find(b"\r\n\r\n", at) + 4
     if stop == 3:
@@ -42,7 +42,7 @@ def find_request(data: bytes, limits: Limits, at: int = 0) -> int:
 
 
 def find_response(data: bytes, limits: Limits, at: int = 0) -> int:
-    """Where the response head that begins at `at` in `data` stops, or 0 while it is not whole.
+    """Where the response head in `data` ends that begins at `at`; 0 while it is not whole.
 
     Raises `UpstreamError` (502).
     """
@@ -62,11 +62,11 @@ def find_response(data: bytes, limits: Limits, at: int = 0) -> int:
 
 
 def waits(data: bytes, seen: int, most: int, longest: int) -> bool:
-    """Whether a head whose first `seen` bytes were neither whole nor wrong still is neither.
+    """Whether a head is still neither whole nor wrong. Its first `seen` bytes were neither.
 
-    Only what is new is looked at: else a head that comes byte by byte would be read from its
-    beginning for each of them, and 60 KB of it would cost minutes. Where this says no, the parser
-    says why. `most` and `longest`: the limits of the head and its first line.
+     Only the new bytes are looked at. If a head comes byte by byte, it would be read from its
+    beginning for each byte otherwise, and 60 KB of it would cost minutes. If this says no, the
+    parser says why. `most` and `longest` are the limits of the head and of its first line.
     """
     size = len(data)
     if size > most or data.find(b"\r\n\r\n", max(seen - 3, 0)) >= 0:

@@ -1,16 +1,16 @@
-r"""The two lanes of reading a message head.
+r"""The two lanes that read a message head.
 
     raw head ──► fast lane ── accepts a strict subset ──────────┐
         │           └─ anything else, unjudged ─┐               ├─► facts: our policy ──► Head
         └─ --parser h11 ──────────► reference lane (h11, the law) ┘
 
-The fast lane is a compiled recogniser (`recogniser`): one match says that nothing about a head is
-unusual, and where its few facts stand. Whatever it declines is cut off at its limits
-(`head_limits`), read by h11, and judged by the policy (`head`).
+The fast lane is a compiled recogniser (`recogniser`). One match says that nothing about a head is
+unusual, and where its few facts stand. What it declines is cut off at its limits (`head_limits`),
+read by h11, and judged by the policy (`head`).
 
-It never sees a body, a socket or a clock. Invariant: for every input either lane that accepts
-gives the same `RequestHead`/`ResponseHead`; the fast lane never judges, it only declines.
-Raises `ClientError` for requests and `UpstreamError` for responses, nothing else.
+This module never sees a body, a socket or a clock. Invariants: for every input, each lane that
+accepts it gives the same `RequestHead` or `ResponseHead`. The fast lane never judges, it only
+declines. Raises `ClientError` for requests and `UpstreamError` for responses, nothing else.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ def _position(note: Note) -> int:
 
 
 def _at(kind: int, stop: int, line: bytes) -> Note:
-    """The note of a field whose line stops there in the block; its line end belongs to it."""
+    """The note of a field whose line ends at `stop` in the block; its line end belongs to it."""
     return kind, stop - len(line), stop + 2
 
 
 def _number(digits: bytes) -> int:
-    """As `int`, which takes five times as long; no more digits than the recognisers let pass."""
+    """The same as `int`, which takes five times as long. The recognisers limit the digits."""
     value = 0
     for digit in digits:
         value = value * 10 + digit - 48
@@ -88,9 +88,9 @@ Parser = Callable[[bytes, int], H | None]  # the head at this place; None while 
 
 
 def request_parser(name: str, limits: Limits, logged: bool = False) -> Parser[RequestHead]:
-    """How requests are read with `--parser` `name`. The parser raises `ClientError`.
+    """The function that reads requests with `--parser` `name`. It raises `ClientError`.
 
-    `logged`: their heads are also asked for what an access log tells.
+    `logged`: it also finds what an access log shows of a head.
     """
     fast = name != "h11"
     recognised = recogniser.LOGGED_REQUEST if logged else recogniser.REQUEST
@@ -124,7 +124,7 @@ def _told(head: RequestHead) -> RequestHead:
 
 
 def response_parser(name: str, limits: Limits) -> Parser[ResponseHead]:
-    """How responses are read with `--parser` `name`. The parser raises `UpstreamError`."""
+    """The function that reads responses with `--parser` `name`. It raises `UpstreamError`."""
     fast = name != "h11"
     recognised, most = recogniser.RESPONSE, limits.response_head
 
@@ -144,7 +144,7 @@ def response_parser(name: str, limits: Limits) -> Parser[ResponseHead]:
 
 
 def parse_request(raw: bytes) -> RequestHead:
-    """A whole head by either lane, whatever its size. Raises `ClientError`."""
+    """A whole head, by either lane and whatever its size. Raises `ClientError`."""
     match = recogniser.REQUEST(raw, 0)
     head = None
     if match is not None:
@@ -153,7 +153,7 @@ def parse_request(raw: bytes) -> RequestHead:
 
 
 def parse_response(raw: bytes) -> ResponseHead:
-    """A whole head by either lane, whatever its size. Raises `UpstreamError`."""
+    """A whole head, by either lane and whatever its size. Raises `UpstreamError`."""
     match = recogniser.RESPONSE(raw, 0)
     head = recognised_response(raw, match, 0, match.end()) if match is not None else None
     return reference_response(raw) if head is None else head
@@ -162,7 +162,7 @@ def parse_response(raw: bytes) -> ResponseHead:
 def recognised_request(
     data: bytes, match: regex.Found, groups: tuple[Any, ...], at: int, stop: int
 ) -> RequestHead | None:
-    """The head that the recogniser found. None where only the reference lane may judge."""
+    """The head that the recogniser found. None: only the reference lane may judge it."""
     method: bytes = groups[0]
     target: bytes = groups[1]
     host, length, chunked = groups[2], groups[4], groups[5]
@@ -207,7 +207,7 @@ def recognised_request(
 
 
 def recognised_response(data: bytes, match: regex.Found, at: int, stop: int) -> ResponseHead | None:
-    """The head that the recogniser found. None where only the reference lane may judge."""
+    """The head that the recogniser found. None: only the reference lane may judge it."""
     groups = match.groups()
     reason: bytes = groups[1]
     connection: bytes | None = groups[3]
@@ -240,7 +240,7 @@ def recognised_response(data: bytes, match: regex.Found, at: int, stop: int) -> 
 
 
 def reference_request(raw: bytes) -> RequestHead:
-    """h11's reading of a request head, as `--parser h11` uses it alone. Raises `ClientError`."""
+    """A request head as h11 reads it; `--parser h11` uses this alone. Raises `ClientError`."""
     if not _CLEAN(raw):
         raise ClientError("a control character, a bare line end or a folded line in the head")
     line = _START_LINE(raw)
@@ -265,7 +265,7 @@ def reference_request(raw: bytes) -> RequestHead:
 
 
 def reference_response(raw: bytes) -> ResponseHead:
-    """h11's reading of a response head. Raises `UpstreamError`."""
+    """A response head as h11 reads it. Raises `UpstreamError`."""
     if not _CLEAN(raw):
         raise UpstreamError("a control character, bare line end or folded line in the response")
     size, says_body = len(raw), False
@@ -294,10 +294,10 @@ def reference_response(raw: bytes) -> ResponseHead:
 
 
 def _coding(raw: bytes) -> ClientError | None:
-    """What is worse about a Transfer-Encoding than that nobody here knows it, if anything is.
+    """What is worse about a Transfer-Encoding than that it is unknown here; None if nothing is.
 
-    Beside a length it is how requests are smuggled, and where another coding stands behind
-    `chunked` nobody knows where the body ends (RFC 9112 6.1, 6.3).
+     Beside a Content-Length it is a way to smuggle requests. And if another coding stands behind
+    `chunked`, nobody knows where the body ends (RFC 9112 6.1, 6.3).
     """
     fields = [line.partition(b":") for line in raw.lower().split(b"\r\n")[1:]]
     values = [value for name, _, value in fields if name == b"transfer-encoding"]
@@ -311,12 +311,12 @@ def _coding(raw: bytes) -> ClientError | None:
 
 
 def _plain(error: Exception) -> str:
-    """h11's words, with what it quotes of the peer's bytes as text: it gives Python's notation."""
+    """The words of h11, with the peer's bytes as text: h11 quotes them as Python writes them."""
     return _QUOTED(r'"\2"', str(error)[:DETAIL])
 
 
 def _with_host(head: RequestHead, host: bytes) -> RequestHead:
-    """The head with its Host replaced by the authority of its target (RFC 9112 3.2.2)."""
+    """The head with the authority of its target as its Host (RFC 9112 3.2.2)."""
     low = b"\n" + head.block.lower()
     start = max(low.find(b"\nhost:"), 0)
     stop = low.find(b"\n", start + 1) if head.host else start

@@ -1,4 +1,4 @@
-r"""The recognisers of the fast lane: one pass over a head that finds, validates and notes.
+r"""The recognisers of the fast lane: in one pass over a head they find, check and note.
 
     group      of a request          of a response
     ─────      ────────────────────  ─────────────────────────────
@@ -8,15 +8,16 @@ r"""The recognisers of the fast lane: one pass over a head that finds, validates
     5          Content-Length        Transfer-Encoding: chunked
     6          Transfer-Encoding:    Date, its name
                chunked, the line
-    7          set where any other field stands that means something to a proxy
+    7          set if there is any other field that means something to a proxy
 
-`LOGGED_REQUEST` also finds what an access log tells of a request, for a sixth of its time more:
-7 to 9 are the values of User-Agent, Referer and Authorization there, and 10 is set where 7 is.
+`LOGGED_REQUEST` also finds what an access log shows of a request, which takes a sixth of its time
+more: 7 to 9 are the values of User-Agent, Referer and Authorization there, and 10 is what 7 is
+here.
 
-They accept a strict subset: HTTP/1.1, no folded line, plain tokens, one space behind the colon.
-What they do not accept is unjudged. They never see a limit. Invariant: there is at most one way to
-match a line, so a head that fails at its end fails in time proportional to its length. Two ways
-would make that 2 to the number of lines.
+They accept a strict subset: HTTP/1.1, no folded line, plain tokens, one space after the colon. They
+do not judge what they do not accept. They never see a limit. Invariant: there is at most one way to
+match a line. So a head that fails at its end fails in a time proportional to its length. With two
+ways, the time would be 2 to the number of lines.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from rawproxy.protocol import regex
 from rawproxy.protocol.http import log_fields
 
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-# One space, a value that neither begins nor ends with a blank.
+# One space, and a value that neither begins nor ends with a blank.
 _VALUE = rb": (?:[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ])|)"
 _LINE = TOKEN + rb"++" + _VALUE
 _REQUEST_LINE = rb"(?!CONNECT )([A-Z]{1,20}+) (/[!-\"$-~]*+) HTTP/1\.1"
 _STATUS_LINE = rb"HTTP/1\.1 ([1-9][0-9][0-9]) ([!-~\x80-\xff]*+(?: [!-~\x80-\xff]++)*)"
-# A name with an underscore always means something: another name, to CGI (RFC 3875 4.1.18).
+# A name with an underscore always matters: for CGI it is another name (RFC 3875 4.1.18).
 _PLAIN = rb"[!#$%&'*+.^`|~0-9A-Za-z-]"
-# Two letters that no name begins with which means something here, then the names that do. Most
-# names of a browser are told by them: those with S and A are many (Sec-…, Accept-…), and of these
-# two only SSL-Client-… and Authorization count, which the second letter tells.
+# First letters of names that mean nothing here. They decide for most of a browser's names. Many
+# begin with S and A (Sec-…, Accept-…). Of these only SSL-Client-… and Authorization count, which
+# the second letter shows.
 _SECOND = rb"[!#$%&'*+.^`|~0-9A-RTV-Za-rtv-z-]"
 _OTHER_REQUEST_INITIALS = rb"[!#$%&'*+.^`|~0-9ABDGIJL-OQ-SVWYZabdgijl-oq-svwyz-]" + _SECOND
 _UNDERSCORED = _PLAIN + rb"*+_" + TOKEN + rb"*+"
-# `field_names.IDENTITY` stands here again, so that each name is tried only behind its first letter.
+# `field_names.IDENTITY` is here again, so that each name is tried only after its first letter.
 _NOTED_REQUEST_NAMES = (
     rb"[cC](?i:onnection|ontent-length|lient-cert)|[cC](?i:lient-cert-)[^:\r\n]*+|[hH](?i:ost)"
     rb"|[tT](?i:ransfer-encoding|e)|[tT](?i:ls-client-)[^:\r\n]*+|[uU](?i:pgrade)"
@@ -47,17 +48,17 @@ _NOTED_REQUEST_NAMES = (
     rb"|[xX]-(?i:real-ip|arr-clientcert)"
     rb"|[xX]-(?i:forwarded-|ssl-|tls-client-|client-cert|amzn-mtls-)[^:\r\n]*+"
 )
-# The same where a log is kept.
+# The same, if there is an access log.
 _UNLOGGED_REQUEST_INITIALS = rb"[!#$%&'*+.^`|~0-9ABDGIJL-OQSVWYZabdgijl-oqsvwyz-]" + _SECOND
 _OTHER_RESPONSE_INITIALS = rb"[!#$%&'*+.^_`|~0-9ABE-JL-OQRV-Zabe-jl-oqrv-z-]"
 _NOTED_RESPONSE_NAMES = (
     rb"[cC](?i:onnection|ontent-length)|[tT](?i:ransfer-encoding|e)|[uU](?i:pgrade)|[dD](?i:ate)"
     rb"|[kK](?i:eep-alive)|[pP](?i:roxy-)[^:\r\n]*+|[sS](?i:trict-transport-security)"
 )
-# The usual forms of the usual fields, each once: the group that may not be set yet, and the line.
+# The usual forms of the usual fields, once each: the group that must not be set yet, and the line.
 _Usual = tuple[tuple[int, bytes], ...]
 _USUAL_IN_REQUEST: _Usual = (
-    # Of ports those that no further look need be taken at.
+    # Only ports that need no further look.
     (3, rb"[Hh]ost: ([0-9A-Za-z._~-]{1,255}+(?::(?:[1-5][0-9]{0,4}+|[6-9][0-9]{0,3}+))?)"),
     (4, rb"([Cc]onnection: (?:[Kk]eep-[Aa]live|[Cc]lose))"),
     (5, rb"[Cc]ontent-[Ll]ength: ([0-9]{1,18}+)"),
@@ -80,13 +81,13 @@ _USUAL_IN_RESPONSE: _Usual = (
 def _recogniser(
     line: bytes, initials: bytes, noted: bytes, usual: _Usual, odd: bytes = b""
 ) -> regex.Match:
-    """A whole head that is worth no second look.
+    """A recogniser of whole heads that need no second look.
 
-    `odd`: names that are noted too, and which no name of plain signs can be.
+     `odd`: names that are noted too, and that no name of plain signs can be.
 
-    A line begins with the CRLF of the one before: that is a quarter faster than lines that end in
-    theirs. What most lines are is tried first: those that mean nothing here, most of them told by
-    their first letter; then the usual fields; the rest is noted by the last group.
+     A line begins with the CRLF of the line before it. That is a quarter faster than a line that
+    ends with its own. What most lines are is tried first: fields that mean nothing here, most of
+    which differ by their first letter; then the usual fields. The last group notes the rest.
     """
     end = rb"(?=\r\n)"
     token = _PLAIN if odd else TOKEN

@@ -1,13 +1,13 @@
-r"""HTTP/2 fields (RFC 9113 8): a decoded list in, the same `RequestHead` as HTTP/1's out.
+r"""HTTP/2 fields (RFC 9113 8): from a decoded list, the same `RequestHead` as in HTTP/1.
 
-`field` judges one field when it is first spelled out; HPACK's tables hand its verdict and its
-canonical `name: value\r\n` line out again whenever a request refers to it. `request` then only
-has the pseudo-fields to judge, and joins lines. From there on nothing knows which version of HTTP
-a request came in: the policy of `head.request_facts` holds for both.
+`field` judges a field when it is first spelled out. HPACK's tables hand out its verdict and its
+canonical `name: value\r\n` line again whenever a request refers to it. So `request` has only to
+judge the pseudo-fields and to join lines. After that, nothing knows which version of HTTP a request
+came in: the policy of `head.request_facts` is the same for both.
 
-It never sees a frame. Invariant: no byte that could end a line or begin another field of HTTP/1
-gets into a block. Raises `StreamFault` for what is malformed (RFC 9113 8.1.1) and `ClientError`
-for what can be answered.
+This module never sees a frame. Invariant: no byte that could end a line or begin another field of
+HTTP/1 gets into a block. Raises `StreamFault` for what is malformed (RFC 9113 8.1.1) and
+`ClientError` for what can be answered.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from rawproxy.protocol.http.rewrite import without
 from rawproxy.protocol.http2.frames import Code, StreamFault
 from rawproxy.protocol.http2.hpack import static_entries
 
-# How a field is to be taken.
+# The kinds of fields.
 REGULAR: Final = 0
 PSEUDO: Final = 1
 COOKIE: Final = 2
 HOST: Final = 3
 MALFORMED: Final = 4
-UNDERSCORED: Final = 5  # its name has one: what it means is looked at twice
+UNDERSCORED: Final = 5  # a name with an underscore, which needs a second look
 
 Field = tuple[int, bytes, bytes, bytes]  # kind, name, value, line
 
@@ -50,7 +50,7 @@ _PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path", b":
 
 
 def field(name: bytes, value: bytes) -> Field:
-    """One field and how it is to be taken."""
+    """One field, judged."""
     if name[:1] == b":":
         good = name in _PSEUDO and (not value or _CLEAN(value))
         return PSEUDO if good else MALFORMED, name, value, b""
@@ -67,7 +67,7 @@ STATIC: Final[list[Field]] = static_entries(field)
 
 
 def request(fields: list[Field], ended: bool, limits: Limits) -> RequestHead:
-    """The head of a request; `ended`: it has no body."""
+    """The head of a request. `ended`: it has no body."""
     pseudo: dict[bytes, bytes] = {}
     lines: list[bytes] = []
     crumbs: list[bytes] = []
@@ -103,8 +103,8 @@ def request(fields: list[Field], ended: bool, limits: Limits) -> RequestHead:
     if head is None or (ended and head.framing):
         raise _malformed("a Content-Length that is none, or of a body that does not come (8.1.1)")
     if socket:
-        # It would reach an upstream that refuses the upgrade as the length of a body that never
-        # comes, and whose place the next request would take.
+        # An upstream that refuses the upgrade would wait for a body of that length. It never comes,
+        # so the next request would be taken for it.
         if _has_length(head):
             raise _malformed("a Content-Length in CONNECT (RFC 9110 9.3.6)")
         return head._replace(upgrade=b"websocket")
@@ -114,7 +114,7 @@ def request(fields: list[Field], ended: bool, limits: Limits) -> RequestHead:
 
 
 def trailers(fields: list[Field]) -> bytes:
-    """The trailer block: never a pseudo-field (8.1), nothing that frames, routes or proves."""
+    """The trailer block. No pseudo-field (8.1), nothing that frames, routes or proves, is in it."""
     kept: list[bytes] = []
     for kind, name, _, line in fields:
         if kind in (PSEUDO, MALFORMED):
@@ -127,7 +127,7 @@ def trailers(fields: list[Field]) -> bytes:
 def _judge(
     pseudo: dict[bytes, bytes], method: bytes, path: bytes, ended: bool, limits: Limits
 ) -> bool:
-    """The pseudo-fields of a request (8.3.1); whether they ask for a WebSocket (RFC 8441 4)."""
+    """Judge the pseudo-fields (8.3.1). Returns whether they ask for a WebSocket (RFC 8441 4)."""
     scheme = pseudo.get(b":scheme", b"")
     protocol = pseudo.get(b":protocol")
     if not _METHOD(method):
@@ -153,7 +153,7 @@ def _judge(
 
 
 def _authority(authority: bytes | None, hosts: list[bytes]) -> bytes:
-    """The Host value: :authority, which a Host beside it may only repeat (8.3.1)."""
+    """The Host value: :authority. A Host beside it may only repeat it (8.3.1)."""
     if authority is None and hosts:
         authority = hosts[0]
     if not authority:

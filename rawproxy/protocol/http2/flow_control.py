@@ -9,12 +9,13 @@
       grow         the client may have more under way than before
     FlowControl    the connection's two windows, and what those of its streams begin with
 
-Nothing else counts what may be sent. It never makes a frame and never holds a byte. Invariants: no
-window is ever above 2^31-1; nothing is taken that does not fit; every byte that was taken and
-consumed is given back exactly once; the windows of all streams together grow by at most `GROWTH`.
+Nothing else counts what may be sent. This module never makes a frame and never holds a byte.
+Invariants: no window is ever above 2^31-1. Nothing is taken that does not fit. Every byte that was
+taken and consumed is given back exactly once. The windows of all streams together grow by at most
+`GROWTH`.
 
 Raises `ConnectionFault` and `StreamFault` with FLOW_CONTROL_ERROR, nothing else. The design is that
-of hyper's h2: one class for either side, which knows no frames.
+of hyper's h2: one class for both directions, which knows no frames.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from rawproxy.protocol.http2.frames import (
 STREAM: Final = DEFAULT_WINDOW  # bytes of a request body under way that nobody has taken yet
 WIDEST: Final = 1024 * 1024  # where that grows to while the upstream keeps up: 1 Gbit/s at 8 ms
 GROWTH: Final = 4 * 1024 * 1024  # bytes by which the windows of all streams together may grow
-CONNECTION: Final = 16 * 1024 * 1024  # of all streams: wide, as their own windows bound more
+CONNECTION: Final = 16 * 1024 * 1024  # of all streams: wide, as their own windows bound them
 # A WINDOW_UPDATE is due when this share of the window is to be given back. Half of it leaves a
 # stream's client the other half to send from while the frame is on its way.
 STREAM_SHARE: Final = 2
@@ -42,7 +43,7 @@ CONNECTION_SHARE: Final = 16
 
 
 class Window:
-    """What may be sent in one direction. `fault` is raised by whoever oversteps it."""
+    """What may be sent in one direction. `fault` is raised for who sends more."""
 
     __slots__ = ("due_at", "fault", "left", "owed", "share", "size")
 
@@ -58,7 +59,7 @@ class Window:
         return f"<Window {self.left} of {self.size}, {self.owed} owed>"
 
     def take(self, size: int) -> None:
-        """`size` bytes of DATA, padding included, leave or come (6.9.1)."""
+        """`size` bytes of DATA leave or come, padding included (6.9.1)."""
         if size > self.left and size:  # an empty frame always fits
             raise self.fault(Code.FLOW_CONTROL_ERROR, "DATA beyond the window (6.9)")
         self.left -= size
@@ -70,13 +71,13 @@ class Window:
         self.left += size
 
     def shift(self, by: int, most: int) -> None:
-        """Windows begin by `by` bytes wider now, or narrower, and in between by `most` (6.9.2)."""
+        """Windows begin `by` bytes wider (or narrower) now. In between it was `most` (6.9.2)."""
         if self.left + most > MAX_WINDOW:
             raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window over 2^31-1 (6.9.2)")
         self.left += by
 
     def consume(self, size: int) -> None:
-        """Whoever the bytes were for has taken `size` of them."""
+        """The receiver of the bytes has taken `size` of them."""
         self.owed += size
 
     def due(self) -> bool:
@@ -84,13 +85,13 @@ class Window:
         return self.owed >= self.due_at
 
     def grow(self, by: int) -> None:
-        """Let `by` bytes more be under way: they are given with those that are owed."""
+        """Let `by` bytes more be under way. They are given with the bytes that are owed."""
         self.size += by
         self.owed += by
         self.due_at = self.size // self.share
 
     def give(self) -> int:
-        """Give back all that is owed; how much that is."""
+        """Give back all that is owed. Returns how much that is."""
         credit, self.owed = self.owed, 0
         self.left += credit
         return credit
@@ -108,17 +109,18 @@ class FlowControl:
         self.grown = 0  # bytes by which streams' windows are wider than `STREAM`
 
     def sender(self) -> Window:
-        """What we may send on a new stream."""
+        """A window for what we may send on a new stream."""
         return Window(self.initial, StreamFault)
 
     def receiver(self) -> Window:
-        """What the client may send on a new stream."""
+        """A window for what the client may send on a new stream."""
         return Window(STREAM, StreamFault)
 
     def resize(self, sizes: list[int], windows: Iterable[Window]) -> None:
         """SETTINGS_INITIAL_WINDOW_SIZE (6.9.2), which one frame may change thousands of times.
 
-        The streams' `windows` hear of the largest and of the last, which comes to the same.
+         The `windows` of streams hear only of the largest and of the last size, which has the same
+        effect.
         """
         before, self.initial = self.initial, sizes[-1]
         by, most = sizes[-1] - before, max(sizes) - before
@@ -126,9 +128,9 @@ class FlowControl:
             window.shift(by, most)
 
     def received(self, size: int) -> int:
-        """DATA came, `size` bytes of it; the credit that the connection is worth now, or 0.
+        """`size` bytes of DATA came. Returns the credit to give for the connection now, or 0.
 
-        Its bytes count as consumed at once: what may wait here is bounded by the streams' windows.
+        The bytes count as consumed at once: the windows of streams limit what may wait here.
         """
         window = self.receive
         window.take(size)
@@ -136,12 +138,12 @@ class FlowControl:
         return window.give() if window.due() else 0
 
     def widen(self, window: Window) -> None:
-        """Its bytes are taken as they come: a stream's window doubles, as long as it may."""
+        """The bytes are taken as they come, so the stream's window doubles, if it may."""
         size = window.size
         if 2 * size <= WIDEST and self.grown + size <= GROWTH:
             self.grown += size
             window.grow(size)
 
     def ended(self, window: Window) -> None:
-        """A stream is over: others may grow by what its window had grown."""
+        """A stream is over. Others may grow by what its window had grown."""
         self.grown -= window.size - STREAM

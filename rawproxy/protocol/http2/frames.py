@@ -1,8 +1,8 @@
-"""HTTP/2 frames (RFC 9113 4, 6): their numbers, how they are built, and what breaks them.
+"""HTTP/2 frames (RFC 9113 4, 6): their numbers, how they are built, and how they can be wrong.
 
-It never keeps state and never sees a socket. Invariant: whatever is built here fits the peer's
-maximum frame size. Raises `ConnectionFault` and `StreamFault`, nothing else: the first ends the
-connection with a GOAWAY, the second one stream with a RST_STREAM (RFC 9113 5.4).
+This module never keeps state and never sees a socket. Invariant: what is built here fits the
+maximum frame size of the peer. Raises `ConnectionFault` and `StreamFault`, nothing else. The first
+ends the connection with a GOAWAY, the second ends one stream with a RST_STREAM (RFC 9113 5.4).
 """
 
 from __future__ import annotations
@@ -84,23 +84,23 @@ class StreamFault(Fault):
 
 
 def length_at(data: bytes, at: int) -> int:
-    """Bytes of payload of the frame that begins at `at` (4.1)."""
+    """The payload's size of the frame that begins at `at` (4.1)."""
     return data[at] << 16 | data[at + 1] << 8 | data[at + 2]
 
 
 def stream_at(data: bytes, at: int) -> int:
-    """The stream of the frame that begins at `at`; the reserved bit says nothing (4.1)."""
+    """The stream of the frame that begins at `at`. The reserved bit is ignored (4.1)."""
     return (data[at + 5] & 0x7F) << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One frame; `payload` is at most `MAX_FRAME` bytes."""
+    """One frame. `payload` is at most `MAX_FRAME` bytes."""
     size = len(payload)
     return HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream) + payload
 
 
 def headers(stream: int, block: bytes, ended: bool) -> bytes:
-    """A field block as HEADERS, and CONTINUATIONs where it is long (6.2, 6.10)."""
+    """A field block as HEADERS, and as CONTINUATIONs if it is long (6.2, 6.10)."""
     flags = END_STREAM if ended else 0
     if len(block) <= MAX_FRAME:
         return frame(HEADERS, flags | END_HEADERS, stream, block)
@@ -112,7 +112,7 @@ def headers(stream: int, block: bytes, ended: bool) -> bytes:
 
 
 def data(stream: int, payload: bytes | memoryview, ended: bool) -> bytes:
-    """A payload as DATA frames of at most `MAX_FRAME` bytes (6.1); one where it is empty."""
+    """A payload as DATA frames of at most `MAX_FRAME` bytes (6.1). There is at least one."""
     size = len(payload)
     last = END_STREAM if ended else 0
     if size <= MAX_FRAME:
@@ -127,7 +127,7 @@ def data(stream: int, payload: bytes | memoryview, ended: bool) -> bytes:
 
 
 def answer(stream: int, block: bytes, payload: bytes, ended: bool) -> bytes:
-    """HEADERS and DATA as one piece; both are at most `MAX_FRAME` bytes."""
+    """HEADERS and DATA as one piece. Both are at most `MAX_FRAME` bytes."""
     size, more = len(block), len(payload)
     last = END_STREAM if ended else 0
     return b"".join(
@@ -151,7 +151,7 @@ def rst_stream(stream: int, code: Code) -> bytes:
 
 
 def goaway(last: int, code: Code, detail: str = "") -> bytes:
-    """A GOAWAY (6.8); `detail` is for whoever debugs the client."""
+    """A GOAWAY (6.8). `detail` is for whoever debugs the client."""
     return frame(GOAWAY, 0, 0, struct.pack(">LL", last, code) + detail.encode())
 
 
@@ -161,7 +161,7 @@ def window_update(stream: int, credit: int) -> bytes:
 
 
 def unpad(flags: int, payload: bytes) -> bytes:
-    """The payload of a DATA or HEADERS frame, less padding (6.1). Raises `ConnectionFault`."""
+    """The payload of a DATA or HEADERS frame, without padding (6.1). Raises `ConnectionFault`."""
     if not flags & PADDED:
         return payload
     if not payload:
@@ -173,13 +173,13 @@ def unpad(flags: int, payload: bytes) -> bytes:
 
 
 def dependency(stream: int, payload: bytes) -> None:
-    """Check the priority fields (6.3): nothing else is done with them (5.3.2)."""
+    """Check the priority fields (6.3). Nothing else is done with them (5.3.2)."""
     if int.from_bytes(payload[:4], "big") & MAX_WINDOW == stream:
         raise StreamFault(Code.PROTOCOL_ERROR, "a stream that depends on itself")
 
 
 def parse_settings(payload: bytes) -> list[tuple[int, int]]:
-    """Identifier and value of each setting, judged (6.5.2). Raises `ConnectionFault`."""
+    """Identifier and value of each setting, checked (6.5.2). Raises `ConnectionFault`."""
     if len(payload) % 6:
         raise ConnectionFault(Code.FRAME_SIZE_ERROR, "SETTINGS that is no multiple of 6 bytes")
     pairs = list(struct.iter_unpack(">HL", payload))

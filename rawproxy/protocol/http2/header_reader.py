@@ -1,11 +1,11 @@
-"""Field blocks of one HTTP/2 connection: requests and trailers, and what is like the last one.
+"""Reads the field blocks of one HTTP/2 connection: requests and trailers.
 
-Most requests of a connection differ from the one before in their path alone. Where HPACK's table
-has not changed since, and a block is that of the last request but for the value of `:path`, in a
-literal that the table does not keep, only that value is read: every other byte has the meaning it
-had. Nothing wider than that one request is remembered.
+Most requests of a connection differ from the one before only in their path. Suppose that HPACK's
+table has not changed since, and that a block is that of the last request but for the value of
+`:path`, in a literal that the table does not keep. Then only that value is read: every other byte
+means what it meant before. Nothing but that one request is remembered.
 
-It never sees a frame. Invariant: a remembered reading is what reading the whole block would give.
+This module never sees a frame. Invariant: the short way gives the same as reading the whole block.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TARGET: Final = RequestHead._fields.index("target")
 
 
 class LastRequest:
-    """The last request without a body, and what it came to."""
+    """The last request without a body, and what was read of it."""
 
     __slots__ = ("before", "behind", "changes", "facts", "line", "rest", "room")
 
@@ -47,7 +47,7 @@ class LastRequest:
 
 
 class HeaderReader:
-    """One for each connection."""
+    """The reader of one connection."""
 
     __slots__ = ("decoder", "known", "limits")
 
@@ -57,7 +57,7 @@ class HeaderReader:
         self.known: LastRequest | None = None
 
     def request(self, block: bytes, ended: bool) -> tuple[RequestHead, bytes]:
-        """The head of a request and, where the last one told, its rewritten head.
+        """The head of a request, and its rewritten head if it is like the last request.
 
         Raises `HpackError`, `FieldsTooLarge`, `StreamFault` or `ClientError`.
         """
@@ -71,7 +71,7 @@ class HeaderReader:
         return fields.request(self.decoder.decode(block), ended, self.limits), b""
 
     def remember(self, block: bytes, head: RequestHead, opening: bytes) -> None:
-        """The request that was just read became `opening`; the next one may be like it."""
+        """The request that was just read became `opening`. The next one may be like it."""
         decoder = self.decoder
         self.known = None
         if decoder.literals == 1 and block[decoder.literal_at] in _PATH_LITERALS:
@@ -88,7 +88,7 @@ class HeaderReader:
 
 
 def _path(known: LastRequest, block: bytes) -> bytes:
-    """The path of a block that is the known one but for its path; empty where it is not."""
+    """The path of a block that is `known` but for its path; empty if it is another one."""
     before, behind = known.before, known.behind
     start, stop = len(before), len(block) - len(behind)
     if stop <= start or not block.startswith(before) or not block.endswith(behind):

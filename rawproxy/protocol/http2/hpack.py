@@ -1,17 +1,17 @@
-"""HPACK (RFC 7541): the header compression of HTTP/2, as this side of it is needed.
+"""HPACK (RFC 7541): the header compression of HTTP/2, as a server needs it.
 
     Decoder     blocks of a client's fields ──► entries, its dynamic table kept up to date
     encode_*    our responses ──► bytes, without the dynamic table and without Huffman coding
 
-An entry of the decoder is whatever `make(name, value)` gave for a field; it is made once, when the
-field is first spelled out, and the table hands the same one out again. What `make` found out about
-a field is therefore known for every request that only refers to it, which is most fields of most
-requests. Encoding without the dynamic table (as nginx does) makes a field's bytes a pure function
-of the field.
+An entry of the decoder is what `make(name, value)` gave for a field. It is made once, when the
+field is first spelled out, and the table hands the same one out again. So what `make` found out
+about a field is known for every request that only refers to it. Most fields of most requests do.
+The encoder uses no dynamic table (nginx does neither): so the bytes of a field depend only on the
+field.
 
-It never judges a field. Invariants: after every block that does not raise `HpackError` the table
-is the one the client's encoder has, also where the block was over the limits; no block costs more
-memory than the limits allow.
+This module never judges a field. Invariants: after every block that does not raise `HpackError`,
+the table is the same as that of the client's encoder, even if the block was over the limits. No
+block costs more memory than the limits allow.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ _FIRST_DYNAMIC: Final = len(STATIC) + 1
 
 
 class HpackError(Exception):
-    """The block is not HPACK: the connection cannot go on (RFC 9113 4.3, COMPRESSION_ERROR)."""
+    """The block is not HPACK, so the connection ends (RFC 9113 4.3, COMPRESSION_ERROR)."""
 
 
 class FieldsTooLarge(Exception):  # noqa: N818 - the block is good, there is only too much of it
-    """More fields or more bytes than the limits allow; the table has been kept up to date."""
+    """More fields or bytes than the limits allow. The table is up to date all the same."""
 
 
 def static_entries(make: Callable[[bytes, bytes], Any]) -> list[Any]:
-    """The static table as `make` sees it, by index; the same for all connections."""
+    """The static table as `make` sees it, by index. All connections share it."""
     return [None, *(make(name, value) for name, value in STATIC)]
 
 
 class Decoder:
-    """The client's fields; one for each connection."""
+    """Decodes the fields of one client connection."""
 
     __slots__ = (
         "changes", "fields_limit", "literal_at", "literal_end", "literals", "make", "size",
@@ -129,9 +129,9 @@ class Decoder:
         return self.table[-1 - place]
 
     def literal(self, block: bytes, at: int) -> tuple[Any, int, int]:
-        """A field that is spelled out (RFC 7541 6.2): entry, size, and where the next begins.
+        """A field that is spelled out (RFC 7541 6.2): its entry, its size, and where it ends.
 
-        Raises `HpackError`, and `IndexError` where the block breaks off.
+        Raises `HpackError`, and `IndexError` if the block breaks off.
         """
         byte = block[at]
         indexing = byte >= 0x40
@@ -160,7 +160,7 @@ class Decoder:
         return entry, weight, at
 
     def _evict(self) -> None:
-        """Oldest first, until the table is within its limit (RFC 7541 4.3, 4.4)."""
+        """Drop entries, the oldest first, until the table fits its limit (RFC 7541 4.3, 4.4)."""
         drop = 0
         while self.size > self.table_limit:
             self.size -= self.table[drop][2]
@@ -168,7 +168,7 @@ class Decoder:
         del self.table[:drop]
 
     def _size_updates(self, block: bytes) -> int:
-        """Table size updates stand only in front of a block's first field (RFC 7541 4.2)."""
+        """Read table size updates. They may stand only before the first field (RFC 7541 4.2)."""
         at = 0
         while at < len(block) and block[at] & 0xE0 == 0x20:
             size = block[at] & 0x1F
@@ -184,7 +184,7 @@ class Decoder:
 
 
 def _integer(block: bytes, at: int, value: int) -> tuple[int, int]:
-    """The rest of an integer whose prefix is full (RFC 7541 5.1), and what follows it."""
+    """The rest of an integer whose prefix is full (RFC 7541 5.1), and where it ends."""
     shift = 0
     while True:
         byte = block[at]
@@ -198,9 +198,9 @@ def _integer(block: bytes, at: int, value: int) -> tuple[int, int]:
 
 
 def string(block: bytes, at: int) -> tuple[bytes, int]:
-    """A string literal (RFC 7541 5.2), and what follows it.
+    """A string literal (RFC 7541 5.2), and where it ends.
 
-    Raises `HpackError`, and `IndexError` where there is none.
+    Raises `HpackError`, and `IndexError` if there is none.
     """
     byte = block[at]
     at += 1
@@ -221,11 +221,11 @@ def string(block: bytes, at: int) -> tuple[bytes, int]:
 
 # ── encoding ────────────────────────────────────────────────────────────────────────────────────
 
-SIZE_UPDATE_ZERO: Final = b"\x20"  # we use no table: said once to who allows less than 4096 bytes
+SIZE_UPDATE_ZERO: Final = b"\x20"  # we use no table; sent once if the client allows < 4096 bytes
 _NAMES: Final = {name: index for index, (name, _) in reversed(list(enumerate(STATIC, 1)))}
 _STATUS: Final = {STATIC[i - 1][1]: bytes((0x80 | i,)) for i in range(8, 15)}
 _LENGTHS: Final = [bytes((length,)) for length in range(0x7F)]
-# Fields whose values are secrets: never kept here, and no hop may index them (RFC 7541 7.1.3).
+# Fields with secret values: they are not kept here, and no hop may index them (RFC 7541 7.1.3).
 _SECRET: Final = frozenset((b"set-cookie", b"authorization", b"www-authenticate"))
 NEVER_INDEXED: Final = 0x10
 BLANK: Final = 0x20
@@ -238,9 +238,9 @@ LINE: Final = 4096
 
 
 class RememberedField:
-    """What stood at one place of the last head that was encoded, and what it came to.
+    """What stood at one place of the last head that was encoded, and its encoding.
 
-    An upstream sends its fields in the same order each time, and most of them unchanged.
+    An upstream sends its fields in the same order each time, and most of them are unchanged.
     """
 
     __slots__ = ("field", "front", "line", "name")
@@ -258,7 +258,7 @@ _fronts: Final[dict[bytes, bytes]] = {}
 
 
 def encode_status(status: int) -> bytes:
-    """The `:status` field; `status` has three digits."""
+    """The `:status` field. `status` has three digits."""
     field = _statuses[status]
     if not field:
         value = b"%d" % status
@@ -271,7 +271,7 @@ def encode_block(block: bytes, status: int = 0) -> bytes:
 
     `:status` stands in front of them, unless it is 0.
     """
-    lines = block.split(b"\n")  # one byte is found sooner than two; CR never stands alone in one
+    lines = block.split(b"\n")  # faster than b"\r\n"; a block has no other CR
     lines.pop()
     fields: list[bytes] = []
     if status:
@@ -286,7 +286,7 @@ def encode_block(block: bytes, status: int = 0) -> bytes:
 
 
 def _encode_line(line: bytes, place: RememberedField) -> bytes:
-    """A field that is not the one which stood at `place`; now it is."""
+    """Encode a line that is not the one which `place` remembers. Now it is."""
     name, _, value = line.partition(b":")
     if name != place.name:
         place.name = name
@@ -307,7 +307,7 @@ def _encode_line(line: bytes, place: RememberedField) -> bytes:
 
 
 def _encode_name(name: bytes) -> bytes:
-    """A literal's first bytes, which say how it may be indexed and name it (RFC 7541 6.2)."""
+    """The first bytes of a literal: whether it may be indexed, and its name (RFC 7541 6.2)."""
     low = name.lower()
     flags = NEVER_INDEXED if low in _SECRET else 0
     index = _NAMES.get(low)

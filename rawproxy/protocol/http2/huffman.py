@@ -1,14 +1,14 @@
-"""Huffman-coded strings of HPACK (RFC 7541 5.2, Appendix B), read a byte at a time.
+"""Decodes the Huffman-coded strings of HPACK (RFC 7541 5.2, Appendix B), byte by byte.
 
-    node     the bits of a code that have not come to its end yet: there are 256 such places
-    step     from a node by one byte: the symbols that end on the way, and the node behind them
+    node     the bits of a code that has not ended yet: there are 256 such places
+    step     from a node by one byte: the symbols that end on the way, and the next node
 
 A step is worked out when it is first taken, and then kept for good. Ordinary text takes a few
-thousand of them. There are 65,536, of some hundred bytes each, so nothing needs to be forgotten,
-and a client that takes them all gains nothing.
+thousand of them. There are 65,536 in all, of some hundred bytes each. So nothing needs to be
+forgotten, and a client that takes all of them gains nothing.
 
-It never encodes: our own strings go out plain. Invariant: a string is refused unless its padding is
-the beginning of EOS and shorter than a byte. Raises `HuffmanError`.
+This module never encodes: our own strings go out plain. Invariant: a string is refused unless its
+padding is the beginning of EOS and shorter than a byte. Raises `HuffmanError`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _EOS: Final = 256
 
 
 class HuffmanError(Exception):
-    """The string is not what an encoder makes."""
+    """No encoder makes such a string."""
 
 
 class Step:
-    """What a byte does: the text that ends with it, and where it leaves the decoder."""
+    """What a byte does: the text that ends with it, and the next node."""
 
     __slots__ = ("after", "text")
 
@@ -52,7 +52,7 @@ class Node:
 
 
 def _codes() -> dict[int, int]:
-    """Symbol of each code; a code is its bits behind a leading 1."""
+    """The symbol of each code. A code is its bits after a leading 1."""
     symbols: dict[int, int] = {}
     code = 0
     for length in range(1, max(CODE_LENGTHS) + 1):
@@ -88,7 +88,7 @@ def decode(data: bytes) -> bytes:
 
 
 def _step(node: Node, byte: int) -> Step:
-    """Work out what `byte` does at `node`, for this time and all others."""
+    """Work out what `byte` does at `node`, and keep it."""
     bits = node.bits
     out = bytearray()
     for shift in range(7, -1, -1):

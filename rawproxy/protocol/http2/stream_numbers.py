@@ -1,14 +1,15 @@
-"""What the number of a stream says about it, where the stream is not open (RFC 9113 5.1, 5.1.1).
+"""What the number of a stream says about it, if the stream is not open (RFC 9113 5.1, 5.1.1).
 
     idle      higher than all so far, or even: a request may begin it, nothing else may come on it
     closed    it was open, and is not any more
     reset     closed by us: the client may have sent something before it knew
     passed    a number that the client left out; to use it later is another error than to go on
 
-It keeps no closed stream, of which there may be a hundred thousand, but the exceptions: the last
-`MOST` of those that we reset, and of the gaps. (To keep even the last thousand of all streams cost
-more than a request's decoding, as a dict that is filled at one end and emptied at the other gets
-slow to begin with.) It never sees a frame. Invariant: numbers only rise.
+This module keeps no closed streams, since there may be a hundred thousand. It keeps only the
+exceptions: the last `MOST` streams that we reset, and the last `MOST` gaps. (To keep just the last
+thousand of all streams cost more than to decode a request: a dict that is filled at one end and
+emptied at the other becomes slow at its beginning.) It never sees a frame. Invariant: numbers only
+rise.
 
 Raises `ConnectionFault`.
 """
@@ -23,7 +24,7 @@ MOST: Final = 1024
 
 
 class StreamNumbers:
-    """Those of one connection."""
+    """The stream numbers of one connection."""
 
     __slots__ = ("gaps", "last", "resets")
 
@@ -33,7 +34,7 @@ class StreamNumbers:
         self.gaps: list[tuple[int, int]] = []  # what lies between these two
 
     def begin(self, number: int) -> None:
-        """A request on a stream above the last one."""
+        """A request begins the stream `number`, which is above the last one."""
         if not number & 1:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a stream with an even number (5.1.1)")
         if number - self.last > 2:
@@ -46,13 +47,13 @@ class StreamNumbers:
         return number > self.last or not number & 1
 
     def reset(self, number: int) -> None:
-        """We reset it, so frames that are under way are no fault of the client."""
+        """We reset the stream, so frames that are under way are not the client's fault."""
         self.resets[number] = True
         if len(self.resets) > MOST:
             del self.resets[next(iter(self.resets))]
 
     def late(self, number: int, what: str) -> None:
-        """A frame that a stream has to be open for came for one that is not."""
+        """A frame that needs an open stream came for one that is not open."""
         if self.idle(number):
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"{what} on an idle stream (5.1)")
         if number in self.resets:

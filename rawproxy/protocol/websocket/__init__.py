@@ -1,6 +1,6 @@
-"""WebSocket: what an upgrade must look like, where a frame ends (RFC 6455).
+"""WebSocket: what an upgrade must look like, and where a frame ends (RFC 6455).
 
-This room never reads what a message says. Invariant: bytes are counted, never changed.
+This room never reads the content of a message. Invariant: bytes are counted, never changed.
 
 May import: errors, protocol.http.
 """

@@ -1,33 +1,34 @@
-"""WebSocket frames, as far as a tunnel has to know them: where one ends (RFC 6455 5.2).
+"""WebSocket frames, as far as a tunnel has to know them: where they end (RFC 6455 5.2).
 
      0                   1
      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5
     │F│R R R│opcode │M│ length: 0 … 125, or 126: two more bytes, or 127: eight │ mask: 4 │ payload
 
-A `Tracker` follows one direction from its first byte on and keeps four facts; it never looks into a
-payload, so compression (RFC 7692) does not matter to it, and judges nothing: a peer that breaks the
-protocol is the other peer's business. Most chunks are one whole frame, or lie within a big one, and
-cost a comparison. Invariant: `stop` names only places where a control frame may stand (5.4, 5.5).
+A `Tracker` follows one direction from its first byte, and keeps four facts. It never looks into a
+payload, so compression (RFC 7692) does not matter. It judges nothing: if a peer breaks the
+protocol, the other peer has to notice. Most chunks are one whole frame, or lie within a big one,
+and cost one comparison. Invariant: `stop` names only places where a control frame may stand (5.4,
+5.5).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-RESTART = 1012  # Service Restart: come back, after a random while (IANA's registry)
-POLICY = 1008  # Policy Violation (RFC 6455 7.4.1): who is there may be there no more
+RESTART = 1012  # Service Restart: come back after a random time (IANA's registry)
+POLICY = 1008  # Policy Violation (RFC 6455 7.4.1): the client may no longer be here
 _REASONS: Final = {RESTART: b"service restart", POLICY: b"no longer permitted"}
 _LONGEST_HEAD: Final = 14
 _CLOSE: Final = 8
 
 
 def _head_size(second: int) -> int:
-    """Bytes of a frame's head, by its second byte."""
+    """Bytes of the head of a frame, by its second byte."""
     return 2 + {126: 2, 127: 8}.get(second & 127, 0) + (4 if second & 128 else 0)
 
 
 _HEAD: Final = tuple(map(_head_size, range(256)))
-# The size of a whole small frame by its second byte; of others none that a chunk could have.
+# The size of a whole small frame by its second byte; for others more than a chunk can have.
 _WHOLE: Final = tuple(_HEAD[b] + (b & 127) if b & 127 < 126 else 1 << 64 for b in range(256))
 
 
@@ -37,16 +38,16 @@ class Tracker:
     __slots__ = ("_head", "closed", "fragmented", "left")
 
     def __init__(self) -> None:
-        self.left = 0  # bytes of this frame's payload that are still to come
+        self.left = 0  # bytes of the payload of this frame that are still to come
         self.fragmented = False  # a message has begun, and its last frame has not
         self.closed = False  # a Close frame has begun: nothing comes behind it
-        self._head = b""  # of a frame, as long as it is not whole
+        self._head = b""  # the head of a frame, while it is not whole
 
     def __repr__(self) -> str:
         return f"<Tracker left={self.left} fragmented={self.fragmented} closed={self.closed}>"
 
     def feed(self, data: bytes) -> None:
-        """`data` has come, and goes on to the other side."""
+        """`data` came, and goes on to the other side."""
         size = len(data)
         left = self.left
         if left >= size:
@@ -62,10 +63,10 @@ class Tracker:
             left = self.left
 
     def _small(self, data: bytes, at: int, size: int) -> int:
-        """Pass by small frames that are whole; where the first other one begins.
+        """Pass small frames that are whole. Returns where the first other frame begins.
 
-        A chunk may hold thousands, of a chatty peer or of one that wants to keep us busy: each
-        costs no more than a request of that many bytes would.
+         A chunk may hold thousands of them, from a chatty peer or from one that wants to keep us
+        busy. Each costs no more than a request of as many bytes.
         """
         fragmented = self.fragmented
         while size - at > 1:
@@ -87,10 +88,10 @@ class Tracker:
         return at
 
     def stop(self, data: bytes, *, whole: bool) -> int:
-        """How much of `data` goes on before a Close frame can stand; -1: it cannot yet.
+        """How many bytes of `data` go on before a Close frame can stand; -1: it cannot yet.
 
-        With `whole` it has to stand between messages; else between the fragments of one will do.
-        What lies behind that place has not been looked at.
+         With `whole` it has to stand between two messages. Otherwise it may stand between two
+        fragments of one. The bytes behind that place have not been looked at.
         """
         at, size = 0, len(data)
         while self.left or self._head or (whole and self.fragmented):
@@ -125,9 +126,10 @@ class Tracker:
 
 
 def close_frame(code: int, mask: bytes = b"") -> bytes:
-    """A Close frame (5.5.1), with four random bytes as `mask` towards a server, else without.
+    """A Close frame (5.5.1). Towards a server it has a `mask` of four random bytes.
 
-    A mask (5.3) is for proxies on the way that take frames for requests; a server insists on it.
+     The mask (5.3) protects proxies on the way that could take frames for requests. Servers insist
+    on it.
     """
     payload = code.to_bytes(2, "big") + _REASONS[code]
     if mask:

@@ -1,7 +1,7 @@
-"""Upgrades: which may become a tunnel, and whether a 101 is the one the client asked for.
+"""Upgrades: which of them may become a tunnel, and whether a 101 is what the client asked for.
 
-It never changes a header: key, version, protocol and extensions pass as they came (RFC 6455 4).
-Invariant: bytes are only ever spliced after `check_switch` returned None.
+This module never changes a header: key, version, protocol and extensions go on as they came (RFC
+6455 4). Invariant: bytes are spliced only after `check_switch` has returned None.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ WEBSOCKET: Final = b"websocket"
 
 
 def settled(head: RequestHead, listed: dict[bytes, bytes]) -> RequestHead:
-    """The request with the upgrade that its route allows; without one it goes on as a plain one.
+    """The request with the upgrade that its route allows; a plain one if it allows none.
 
-    `listed`: lower case, and as the administrator spelled it. WebSocket is asked for by GET and
-    without a body (RFC 6455 4.1); others by any method, and their body first (RFC 9110 7.8).
+     `listed` has upgrades in lower case, and as the admin spelled them. A WebSocket has to be asked
+    for by GET and without a body (RFC 6455 4.1). For others any method may be used, and the body
+    comes first (RFC 9110 7.8).
     """
     if head.upgrade:
         return head if head.upgrade in listed else head._replace(upgrade=b"")
@@ -32,7 +33,7 @@ def settled(head: RequestHead, listed: dict[bytes, bytes]) -> RequestHead:
 
 
 def check_switch(request: RequestHead, response: ResponseHead) -> str | None:
-    """What is wrong with this 101, or None (RFC 9110 7.8, RFC 6455 4.1)."""
+    """What is wrong with this 101; None if nothing is (RFC 9110 7.8, RFC 6455 4.1)."""
     if not request.upgrade:
         return "a 101 that nobody asked for"
     if response.upgrade != request.upgrade.lower():
