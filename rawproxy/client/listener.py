@@ -20,7 +20,7 @@ from typing import Final
 
 from rawproxy.balancing.fair_queue import ANYBODY, FairQueue
 from rawproxy.client.arrival import CROWDED, Arrival, route_of
-from rawproxy.config.model import Address
+from rawproxy.config.model import PARKED, Address
 from rawproxy.net.listening import BACKLOG, release
 from rawproxy.net.openssl.objects import BareSocket, accepted
 from rawproxy.net.poller import poller
@@ -36,7 +36,13 @@ BATCH_TLS: Final = 8
 # Bytes that the kernel takes of a response before the client's window lets them go. Else it takes
 # megabytes from the upstream for each client that does not read, and until then nobody knows that
 # it is slow. Half of it is left to send when we are called again: 0.5 ms at 1 Gbit/s.
+# Only beyond `Service.crowd` connections: it makes a large response cost a quarter more CPU time.
 AHEAD: Final = 128 * 1024
+# While `PARKED` bytes of bodies wait for connections to upstreams, a burst goes on this much later,
+# so that it does not bring more of them than its upstream's dials take along; but not more than so
+# often in a row, as an upstream that takes none at all must not keep everybody waiting.
+PACE: Final = 0.004  # seconds
+PACED: Final = 20
 SILENCE: Final = 1  # seconds, then whoever still says nothing is let in, and has its deadline
 BACK_OFF: Final = 0.5  # seconds without accepting after the process ran out of file descriptors
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -66,16 +72,16 @@ class Listener:
         self._poller = poller()
         self._retry: asyncio.TimerHandle | None = None
         self._turns: FairQueue[Arrival] = FairQueue(BACKLOG)  # of a burst
+        self._paced = 0  # times in a row that it was put off
         self._family, self._kind = int(sock.family), int(sock.type)
         here = sock.getsockname()
         self._port: int = here[1] if isinstance(here, tuple) else 0
         self._batch = BATCH if context is None else BATCH_TLS
         self._made = socket.socket if context is None else BareSocket
         with contextlib.suppress(OSError):  # a socket file
-            # Accepted ones inherit both. Else the last record of a response waits for the client's
+            # Accepted ones inherit it. Else the last record of a response waits for the client's
             # delayed acknowledgement: 40 ms.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD)
             if context is not None:
                 # The ClientHello is here when its connection is: no waiting, no second look.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENCE)
@@ -100,7 +106,8 @@ class Listener:
 
     def _accept(self, last: bool = False) -> bool:
         """A batch; whether more may be waiting. The `last` ones are thousands, so they queue up."""
-        at_once = 0 if self._turns.size else self._batch
+        crowded = self._turns.size or self.service.waiting >= PARKED
+        at_once = 0 if crowded else self._batch
         for _ in range(TAKEN if last else min(TAKEN, BACKLOG - self._turns.size)):
             try:
                 fd, peer = accepted(self.sock)
@@ -135,6 +142,11 @@ class Listener:
 
     def _go_on(self) -> None:
         """With a burst: so many of them, of clients in turn."""
+        if self.service.waiting >= PARKED and self._paced < PACED:
+            self._paced += 1
+            self._loop.call_later(PACE, self._go_on)
+            return
+        self._paced = 0
         for _ in range(self._batch):
             arrival = self._turns.take()
             if arrival is None:
@@ -145,22 +157,23 @@ class Listener:
 
     def _welcome(self, sock: socket.SocketType, peer: object) -> Arrival | None:
         sock.setblocking(False)
-        slot = self.service.admission.enter()
+        service = self.service
+        slot = service.admission.enter()
         if slot is None:
             if self.context is None:
                 with contextlib.suppress(OSError):
                     sock.send(CROWDED)
             sock.close()
             return None
-        self.service.counters.accepted += 1
+        service.counters.accepted += 1
         slot.sites = self.sites
         if isinstance(peer, tuple):
+            if service.admission.open > service.crowd:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD)
             slot.peer, slot.port, slot.server_port = peer[0], peer[1], self._port
-        if self.service.announces:
+        if service.announces:
             slot.route = route_of(sock, peer)
-        return Arrival(
-            self.service, sock, slot, self.context, self.redirect, self._loop, self._poller
-        )
+        return Arrival(service, sock, slot, self.context, self.redirect, self._loop, self._poller)
 
     def _pause(self, error: OSError) -> None:
         log.error("accepting pauses for %g s: %s", BACK_OFF, error.strerror)

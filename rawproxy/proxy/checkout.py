@@ -84,6 +84,7 @@ class Checkout(Ticket):
         "service",
         "state",
         "usual",
+        "waiting",
         "waits_until",
     )  # fmt: skip
 
@@ -106,6 +107,7 @@ class Checkout(Ticket):
         self.retried = False  # over a fresh connection, after an idle one had died
         self.renewed = False  # the candidates were asked for again
         self.parked = 0  # bytes of a body that comes before its connection, in the worker's sum
+        self.waiting = 0  # bytes of a body that has no connection yet, in the worker's other sum
         self.gather = 0  # bytes up to which the body is gathered (`holding`); 0: it streams
         self.waits_until = 0.0  # for an upstream that takes connections; 0: it has not waited yet
 
@@ -277,10 +279,17 @@ class Checkout(Ticket):
         self.service.parked += size - self.parked
         self.parked = size
 
+    def wait_with(self, size: int) -> None:
+        """So much of its body is here, and has no connection to go out by; 0: it has one."""
+        self.service.waiting += size - self.waiting
+        self.waiting = size
+
     def leave_queue(self) -> None:
         """It waits no longer, wherever it did."""
         if self.parked:
             self.park(0)
+        if self.waiting:
+            self.wait_with(0)
         if self.state is QUEUE:
             self.endpoint.pool.forget(self)
         elif self.state is WAIT:

@@ -156,8 +156,7 @@ class Exchange(Timeouts):
             connection.transport.write(opening)
             return
         connection.transport.write(opening + b"".join(self.held))
-        if self.parked and not self.throttled:
-            self.park(0)
+        self.let_go(self.throttled)
         if not self.may_replay(connection):
             self.held = None
         if not self.request_ended and self.endpoint.pool.pressed():
@@ -197,7 +196,7 @@ class Exchange(Timeouts):
                 connection = self.connection
             if connection is None:
                 if self.state is not DONE:
-                    self.client.throttle(NO_UPSTREAM, True)
+                    self.hold_up()
             elif not self.may_replay(connection):
                 self.held = None
 

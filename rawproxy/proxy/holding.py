@@ -71,6 +71,18 @@ class Holding(Checkout):
             and self.endpoint.pool.pressed()
         )
 
+    def hold_up(self) -> None:
+        """It has no connection yet: no more of it is read, and newcomers hear of what is here."""
+        self.wait_with(self.held_size)
+        self.client.throttle(NO_UPSTREAM, True)
+
+    def let_go(self, throttled: bool) -> None:
+        """What is held has been written to an upstream, which is full if `throttled`."""
+        if self.waiting:
+            self.wait_with(0)
+        if self.parked and not throttled:
+            self.park(0)
+
     def may_replay(self, connection: UpstreamConnection) -> bool:
         """Whether what is held would do for a retry."""
         return (
@@ -118,4 +130,4 @@ class Holding(Checkout):
         self.park(self.held_size)
         self.checkout()
         if self.state is not SEND and self.state is not DONE:
-            self.client.throttle(NO_UPSTREAM, True)
+            self.hold_up()

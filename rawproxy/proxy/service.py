@@ -20,6 +20,7 @@ from email.utils import formatdate
 from typing import Any, Final, Protocol
 
 from rawproxy.balancing.health import UP
+from rawproxy.balancing.pool import SHARE
 from rawproxy.config.model import Config
 from rawproxy.errors import ClientError, ProxyError, Source
 from rawproxy.protocol.http import error_pages, forwarding, rewrite
@@ -42,6 +43,8 @@ from rawproxy.upstream.resolver import Resolver
 
 log = logging.getLogger("rawproxy")
 CLIENTS: Final = 4096  # whose facts are remembered, some 500 bytes each
+# Connections that may each leave megabytes in the kernel before anybody knows they are slow.
+CROWD: Final = 32
 SLICE: Final = 1024  # clients swept in one turn of the loop: a millisecond of work
 SWEEP: Final = 1.0  # seconds between two looks at all deadlines
 
@@ -79,6 +82,10 @@ class Service:
         self._contexts = functools.lru_cache(CLIENTS)(self._client_context)
         self.lag = 0.0  # seconds by which the last sweep was late: how busy the loop is
         self.admission = Admission(self.limits.connections, self.limits.per_client)
+        # Clients' connections beyond which slow readers are told from others early. So many cannot
+        # hold more of a pool than its share for them.
+        most = min((group.max_upstream for group in config.groups), default=0)
+        self.crowd = min(CROWD, most // SHARE)
         self.most_tunnels = self.limits.tunnels
         # What capabilities count: the leaves each has in a snapshot, by its room's name.
         self.counted: dict[str, Callable[[], Tree]] = {}
@@ -88,6 +95,7 @@ class Service:
         self.secret = b""  # what workers on other machines have too; empty: there is none
         self._told_secret: list[Callable[[bytes], object]] = []
         self.parked = 0  # bytes of bodies that come before their connections
+        self.waiting = 0  # bytes of bodies whose connections are queued for or dialled
         self.clients: set[Sweepable] = set()
         self.draining = False
         self.leaving = DrainReason.STOPPED

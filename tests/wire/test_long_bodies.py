@@ -8,6 +8,7 @@ import pytest
 
 from rawproxy.client.arrival import QUEUED
 from rawproxy.client.listener import AHEAD
+from rawproxy.proxy.service import CROWD
 from rawproxy.upstream.bulk_reader import FEW, LITTLE, MOST
 
 from .rig import LOOPS, Rig, get, read_head, read_response, response, run
@@ -100,6 +101,7 @@ def test_what_slow_readers_leave_in_memory_is_bounded():
         count = 2 * FEW
         async with Rig(upstream) as rig:
             (endpoint,) = rig.service.endpoints
+            rig.service.crowd = 0
             kept = []
             for number in range(count):
                 reader, writer = await asyncio.open_connection(sock=narrow(rig), limit=1024)
@@ -120,14 +122,26 @@ def test_what_slow_readers_leave_in_memory_is_bounded():
     run(test())
 
 
-def test_clients_inherit_how_much_the_kernel_takes_ahead():
+def test_in_a_crowd_the_kernel_takes_less_ahead():
+    async def ahead(rig: Rig, count: int) -> int:
+        await rig.client()
+        await until(lambda: len(rig.service.clients) == count)
+        newest = max(rig.service.clients, key=lambda one: one.slot.port)
+        sock = newest.transport.get_extra_info("socket")
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+
+    async def test():
+        async with Rig(lambda reader, writer: read_head(reader), max_upstream=8) as rig:
+            assert rig.service.crowd == 2
+            found = [await ahead(rig, count) for count in range(1, 5)]
+            assert found == [0, 0, AHEAD, AHEAD]  # 0: as the system has it
+
+    run(test())
+
+
+def test_few_connections_are_no_crowd():
     async def test():
         async with Rig(lambda reader, writer: read_head(reader)) as rig:
-            _, writer = await rig.client()
-            await until(lambda: rig.service.clients)
-            (client,) = rig.service.clients
-            sock = client.transport.get_extra_info("socket")
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == AHEAD
-            writer.close()
+            assert rig.service.crowd == CROWD
 
     run(test())

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from rawproxy.balancing.pool import SLOW
+from rawproxy.client.listener import PACE
 from rawproxy.config.model import PARKED, Upstream
 from rawproxy.protocol.http2 import frames
 from rawproxy.upstream.dialling import DIALS
@@ -415,6 +416,62 @@ def test_a_burst_dials_a_few_at_a_time():
                 assert endpoint.dialling == DIALS and endpoint.turns.size == 20
                 assert {status(head) for head, _ in await asyncio.gather(*asks)} == {504}
                 assert endpoint.dialling == endpoint.turns.size == 0
+
+    run(test())
+
+
+def test_newcomers_wait_while_many_bodies_have_no_connection_yet():
+    async def test():
+        async def upstream(reader, writer):
+            await read_head(reader)
+            writer.write(response(b"ok"))
+
+        async with Rig(upstream) as rig:
+            service = rig.service
+            service.waiting = PARKED
+            answer = asyncio.ensure_future(rig.ask(get()))
+            await until(lambda: service.admission.open)
+            await asyncio.sleep(PACE)
+            assert not service.clients
+            service.waiting = 0
+            head, _ = await answer
+            assert status(head) == 200
+            service.waiting = PARKED  # and it stays so: an upstream that takes no connections
+            head, _ = await rig.ask(get())
+            assert status(head) == 200
+            service.waiting = 0
+
+    run(test())
+
+
+def test_bodies_that_have_no_connection_are_counted_until_they_have():
+    async def test():
+        async def deaf(reader, writer):
+            await reader.read()
+
+        async with Rig(deaf, deadlines={"connect": 0.3}) as rig:
+            upstream = Upstream("https://u", tls=True, host="127.0.0.1", port=rig.upstream_port)
+            async with Rig(deaf, upstreams=[upstream], deadlines={"connect": 0.3}) as front:
+                body = bytes(10_000)
+                ask = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000\r\n\r\n" + body
+                clients = [await front.client() for _ in range(3)]
+                for _, writer in clients:
+                    writer.write(ask)
+                await until(lambda: front.service.waiting == 3 * len(body))
+                for reader, _ in clients:
+                    assert status(await read_head(reader)) == 504
+                assert front.service.waiting == 0
+        async with Rig(echo_length) as rig:
+            for _ in range(2):
+                head, _ = await rig.ask(ask + body)
+                assert status(head) == 200
+                assert rig.service.waiting == 0
+
+    async def echo_length(reader, writer):
+        while True:
+            await read_head(reader)
+            await reader.readexactly(20_000)
+            writer.write(response(b"ok"))
 
     run(test())
 
