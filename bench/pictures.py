@@ -62,28 +62,28 @@ def draw_all(results: dict[str, Any], folder: Path) -> list[str]:
 def ratios(rows: dict[str, Any]) -> Figure | None:
     """Throughput against nginx, row by row, with the rounds' spread and what is wanted."""
     found = [
-        (row["title"], ratio(row, SUBJECT), ROWS[key].then)
+        (row["title"], ratio(row, SUBJECT), ROWS[key].wanted)
         for key, row in rows.items()
         if key in ROWS and not ROWS[key].lower_is_better
         if valid(row, SUBJECT) and valid(row, YARDSTICK)
     ]
-    bars = [(title, value, then) for title, value, then in found if value is not None][::-1]
+    bars = [(title, value, wanted) for title, value, wanted in found if value is not None][::-1]
     if not bars:
         return None
     # One wild round must not squeeze the rest: a spread may leave the picture, no bar or goal does.
-    right = 1.12 * max(max(value.value, then) for _title, value, then in bars)
+    right = 1.12 * max(max(value.value, wanted) for _title, value, wanted in bars)
     figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(bars) + 1.2))
-    for place, (_title, value, then) in enumerate(bars):
+    for place, (_title, value, wanted) in enumerate(bars):
         colour = COLOURS[SUBJECT] if value.value >= 1 else "#fdba74"
         axes.barh(place, value.value, color=colour, height=0.7)
         axes.plot([value.low, value.high], [place, place], color="#111827", linewidth=1)
-        if then:
-            axes.plot([then, then], [place - 0.4, place + 0.4], color="#1d4ed8", linewidth=2)
+        if wanted:
+            axes.plot([wanted, wanted], [place - 0.4, place + 0.4], color="#1d4ed8", linewidth=2)
         weight = "bold" if value.value >= 1 else "normal"
         axes.text(right * 1.02, place, f"{value.value:.2f}", va="center", fontsize=8, weight=weight)
     axes.axvline(1.0, color=COLOURS[YARDSTICK], linewidth=1.2)
     axes.text(1.0, len(bars) - 0.35, "nginx", color=COLOURS[YARDSTICK], ha="center", fontsize=8)
-    axes.set_yticks(range(len(bars)), [title for title, _value, _then in bars], fontsize=8)
+    axes.set_yticks(range(len(bars)), [title for title, _value, _wanted in bars], fontsize=8)
     axes.set_xlabel("rate, rawproxy ÷ nginx (thin line: smallest to largest round; blue: the goal)")
     axes.set_xlim(0, right)
     axes.set_ylim(-0.6, len(bars) - 0.4)
