@@ -133,6 +133,7 @@ PURE := \
 	rawproxy/balancing/pool.py \
 	rawproxy/config/addresses.py \
 	rawproxy/config/bounds.py \
+	rawproxy/config/conditions.py \
 	rawproxy/config/field_names.py \
 	rawproxy/config/json_codec.py \
 	rawproxy/config/model.py \
@@ -170,6 +171,7 @@ PURE := \
 	rawproxy/protocol/websocket/frames.py \
 	rawproxy/protocol/websocket/upgrade.py \
 	rawproxy/proxy/admission.py \
+	rawproxy/routing/conditions.py \
 	rawproxy/routing/match.py \
 	rawproxy/routing/route_targets.py \
 	rawproxy/store/address.py \

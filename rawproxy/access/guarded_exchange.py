@@ -36,6 +36,7 @@ from rawproxy.proxy.exchange import Exchange
 from rawproxy.proxy.guard import Guard
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel import Tunnel
+from rawproxy.routing.own_answer import location
 
 BodyPiece = tuple[bytes, bool, bytes]  # of a body: as `on_request_body` gets it
 
@@ -71,8 +72,8 @@ class GuardedExchange(Exchange):
     """One request of a guarded route, and its response."""
 
     __slots__ = (
-        "asked", "authorizes", "coming", "cookies", "counted", "early", "guard", "inquiry",
-        "reached", "told", "visitor",
+        "asked", "authorizes", "coming", "cookies", "counted", "early", "excused", "guard",
+        "inquiry", "reached", "told", "visitor",
     )  # fmt: skip
 
     def __init__(
@@ -86,8 +87,9 @@ class GuardedExchange(Exchange):
         super().__init__(service, client, head)
         self.guard = guard
         target = client.route_target
-        captures = target.captures(head.target)
-        self.asked = Asked(head, client.context, target.name, slot.server_port, slot.port, captures)
+        asked = Asked(head, client.context, target.name, slot.server_port, slot.port)
+        self.asked = asked._replace(captures=target.captures(asked))
+        self.excused = False  # its address is enough: nothing else is asked
         self.reached = False  # it was sent to an upstream, or was to be
         self.visitor = b""  # who asks, as it counts in rates
         self.coming = False
@@ -110,6 +112,8 @@ class GuardedExchange(Exchange):
         refused: ProxyError | None = self.guard.at_once(self)
         if refused is not None:
             self.fail(refused)
+        elif self.excused:
+            self._pass()
         elif self.guard.passwords is None:
             self._ask()
         else:
@@ -163,7 +167,9 @@ class GuardedExchange(Exchange):
             self._pass()
         elif ruling is Ruling.ANSWER:
             where = url(asked.head, asked.context, asked.server_name)
-            self._relay(gate.answers.for_client(verdict, self.head, where), inquiry)
+            form = gate.answers
+            place = b"" if form.place is None else location(form.place, asked)
+            self._relay(form.for_client(verdict, self.head, where, place), inquiry)
         elif ruling is Ruling.REFUSE:
             self._refuse(count.GUARD, ClientError(f"{gate.rule.name}: {verdict.reason}", 403))
         else:

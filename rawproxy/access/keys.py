@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from rawproxy.access.rules import KINDS, TIMEOUT
+from rawproxy.access.rules import KINDS, SATISFY, TIMEOUT
 
 _SECONDS = click.FloatRange(min=0, min_open=True)
 _OR_NEVER = click.FloatRange(min=0)
@@ -21,12 +21,18 @@ _RATE: dict[str, dict[str, Any]] = {
         "help": "How many more than one may come at once.  [default: requests, less one]",
     },
     "key": {"help": "Who is counted: client, site, $http_NAME or $cookie_NAME.  [default: client]"},
+    "zone": {"help": "A name; those that have the same one count together."},
 }
 _RULES: dict[str, dict[str, Any]] = {
     "auth": {"false": True, "help": "The NAME of an [auth.NAME] who is asked, or false: nobody."},
     "allow": {"multiple": True, "help": "Addresses and networks that may pass; others get 403."},
     "deny": {"multiple": True, "help": "Those that get 403; others may pass."},
     "basic-auth": {"help": "A file of users and passwords (htpasswd)."},
+    "realm": {"help": "What the browser shows beside it.  [default: the first server-name]"},
+    "satisfy": {
+        "type": click.Choice(SATISFY),
+        "help": "any: allow and deny, or who signs in; all: both.  [default: all]",
+    },
     "request-rate": {"table": _RATE, "help": "Requests of each client; beyond it 429."},
     "connections": {
         "type": click.IntRange(min=0),
@@ -45,9 +51,12 @@ def brought(group: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, A
         "method": {"type": click.Choice(["GET", "HEAD"]), "help": "And how.  [default: GET]"},
         "headers": {"names": True, "help": "Fields to send it, with variables."},
         "copy": {"multiple": True, "help": "Fields of its answer for the upstream; X-Name-* too."},
+        "copy-as": {"names": True, "help": "Fields for the upstream, and which of its answer's."},
         "require": {"multiple": True, "help": "Fields without which its answer is a refusal."},
         "status": {"multiple": True, "type": "status", "help": "What passes.  [default: 200-299]"},
-        "sign-in": {"help": "Where a 401 sends whoever navigates; the URL is added as rd."},
+        "sign-in": {
+            "help": "Where a 401 sends whoever navigates; without variables rd=URL is added."
+        },
         "timeout": {"type": _SECONDS, "help": f"Seconds for its answer.  [default: {TIMEOUT:g}]"},
         "cache": {"type": _OR_NEVER, "help": "Seconds for which an answer holds.  [default: 0]"},
         "recheck": {

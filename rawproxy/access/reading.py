@@ -40,6 +40,7 @@ from rawproxy.errors import ConfigError
 _PATH: Final = re.compile(r"/[!-\"$-~]*").fullmatch
 _SIGN_IN: Final = re.compile(r"(?:https?://[A-Za-z0-9.:\[\]-]+(?:[/?]|\Z)|/)[!-\"%-~]*").fullmatch
 _RATE_KEY: Final = re.compile(r"client|site|\$(?:http|cookie)_[A-Za-z0-9_]+").fullmatch
+_ZONE: Final = re.compile(r"[A-Za-z0-9._-]{1,50}").fullmatch
 # What we write ourselves: no family of an answer's fields may have one of these in it.
 _OURS: Final = (
     "x-forwarded-for", "x-real-ip", "x-request-id", "forwarded", "via", "host", "cookie",
@@ -72,7 +73,7 @@ def amend(settings: Settings, config: Config) -> Config:
 
 
 def _parse_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,50}", text):
+    if not _ZONE(text):
         raise ConfigError("--auth: type letters, digits, dots and dashes, 50 at most")
     return text
 
@@ -118,6 +119,12 @@ def _auth(scope: Scope, name: str, group: str) -> AuthRule:
     if kind == REQUEST and "path" not in table:
         settings.mistake((*path, "path"), " is missing: what is it asked for? type path = '/check'")
     copied = scope.several("copy", _parse_copied) if "copy" in table else ()
+    renamed: list[tuple[str, str]] = []
+    for field, told in table.get("copy-as", ()):
+        try:
+            renamed.append((_parse_copied_as(field), _parse_required(told)))
+        except ConfigError as error:
+            settings.refuse((*path, "copy-as", field), error)
     return AuthRule(
         name,
         kind,
@@ -125,6 +132,7 @@ def _auth(scope: Scope, name: str, group: str) -> AuthRule:
         path=scope.take("path", _parse_path, "/") if "path" in table else known.path,
         headers=tuple(headers),
         copied=(*known.copied, *copied),
+        renamed=tuple(renamed),
         require=scope.several("require", _parse_required) if "require" in table else (),
         sign_in=scope.take("sign-in", _parse_sign_in, "") if "sign-in" in table else known.sign_in,
         own_path=known.own_path,
@@ -147,11 +155,20 @@ def _parse_copied(text: str) -> str:
     return text
 
 
+def _parse_copied_as(text: str) -> str:
+    name = option_values.parse_header("--copy-as", text)[0]
+    if plain(name.lower().encode()).decode() in _OURS:
+        raise ConfigError(f"--copy-as {text}: rawproxy writes that itself")
+    return name
+
+
 def _parse_required(text: str) -> str:
     return option_values.parse_header("--require", text)[0]
 
 
 def _parse_sign_in(text: str) -> str:
+    if "$" in text:
+        return option_values.parse_redirect(text, 0)
     if not _SIGN_IN(text) or text.startswith("//"):
         raise ConfigError(f"--sign-in {text}: type https://login.tld/path, or /path")
     return text
@@ -195,7 +212,11 @@ def _own_path_problem(scope: Scope, route: Route, auths: Mapping[str, AuthRule])
 
 def _identity(auths: Mapping[str, AuthRule]) -> tuple[str, ...]:
     """What tells who somebody is. An Authorization of the client's own may be meant for others."""
-    names = (name for auth in auths.values() for name in auth.copied)
+    names = (
+        name
+        for auth in auths.values()
+        for name in (*auth.copied, *(field for field, _ in auth.renamed))
+    )
     return tuple(dict.fromkeys(name for name in names if name.lower() != "authorization"))
 
 
@@ -214,15 +235,22 @@ def _rules(scope: Scope, site: Scope, known: Mapping[str, AuthRule]) -> AccessRu
 
     lists, rate, many = where("allow", "deny"), where("request-rate"), where("connections")
     auth, password = where("auth"), where("basic-auth")
+    realm, any_of = where("realm"), where("satisfy")
+    said = "" if realm is None else realm.table["realm"]
     addresses = _addresses(lists) if lists is not None else ()
-    return AccessRules(
+    found = AccessRules(
         addresses=addresses,
         address_rest=lists is None or "allow" not in lists.table,
         rate=None if rate is None else _rate(rate),
         connections=0 if many is None else many.table["connections"],
-        password=None if password is None else _password(password, site),
+        password=None if password is None else _password(password, site, said),
         auth=None if auth is None else _who(auth, known),
+        any=any_of is not None and any_of.table["satisfy"] == "any",
     )
+    if found.any and found.password is not None and found.auth is not None:
+        text = " any: beside allow and deny one way to sign in: leave basic-auth or auth out"
+        scope.settings.mistake((*scope.path, "satisfy"), text)
+    return found
 
 
 def _addresses(scope: Scope) -> tuple[AddressRule, ...]:
@@ -244,6 +272,9 @@ def _rate(scope: Scope) -> RateRule:
         text = " is missing: type { requests = 10, per = 60 }, say"
         scope.settings.mistake((*path, "requests"), text)
     requests, key = table.get("requests", 1), table.get("key", "client")
+    if "zone" in table and not _ZONE(table["zone"]):
+        settings_text = f" {table['zone']}: type letters, digits, dots and dashes, 50 at most"
+        scope.settings.mistake((*path, "zone"), settings_text)
     if not _RATE_KEY(key):
         text = f" {key}: type client, site, $http_NAME or $cookie_NAME"
         scope.settings.mistake((*path, "key"), text)
@@ -254,11 +285,13 @@ def _rate(scope: Scope) -> RateRule:
         table.get("burst", requests - 1),
         key,
         # The same over a reload, whatever else changes; routes that share a site's rate share it.
-        zone=f"{names} {scope.table.get('path', '') if 'route' in scope.path else '*'}",
+        zone=table["zone"]
+        if "zone" in table
+        else f"{names} {scope.table.get('path', '') if 'route' in scope.path else '*'}",
     )
 
 
-def _password(scope: Scope, site: Scope) -> PasswordRule | None:
+def _password(scope: Scope, site: Scope, realm: str) -> PasswordRule | None:
     path = scope.file("basic-auth")
     names = site.table.get("server-name") or ["restricted"]
     try:
@@ -272,7 +305,7 @@ def _password(scope: Scope, site: Scope) -> PasswordRule | None:
     except ConfigError as error:
         scope.settings.mistake((*scope.path, "basic-auth"), f" {error}")
     else:
-        return PasswordRule(path, users, names[0])
+        return PasswordRule(path, users, realm or names[0])
     return None
 
 

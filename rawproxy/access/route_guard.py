@@ -37,7 +37,7 @@ class RouteGuard(AskedGuard):
     """Who may pass one route of one worker."""
 
     __slots__ = (
-        "_addresses", "_by_client", "_key", "_most", "_rate", "_rates", "_zone",
+        "_addresses", "_any", "_by_client", "_key", "_most", "_rate", "_rates", "_zone",
     )  # fmt: skip
 
     def __init__(self, rules: AccessRules, rates: RateTable, counts: AccessCounts) -> None:
@@ -48,6 +48,8 @@ class RouteGuard(AskedGuard):
         self._addresses: AddressList | None = None
         if rules.addresses:
             self._addresses = AddressList(rules.addresses, rules.address_rest)
+        # Only where there is something else to ask: else the lists alone decide.
+        self._any = rules.any and (rules.password is not None or rules.auth is not None)
         self._rates = rates
         self._rate: Rate | None = None
         self._zone = b""
@@ -81,9 +83,12 @@ class RouteGuard(AskedGuard):
         if not by_client and self.passwords is None:
             return None  # nothing here depends on who it is
         client = rewrite.client_of(exchange.head, exchange.client.context)
-        if self._addresses is not None and not self._addresses.allows(client):
-            self.counts.results[count.ADDRESS] += 1
-            return ClientError("this address may not pass here", 403)
+        if self._addresses is not None:
+            inside = self._addresses.allows(client)
+            exchange.excused = inside and self._any
+            if not inside and not self._any:
+                self.counts.results[count.ADDRESS] += 1
+                return ClientError("this address may not pass here", 403)
         visitor = exchange.visitor = one_client(client)
         if self._rate is not None:
             wait = self._rates.take(self._name(exchange), self._rate, monotonic())
@@ -123,7 +128,7 @@ class RouteGuard(AskedGuard):
     def watch(self, exchange: GuardedExchange, tunnel: Tunnel) -> None:
         """A tunnel has begun: it keeps the place of its request, and is asked about again."""
         counted, exchange.counted = exchange.counted, False
-        asks = self.gate is not None and self.gate.rule.recheck
+        asks = self.gate is not None and self.gate.rule.recheck and not exchange.excused
         if counted or asks:
             gate = self.gate if asks else None
             leave = self.leave if counted else None

@@ -21,6 +21,7 @@ AUTHELIA: Final = "authelia"
 OAUTH2_PROXY: Final = "oauth2-proxy"
 REQUEST: Final = "request"
 KINDS: Final = (AUTHENTIK, AUTHELIA, OAUTH2_PROXY, REQUEST)
+SATISFY: Final = ("all", "any")
 TIMEOUT: Final = 10.0  # seconds for an answer: an outpost that has just started takes some
 
 
@@ -69,11 +70,12 @@ class AuthRule:
     copied: tuple[str, ...] = ()  # names, as of `AuthKind`, those of the kind among them
     require: tuple[str, ...] = ()  # names that an answer has to have for a request to pass
     statuses: tuple[tuple[int, int], ...] = ((200, 299),)  # ranges of those that pass
-    sign_in: str = ""
+    sign_in: str = ""  # with variables it is the whole URL; else the URL to come back to is added
     own_path: str = ""
     timeout: float = TIMEOUT
     cache: float = 0.0  # seconds for which an answer holds; 0: it is asked each time
     recheck: float = 0.0  # seconds after which a tunnel is asked about again; 0: never
+    renamed: tuple[tuple[str, str], ...] = ()  # fields for the upstream, and what the answer has
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,5 +116,6 @@ class AccessRules:
     connections: int = 0  # requests and tunnels under way for each client; 0: any
     password: PasswordRule | None = None
     auth: AuthRule | None = None
+    any: bool = False  # whoever the lists let pass needs no password and no guard, and the reverse
     # Fields that tell who somebody is: what a client itself says by them is cut on every route.
     identity: tuple[str, ...] = ()

@@ -32,6 +32,8 @@ def tell(target: RouteTarget, asked: Asked) -> ExplainedLines:
     if rules.addresses:
         passes = AddressList(rules.addresses, rules.address_rest).allows(client)
         word = "passes" if passes else "is refused (403)"
+        if rules.any and (rules.password is not None or rules.auth is not None):
+            word = "passes, nothing else is asked" if passes else "has to sign in"
         name = "deny" if rules.address_rest else "allow"
         told.append((f"{name}: {client.decode()} {word}", (name,)))
     if rules.rate is not None:
@@ -77,6 +79,7 @@ def _auth(rule: AuthRule, gate: AuthGate, asked: Asked) -> ExplainedLines:
     for line in gate.form.opening(question, asked).split(b"\r\n"):
         if line:
             told.append((f"  | {line.decode('utf-8', 'backslashreplace')}", ()))
-    copied = ", ".join(rule.copied) or "nothing"
+    renamed = (f"{told} as {field}" for field, told in rule.renamed)
+    copied = ", ".join((*rule.copied, *renamed)) or "nothing"
     told.append((f"of its answer the upstream gets: {copied}", ("auth", rule.name)))
     return told

@@ -26,6 +26,7 @@ from urllib.parse import quote
 from rawproxy.access.questions import named
 from rawproxy.access.rules import AUTHENTIK, AuthRule
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
+from rawproxy.protocol.http.variable_values import Value
 
 NAMES: Final = 256  # of fields that are remembered: guards use a few dozen
 LONGEST: Final = 64  # bytes of such a name
@@ -83,16 +84,22 @@ class AnswerForm:
     """How the answers of one guard are understood."""
 
     __slots__ = (
-        "_copied", "_families", "_kind", "_known", "_require", "_sign_in", "_statuses",
+        "_copied", "_families", "_kind", "_known", "_renamed", "_require", "_sign_in", "_statuses",
+        "place",
     )  # fmt: skip
 
     def __init__(self, rule: AuthRule) -> None:
         self._copied, self._families = named(rule.copied)
+        self._renamed: dict[bytes, list[bytes]] = {}  # by the answer's names
+        for field, told in rule.renamed:
+            self._renamed.setdefault(told.lower().encode(), []).append(field.encode())
         self._require = tuple(name.lower().encode() for name in rule.require)
         self._statuses = frozenset(
             status for low, high in rule.statuses for status in range(low, high + 1)
         )
         self._sign_in = rule.sign_in.encode()
+        # With variables it is all of the URL that a 401 leads to.
+        self.place = Value(rule.sign_in) if "$" in rule.sign_in else None
         self._kind = rule.kind
         self._known: dict[bytes, Use] = {}  # by name, as guards write it
 
@@ -109,6 +116,8 @@ class AnswerForm:
             elif use is not _NONE:
                 copied.append(line)
                 authorizes = authorizes or use is _AUTHORIZATION
+        if self._renamed:
+            authorizes = self._rename(head, copied) or authorizes
         cookie_lines, status = _block(cookies), head.status
         if status in self._statuses:
             missing = [name for name in self._require if not head.value(name)]
@@ -136,25 +145,43 @@ class AnswerForm:
             self._known[name] = use
         return use
 
+    def _rename(self, head: ResponseHead, copied: list[bytes]) -> bool:
+        """Add what goes on under another name; whether an Authorization is among it."""
+        authorizes = False
+        for line in head.block.split(b"\r\n")[:-1]:
+            name, _, value = line.partition(b":")
+            for field in self._renamed.get(name.lower(), ()):
+                copied.append(b"%b:%b" % (field, value))
+                authorizes = authorizes or field.lower() == b"authorization"
+        return authorizes
+
     def _hint(self, status: int) -> str:
         if self._kind == AUTHENTIK and status in (400, 404):
             return ": the outpost has no provider for this host, or is not given this application"
         return ""
 
-    def for_client(self, verdict: AuthVerdict, head: RequestHead, asked: bytes) -> AuthVerdict:
+    def for_client(
+        self, verdict: AuthVerdict, head: RequestHead, asked: bytes, place: bytes = b""
+    ) -> AuthVerdict:
         """The verdict for one client: a 401 sends whoever navigates to the place to sign in.
 
-        `asked`: the URL to come back to.
+        `asked`: the URL to come back to; `place`: what `self.place` says for this client.
         """
         if verdict.status != 401 or not self._sign_in or not navigates(head):
             return verdict
+        if place:
+            return _sent_to(verdict, place)
         back = asked
         if self._sign_in.startswith(b"/"):  # on the same host: a path does, and needs no permission
             back = b"/" + asked.split(b"/", 3)[3]
         mark = b"&" if b"?" in self._sign_in else b"?"
         where = b"%b%brd=%b" % (self._sign_in, mark, quote(back, safe="").encode())
-        lines = b"Location: %b\r\nCache-Control: no-store\r\n" % where
-        return verdict._replace(status=302, lines=lines, body=b"")
+        return _sent_to(verdict, where)
+
+
+def _sent_to(verdict: AuthVerdict, where: bytes) -> AuthVerdict:
+    lines = b"Location: %b\r\nCache-Control: no-store\r\n" % where
+    return verdict._replace(status=302, lines=lines, body=b"")
 
 
 def _block(lines: list[bytes]) -> bytes:

@@ -29,7 +29,8 @@ from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.protocol.websocket.upgrade import settled
 from rawproxy.proxy.admission import Admission, ConnectionSlot
 from rawproxy.proxy.service import Service
-from rawproxy.routing.route_targets import RouteTarget
+from rawproxy.routing.match import Sites
+from rawproxy.routing.route_targets import RouteTarget, target_of
 
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
@@ -106,7 +107,7 @@ class Explanation:
                 return
             sites = self.service.route_targets.for_listener(address)
             default = self.service.route_targets.default
-            target = default if sites is None else sites.find(head.host, head.target)
+            target = default if sites is None else self._target(sites, head)
         except ProxyError as error:
             yield ExplanationLine("answer", f"{error.status}: {error.detail}")
             return
@@ -140,13 +141,19 @@ class Explanation:
             raise ClientError("the head does not come to its end")
         return head
 
-    def _slot(self, target: RouteTarget) -> ConnectionSlot:
+    def _slot(self, target: RouteTarget | None) -> ConnectionSlot:
         slot = ConnectionSlot(Admission(0, 0))
         slot.peer = None if self.told.sender == "unix:" else self.told.sender
         slot.port, slot.server_port = 50000, self.port
-        slot.client_cert_policy = target.client_cert_policy
+        slot.client_cert_policy = None if target is None else target.client_cert_policy
         slot.tls = "TLSv1.3" if self.secure else ""
         return slot
+
+    def _target(self, sites: Sites[RouteTarget], head: RequestHead) -> RouteTarget:
+        """What the request leads to."""
+        slot = self._slot(None)
+        context = self.service.context(slot, self.secure)
+        return target_of(sites, head, context, slot.server_port, slot.port)
 
     # ── site and route ──────────────────────────────────────────────────────────────────────────
 
@@ -172,6 +179,8 @@ class Explanation:
             yield ExplanationLine("", text, self.place(("site", site, "client-ca")))
         kind = "this path alone" if route.exact else "this path and what is below it"
         text = f"matches {route.path_regex}" if route.path_regex else f"{route.path}, {kind}"
+        if route.when:
+            text += ", where " + " and ".join(f"{value} is {test}" for value, test in route.when)
         named = (*key, "path") if self.settings.has((*key, "path")) else key
         yield ExplanationLine("route", text, self.place(named))
         yield from self._access(target, asked._replace(context=context), site, key)

@@ -13,6 +13,7 @@ from abc import abstractmethod
 from typing import Final
 
 from rawproxy.client.request_side import RequestSide
+from rawproxy.config.model import HANG_UP
 from rawproxy.errors import ClientError
 from rawproxy.protocol.http import error_pages, rewrite
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
@@ -121,6 +122,9 @@ class Responder(RequestSide):
         """A response of our own."""
         head = self.head
         self.status = status
+        if status == HANG_UP:
+            self.abort()
+            return
         if not self.may_stay():
             self.closing = True
         if self.closing:
@@ -129,5 +133,5 @@ class Responder(RequestSide):
             extra += b"Connection: keep-alive\r\n"
         body = b"" if head is not None and head.method == b"HEAD" else page
         self.sent = len(body)
-        line = b"HTTP/1.1 %d %b\r\n" % (status, error_pages.REASONS[status])
+        line = b"HTTP/1.1 %d %b\r\n" % (status, error_pages.REASONS.get(status, b""))
         self.transport.write(b"".join((line, self.own_lines(status, extra, page), b"\r\n", body)))

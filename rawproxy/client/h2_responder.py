@@ -14,6 +14,7 @@ from collections import deque
 from typing import Any, Final
 
 from rawproxy.client.h2_writer import FrameWriter, Sender
+from rawproxy.config.model import HANG_UP
 from rawproxy.errors import UpstreamError
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
@@ -98,6 +99,9 @@ class StreamResponder(Sender):
         """A response of our own."""
         head = self.head
         self.status = status
+        if status == HANG_UP:
+            self.abort()
+            return
         fields = encode_block(self.own_lines(status, extra, page), status)
         if head is not None and head.method == b"HEAD":
             page = b""

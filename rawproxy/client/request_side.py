@@ -63,7 +63,7 @@ class RequestSide(ClientSide):
         if sites is None:  # one for all
             return True
         try:
-            route_target = self.service.find(sites, self.slot, head)
+            route_target = self.service.find(sites, self.slot, head, self.context)
         except ClientError as error:
             self.context = self.context._replace(id=b"")  # it was the request before
             self.send_error(error)

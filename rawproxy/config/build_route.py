@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rawproxy.config import option_values, route_values
+from rawproxy.config.conditions import groups_of, parse_condition
 from rawproxy.config.model import (
     DEFAULT,
+    HANG_UP,
     TEXT,
     Config,
     Edits,
@@ -34,7 +36,8 @@ def route(scope: Scope, config: Config) -> Route:
     """The route of one table. `config` has the groups already."""
     settings, table, path = scope.settings, scope.table, scope.path
     regex = scope.take("path-regex", _regex, None) if "path-regex" in table else None
-    groups = regex.groups if regex else 0
+    when = _when(scope, regex.groups if regex else 0)
+    groups = groups_of(when, regex.groups if regex else 0)
     redirect, respond = _redirect(scope, groups), _respond(scope, groups)
     _alone(scope, _ANSWERS, ("group",), "answers by itself")
     _alone(scope, _ANSWERS, _PATHS, "leaves no path to be changed")
@@ -49,6 +52,8 @@ def route(scope: Scope, config: Config) -> Route:
         partial=table.get("partial", False),
         path_regex=regex.pattern if regex else None,
         before_regex=table.get("before-regex", False),
+        when=when,
+        first=table.get("first", False),
         replace_prefix=_prefix(scope),
         rewrite=_rewrite(scope, groups),
         mapping=_mapping(scope),
@@ -105,6 +110,18 @@ def _together(scope: Scope, groups: int) -> None:
                 wrong(name, " is of a path, and path-regex has none: leave one of them out")
 
 
+def _when(scope: Scope, groups: int) -> tuple[tuple[str, str], ...]:
+    found = []
+    for value, test in scope.table.get("when", ()):
+        try:
+            found.append(parse_condition(value, test, groups))
+        except ConfigError as error:
+            scope.settings.refuse((*scope.path, "when", value), error)
+            continue
+        groups = groups_of(tuple(found), groups)
+    return tuple(found)
+
+
 def _regex(text: str) -> PathRegex:
     try:
         return path_regex(text)
@@ -127,6 +144,8 @@ def _respond(scope: Scope, groups: int) -> Respond | None:
     take = scope.settings.take
     if not scope.settings.has((*here, "status")):
         scope.settings.mistake(here, ": status is missing: type { status = 200 }, say")
+    if table.get("status") == HANG_UP and len(table) > 1:
+        scope.settings.mistake(here, " 444 hangs up: leave everything but status out")
     if table.get("status") in (204, 205, 304) and table.get("body"):
         text = f": a {table['status']} has no body (RFC 9110 6.4.1): leave body out"
         scope.settings.mistake((*here, "body"), text)

@@ -29,7 +29,8 @@ HOST = "$host"  # as --upstream-name: the name that each request asks for
 DEFAULT = "default"  # the group that --upstream fills, and that a route without a group means
 
 POLICIES = ("round-robin", "least-connections", "two-choices", "client-hash", "cookie")
-REDIRECTS = (301, 302, 307, 308)
+REDIRECTS = (301, 302, 303, 307, 308)
+HANG_UP: Final = 444  # as the status of a `respond`: the connection ends without an answer
 CLIENT_VERIFY = ("off", "optional", "require")
 GATHER_OVER = ("refuse", "pass")
 # Bytes of request bodies that are held, for all requests together, before these take an upstream
@@ -180,6 +181,8 @@ class Route:
     exact: bool = False  # this path alone
     partial: bool = False  # whatever begins so: /apple as well as /app
     path_regex: str | None = None  # instead of `path`; tried in order, after the exact paths
+    when: tuple[tuple[str, str], ...] = ()  # values and tests, as `conditions` reads them
+    first: bool = False  # asked before all that are not, in the order of the file
     before_regex: bool = False  # if this is the longest path, no `path_regex` is tried
     replace_prefix: str | None = None  # what stands for `path` upstream; "/": nothing does
     rewrite: str | None = None  # the whole path that the upstream gets, with variables

@@ -298,7 +298,7 @@ ROUTE_TIMEOUTS = (
     "request-body", "response-head", "response-body", "queue", "wait", "tunnel-idle",
 )  # fmt: skip
 RESPOND: Keys = {
-    "status": {"type": click.IntRange(200, 599), "help": "Its status."},
+    "status": {"type": click.IntRange(200, 599), "help": "Its status; 444 hangs up."},
     "body": {"help": "Its body, with variables.  [default: none]"},
     "type": {"help": "Its Content-Type.  [default: text/plain; charset=utf-8]"},
 }
@@ -308,6 +308,8 @@ ROUTE: Keys = {
     "partial": {"is_flag": True, "help": "Whatever begins so, /apple for /app too."},
     "path-regex": {"help": "Instead of path: RE2, asked in order, before what is no exact path."},
     "before-regex": {"is_flag": True, "help": "No path-regex is asked where this path is longest."},
+    "when": {"names": True, "help": "What has to hold: values with variables, and their tests."},
+    "first": {"is_flag": True, "help": "Asked before all other routes, in order, path and when."},
     "strip-prefix": {"is_flag": True, "help": "The upstream sees what is behind path."},
     "replace-prefix": {"help": "What the upstream sees in the place of path: /v1."},
     "rewrite": {"help": "The path that the upstream sees, with variables: /u/$1."},

@@ -35,7 +35,8 @@ def option_of(key: Key) -> str:
 
 def problems(config: Config) -> Iterator[tuple[Key, str]]:
     """What is wrong between options: the key it is about, and the text behind its name."""
-    if not any(group.upstreams or group.name != DEFAULT for group in config.groups):
+    asked = any(route.group is not None for site in config.sites for route in site.routes)
+    if asked and not any(group.upstreams or group.name != DEFAULT for group in config.groups):
         yield ("upstream",), " is missing: type --upstream host:9443, say"
     if config.https and not (config.certificates() or config.kept() or config.self_signed):
         yield (
@@ -146,7 +147,7 @@ def _route_problems(here: Key, site: Site, known: set[str]) -> Iterator[tuple[Ke
                 hint = f"did you mean {near[0]}? " if near else ""
                 text = f" {route.group}: there is no such group; {hint}known are {_listed(known)}"
                 yield (*place, "group"), text
-        if route.path_regex is not None:
+        if route.path_regex is not None or route.when or route.first:
             continue
         if (route.path, route.exact) in seen:
             text = f" {route.path}: another route of this site has it too; leave one of them out"

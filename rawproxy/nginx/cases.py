@@ -6,7 +6,6 @@ what is said means the same here.
 
 from __future__ import annotations
 
-from rawproxy.nginx.conditions import is_known
 from rawproxy.nginx.reading import Directive
 from rawproxy.nginx.words import DIFFERENT, EXACT, HARMLESS, REFUSED, Word, word
 
@@ -31,10 +30,6 @@ def case(one: Directive, block: str = "") -> Word:
     match one.name:
         case "map" if args[:1] == ("$http_upgrade",):
             return Word(HARMLESS, "Connection is written here anyway")
-        case "map":
-            return Word(REFUSED, f"{args[-1]} differs from request to request")
-        case "if" if is_known(one):
-            return Word(EXACT)
         case "listen" if "quic" in args:
             return Word(DIFFERENT, "HTTP/3 is not spoken here; the same port over TCP is HTTP/2's")
         case "error_page":
@@ -49,8 +44,13 @@ def case(one: Directive, block: str = "") -> Word:
 
 def _error_page(one: Directive) -> Word:
     """Nginx's own errors have pages of ours; what is done with upstreams' is refused elsewhere."""
-    codes = [text for text in one.args if text.isdigit()]
-    if any(text.startswith("=") for text in one.args) or {"401", "403"} & set(codes):
+    codes = {text for text in one.args if text.isdigit()}
+    leads = any(text.startswith("=") for text in one.args) or not one.args[-1].startswith("/")
+    if codes == {"401"}:
+        return Word(DIFFERENT, "a guard's 401 sends whoever navigates there; others get the 401")
+    if codes == {"497"}:
+        return Word(DIFFERENT, "plain HTTP at an https port gets a 400 that says so")
+    if leads:
         return word("error_page")
     return Word(DIFFERENT, "errors of the proxy have pages of its own, as Accept asks for")
 

@@ -1,29 +1,26 @@
-"""`location` blocks as routes.
+"""`location` blocks as routes: where requests go, and what is changed of them on the way.
 
-    location = /x       exact               location ~ RE    path-regex
-    location ^~ /x      before-regex        location ~* RE   path-regex, (?i)
-    location /x         partial: /x, /x/y and /xy, as nginx compares
-
-It never makes a group or a site. Invariant: a route has everything that nginx would do with a
+It never makes a site. Invariant: a route has everything that nginx would do with a
 request that reaches the location, or the location is refused.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from rawproxy.nginx.answers import ended
+from rawproxy.nginx.guards import Guards, Zones, keys, sign_in, told_by
+from rawproxy.nginx.matching import LocationMatch, RouteKeys, found_by, grouped, match_of, way_into
 from rawproxy.nginx.reading import Directive
 from rawproxy.nginx.report import Report
+from rawproxy.nginx.rewriting import Rewriting, Way
 from rawproxy.nginx.scope import Blocks
 from rawproxy.nginx.upstreams import Groups, Target
-from rawproxy.nginx.values import Refusal, fixed, named_groups, seconds, size, value
+from rawproxy.nginx.values import Refusal, fixed, seconds, size, value
 from rawproxy.nginx.words import HARMLESS, Word
 
-RouteKeys = dict[str, Any]
 BODY: Final = "1m"  # client_max_body_size where nobody says it
-_REDIRECTS: Final = (301, 302, 307, 308)
 _WRITTEN_HERE: Final = {"upgrade", "connection", "content-length", "transfer-encoding", "te"}
 # What is said of clients anyway; with another value it is the file's.
 _FORWARDED: Final = {
@@ -31,79 +28,72 @@ _FORWARDED: Final = {
     ("x-forwarded-proto", "$scheme"),
     ("x-forwarded-host", "$http_host"),
 }
-_OFF_REWRITE: Final = re.compile(r"\^(/.*?)(\(/?\.\*\)|/\(\.\*\))\$?").fullmatch
+
+
+class Around(NamedTuple):
+    """What stands around the locations of one server."""
+
+    report: Report
+    groups: Groups
+    zones: Zones
+    guards: Guards
+    locations: tuple[Directive, ...]  # of the server, in the order of the file
+    rewriting: Rewriting
+    start: Mapping[str, str]  # variables that say the same for all requests to the server
 
 
 class Location:
-    """One location, on its way to be a route."""
+    """One location, for the requests that go one way through it: a route."""
 
-    def __init__(self, blocks: Blocks, report: Report, groups: Groups, known: Mapping[str, str]):
-        self.blocks = blocks
-        self.report = report
-        self.groups = groups
-        self.known = dict(known)
-        self.captures = 0
-        self.route: RouteKeys = {}
-
-    def match(self, one: Directive) -> None:
-        """The keys by which requests find the route."""
-        kind, pattern = one.args if len(one.args) == 2 else ("", one.args[0])
-        if kind in ("~", "~*"):
-            pattern, names = named_groups(pattern)
-            self.captures = _groups(pattern)
-            self.known |= {name: f"\0{number}" for name, number in names.items()}
-            self.route["path-regex"] = ("(?i)" if kind == "~*" else "") + pattern
-            return
-        if pattern.startswith("@"):
-            raise Refusal("named locations are for internal redirects, and there are none here")
-        self.route["path"] = pattern
-        if kind == "=":
-            self.route["exact"] = True
-            return
-        if not pattern.endswith("/"):
-            self.route["partial"] = True
-        if kind == "^~":
-            self.route["before-regex"] = True
+    def __init__(self, blocks: Blocks, around: Around, match: LocationMatch, way: Way) -> None:
+        self.inner = blocks  # of the location itself
+        # An `if` that held has the first word, and what it does not say is the location's.
+        self.blocks = blocks if way.block is None else blocks.within(way.block)
+        self.around = around
+        self.report = around.report
+        self.groups = around.groups
+        self.way = way
+        self.copied: list[tuple[str, str]] = []  # fields, and those of a guard's answer
+        self.known = dict(way.known)
+        self.route: RouteKeys = dict(match.keys)
+        if way.when:
+            self.route["when"] = grouped(way.when)
 
     def fill(self) -> None:
         """What becomes of the requests."""
-        for one in self.blocks.own("if", "location"):
-            raise Refusal(f"{one.place}: {one.name} within a location: type a location of its own")
-        proxied = next(self.blocks.own("proxy_pass"), None)
-        returned = next(self.blocks.own("return"), None)
-        if returned is not None:
-            self.route |= answer(returned, self.value, self.blocks.first_of("default_type", ""))
-        elif proxied is not None:
+        for one in self.inner.own("location"):
+            raise Refusal(f"{one.place}: a location within a location: type it beside the other")
+        if self.way.end is not None:
+            self.route |= ended(self.way, self.blocks.first_of("default_type", ""))
+            self._response_headers()
+            return
+        proxied = self._proxied()
+        if proxied is not None:
             self._proxy(proxied)
         else:
             self.route["respond"] = {"status": 404}
+        self._guards()
         self._response_headers()
+
+    def _proxied(self) -> Directive | None:
+        own = next(self.blocks.own("proxy_pass"), None)
+        return own or next(self.inner.own("proxy_pass"), None)
 
     def value(self, text: str) -> str:
         """A value with our variables."""
-        made = value(text, self.known, self.captures)
-        return re.sub("\0([1-9])", r"${\1}", made)  # of a named group
+        return value(text, self.known, self.way.groups)
 
     def _proxy(self, one: Directive) -> None:
-        for said in self.blocks.own("set"):
-            self._set(said)
         target = Target(fixed(one.args[0], self.known))
         self.route["group"] = self.groups.name_of(target, self.blocks, one.place)
-        if target.path:
+        if self.way.path is not None:
+            self.route["rewrite"] = self.way.path
+        elif target.path:
             self._path(target.path, "$" in one.args[0])
-        rewrite = next(self.blocks.own("rewrite"), None)
-        if rewrite is not None:
-            self._rewrite(rewrite)
         self.known |= {"proxy_host": target.authority, "proxy_port": _port(target)}
         self._request_headers(target)
         self._limits()
         self._mapping(target)
-
-    def _set(self, one: Directive) -> None:
-        try:
-            self.known[one.args[0].removeprefix("$")] = fixed(one.args[1], self.known)
-        except Refusal as error:
-            self.report.refuse(one, str(error))
 
     def _path(self, instead: str, variable: bool) -> None:
         """The URI of a `proxy_pass`: it stands in the place of what the location has matched."""
@@ -120,29 +110,19 @@ class Location:
                 " or neither"
             )
 
-    def _rewrite(self, one: Directive) -> None:
-        """The idiom that takes a prefix off: `rewrite ^/app/(.*)$ /$1 break`."""
-        path = str(self.route.get("path", ""))
-        match = _OFF_REWRITE(one.args[0]) if len(one.args) == 3 and one.args[2] == "break" else None
-        if match is None or not path.endswith("/") or "replace-prefix" in self.route:
-            return
-        prefix = match[1] + ("/" if match[2].startswith("/(") else "")
-        slash = "" if match[2] != "(/.*)" else "/"
-        into, _, rest = one.args[1].rpartition("$1")
-        if prefix + slash == path and rest == "" and (into + slash).endswith("/"):
-            self.route["replace-prefix"] = into + slash
-            self.report.exact(one)
-
     def _request_headers(self, target: Target) -> None:
         said = self.blocks.all("proxy_set_header")
         sets: dict[str, str] = {}
         removed: list[str] = []
         names = {one.args[0].lower() for one in said}
         upgrade = "upgrade" in names and "connection" in names
+        told = told_by(self.blocks)
         self.route["upgrades"] = ["websocket"] if upgrade else []
         for one in said:
             name, text = one.args[0], one.args[1] if len(one.args) > 1 else ""
-            if name.lower() in _WRITTEN_HERE or (name.lower(), text) in _FORWARDED:
+            if text.strip("${}") in told and text.startswith("$"):
+                self.copied.append((name, told[text.strip("${}")]))
+            elif name.lower() in _WRITTEN_HERE or (name.lower(), text) in _FORWARDED:
                 self.report.say(one, Word(HARMLESS, "written here anyway"))
             elif name.lower() == "host":
                 if text not in ("$http_host",):
@@ -199,55 +179,83 @@ class Location:
 
     def _response_headers(self) -> None:
         said = self.blocks.all("add_header")
+        told = told_by(self.blocks)
         added: dict[str, Any] = {}
         for one in said:
-            name, text = one.args[0], self.value(one.args[1])
+            name, text = one.args[0], one.args[1]
             if name.lower() == "strict-transport-security":
                 continue  # the server's
+            if text.strip("${}") in told and text.startswith("$"):
+                if (name.lower(), told[text.strip("${}")]) != ("set-cookie", "set-cookie"):
+                    raise Refusal(f"{one.place}: a guard's answer sets cookies here, nothing else")
+                self.report.say(one, Word(HARMLESS, "a guard's cookies reach the client anyway"))
+                continue
             if "always" in one.args[2:]:
                 self.report.exact(one)
+            text = self.value(text)
             added[name] = text if name not in added else [added[name], text]
         hidden = [one.args[0] for one in self.blocks.all("proxy_hide_header")]
         self.route |= _without_empty(
             {"response-headers": _without_empty({"remove": hidden, "add": added})}
         )
 
+    # ── who may pass ────────────────────────────────────────────────────────────────────────────
 
-def answer(one: Directive, value_of: Any, kind: str) -> RouteKeys:
-    """A `return` as the keys of a route."""
-    status, text = (int(one.args[0]), one.args[1:]) if one.args[0].isdigit() else (302, one.args)
-    if status == 444:
-        raise Refusal("a connection is not cut without an answer here; type return 403")
-    if status in (303,):
-        raise Refusal("303 is not sent here; type 302")
-    if status in _REDIRECTS and text:
-        return {"redirect": value_of(text[0]), "status": status}
-    facts: dict[str, Any] = {"status": status}
-    if text:
-        facts |= {"body": value_of(text[0]), "type": kind or "text/plain"}
-    return {"respond": facts}
+    def _guards(self) -> None:
+        self.route |= keys(self.blocks, self.around.zones, self.known)
+        asked = self.blocks.last("auth_request")
+        copied = self.copied
+        if asked is None or asked.args[0] == "off":
+            if copied:  # nobody says it, so what the client says of itself is cut
+                edits = self.route.setdefault("request-headers", {})
+                edits["remove"] = [*edits.get("remove", ()), *(name for name, _ in copied)]
+            return
+        facts = self._question(asked)
+        same = [name for name, told in copied if name.lower().replace("_", "-") == told]
+        others = {name: told for name, told in copied if name not in same}
+        by_uri = {one.args[-1]: one for one in self.around.locations}
+        facts |= _without_empty({"copy": same, "copy-as": others})
+        facts |= sign_in(self.blocks, by_uri, self.value)
+        self.route["auth"] = self.around.guards.name_of(facts, asked.args[0], asked.place)
 
+    def _question(self, asked: Directive) -> RouteKeys:
+        """The guard's table: what the location that it leads to would send."""
+        uri, _, query = asked.args[0].partition("?")
+        one = found_by(self.around.locations, uri)
+        if one is None:
+            raise Refusal(f"{asked.place}: auth_request {uri}: there is no location for it")
+        match = match_of(one)
+        start = way_into(match, Way(self.around.start))
+        blocks = Blocks(one.block or (), *self.inner.chain[1:])
+        ways = self.around.rewriting.ways(one.block or (), start)
+        proxied = next(blocks.own("proxy_pass"), None)
+        if len(ways) != 1 or ways[0].end is not None or proxied is None:
+            raise Refusal(
+                f"{one.place}: a guard's location has to be a proxy_pass and nothing else"
+            )
+        guard = Location(blocks, self.around, match, ways[0])
+        return guard.question(proxied, uri, f"?{query}" if query else "")
 
-def slash_redirect(route: RouteKeys) -> RouteKeys | None:
-    """Nginx sends /app to /app/ where only the latter is a location that proxies."""
-    path = route.get("path", "/")
-    if "group" not in route or path == "/" or not path.endswith("/") or route.get("exact"):
-        return None
-    moved = {
-        "path": path[:-1],
-        "exact": True,
-        "redirect": f"$scheme://$http_host{path}$is_args$args",
-        "status": 301,
-    }
-    added = route.get("response-headers", {}).get("add")
-    return moved | ({"response-headers": {"add": added}} if added else {})
-
-
-def _groups(pattern: str) -> int:
-    try:
-        return min(9, re.compile(pattern).groups)
-    except re.error:
-        return 9  # the loader of ours will say what is wrong with it
+    def question(self, one: Directive, uri: str, query: str) -> RouteKeys:
+        """The `[auth.NAME]` of a guard that is asked by this location."""
+        target = Target(fixed(one.args[0], self.known))
+        path = uri
+        if self.way.path is not None:
+            path = self.way.path
+        elif target.path and "$" in one.args[0]:
+            path = target.path
+        elif target.path:
+            path = target.path + uri[len(self.route.get("path", uri)) :]
+        self.known |= {"proxy_host": target.authority, "proxy_port": _port(target)}
+        self._request_headers(target)
+        edits = self.route.get("request-headers", {})
+        headers = dict.fromkeys(edits.get("remove", ()), "") | edits.get("set", {})
+        if headers.get("Host") == "$host":
+            del headers["Host"]
+        wait = self.blocks.first_of("proxy_read_timeout", "60")
+        group = self.groups.name_of(target, self.blocks, one.place)
+        facts = {"kind": "request", "group": group, "path": path.replace("$", "$$") + query}
+        return facts | {"timeout": max(seconds(wait), 0.001)} | _without_empty({"headers": headers})
 
 
 def _plain(text: str) -> str:

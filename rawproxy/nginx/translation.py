@@ -15,17 +15,22 @@ from typing import Any
 
 from rawproxy.errors import ConfigError
 from rawproxy.nginx import toml_text
+from rawproxy.nginx.answers import ended, slash_redirect
 from rawproxy.nginx.cases import case
-from rawproxy.nginx.conditions import conditional_sites
-from rawproxy.nginx.locations import Location, answer, slash_redirect
+from rawproxy.nginx.guards import Guards, Zones
+from rawproxy.nginx.locations import Around, Location
+from rawproxy.nginx.maps import Map, maps_of
+from rawproxy.nginx.matching import LocationMatch, grouped, match_of, way_into
 from rawproxy.nginx.reading import Directive, read
 from rawproxy.nginx.report import Remark, Report
+from rawproxy.nginx.rewriting import Rewriting, Way
 from rawproxy.nginx.scope import Blocks
 from rawproxy.nginx.servers import ServerBlock, defaults, server_of, tls_facts
 from rawproxy.nginx.upstreams import Groups
-from rawproxy.nginx.values import Refusal, fixed, seconds, value
+from rawproxy.nginx.values import Refusal, seconds
 
 TomlKeys = dict[str, Any]
+_OF_NO_REQUEST = ("log_format", "access_log", "limit_req_zone", "limit_conn_zone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +68,16 @@ class _Translator:
         self.top = Blocks(self.tree)
         self.groups = Groups({one.args[0]: one for one in tree if one.name == "upstream"})
         self.known = dict.fromkeys(_connection_maps(tree), "")
+        self.maps: dict[str, Map] = {}
+        self.zones = Zones(self.top)
+        self.guards = Guards()
         self.sites: list[tuple[TomlKeys, list[tuple[TomlKeys, str]], str]] = []
 
     def translation(self) -> Translation:
         for block, one in _walk(self.tree):
             self.report.say(one, case(one, block))
         servers = self._servers()
+        self.maps = maps_of(self.tree)
         try:
             unnamed = defaults(servers)
         except Refusal as error:
@@ -91,8 +100,6 @@ class _Translator:
         try:
             facts = tls_facts(server)
             routes = self._routes(server)
-            for names, listen, own in conditional_sites(server, self._value(server)):
-                self._add(names, listen, facts, own, server)
         except Refusal as error:
             self.report.refuse(server.block, str(error))
             return
@@ -107,71 +114,83 @@ class _Translator:
         site = {"server-name": names} if names else {}
         self.sites.append((site | {"listen": listen} | facts, routes, server.block.place))
 
-    def _known(self, server: ServerBlock) -> dict[str, str]:
-        """The variables that say the same for all requests to a server."""
+    def _routes(self, server: ServerBlock) -> list[tuple[TomlKeys, str]]:
+        """The routes of a server, for each way through its rewrites."""
         known = self.known | {"server_name": (server.names or [""])[0]}
-        for one in server.blocks.own("set"):
+        block = server.blocks.chain[0]
+        ways = Rewriting(self.maps).ways(block, Way(known))
+        if any(way.end is None and way.when for way in ways):
+            ways = Rewriting(self.maps, complete=True).ways(block, Way(known))
+        if any(way.path is not None for way in ways):
+            raise Refusal("a rewrite of the server that does not redirect: type it in a location")
+        kind = server.blocks.first_of("default_type", "")
+        found: list[tuple[TomlKeys, str]] = []
+        for way in ways:
+            if way.end is None:
+                self._locations(server, way._replace(block=None), found)
+                continue
+            first = {"first": True, "when": grouped(way.when)} if way.when else {}
+            found.append(({"path": "/"} | first | ended(way, kind), way.end.place))
+        self._slashes(found)
+        return found
+
+    def _locations(self, server: ServerBlock, way: Way, found: list[tuple[TomlKeys, str]]) -> None:
+        """The routes of the requests that go this way through the server."""
+        inner = tuple(server.blocks.own("location"))
+        around = Around(
+            self.report,
+            self.groups,
+            self.zones,
+            self.guards,
+            inner,
+            Rewriting(self.maps),
+            way.known,
+        )
+        rooted = False
+        for one in inner:
+            if one.args[-1].startswith("@"):
+                continue  # where an error page or a guard leads to
+            rooted = rooted or one.args == ("/",)
             try:
-                known[one.args[0].removeprefix("$")] = fixed(one.args[1], known)
+                found += [(route, one.place) for route in self._route(one, server, around, way)]
             except Refusal as error:
                 self.report.refuse(one, str(error))
-        return known
+        if not rooted:
+            # What no location is for: nginx would look for a file, and none are served here.
+            blocks = Blocks((), *server.blocks.chain)
+            rest = Location(blocks, around, LocationMatch({"path": "/"}), way)
+            rest.fill()
+            found.append((rest.route, server.block.place))
 
-    def _value(self, server: ServerBlock) -> Any:
-        known = self._known(server)
-        return lambda text: value(text, known)
+    def _route(
+        self, one: Directive, server: ServerBlock, around: Around, way: Way
+    ) -> Iterator[TomlKeys]:
+        block = one.block or ()
+        match = match_of(one)
+        blocks = server.blocks.within(block)
+        if any(it.name == "internal" for it in block):
+            yield {**match.keys, "respond": {"status": 404}}  # nobody gets there from outside
+            return
+        for each in around.rewriting.ways(block, way_into(match, way), _said(blocks)):
+            location = Location(blocks, around, match, each)
+            location.fill()
+            yield location.route
 
-    def _routes(self, server: ServerBlock) -> list[tuple[TomlKeys, str]]:
-        returned = next(server.blocks.own("return"), None)
-        if returned is not None:
-            kind = server.blocks.first_of("default_type", "")
-            try:
-                return [
-                    ({"path": "/"} | answer(returned, self._value(server), kind), returned.place)
-                ]
-            except Refusal as error:
-                self.report.refuse(returned, str(error))
-                return []
-        found: list[tuple[TomlKeys, str]] = []
-        for one in server.blocks.own("location"):
-            route = self._route(one, server)
-            if route is not None:
-                found.append((route, one.place))
-        if not any(route.get("path") == "/" and "exact" not in route for route, _ in found):
-            found.append((self._nothing(server), server.block.place))
+    def _slashes(self, found: list[tuple[TomlKeys, str]]) -> None:
+        """Where /app/ proxies, /app leads to it."""
         paths = {route.get("path") for route, _ in found}
         for route, place in tuple(found):
             moved = slash_redirect(route)
             if moved is not None and moved["path"] not in paths:
+                paths.add(moved["path"])
                 found.append((moved, place))
-        return found
-
-    def _nothing(self, server: ServerBlock) -> TomlKeys:
-        """What no location is for: nginx would look for a file, and none are served here."""
-        rest = Location(Blocks((), *server.blocks.chain), self.report, self.groups, self.known)
-        rest.route["path"] = "/"
-        try:
-            rest.fill()
-        except Refusal as error:
-            self.report.refuse(server.block, str(error))
-        return rest.route
-
-    def _route(self, one: Directive, server: ServerBlock) -> TomlKeys | None:
-        location = Location(
-            server.blocks.within(one.block or ()), self.report, self.groups, self._known(server)
-        )
-        try:
-            location.match(one)
-            location.fill()
-        except Refusal as error:
-            self.report.refuse(one, str(error))
-            return None
-        return location.route
 
     def _text(self, servers: list[ServerBlock]) -> str:
         parts = [toml_text.table("", self._top_facts(servers), f"From {self.path}.")]
         for name, facts in self.groups.tables.items():
             parts.append(toml_text.table(f"[group.{name}]", facts, self.groups.places[name]))
+        for name, facts in self.guards.tables.items():
+            parts.append(toml_text.table(f"[auth.{name}]", facts, self.guards.places[name]))
         for site, routes, place in self.sites:
             parts.append(toml_text.table("[[site]]", site, place))
             for route, where in routes:
@@ -242,6 +261,17 @@ def _walk(tree: tuple[Directive, ...], within: str = "") -> Iterator[tuple[str, 
         yield within, one
         if one.block is not None and one.name not in ("map", "types", "events", "geo"):
             yield from _walk(one.block, one.name)
+
+
+def _said(blocks: Blocks) -> list[str]:
+    """Where variables may stand that differ from request to request, in these blocks."""
+    return [
+        text
+        for block in blocks.chain
+        for one in block
+        if one.block is None and one.name not in _OF_NO_REQUEST
+        for text in one.args
+    ]
 
 
 def _whole(tree: tuple[Directive, ...]) -> tuple[Directive, ...]:

@@ -25,6 +25,12 @@ _TIME: Final = re.compile(r"([0-9]+)(ms|s|m|h|d|w)?").finditer
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
+class Varying(str):
+    """The value of a variable, in our notation: it has variables of ours in it."""
+
+    __slots__ = ()
+
+
 class Refusal(Exception):  # noqa: N818  # it is no error of ours: what is said cannot be done here
     """What is said cannot mean the same here; the text says why, and what to do."""
 
@@ -37,7 +43,8 @@ def value(text: str, known: Mapping[str, str], groups: int = 0) -> str:
         at = match.end()
         name = match[1] or match[2] or match[3]
         if name in known:
-            made += known[name].replace("$", "$$")
+            text_of = known[name]
+            made += text_of if isinstance(text_of, Varying) else text_of.replace("$", "$$")
         elif name.isdigit() and len(name) == 1 and int(name) <= groups:
             made += f"${{{name}}}"
         elif name in _SAME:
@@ -54,7 +61,7 @@ def fixed(text: str, known: Mapping[str, str]) -> str:
 
     def instead(match: re.Match[str]) -> str:
         name = match[1] or match[2] or match[3]
-        if name not in known:
+        if name not in known or isinstance(known[name], Varying):
             raise Refusal(f"${name} differs from request to request; type what it stands for")
         return known[name]
 

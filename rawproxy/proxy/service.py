@@ -32,7 +32,7 @@ from rawproxy.proxy.admission import Admission, ConnectionSlot
 from rawproxy.proxy.recorder import Recorder, resident
 from rawproxy.proxy.tunnel_close import DrainReason
 from rawproxy.routing.match import Sites
-from rawproxy.routing.route_targets import RouteTarget, RouteTargets
+from rawproxy.routing.route_targets import RouteTarget, RouteTargets, target_of
 from rawproxy.telemetry.counters import Tree, add
 from rawproxy.telemetry.facts import Facts
 from rawproxy.tls.client_identity import NOBODY
@@ -242,10 +242,14 @@ class Service:
         return group.at_once or group.candidates(head, context)
 
     def find(
-        self, sites: Sites[RouteTarget], slot: ConnectionSlot, head: RequestHead
+        self,
+        sites: Sites[RouteTarget],
+        slot: ConnectionSlot,
+        head: RequestHead,
+        context: rewrite.ClientContext,
     ) -> RouteTarget:
         """The route of a request. Raises `ClientError` 400, 404 or 421."""
-        route_target = sites.find(head.host, head.target)
+        route_target = target_of(sites, head, context, slot.server_port, slot.port)
         if route_target.client_cert_policy != slot.client_cert_policy and not (
             route_target.optional and not slot.tls
         ):
@@ -269,8 +273,10 @@ class Service:
     ) -> Asked:
         """What the values of a route may say of a request."""
         context = context._replace(id=self.recorder.new_id(head, context))
-        captures = route_target.captures(head.target)
-        return Asked(head, context, route_target.name, slot.server_port, slot.port, captures)
+        asked = Asked(head, context, route_target.name, slot.server_port, slot.port)
+        if route_target.regex is None and route_target.when is None:
+            return asked
+        return asked._replace(captures=route_target.captures(asked))
 
     def trusts(self, peer: str | None) -> bool:
         """Whether `peer` is one of `--trusted-proxy`; None is any of a unix socket."""

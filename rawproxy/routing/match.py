@@ -3,10 +3,12 @@ r"""Finds the site by Host, and then the route by path.
 Sites: the exact name comes first, then the wildcard that stands for its first label (letters,
 digits and hyphens), then the site without names.
 
-Routes: an exact path comes first. Then the `path-regex` routes are tried in their order, as in
-nginx. Then the longest path wins that the request's path begins with, by whole segments: `/app`
-serves `/app` and `/app/x`, never `/apple`; `/app/` serves only `/app/` and what is below it. If
-that longest path says so, it comes before the regular expressions.
+Routes: those with `first = true` come before all others, in their order (`early`). Then an exact
+path comes. Then the `path-regex` routes are tried in their order, as in nginx. Then the longest
+path wins that the request's path begins with, by whole segments: `/app` serves `/app` and `/app/x`,
+never `/apple`; `/app/` serves only `/app/` and what is below it. If that longest path says so, it
+comes before the regular expressions. Routes of one path that differ in their `when` are one here:
+`conditions` chooses among them.
 
 Paths are compared as they came, byte by byte (so case matters), without the query. Servers
 differ in what else they take for the same path (RFC 3986 6.2.2): `%61` for `a`, `//` for `/`, `%2F`
@@ -42,6 +44,8 @@ _END: Final = re.compile(rb"[\0#?].*", re.DOTALL).sub
 _LABEL: Final = re.compile(rb"[a-z0-9-]+").fullmatch
 # Verdicts on odd paths that are remembered: HTTP/2 can repeat one at the cost of a byte.
 _KNOWN: Final = 64
+_DOT_SEGMENT: Final = "a dot segment in the path; leave it out (RFC 3986 5.2.4)"
+_DOUBTFUL: Final = "the path can be read in several ways, for several routes"
 _DOTS: Final = re.compile(rb"[/\\]\.\.?(?:[/\\;]|\Z)").search
 _UNRESERVED: Final = re.compile(
     rb"%(2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])"
@@ -57,6 +61,7 @@ class RouteEntry(NamedTuple, Generic[T]):
     regex: PathRegex | None = None  # instead of `path`
     before_regex: bool = False
     partial: bool = False  # it serves all paths that begin so, as in nginx
+    first: bool = False  # asked before all that are not
     whole: bool = True  # the upstream sees the path as it came, so dot segments do not matter here
 
 
@@ -78,9 +83,16 @@ class _Regexes(Generic[T]):
 class Routes(Generic[T]):
     """The routes of one site."""
 
-    __slots__ = ("_begins", "_exact", "_first", "_known", "_only", "_prefixes", "_regexes")
+    __slots__ = (
+        "_begins", "_early", "_exact", "_first", "_known", "_only", "_prefixes", "_regexes",
+        "conditional",
+    )  # fmt: skip
 
-    def __init__(self, entries: Sequence[RouteEntry[T]]) -> None:
+    def __init__(self, entries: Sequence[RouteEntry[T]], *, conditional: bool = False) -> None:
+        # Whether more than the path decides: then `early` comes before `find`.
+        self.conditional = conditional
+        self._early = [one for one in entries if one.first]
+        entries = [one for one in entries if not one.first]
         plain = [one for one in entries if one.regex is None]
         self._exact = {one.path: one.value for one in plain if one.exact}
         self._prefixes = {one.path: one.value for one in plain if not one.exact}
@@ -115,6 +127,21 @@ class Routes(Generic[T]):
             raise ClientError("no route for this path", 404)
         return value
 
+    def early(self, target: bytes) -> list[T]:
+        """What the routes with `first` lead to whose paths fit, in their order."""
+        path = path_of(target)
+        found = self._early_of(path)
+        if _ODD(path) and not all(_fits_all(one) for one in self._early):
+            for reading in readings(path):
+                if _DOTS(reading):
+                    raise ClientError(_DOT_SEGMENT)
+                if self._early_of(reading) != found:
+                    raise ClientError(_DOUBTFUL)
+        return found
+
+    def _early_of(self, path: bytes) -> list[T]:
+        return [one.value for one in self._early if _fits(one, path)]
+
     def _match(self, path: bytes) -> T | None:
         value = self._exact.get(path)
         if value is not None:
@@ -130,10 +157,24 @@ class Routes(Generic[T]):
         """What is wrong with an odd path; empty if all of its readings lead to the same route."""
         for reading in readings(path):
             if _DOTS(reading):
-                return "a dot segment in the path; leave it out (RFC 3986 5.2.4)"
+                return _DOT_SEGMENT
             if self._match(reading) is not value:
-                return "the path can be read in several ways, for several routes"
+                return _DOUBTFUL
         return ""
+
+
+def _fits(entry: RouteEntry[T], path: bytes) -> bool:
+    """Whether the path of one route serves `path`."""
+    if entry.regex is not None:
+        return entry.regex.captures(path) is not None
+    own = entry.path
+    if entry.exact or path == own:
+        return path == own
+    return path.startswith(own if entry.partial or own.endswith(b"/") else own + b"/")
+
+
+def _fits_all(entry: RouteEntry[T]) -> bool:
+    return entry.path == b"/" and entry.regex is None and not entry.exact
 
 
 def path_of(target: bytes) -> bytes:
@@ -193,11 +234,14 @@ class Sites(Generic[T]):
                 self._default = routes
 
     def find(self, host: bytes, target: bytes) -> T:
-        """What a request leads to. Without a `host` (only in HTTP/1.0) the first site serves."""
+        """What a request leads to, if nothing but name and path decides."""
         return self.routes(host).find(target)
 
     def routes(self, host: bytes) -> Routes[T]:
-        """The routes of the site for `host`. Raises `ClientError` 421 if there is none."""
+        """The routes of the site for `host`. Raises `ClientError` 421 if there is none.
+
+        Without a `host` (only in HTTP/1.0) the first site serves.
+        """
         return self._exact.get(host) or self._search(host)
 
     def _search(self, host: bytes) -> Routes[T]:

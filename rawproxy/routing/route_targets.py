@@ -7,18 +7,21 @@ are not looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from rawproxy.config.field_names import plain
 from rawproxy.config.model import Address, Config, Deadlines, Edits, Limits, Route, Site
 from rawproxy.config.path_regex import path_regex
 from rawproxy.config.variables import named
+from rawproxy.errors import ClientError
+from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http.path_change import PathChange
 from rawproxy.protocol.http.response_map import ResponseMap
-from rawproxy.protocol.http.rewrite import HeadEdits
+from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits
 from rawproxy.protocol.http.target import is_host
 from rawproxy.protocol.http.variable_values import Asked, Value
+from rawproxy.routing.conditions import Conditions
 from rawproxy.routing.match import RouteEntry, Routes, Sites, path_of
 from rawproxy.routing.own_answer import own_answer
 
@@ -49,6 +52,8 @@ class RouteTarget:
         "trace",
         "trailers",
         "upgrades",
+        "variants",
+        "when",
     )  # fmt: skip
 
     def __init__(self, config: Config, site: Site, route: Route) -> None:
@@ -57,6 +62,9 @@ class RouteTarget:
         self.guard: object | None = None  # a `proxy.guard.Guard`; None: everybody may pass
         self.answer = own_answer(route)
         self.regex = None if route.path_regex is None else path_regex(route.path_regex)
+        self.when = Conditions(route.when) if route.when else None
+        # Routes of the same path that come first where their `when` holds.
+        self.variants: tuple[RouteTarget, ...] = ()
         self.limits: Limits = route.limits or config.limits
         self.deadlines: Deadlines = route.deadlines or config.deadlines
         self.client_cert_policy = client_cert_policy(site)
@@ -74,11 +82,22 @@ class RouteTarget:
         self.gather_passes = route.gather_over == "pass"
         self.trailers = frozenset(name.encode() for name in route.request_trailers)
 
-    def captures(self, target: bytes) -> tuple[bytes, ...]:
-        """What the groups of `path-regex` have matched in a request of this route."""
-        if self.regex is None:
-            return ()
-        return self.regex.captures(path_of(target)) or (b"",) * self.regex.groups
+    def captures(self, asked: Asked) -> tuple[bytes, ...]:
+        """What the groups of `path-regex` have matched in a request, or the last one of `when`."""
+        own: tuple[bytes, ...] = ()
+        if self.regex is not None:
+            own = self.regex.captures(path_of(asked.head.target)) or (b"",) * self.regex.groups
+        if self.when is None:
+            return own
+        return self.when.captures(asked._replace(captures=own)) or own
+
+    def fits(self, asked: Asked) -> bool:
+        """Whether the `when` of this route holds for a request that its path fits."""
+        when = self.when
+        if when is None:
+            return True
+        own = () if self.regex is None else self.regex.captures(path_of(asked.head.target)) or ()
+        return when.captures(asked._replace(captures=own)) is not None
 
 
 def client_cert_policy(site: Site) -> ClientCertPolicy | None:
@@ -233,8 +252,60 @@ def entry(route: Route, value: T) -> RouteEntry[T]:
         None if route.path_regex is None else path_regex(route.path_regex),
         route.before_regex,
         route.partial,
+        route.first,
         path_change(route) is None,
     )
+
+
+def _varied(
+    routes: Sequence[Route], targets: Sequence[RouteTarget]
+) -> list[RouteEntry[RouteTarget]]:
+    """The entries of a site: one for each path, behind which there may be variants."""
+    entries: dict[tuple[Any, ...], RouteEntry[RouteTarget]] = {}
+    for number, (route, target) in enumerate(zip(routes, targets, strict=True)):
+        alone = (route.path, route.exact, route.path_regex)
+        key = (number,) if route.first else alone
+        before = entries.get(key)
+        variants = () if before is None else before.value.variants
+        if target.when is not None and not route.first:
+            variants += (target,)
+        if before is None or before.value.when is not None:
+            target.variants = variants
+            entries[key] = entry(route, target)
+        else:  # the one without a `when` stays the last resort, wherever it stands
+            before.value.variants = variants
+    return list(entries.values())
+
+
+def target_of(
+    sites: Sites[RouteTarget],
+    head: RequestHead,
+    context: ClientContext,
+    server_port: int,
+    remote_port: int,
+) -> RouteTarget:
+    """What a request leads to. Raises `ClientError` 400, 404 or 421."""
+    routes = sites.routes(head.host)
+    if not routes.conditional:
+        return routes.find(head.target)
+    return fitting(routes, head.target, Asked(head, context, b"", server_port, remote_port))
+
+
+def fitting(routes: Routes[RouteTarget], target: bytes, asked: Asked) -> RouteTarget:
+    """Where a request goes if more than its path decides. Raises `ClientError` 400 or 404.
+
+    `asked` has no captures yet.
+    """
+    for one in routes.early(target):
+        if one.when is None or one.fits(asked):
+            return one
+    found = routes.find(target)
+    for one in found.variants:
+        if one.fits(asked):
+            return one
+    if found.when is not None:
+        raise ClientError("no route of this path is for such a request", 404)
+    return found
 
 
 class RouteTargets:
@@ -244,11 +315,13 @@ class RouteTargets:
         self._served: list[tuple[Site, Routes[RouteTarget]]] = []
         self.all: list[RouteTarget] = []
         for site in config.sites:
-            entries = [entry(route, RouteTarget(config, site, route)) for route in site.routes]
-            self._served.append((site, Routes(entries)))
-            self.all += [entry.value for entry in entries]
+            targets = [RouteTarget(config, site, route) for route in site.routes]
+            conditional = any(route.when or route.first for route in site.routes)
+            routes = Routes(_varied(site.routes, targets), conditional=conditional)
+            self._served.append((site, routes))
+            self.all += targets
             if site is config.sites[0]:
-                self.default = entries[0].value
+                self.default = targets[0]
         self.guarded = any(client_cert_policy(site) for site in config.sites)
 
     def for_listener(self, address: Address | None) -> Sites[RouteTarget] | None:
@@ -267,7 +340,7 @@ def _everything(site: Site) -> bool:
     """Whether a site serves all names, all paths and all clients in the same way."""
     (first, *others) = site.routes
     plain = first.path == "/" and not first.exact and own_answer(first) is None
-    plain = plain and first.path_regex is None and plan(first) is None
+    plain = plain and not first.when and first.path_regex is None and plan(first) is None
     plain = plain and first.access is None
     return plain and not others and not site.names and client_cert_policy(site) is None
 
@@ -286,3 +359,4 @@ def _values(site: Site) -> Iterator[str]:
         if route.respond is not None:
             yield route.respond.body
         yield route.rewrite or ""
+        yield from (value for value, _ in route.when)

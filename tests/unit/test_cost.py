@@ -162,7 +162,7 @@ SEEN: dict[str, tuple[Work, bytes]] = {
 # What never does: configuration, files, and what we have written ourselves.
 OURS = {
     "acme.reading._MAIL", "acme.reading._parse_url",
-    "access.htpasswd._APR1", "admin.explain._METHOD", "access.htpasswd._BCRYPT", "access.htpasswd._SHA", "access.reading._PATH", "access.reading._RATE_KEY", "access.reading._SIGN_IN", "access.reading._parse_name",
+    "access.htpasswd._APR1", "admin.explain._METHOD", "access.htpasswd._BCRYPT", "access.htpasswd._SHA", "access.reading._PATH", "access.reading._RATE_KEY", "access.reading._SIGN_IN", "access.reading._ZONE",
     "config.toml_file._AT_LINE", "config.option_values._DIRECTIVE", "config.option_values._FIELD_VALUE", "config.addresses._LABEL",
     "config.option_values._MAX_AGE", "config.option_values._PATH", "config.option_values._REDIRECT", "config.addresses._SERVICE", "config.option_values._SIZE",
     "config.option_values._STATUS", "config.option_values._TOKEN", "config.option_values.parse_group", "config.option_values.parse_parameter",
@@ -170,7 +170,9 @@ OURS = {
     "config.toml_lines._STRING", "config.toml_lines._Scan", "admin.top_screen._ANSI", "config.sources._OPTION", "tls.server._CERTIFICATE", "tls.server._KEY", "config.variables._DOLLAR",
     "config.route_values._PREFIX", "config.route_values._PRINTABLE", "config.route_values._REWRITE", "config.route_values._TYPE",
     "config.route_values.parse_mapping",
-    "nginx.locations._OFF_REWRITE", "nginx.locations._groups", "nginx.locations.Location", "nginx.reading._ERRNO", "nginx.reading._ESCAPED", "nginx.toml_text._BARE", "nginx.toml_text._ESCAPED",
+    "nginx.guards.Guards", "nginx.guards._KEY", "nginx.guards._RATE", "nginx.maps.Choice", "nginx.maps._LETTERS", "nginx.matching._groups", "nginx.matching.found_by",
+    "nginx.rewriting.Rewriting", "nginx.rewriting._DIGIT", "nginx.rewriting._NAMES", "nginx.rewriting._captured", "nginx.rewriting._without_groups",
+    "nginx.reading._ERRNO", "nginx.reading._ESCAPED", "nginx.toml_text._BARE", "nginx.toml_text._ESCAPED",
     "nginx.upstreams._NAME", "nginx.upstreams._TARGET", "nginx.values._SIZE", "nginx.values._TIME", "nginx.values._VARIABLE",
     "nginx.values._shortened", "nginx.values.named_groups", "store.address._DATABASE", "store.address._PREFIX",
 }  # fmt: skip

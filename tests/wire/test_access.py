@@ -239,6 +239,34 @@ def test_a_401_becomes_a_redirect_for_navigations_alone(version):
     talk(version, guard, client, route(auth=rule("oauth2-proxy")))
 
 
+@both
+def test_a_401_leads_to_a_whole_url_with_variables(version):
+    async def client(connection, rig):
+        answer = await connection.ask("/a?b=c", "Accept: text/html", "Sec-Fetch-Mode: navigate")
+        assert answer.status == 302
+        assert answer.one("location") == "/outpost/start?rd=https://h/a?b=c"
+        assert (await connection.ask("/a", "Sec-Fetch-Mode: cors")).status == 401
+
+    guard = GuardScript(response(b"no", status=b"401 Unauthorized"))
+    where = "/outpost/start?rd=$scheme://$http_host$request_uri"
+    talk(version, guard, client, route(auth=rule("request", sign_in=where)))
+
+
+@both
+def test_what_a_guard_tells_goes_on_under_another_name(version):
+    async def client(connection, rig):
+        body = (await connection.ask("/", "X-User: root", "Authorization: Basic eA==")).body
+        head = body.decode().lower()
+        assert "\r\nx-user: alice\r\n" in head and "root" not in head
+        assert "\r\nauthorization: bearer y\r\n" in head and "basic" not in head
+
+    told = (b"X-Auth-User: alice", b"X-Token: Bearer y")
+    renamed = (("X-User", "X-Auth-User"), ("Authorization", "X-Token"))
+    auth = rule("request", renamed=renamed)
+    routes = route(auth=auth, identity=("X-User",))
+    talk(version, GuardScript(response(b"", *told)), client, routes)
+
+
 # ── a guard that is away, slow or full ──────────────────────────────────────────────────────────
 
 
@@ -577,6 +605,27 @@ def test_a_password_stands_between_the_rate_and_the_guard(version):
     guard = GuardScript()
     rate = RateRule(5, 1000.0, 4, zone="p")
     talk(version, guard, client, route(auth=rule(), password=MEMBERS, rate=rate))
+
+
+@both
+def test_an_address_or_a_password_is_enough_where_any_is(version):
+    async def client(connection, rig):
+        assert (await connection.ask("/in")).status == 200
+        assert (await connection.ask("/out")).status == 401
+        assert (await connection.ask("/out", basic("alice", "hunter2"))).status == 200
+        assert (await connection.ask("/alone")).status == 403
+        assert not guard.questions
+
+    inside = (parse_rule("--allow", "127.0.0.0/8", True),)
+    outside = (parse_rule("--allow", "10.0.0.0/8", True),)
+    guard = GuardScript()
+    rest = {"any": True, "address_rest": False}
+    talk(
+        version, guard, client,
+        route("/in", password=MEMBERS, addresses=inside, **rest),
+        route("/out", password=MEMBERS, addresses=outside, **rest),
+        route("/alone", addresses=outside, **rest),
+    )  # fmt: skip
 
 
 def test_a_client_that_leaves_before_its_password_is_known_leaves_nothing():

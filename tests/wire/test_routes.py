@@ -1,11 +1,14 @@
 """Routes that change paths, answer by themselves or go by regular expressions: both versions."""
 
 import asyncio
+import contextlib
 
 import pytest
 
 from rawproxy.config.model import Edits, Respond, ResponseMapping, Route, Site
+from rawproxy.protocol.http2 import frames
 
+from .h2raw import H2Client
 from .rig import Rig, read_head, response, run
 from .test_sites import Http1, both
 
@@ -157,3 +160,49 @@ def test_no_path_is_read_in_two_ways(version, target):
         assert rig.connections == 0
 
     talk(version, client)
+
+
+CHOSEN = (
+    Route(),
+    Route(when=(("$arg_o", "~^(.+)[.]a[.]test$"),), rewrite="/of/$1"),
+    Route(when=(("$method", "DELETE"),), group=None, respond=Respond(405, "no $method\n")),
+    Route("/drop", first=True, group=None, respond=Respond(444)),
+)
+
+
+@both
+def test_what_a_request_is_like_decides_beside_its_path(version):
+    async def test():
+        async with Rig(mirror, True, sites=[Site(routes=CHOSEN)]) as rig, version(rig) as one:
+            for target, sees in (
+                ("/x?y", b"/x?y"),
+                ("/x?o=app.a.test", b"/of/app?o=app.a.test"),
+                ("/x?o=a.test", b"/x?o=a.test"),
+                ("/x?y", b"/x?y"),
+            ):
+                status, _, head = await one.ask("a.test", target)
+                assert (status, head.split(b" ")[1]) == (302, sees)
+            status, _, page = await one.ask("a.test", "/x", method="DELETE")
+            assert (status, page) == (405, b"no DELETE\n")
+
+    run(test())
+
+
+def test_444_hangs_up_without_an_answer():
+    async def test():
+        async with Rig(mirror, True, sites=[Site(routes=CHOSEN)]) as rig:
+            reader, writer = await rig.client()
+            writer.write(b"GET /drop HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+            await asyncio.to_thread(hung_up, rig.port)
+
+    run(test())
+
+
+def hung_up(port: int) -> None:
+    with H2Client(port) as client:
+        client.send(client.headers("/drop"))
+        assert client.until(frames.RST_STREAM, frames.HEADERS)[0] == frames.RST_STREAM
+        assert client.get("/")[0] == 302, "the connection goes on"

@@ -159,7 +159,7 @@ def test_a_password_file_is_read_beside_the_configuration(load, tmp_path):
         (SSO + "headers = { Upgrade = 'x' }\n", "Upgrade is written by rawproxy itself"),
         (SSO + "sign-in = 'login.tld'\n", "sign-in login.tld: type https://login.tld/path, or /path"),
         (SSO + "sign-in = '//login.tld'\n", "type https://login.tld/path, or /path"),
-        (SSO + "sign-in = '/a?b=$host'\n", "type https://login.tld/path, or /path"),
+        (SSO + "sign-in = '//a?b=c'\n", "type https://login.tld/path, or /path"),
         (SITE + "auth = 'ssso'\n" + SSO, "auth ssso: there is no [auth.ssso]; did you mean sso?"),
         (SITE + "auth = 'x'\n", "rawproxy.toml:4: [[site]] auth x: there is no [auth.x]: write its table"),
         (SITE + "auth = true\n", "auth True: type text in quotes"),
@@ -184,3 +184,33 @@ def test_a_password_file_with_a_mistake_is_named_with_both_lines(refused, tmp_pa
     assert message.startswith("rawproxy.toml:4: [[site]] basic-auth m:1: plain text or DES crypt")
     (tmp_path / "m").write_bytes(b"#" * (1 << 20) + b"\n")
     assert "larger than 1048576 bytes" in refused(SITE + "basic-auth = 'm'\n")[0]
+
+
+def test_realm_zone_and_any(load, tmp_path):
+    (tmp_path / "m").write_text(f"alice:{HASH}\n")
+    rate = 'request-rate = { requests = 1, zone = "login" }\n'
+    own = '[[site.route]]\npath = "/a"\nrealm = "Two"\n' + rate
+    config = load(
+        SITE
+        + 'basic-auth = "m"\nrealm = "One"\nsatisfy = "any"\nallow = ["10.0.0.0/8"]\n'
+        + rate
+        + own
+        + '[[site.route]]\npath = "/b"\nsatisfy = "all"\n'
+    )
+    routes = {path: rules(one) for path, one in by_path(config).items()}
+    assert routes["/a"].password.realm == "Two" and routes["/b"].password.realm == "One"
+    assert routes["/a"].rate == routes["/b"].rate and routes["/a"].rate.zone == "login"
+    assert routes["/a"].any and not routes["/b"].any
+
+
+def test_what_is_wrong_with_names_and_with_any(refused, tmp_path):
+    (tmp_path / "m").write_text(f"alice:{HASH}\n")
+    both = SSO + SITE + 'auth = "sso"\nbasic-auth = "m"\nsatisfy = "any"\n'
+    assert "leave basic-auth or auth out" in refused(both)[0]
+    rate = SITE + "request-rate = { requests = 1, zone = 'a b' }\n"
+    assert "zone a b: type letters" in refused(rate)[0]
+    own = '[auth.own]\nkind = "request"\npath = "/"\nupstream = "http://a:1"\n'
+    ours = own + "copy-as = { X-Forwarded-For = 'X-A' }\n"
+    assert "X-Forwarded-For: rawproxy writes that itself" in refused(ours)[0]
+    sign_in = own + "sign-in = 'https://a.tld/?rd=$nothing'\n"
+    assert "$nothing is not known" in refused(sign_in)[0]

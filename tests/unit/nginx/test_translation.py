@@ -32,18 +32,30 @@ def proxied(more: str) -> str:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (SERVER.format("return 444;"), "a connection is not cut"),
+        (SERVER.format("return 99;"), "no status of an answer"),
         (SERVER.format("location ~ ^/(?!a) { return 200; }"), "looking ahead"),
         (SERVER.format("location / { try_files $uri @app; }"), "no files are served here"),
         (SERVER.format("nonsense on;"), "not known here"),
         (SERVER.format("location /a/ { proxy_pass http://u:1/b; }"), "without the slash between"),
-        (SERVER.format("location / { if ($arg_x) { return 403; } }"), "if within a location"),
-        (SERVER.format("if ($http_user_agent ~ bot) { return 403; }"), "$host = NAME"),
+        (SERVER.format("location / { if (-f $request_filename) { return 403; } }"), "only variables"),
+        (SERVER.format("if ($upstream_status = 1) { return 403; }"), "$upstream_status is not known"),
+        (SERVER.format("if ($arg_a = $arg_b) { return 403; }"), "two values are not compared"),
+        (SERVER.format("rewrite ^/a/(.*) /b/$1 last;"), "the path is not looked up again"),
+        (SERVER.format("rewrite ^/a/(.*) /b/$1 break;"), "type it in a location"),
+        (SERVER.format("location /a { location /a/b { return 200; } }"), "a location within"),
+        ("map $b $a { x y; }\nmap $a $b { x y; }\n" + proxied("add_header X $a;"), "made of itself"),
+        (SERVER.format("".join(f"if ($arg_{n}) {{ set $a{n} 1; }}" for n in range(8))), "more than 64 ways"),
         (proxied("proxy_set_header X-Up $upstream_addr;"), "$upstream_addr is not known here"),
         (proxied("proxy_set_body x;"), "the body passes as it came"),
         (proxied("proxy_redirect ~^http://(.*)$ http://$1;"), "only plain beginnings"),
-        (proxied("auth_request /auth;"), "docs/access.md"),
-        ("map $uri $x { default 1; }\n" + proxied(""), "$x differs from request to request"),
+        (SERVER.format("auth_request /auth; location = /auth { return 200; }"), "has to be a proxy_pass"),
+        (SERVER.format("location = / { auth_request /auth; }"), "no location for it"),
+        (proxied("auth_request_set $x $upstream_status;"), "only its answer's fields"),
+        (proxied("limit_req zone=z;"), "no limit_req_zone"),
+        ("limit_req_zone $uri zone=z:1m rate=1r/s;" + proxied("limit_req zone=z;"), "counted by $uri"),
+        ("limit_conn_zone $uri zone=z:1m;" + proxied("limit_conn z 1;"), "not by $uri"),
+        (proxied("auth_basic x;"), "without auth_basic_user_file"),
+        (proxied("error_page 502 = @x;"), "pages of the upstream"),
         (SERVER.format("location / { proxy_pass http://$http_x; }"), "differs from request"),
         ("upstream u { server a:1; hash $uri; }\nserver { location / { proxy_pass http://u; } }", "of $remote_addr alone"),
         ("upstream u { server a:1 down; }\nserver { location / { proxy_pass http://u; } }", "is up"),
@@ -112,6 +124,112 @@ def test_one_resolver_for_the_whole_file(written):
     path = written(proxied("resolver 127.0.0.11;") + "resolver 127.0.0.53;")
     with pytest.raises(ConfigError, match=r":2: refused: resolver .*: one resolver"):
         toml_of(path)
+
+
+def routes_of(written, text: str) -> list[dict]:
+    """The routes that are served under a.test."""
+    return tomllib.loads(toml_of(written(text))[0])["site"][0]["route"]
+
+
+def test_an_if_of_a_server_comes_before_its_locations(written):
+    text = "if ($request_method ~ ^(TRACK|TRACE)$) { return 405; } location / { return 200 x; }"
+    first, other = routes_of(written, SERVER.format(text))
+    assert first == {
+        "path": "/", "first": True, "when": {"$method": "~^(?:TRACK|TRACE)$"},
+        "respond": {"status": 405},
+    }  # fmt: skip
+    assert other["path"] == "/" and "when" not in other
+    text = "if ($host ~* ^www\\.(?<rest>.+)$) { return 301 https://$rest$request_uri; }"
+    first, _ = routes_of(written, SERVER.format(text))
+    assert first["when"] == {"$host": "~*^www\\.(.+)$"}
+    assert first["redirect"] == "https://$1$request_uri"
+
+
+def test_what_an_if_sets_and_a_later_one_asks(written):
+    text = """set $block 0;
+    if ($http_user_agent ~* bot) { set $block 1; }
+    if ($uri = /robots.txt) { set $block 0; }
+    if ($block) { return 403; }
+    location / { proxy_pass http://127.0.0.1:1; }"""
+    routes = routes_of(written, SERVER.format(text))
+    (answered,) = [one for one in routes if "first" in one]
+    passed = [one for one in routes if "first" not in one]
+    assert answered["when"] == {"$http_user_agent": "~*bot", "$uri": "!/robots.txt"}
+    assert [one["when"] for one in passed] == [
+        {"$http_user_agent": "~*bot", "$uri": "/robots.txt"},
+        {"$http_user_agent": "!~*bot", "$uri": "/robots.txt"},
+        {"$http_user_agent": "!~*bot", "$uri": "!/robots.txt"},
+    ]
+    assert all(one["group"] == "127-0-0-1-1" for one in passed)
+
+
+def test_the_last_if_of_a_location_has_its_say_in_all(written):
+    text = """proxy_set_header X-A outer; if ($arg_a) { proxy_set_header X-A a; }
+    if ($arg_b = b) { add_header X-B b; proxy_pass http://127.0.0.1:2; }"""
+    both, a, b, none = routes_of(written, proxied(text))
+    assert both["when"] == {"$arg_a": ["!", "!0"], "$arg_b": "b"}
+    assert both["group"] == b["group"] == "127-0-0-1-2"
+    assert both["request-headers"]["set"]["X-A"] == "outer", "of the if that came last"
+    assert a["request-headers"]["set"]["X-A"] == "a"
+    assert b["response-headers"] == {"add": {"X-B": "b"}} and "when" not in none
+
+
+def test_a_map_is_a_choice_among_routes(written):
+    maps = """map $http_origin $cors { default ""; "~^https://(.+)\\.a\\.test$" $http_origin; x.test y; }
+    map $host $pool { hostnames; default 127.0.0.1:1; *.b.test 127.0.0.1:2; .c.test 127.0.0.1:3; d.* 127.0.0.1:4; }"""
+    routes = routes_of(written, maps + proxied("add_header X-Cors $cors;"))
+    assert [(one.get("when"), one["response-headers"]["add"]["X-Cors"]) for one in routes[:2]] == [
+        ({"$http_origin": "~*^x\\.test$"}, "y"),
+        ({"$http_origin": "~^https://(?:.+)\\.a\\.test$"}, "$http_origin"),
+    ]
+    assert routes[2]["response-headers"]["add"]["X-Cors"] == "" and "when" not in routes[2]
+    routes = routes_of(written, maps + SERVER.format("location / { proxy_pass http://$pool; }"))
+    assert [(one.get("when", {}).get("$host"), one["group"][-1]) for one in routes] == [
+        ("~*^.+[.]b\\.test$", "2"), ("~*^(?:.+[.])?c\\.test$", "3"), ("~*^d[.].+$", "4"), (None, "1"),
+    ]  # fmt: skip
+
+
+def test_a_guard_in_front_of_a_location(written):
+    text = """location / { auth_request /auth; error_page 401 = @login;
+      auth_request_set $user $upstream_http_x_user; auth_request_set $mail $upstream_http_x_mail;
+      auth_request_set $c $upstream_http_set_cookie; add_header Set-Cookie $c;
+      proxy_set_header X-User $user; proxy_set_header Remote-Mail $mail; proxy_pass http://127.0.0.1:1; }
+    location = /auth { internal; proxy_pass http://127.0.0.1:2/check; proxy_pass_request_body off;
+      proxy_set_header Content-Length ""; proxy_set_header Host $host; proxy_set_header X-Uri $request_uri; }
+    location @login { return 302 https://sso.test/?rd=$scheme://$http_host$request_uri; }
+    location /open { proxy_pass http://127.0.0.1:1; proxy_set_header X-User $user;
+      auth_request_set $user $upstream_http_x_user; }"""
+    document = tomllib.loads(toml_of(written(SERVER.format(text)))[0])
+    assert document["auth"] == {"auth": {
+        "kind": "request", "group": "127-0-0-1-2", "path": "/check", "timeout": 60,
+        "headers": {"X-Uri": "$request_uri"}, "copy": ["X-User"], "copy-as": {"Remote-Mail": "x-mail"},
+        "sign-in": "https://sso.test/?rd=$scheme://$http_host$request_uri",
+    }}  # fmt: skip
+    routes = {one["path"]: one for one in document["site"][0]["route"]}
+    assert routes["/"]["auth"] == "auth" and "auth" not in routes["/open"]
+    assert routes["/auth"]["respond"] == {"status": 404}
+    assert routes["/open"]["request-headers"]["remove"] == ["X-User"]
+
+
+def test_lists_passwords_and_rates(written, tmp_path):
+    zones = "limit_req_zone $binary_remote_addr zone=one:10m rate=30r/m; limit_conn_zone $remote_addr zone=c:1m;"
+    text = """satisfy any; allow 10.0.0.0/8; deny all; auth_basic "Members"; auth_basic_user_file m;
+    location /a { proxy_pass http://127.0.0.1:1; limit_req zone=one burst=5 nodelay; limit_conn c 3; }
+    location /b { proxy_pass http://127.0.0.1:1; auth_basic off; allow all; }
+    location /c { return 204; }"""
+    routes = {one["path"]: one for one in routes_of(written, zones + SERVER.format(text))}
+    shared = {
+        "deny": ["!10.0.0.0/8", "all"],
+        "basic-auth": "m",
+        "realm": "Members",
+        "satisfy": "any",
+    }
+    assert routes["/a"].items() >= shared.items()
+    assert routes["/a"]["request-rate"] == {"requests": 30, "per": 60, "zone": "one", "burst": 5}
+    assert routes["/a"]["connections"] == 3
+    assert routes["/b"]["deny"] == ["!all"] and "basic-auth" not in routes["/b"]
+    assert not routes["/c"].keys() & shared.keys(), "return comes first"
+    assert routes["/"].items() >= shared.items() and routes["/"]["respond"] == {"status": 404}
 
 
 def test_options_beside_it(written):

@@ -1,0 +1,58 @@
+"""Answers that need no upstream: `return`, a `rewrite` that redirects, and nginx's own redirects.
+
+It never looks at a location's path but to send somebody to it. Invariant: status and target are
+those of the file. Raises `Refusal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from rawproxy.nginx.matching import RouteKeys
+from rawproxy.nginx.reading import Directive
+from rawproxy.nginx.rewriting import Way, redirect_of
+from rawproxy.nginx.values import Refusal
+
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+HANG_UP: Final = 444  # nginx's word for a connection that ends without an answer
+
+
+def ended(way: Way, kind: str) -> RouteKeys:
+    """The keys of a route for requests whose way has ended in an answer."""
+    one = way.end
+    assert one is not None
+    if one.name == "rewrite":
+        status, target = redirect_of(one)
+        return {"redirect": way.value(target), "status": int(status)}
+    return answer(one, way.value, kind)
+
+
+def answer(one: Directive, value_of: Callable[[str], str], kind: str) -> RouteKeys:
+    """A `return` as the keys of a route."""
+    status, text = (int(one.args[0]), one.args[1:]) if one.args[0].isdigit() else (302, one.args)
+    if status == HANG_UP:
+        return {"respond": {"status": HANG_UP}}
+    if not 200 <= status <= 599:
+        raise Refusal(f"{one.place}: return {status}: no status of an answer")
+    if status in _REDIRECTS and text:
+        return {"redirect": value_of(text[0]), "status": status}
+    facts: dict[str, Any] = {"status": status}
+    if text:
+        facts |= {"body": value_of(text[0]), "type": kind or "text/plain"}
+    return {"respond": facts}
+
+
+def slash_redirect(route: RouteKeys) -> RouteKeys | None:
+    """Nginx sends /app to /app/ where only the latter is a location that proxies."""
+    path = route.get("path", "/")
+    if "group" not in route or path == "/" or not path.endswith("/") or route.get("exact"):
+        return None
+    moved = {
+        "path": path[:-1],
+        "exact": True,
+        "redirect": f"$scheme://$http_host{path}$is_args$args",
+        "status": 301,
+    }
+    added = route.get("response-headers", {}).get("add")
+    return moved | ({"response-headers": {"add": added}} if added else {})
