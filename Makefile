@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: docs setup run fast wheel wheel-check release test-fast test-pythons test-debian13 test check fmt fmt-check lint types cover failover guards conformance reloads resumption bench bench-13 bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
+.PHONY: docs setup run fast wheel wheel-check release test-fast test-pythons test-debian13 test check fmt fmt-check lint types cover failover guards conformance reloads certificates resumption bench bench-13 bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -267,6 +267,10 @@ rules: $(VENV)/.test
 # 200,000 requests and 500 WebSockets through reloads, killed workers and new certificates.
 reloads: $(VENV)/.test
 	$(BIN)/python -m tests.production.reloads
+
+# Ten renewals under load, and a thousand names; writes tests/production/CERTIFICATES.md.
+certificates: $(VENV)/.test
+	$(BIN)/python -m tests.production.certificates
 
 # How many TLS clients that come back resume their session, with two workers; writes
 # tests/production/RESUMPTION.md.

@@ -9,6 +9,8 @@
     client, order    the conversation with an authority; one order, step by step
     dns_records      the records of DNS-01: by RFC 2136, or by a program of the admin's
     keeper           the process that does all this, a child of the master's beside the workers
+    permission       whether a name that nobody has listed may have one, by a URL of the admin's
+    on_demand        what a worker does with such names
     wiring           what a worker has of it: answers to HTTP-01
     tls_answers      and to TLS-ALPN-01
 

@@ -13,6 +13,7 @@ before anything else is done with it.
 from __future__ import annotations
 
 import heapq
+import math
 import os
 import random
 import select
@@ -22,17 +23,21 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rawproxy.acme.advice import IssueError
 from rawproxy.acme.leases import BEAT, Lease, Leases
+from rawproxy.acme.on_demand import is_name
 from rawproxy.acme.plan import Do, NextStep, Record, Standing, next_step
 from rawproxy.acme.settings import AcmeSettings, Authority
-from rawproxy.acme.storage import Store, read, remove
+from rawproxy.acme.storage import Store, read, remove, write
 from rawproxy.acme.timing import AGAIN, HOUR, MINUTE, Trouble, pause
 from rawproxy.config.json_codec import from_json
 from rawproxy.telemetry import error_log
 from rawproxy.telemetry.error_log import log
+
+if TYPE_CHECKING:
+    from rawproxy.acme.permission import Permission
 
 HANDS: Final = (
     4  # names that are worked on at once: authorities have limits, and so has the machine
@@ -76,6 +81,12 @@ class Keeper:
         self._busy: set[str] = set()
         self._lock = threading.Lock()
         self._own = threading.local()
+        self._names = set(settings.names)
+        self.permission: Permission | None = None
+        if settings.ask is not None:
+            from rawproxy.acme.permission import Permission  # loads the client
+
+            self.permission = Permission(settings.ask, settings.ask_rate)
         self._spent: dict[str, Record] = {}  # what could not be written down, the disk being full
 
     def run(self) -> None:
@@ -84,7 +95,8 @@ class Keeper:
         if wrong is not None:
             log.error("--state %s: %s", self.settings.folder(), wrong)
         self.store.sweep()
-        self._due = [(0.0, name) for name in self.settings.names]
+        self._names |= set(self.store.take_names("demanded", remove_them=False))
+        self._due = [(0.0, name) for name in sorted(self._names)]
         with ThreadPoolExecutor(HANDS, "certificates") as hands:
             while True:
                 self._hand_out(hands)
@@ -93,8 +105,11 @@ class Keeper:
     def _hand_out(self, hands: ThreadPoolExecutor) -> None:
         """Begin with every name that is due, or asked for."""
         for name in self.store.wishes():
-            if name in self.settings.names and name not in self._busy:
+            if name in self._names and name not in self._busy:
                 self._begin(hands, name)
+        for name in self._asked():
+            self._busy.add(name)
+            hands.submit(self._consider, name)
         now = time.time()
         with self._lock:
             ready = []
@@ -118,8 +133,53 @@ class Keeper:
         with self._lock:
             self._busy.discard(name)
             self._due = [pair for pair in self._due if pair[1] != name]
-            self._due.append((min(again, time.time() + OFTEN), name))
+            if name in self._names:
+                self._due.append((min(again, time.time() + OFTEN), name))
             heapq.heapify(self._due)
+
+    # ── on demand ───────────────────────────────────────────────────────────────────────────────
+
+    def _asked(self) -> list[str]:
+        """Names on demand that workers have put down."""
+        if self.permission is None:
+            return []
+        found = self.store.take_names("asks", remove_them=True)
+        return [one for one in found if is_name(one) and one not in self._names | self._busy]
+
+    def _consider(self, name: str) -> None:
+        """Let a name in, if it may have a certificate."""
+        allowed = False
+        try:
+            allowed = self.may(name)
+            if allowed:
+                write(self.store.demanded(name), b"")
+                self._names.add(name)
+        except OSError as error:
+            log.error("%s: the state folder cannot be written: %s", name, error)
+        finally:
+            self._busy.discard(name)
+        if allowed:
+            with self._lock:
+                heapq.heappush(self._due, (0.0, name))
+
+    def may(self, name: str) -> bool:
+        """Whether a name on demand may have its first certificate now."""
+        assert self.permission is not None
+        if not self.permission.allows(name):
+            return False
+        if not self.permission.has_room():
+            log.warning("%s: more new names on demand than ask-rate allows: not now", name)
+            return False
+        return True
+
+    def _let_go(self, name: str) -> bool:
+        """Whether a name on demand is allowed no more, and so is renewed no more."""
+        if name in self.settings.names or self.permission is None or self.permission.allows(name):
+            return False
+        log.info("%s: not allowed any more: its certificate is not renewed", name)
+        remove(self.store.demanded(name))
+        self._names.discard(name)
+        return True
 
     # ── one name ────────────────────────────────────────────────────────────────────────────────
 
@@ -130,6 +190,8 @@ class Keeper:
             step = self._plan(name, wanted)
             if step.do is Do.WAIT:
                 return step.at
+            if step.do is Do.ORDER and self._let_go(name):
+                return math.inf
             lease = self._lease(name)
             if lease is None:
                 return time.time() + TAKEN

@@ -49,6 +49,13 @@ CERTIFICATES: dict[str, dict[str, Any]] = {
     },
     "dns": {"table": _DNS, "help": "DNS-01 by a name server (RFC 2136), for wildcards too."},
     "dns-hook": {"help": "DNS-01 by a program: HOOK set|remove NAME VALUE."},
+    "ask": {
+        "help": "On demand, for names of a site without server-name: the URL that allows them."
+    },
+    "ask-rate": {
+        "type": click.FloatRange(min=0, min_open=True),
+        "help": "New names on demand, a minute.  [default: 10]",
+    },
     "dns-settle": {
         "type": click.FloatRange(min=0),
         "help": "Seconds for records to reach all name servers.  [default: 10]",

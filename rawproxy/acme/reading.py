@@ -42,8 +42,9 @@ def amend(settings: Settings, config: Config) -> Config:
     """The configuration, with certificates that keep themselves."""
     email = settings.top.take("acme", _parse_mail, None) if settings.values["acme"] else None
     tables = settings.data.get("site") or [{}]
+    ask = "ask" in settings.data.get("certificates", {})
     chosen = [
-        _wanted(table, site, given=settings.values["acme"] is not None)
+        _wanted(table, site, given=settings.values["acme"] is not None, ask=ask)
         for table, site in zip(tables, config.sites, strict=True)
     ]
     if not any(chosen):
@@ -59,7 +60,7 @@ def amend(settings: Settings, config: Config) -> Config:
     challenges = _challenges(told, config)
     for at, (wanted, site) in enumerate(zip(chosen, config.sites, strict=True)):
         if wanted:
-            _check_names(settings, at, site, challenges)
+            _check_names(settings, at, site, challenges, ask=ask)
             names += site.names
             kept = tuple(KeptCertificate(name, served_file(state, name)) for name in site.names)
             site = replace(site, kept=kept)
@@ -73,6 +74,8 @@ def amend(settings: Settings, config: Config) -> Config:
         dns=_dns(told),
         hook=told.file("dns-hook") if "dns-hook" in told.table else None,
         settle=float(told.table.get("dns-settle", 10)),
+        ask=_ask(told, config),
+        ask_rate=float(told.table.get("ask-rate", 10)),
     )
     return replace(
         config,
@@ -85,9 +88,11 @@ def amend(settings: Settings, config: Config) -> Config:
     )
 
 
-def _wanted(table: dict[str, Any], site: Site, *, given: bool) -> bool:
+def _wanted(table: dict[str, Any], site: Site, *, given: bool, ask: bool) -> bool:
     own: bool | None = table.get("acme")
-    return own if own is not None else given and bool(site.names) and not site.certificates
+    if own is not None:
+        return own
+    return given and bool(site.names or ask) and not site.certificates
 
 
 def _unused(settings: Settings) -> None:
@@ -104,9 +109,11 @@ def _unused(settings: Settings) -> None:
         settings.mistake(_TABLE, ": type acme = 'you@domain.tld' too, or acme = true in a [[site]]")
 
 
-def _check_names(settings: Settings, at: int, site: Site, challenges: tuple[str, ...]) -> None:
+def _check_names(
+    settings: Settings, at: int, site: Site, challenges: tuple[str, ...], *, ask: bool
+) -> None:
     here = ("site", at) if settings.data.get("site") else ()
-    if not site.names:
+    if not site.names and not ask:
         settings.mistake((*here, "acme"), ": type server-name too: a certificate is for a name")
     for name in site.names:
         if name.startswith(WILDCARD) and "dns-01" not in challenges:
@@ -126,6 +133,12 @@ def _parse_mail(text: str) -> str:
 def _parse_url(text: str) -> str:
     if not re.fullmatch(r"https://[^/\s?#@]+[^\s?#]*", text):
         raise ConfigError(f"--acme-ca {text}: type the https:// URL of the authority's directory")
+    return text
+
+
+def _parse_ask(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s?#@]+[^\s#]*", text):
+        raise ConfigError(f"--ask {text}: type the http:// or https:// URL that says who may")
     return text
 
 
@@ -199,6 +212,17 @@ def _challenges(told: Scope, config: Config) -> tuple[str, ...]:
             }[kind]  # fmt: skip
             told.settings.mistake(place, f" {kind} needs {needs}: type that too")
     return tuple(asked)
+
+
+def _ask(told: Scope, config: Config) -> str | None:
+    """The URL that allows names on demand, which some site has to serve."""
+    if "ask" not in told.table:
+        return None
+    if all(site.names for site in config.sites):
+        told.settings.mistake(
+            (*_TABLE, "ask"), ": no site would serve such names: leave server-name out of one"
+        )
+    return told.take("ask", _parse_ask, "")
 
 
 def _dns(told: Scope) -> DnsServer | None:

@@ -218,6 +218,21 @@ class Store:
             return []
         return [_name(one) for one in sorted(found) if not one.startswith(PART)]
 
+    def demanded(self, name: str) -> str:
+        """The file whose being there says that a name on demand was let in."""
+        return os.path.join(self.folder, "demanded", name)
+
+    def take_names(self, folder: str, *, remove_them: bool) -> list[str]:
+        """The names of the files in `asks` or `demanded`."""
+        path = os.path.join(self.folder, folder)
+        try:
+            found = [one for one in sorted(os.listdir(path)) if not one.startswith(PART)]
+        except OSError:
+            return []
+        for one in found if remove_them else ():
+            remove(os.path.join(path, one))
+        return found
+
     # ── order ───────────────────────────────────────────────────────────────────────────────────
 
     def sweep(self) -> None:

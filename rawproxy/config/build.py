@@ -41,7 +41,7 @@ def build_config(settings: Settings) -> Config:
     config = replace(config, sites=_sites(settings, config))
     for room in modules(CAPABILITIES, "reading"):
         config = room.amend(settings, config)
-    if not config.https and (config.certificates() or config.kept() or config.self_signed):
+    if not config.https and config.has_certificate():
         config = replace(config, https=(Address(None, 8443),))
     for key, text in problems(config):
         if key == ("upstream",) and settings.document and key in settings.document.lines:

@@ -12,8 +12,8 @@ does not know these keys. Such a room may have these modules, each of them with 
                shared by all workers
     keeper     `serve(sock, settings, memory)`: the life of a process of its own, which the master
                starts where `Config.keepers` names the room; it ends when `sock` does
-    contexts   `amend(config, context)`: the last word about the TLS context of the https listeners,
-               whenever it is made
+    contexts   `amend(config, context, fresh)`: the last word about the TLS context of the https
+               listeners, whenever it is made; `fresh` makes one without a certificate
     checking   `look(config)`: lines for `rawproxy check`; raises `ConfigError`
     commands   `group(command, configured)`: a sub-command, as click knows it
     ledger     `open_ledger(memory)`: what the workers of this machine count together in `memory`,

@@ -271,6 +271,10 @@ class Config:
         """The certificates that capabilities keep, each once."""
         return tuple(dict.fromkeys(one for site in self.sites for one in site.kept))
 
+    def has_certificate(self) -> bool:
+        """Whether an https listener has something to show, be it a throw-away certificate."""
+        return bool(self.certificates() or self.kept() or self.self_signed or self.keepers)
+
     def server_names(self) -> tuple[str, ...]:
         """The server names of all sites."""
         return tuple(name for site in self.sites for name in site.names)

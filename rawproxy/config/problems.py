@@ -38,7 +38,7 @@ def problems(config: Config) -> Iterator[tuple[Key, str]]:
     asked = any(route.group is not None for site in config.sites for route in site.routes)
     if asked and not any(group.upstreams or group.name != DEFAULT for group in config.groups):
         yield ("upstream",), " is missing: type --upstream host:9443, say"
-    if config.https and not (config.certificates() or config.kept() or config.self_signed):
+    if config.https and not config.has_certificate():
         yield (
             ("https",),
             " needs a certificate: type --cert FILE --key FILE, --acme EMAIL, or --self-signed for"

@@ -70,7 +70,7 @@ def order(config: Config) -> Order:
         tuple((name, a.host, a.port, a.path) for name, a in addresses(config)),
         config.deadlines.drain,
         # Names whose certificate is not there yet are not named in the one that stands in for it.
-        config.server_names() if config.self_signed else () if config.kept() else None,
+        config.server_names() if config.self_signed else () if config.keepers else None,
         tuple(room for room, _ in config.keepers),
     )
 

@@ -60,6 +60,10 @@ class KeptContexts(Generic[C]):
         self._new += 1
         return context
 
+    def forget(self, one: KeptCertificate, policy: object) -> None:
+        """Keep the context of that certificate no longer."""
+        self._made.pop((one, policy), None)
+
     def took(self) -> int:
         """How many were new since this was last asked."""
         new, self._new = self._new, 0

@@ -87,7 +87,7 @@ def server_context(
     default = made[client_cert_policy(nameless)]
     default.pick = _by_name(config.sites, made, default) if len(made) > 1 else None
     for room in modules(CAPABILITIES, "contexts") if config.keepers else ():
-        room.amend(config, default)
+        room.amend(config, default, functools.partial(_fresh, config, None, sessions))
     return default
 
 
@@ -118,7 +118,7 @@ def _context_of_policy(
     contexts += [(context, (name,)) for name, context in made.items() if context is not None]
     waiting = [name for name, context in made.items() if context is None]
     pending += waiting
-    if (waiting or (not (contexts or own) and config.kept())) and not config.self_signed:
+    if (waiting or not contexts) and not config.self_signed and config.has_certificate():
         # One for all of them, without their names: it tells a stranger nothing about the others.
         context = fresh()
         load_self_signed(context, (), throwaway)

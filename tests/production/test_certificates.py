@@ -185,6 +185,25 @@ def test_a_wildcard_by_a_program_that_changes_dns(tmp_path, pebble, upstream):
         assert program.stop(signal.SIGTERM) == 0
 
 
+def test_a_name_that_nobody_listed_once_a_url_allows_it(tmp_path, pebble, upstream):
+    """The upstream allows everything but what it does not know: here it is the recorder."""
+    sites = f'[certificates]\nask = "{upstream}/may"\n'
+    program = by_file(tmp_path, pebble, upstream, sites)
+    try:
+        program.says("rawproxy ready")
+        first = trusted(pebble.tls, "any.test", pebble)
+        trusted(pebble.tls, "other.test", pebble)
+        assert shown(pebble.tls, "any.test", pebble.issuer()) == first
+    finally:
+        assert program.stop(signal.SIGTERM) == 0
+    again = by_file(tmp_path, pebble, upstream, sites)
+    try:
+        again.says("rawproxy ready")
+        assert shown(pebble.tls, "any.test", pebble.issuer()) == first, "kept over a restart"
+    finally:
+        assert again.stop(signal.SIGTERM) == 0
+
+
 def test_a_reload_and_a_killed_keeper_lose_nothing(tmp_path, pebble, upstream):
     import psutil
 

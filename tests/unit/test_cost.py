@@ -23,7 +23,7 @@ from rawproxy.access.rules import AUTHENTIK, AuthRule
 from rawproxy.access.verdicts import AnswerForm, navigates
 from rawproxy.acme import answers
 from rawproxy.balancing import policies
-from rawproxy.config import field_names
+from rawproxy.config import addresses, field_names
 from rawproxy.config.model import Limits
 from rawproxy.protocol import client_hello, proxy_header, regex
 from rawproxy.protocol.http import (
@@ -81,6 +81,8 @@ SEEN: dict[str, tuple[Work, bytes]] = {
     "protocol.http.variable_values._ESCAPED": (cut(variable_values._ESCAPED), b"/%61%2f"),
     "protocol.http.variable_values._NOT_OF_URLS": (cut(variable_values._NOT_OF_URLS), b"a \xff"),
     "protocol.http.variable_values._SLASHES": (cut(variable_values._SLASHES), b"/a//b"),
+    # Of the name in a ClientHello, which was found to be no longer than names are.
+    "config.addresses._LABEL": (lambda data: addresses._LABEL(data.decode("latin-1")), b"label"),
     "acme.answers._TOKEN": (lambda data: answers._TOKEN.fullmatch(data.decode("latin-1")), b"tok"),
     "protocol.http1.body._CHUNK_LINE": (body._CHUNK_LINE, b"5;a=b \r\n"),
     "protocol.http1.body._CHUNK_LINE_SO_FAR": (body._CHUNK_LINE_SO_FAR, b"5;a=b\r"),
@@ -161,9 +163,9 @@ SEEN: dict[str, tuple[Work, bytes]] = {
 }
 # What never does: configuration, files, and what we have written ourselves.
 OURS = {
-    "acme.reading._MAIL", "acme.reading._parse_url",
+    "acme.reading._MAIL", "acme.reading._parse_ask", "acme.reading._parse_url",
     "access.htpasswd._APR1", "admin.explain._METHOD", "access.htpasswd._BCRYPT", "access.htpasswd._SHA", "access.reading._PATH", "access.reading._RATE_KEY", "access.reading._SIGN_IN", "access.reading._ZONE",
-    "config.toml_file._AT_LINE", "config.option_values._DIRECTIVE", "config.option_values._FIELD_VALUE", "config.addresses._LABEL",
+    "config.toml_file._AT_LINE", "config.option_values._DIRECTIVE", "config.option_values._FIELD_VALUE",
     "config.option_values._MAX_AGE", "config.option_values._PATH", "config.option_values._REDIRECT", "config.addresses._SERVICE", "config.option_values._SIZE",
     "config.option_values._STATUS", "config.option_values._TOKEN", "config.option_values.parse_group", "config.option_values.parse_parameter",
     "config.option_values.parse_target", "config.option_values.parse_upgrade", "config.toml_lines._BLANK", "config.toml_lines._PART", "config.toml_lines._SCALAR",

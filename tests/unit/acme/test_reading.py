@@ -193,6 +193,33 @@ def test_what_is_wrong_with_a_file(tmp_path, text, said):
     assert any(said in one for one in refused.value.messages), refused.value.messages
 
 
+ON_DEMAND = 'acme = "m@a.test"\n[certificates]\nask = "http://127.0.0.1:1/may"\n'
+
+
+def test_names_on_demand(tmp_path):
+    config = of_file(tmp_path, ON_DEMAND + "ask-rate = 3\n")
+    settings = told(config)
+    assert (settings.ask, settings.ask_rate, settings.names) == ("http://127.0.0.1:1/may", 3.0, ())
+    assert not config.kept() and [one.port for one in config.https] == [8443]
+    config = of_file(tmp_path, ON_DEMAND + "[[site]]\nserver-name = 'a.test'\n[[site]]\n")
+    assert told(config).names == ("a.test",)
+    config = of_file(tmp_path, ON_DEMAND.partition("\n")[2] + "[[site]]\nacme = true\n")
+    assert told(config).ask_rate == 10.0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ON_DEMAND + "[[site]]\nserver-name = 'a.test'\n", "ask: no site would serve such names"),
+        (ON_DEMAND.replace("http://", "ftp://"), "ask ftp://127.0.0.1:1/may: type the http://"),
+    ],
+)
+def test_what_is_wrong_with_names_on_demand(tmp_path, text, said):
+    with pytest.raises(ConfigError) as refused:
+        of_file(tmp_path, text)
+    assert any(said in one for one in refused.value.messages), refused.value.messages
+
+
 def test_a_socket_file_proves_nothing():
     with pytest.raises(ConfigError):
         reread([*UPSTREAM, *MAIL, "--server-name", "*.a.test", "--http", "unix:/x"])
