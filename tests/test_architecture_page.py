@@ -64,3 +64,10 @@ def test_the_diagram_the_table_and_the_states_of_an_exchange_are_the_same():
     assert set(table) == states == {name for arrow in arrows for name in arrow}
     assert not {arrow for arrow in arrows if arrow[1] not in table[arrow[0]]}
     assert table["DONE"] == set(), "it is for ever"
+
+
+def test_each_word_stands_once_and_is_one_of_the_code():
+    words = re.findall(r"^\| ([a-z ]+) \| ", PAGE.partition("## Words\n")[2], re.M)[1:]
+    assert words == sorted(set(words))
+    code = "\n".join(path.read_text().lower() for path in (TOP / "rawproxy").rglob("*.py"))
+    assert [word for word in words if not re.search(word.replace(" ", "[ _]?"), code)] == []

@@ -31,7 +31,7 @@ from rawproxy.admin.h11_server import Bounds, H11Server, H11ServerConnection
 from rawproxy.admin.host_names import AdminHostNames
 from rawproxy.config.model import Address
 from rawproxy.net.listening import bind
-from rawproxy.protocol.http.rewrite import split_host
+from rawproxy.protocol.http.target import split_host
 from rawproxy.telemetry.counters import Tree, total
 from rawproxy.telemetry.error_log import log
 from rawproxy.telemetry.history import INTERVAL, LENGTH, History

@@ -32,7 +32,7 @@ from urllib.parse import unquote_to_bytes
 
 from rawproxy.config.path_regex import PathRegex, PathRegexes
 from rawproxy.errors import ClientError
-from rawproxy.protocol.http.rewrite import split_host
+from rawproxy.protocol.http.target import split_host
 
 T = TypeVar("T")
 

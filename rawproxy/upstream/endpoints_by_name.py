@@ -18,7 +18,7 @@ from typing import Final
 
 from rawproxy.balancing.pool import Pool
 from rawproxy.errors import ConfigError
-from rawproxy.protocol.http.rewrite import split_host
+from rawproxy.protocol.http.target import split_host
 from rawproxy.upstream.connection import UpstreamConnection
 from rawproxy.upstream.endpoint import Endpoint
 from rawproxy.upstream.ticket import Ticket

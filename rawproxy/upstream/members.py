@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from rawproxy.balancing.pool import Pool
 from rawproxy.config.model import HOST, Config, Group, Upstream
 from rawproxy.errors import ProxyError, ignore
-from rawproxy.protocol.http.rewrite import split_host
+from rawproxy.protocol.http.target import split_host
 from rawproxy.telemetry.counters import Tally
 from rawproxy.tls.fingerprints import place
 from rawproxy.tls.upstream_contexts import Contexts

@@ -302,7 +302,7 @@ FUNCTIONS: dict[str, tuple[Work, bytes]] = {
     "a user": (access_log.basic_user, b"Basic dTpw"),
     "a cookie": (lambda data: policies.cookie_value(data, b"a"), b"b=c; a=d"),
     "an address": (rewrite.address_of, b' "[2001:db8::1]:80" '),
-    "a host": (rewrite.split_host, b"[::1]:80"),
+    "a host": (target.split_host, b"[::1]:80"),
     "a trace": (lambda data: request_ids.with_trace(REQUEST + data, request_ids.Ids(bytes)), b"traceparent: 00-a\r\n"),
     "an id": (lambda data: request_ids.with_id(data, b"id"), REQUEST),
     "a PROXY header": (proxy_header.read, b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n"),

@@ -31,10 +31,11 @@ from rawproxy.protocol.http.head import (
     RequestHead,
     ResponseHead,
 )
+from rawproxy.protocol.http.target import split_host
 from rawproxy.protocol.proxy_header import AnnouncedAddresses
 
 CRLF: Final = b"\r\n"
-UNIX: Final = b"unix:"  # stands where the address of a peer would that has none
+UNIX: Final = b"unix:"  # in the place of the address of a peer that has none
 _NAMES: Final = re.compile(rb"\n([^:]+)").findall
 # Names that a route remembers: browsers and programs together use fewer. Who sends others each time
 # costs what looking at each name costs.
@@ -327,14 +328,6 @@ def redirect_target(host: bytes, target: bytes, https_port: int) -> bytes:
     name, port = split_host(host)
     suffix = b":%d" % https_port if port and https_port != 443 else b""
     return b"https://" + name + suffix + (b"/" if target == b"*" else target)
-
-
-def split_host(host: bytes) -> tuple[bytes, bytes]:
-    """Name (with its brackets) and port of a Host value. The port may be empty."""
-    if host.endswith(b"]"):
-        return host, b""
-    name, colon, port = host.rpartition(b":")
-    return (name, port) if colon else (host, b"")
 
 
 def _chain(head: RequestHead, context: ClientContext, authority: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The request target and Host: what they may look like (RFC 9112 3.2).
+"""The request target and Host: what they may look like, and their parts (RFC 9112 3.2).
 
 This module never changes a path or a query: their bytes go on as they came (RFC 9110 7.7). Raises
 `ClientError`, nothing else.
@@ -57,3 +57,11 @@ def origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     if method == b"OPTIONS" and match[2] is None:
         path = b"*"  # RFC 9112 3.2.4
     return path if not path.startswith(b"?") else b"/" + path, match[1]
+
+
+def split_host(host: bytes) -> tuple[bytes, bytes]:
+    """Name (with its brackets) and port of a Host value. The port may be empty."""
+    if host.endswith(b"]"):
+        return host, b""
+    name, colon, port = host.rpartition(b":")
+    return (name, port) if colon else (host, b"")

@@ -28,7 +28,8 @@ from typing import Final, NamedTuple
 from rawproxy.config.path_regex import GROUPS
 from rawproxy.config.variables import CAPTURE, parse
 from rawproxy.protocol.http.head import RequestHead
-from rawproxy.protocol.http.rewrite import ClientContext, client_of, split_host
+from rawproxy.protocol.http.rewrite import ClientContext, client_of
+from rawproxy.protocol.http.target import split_host
 
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").sub
 _NOT_OF_URLS: Final = re.compile(rb"[^!-~]").sub
