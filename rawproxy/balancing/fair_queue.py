@@ -1,16 +1,16 @@
-"""Those who wait for the same thing: a bounded queue in which no client stands in another's way.
+"""A bounded queue of tickets that wait for the same thing, in which clients take turns.
 
-    put     ──► None: it waits │ the ticket for which there is no room: the new one, or another
+    put     ──► None: it waits │ the ticket that has no room: the new one, or another one
     take    ──► the ticket whose turn it is, or None
-    remove  ──► False where the ticket did not wait
+    remove  ──► False if the ticket did not wait
 
-Clients take turns; the tickets of one client keep their order. So a client with a thousand tickets
-waits a thousand turns, and one with a single ticket waits one turn of everybody. Where there is no
-room left, the client that has most tickets loses its newest one, unless that is who comes: a flood
-from one address fills the queue only for as long as nobody else wants a place.
+The tickets of one client keep their order. So a client with a thousand tickets waits a thousand
+turns, and one with a single ticket waits one turn of everybody. If there is no room left, the
+client with the most tickets loses its newest one, unless it is the one that comes. So a flood from
+one address fills the queue only as long as nobody else wants a place.
 
-It never reads a clock and never looks into a ticket. Invariants: `size` is the number of tickets
-and never exceeds `limit`; whoever has a line in `_lines` has a ticket in it.
+This module never reads a clock and never looks into a ticket. Invariants: `size` is the number of
+tickets and never exceeds `limit`. A client that has a line in `_lines` has a ticket in it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FairQueue(Generic[T]):
         return ticket in self._whose
 
     def put(self, ticket: T, client: bytes = ANYBODY) -> T | None:
-        """`ticket` waits from now on; the one that has to go, where there is no room."""
+        """Let `ticket` wait. Returns the ticket that has to go, if there is no room."""
         gone: T | None = None
         if self.size >= self.limit:
             gone = self._give_way(client)
@@ -59,7 +59,7 @@ class FairQueue(Generic[T]):
         return gone
 
     def _give_way(self, client: bytes) -> T | None:
-        """The newest ticket of who has most, if that is more than `client` would have then."""
+        """The newest ticket of the client with most, if that is more than `client` would have."""
         greediest: deque[T] = deque()
         for line in self._lines.values():
             if len(line) > len(greediest):
@@ -73,7 +73,7 @@ class FairQueue(Generic[T]):
         return ticket
 
     def take(self) -> T | None:
-        """The ticket whose turn it is; its client's next turn is behind all others."""
+        """The ticket whose turn it is. The next turn of its client is behind all others."""
         if not self.size:
             return None
         client = next(iter(self._lines))
@@ -86,7 +86,7 @@ class FairQueue(Generic[T]):
         return ticket
 
     def remove(self, ticket: T) -> bool:
-        """`ticket` no longer waits. False when it did not."""
+        """The ticket waits no longer. False if it did not wait."""
         client = self._whose.pop(ticket, None)
         if client is None:
             return False

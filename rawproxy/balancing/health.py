@@ -1,4 +1,4 @@
-"""Health of one upstream address: what is known of it, and whether it gets requests.
+"""The health of one upstream address: what is known of it, and whether it gets requests.
 
     state    gets requests          leaves to
     ───────  ─────────────────────  ─────────────────────────────────────────────────────────────
@@ -9,24 +9,25 @@
                                     │ DUE (neither: the client left, say) │ DOWN
     DOWN     none                   UP (enough good probes)
 
-Passive health counts what requests meet: dials that fail, connections that break, answers too
-late, and the statuses that the configuration names. It takes an address out after `max_fails` of
-them within `window` *without one success between*: an application that answers 503 now and then,
-on one page, is not taken for dead, while one that is dead has no success to show.
+Passive health counts what requests meet: dials that fail, connections that break, answers that come
+too late, and the statuses that the configuration names. After `max_fails` of them within `window`,
+*without one success between*, the address gets no requests. So an application that answers 503 now
+and then, on one page, is not taken for dead, while a dead one has no success to show.
 
-What a visitor can provoke by choosing a URL never counts: a malformed, oversized or wrongly framed
-answer, one that nobody asked for, or one that breaks off behind its head. Whoever answers is not
-dead; on trial it has passed.
+What a client can provoke by choosing a URL never counts: an answer that is malformed, too large or
+wrongly framed, one that nobody asked for, or one that breaks off behind its head. An upstream that
+answers is not dead; on trial it has passed.
 
-Active health counts probes: `fall` bad ones in a row take an address out, `rise` good ones bring
-it back; it begins as good, so that a start need not wait. Both must agree to let it in.
+Active health counts probes: `fall` bad ones in a row take an address out, and `rise` good ones
+bring it back. It begins as good, so that a start need not wait. An address gets requests only if
+both kinds of health agree.
 
-Where nobody is in, all are tried (`panic` in Envoy): a request that may fail is better than one
-that certainly does, and passive health must never be what takes a site off the net. So an address
-alone in its group is not judged at all.
+If no address is well, all are tried (`panic` in Envoy): a request that may fail is better than one
+that certainly fails, and passive health must never take a site off the net. For the same reason an
+address that is alone in its group is not judged at all.
 
-It never reads a clock (`now` is an argument), never chooses and never probes. Invariant: every
-change of state is in the table above; `share` is 0 in every state but UP.
+This module never reads a clock (`now` is an argument), never chooses and never probes. Invariants:
+every change of state is in the table above. `share` is 0 in every state but UP.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ RAMP_FROM: Final = 0.1  # of its share is what an address gets at the beginning 
 
 
 class HealthState(enum.Enum):
-    """The table above."""
+    """The states of the table in the module's docstring."""
 
     UP = "up"
     EJECTED = "ejected"
@@ -58,7 +59,7 @@ DOWN: Final[HealthState] = HealthState.DOWN
 
 
 class Health:
-    """What is known of one address. Methods that change its state return True when they did."""
+    """What is known of one address. Methods that change its state return True if they did."""
 
     __slots__ = (
         "active", "bad_probes", "ejections", "fails", "good_probes", "level", "passive",
@@ -85,7 +86,7 @@ class Health:
         return f"<Health {self.state.value} fails={len(self.fails)} level={self.level}>"
 
     def share(self, now: float) -> float:
-        """From 0, none, to 1, all that its weight gives it."""
+        """The part of its weight that counts now: from 0 (none) to 1 (all)."""
         if self.state is not UP:
             return 0.0
         age = now - self.since
@@ -106,14 +107,14 @@ class Health:
         return True
 
     def alive(self, now: float) -> bool:
-        """A request was answered, by nothing that could be passed on."""
+        """A request was answered, but not so that the answer could be passed on."""
         if self.state is not TRIAL and self.state is not DUE:
             return False
         self._come_back(now)
         return True
 
     def failed(self, now: float) -> bool:
-        """A request failed by this upstream's doing."""
+        """A request failed because of this upstream."""
         most = self.passive.max_fails
         if not most or self.state is DOWN or self.state is EJECTED:
             return False
@@ -133,7 +134,7 @@ class Health:
         return True
 
     def probed(self, good: bool, now: float) -> bool:
-        """A probe came back."""
+        """A probe has ended."""
         assert self.active is not None
         if good:
             self.bad_probes = 0
@@ -159,7 +160,7 @@ class Health:
         return True
 
     def begin_trial(self, now: float) -> None:
-        """A request is on its way to find out; to be called when DUE."""
+        """A request is on its way to find out. Called in state DUE."""
         assert self.state is DUE
         self.state = TRIAL
         self.until = now + TRIAL_PATIENCE

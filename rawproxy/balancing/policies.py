@@ -1,18 +1,18 @@
-"""Which upstream first, and which next: policies as functions.
+"""Which upstream comes first, and which next: the policies, as functions.
 
-    round-robin        in turn, smoothly by weight, as nginx does it
+    round-robin        in turn, smoothly by weight, as in nginx
     least-connections  the one that has least to do for its weight
-    two-choices        of two drawn by weight, the one with less to do: nearly as good, and what
-                       several workers, who see only their own load, should use
+    two-choices        two are drawn by weight, and the one with less to do comes first: nearly as
+                       good, and right for several workers, which see only their own load
     client-hash        by the client's address: rendezvous hashing (Thaler and Ravishankar 1996),
                        so that a member that leaves gives away its own clients and no others
     cookie             the one that the client's cookie names; a new client in turn
 
-Each gives a whole order of candidates, so that failover is no more than taking the next one. A
-table is made anew whenever members come, go or change their share; to choose is then cheap.
+Each policy gives all candidates in an order, so failover is to take the next one. A table is made
+again when members come, go or change their share. To choose is cheap then.
 
-It never dials, never waits and never judges health. Invariant: an order names every member of
-the table once, and the spare ones behind all others.
+This module never dials, never waits and never judges health. Invariant: an order names every member
+of the table once, and the spare ones behind all others.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ M = TypeVar("M", bound=Member)
 
 
 class Table(Generic[M]):
-    """Whom to choose from, just now."""
+    """The members to choose from, as they are now."""
 
     __slots__ = (
         "cumulative", "draw", "even", "members", "orders", "schedule", "spare", "turn",
@@ -72,7 +72,7 @@ class Table(Generic[M]):
 
 
 def units(shares: Sequence[float]) -> list[int]:
-    """Shares as small whole numbers in about the same proportion, for a schedule."""
+    """The shares as small whole numbers, in about the same proportion, for a schedule."""
     if not shares:
         return []
     if any(share != int(share) for share in shares):
@@ -105,7 +105,7 @@ def smooth(weights: Sequence[int]) -> Sequence[int]:
 
 
 def round_robin(table: Table[M], key: bytes) -> list[M]:
-    """The one whose turn it is, and the others as they stand behind it."""
+    """The member whose turn it is, and then the others in their order."""
     table.turn = turn = (table.turn + 1) % len(table.schedule)
     first = table.schedule[turn]
     members = table.members
@@ -123,14 +123,14 @@ def _load(member: Member) -> int:
 
 
 def least_connections(table: Table[M], key: bytes) -> list[M]:
-    """By what each has to do for its share; those that are alike in turn."""
+    """Sorted by what each has to do for its share. Equal ones take turns."""
     order = round_robin(table, key)
     order.sort(key=_load if table.even else _after_one_more)
     return order
 
 
 def two_choices(table: Table[M], key: bytes) -> list[M]:
-    """Two drawn by share, the less busy one first (Mitzenmacher 2001)."""
+    """Two members drawn by share, the less busy one first (Mitzenmacher 2001)."""
     members, cumulative = table.members, table.cumulative
     last = len(members) - 1
     if not last:
@@ -153,7 +153,7 @@ def two_choices(table: Table[M], key: bytes) -> list[M]:
 
 
 def client_hash(table: Table[M], key: bytes) -> list[M]:
-    """By rank for this key. Slow start does not count: it would move clients twice."""
+    """Sorted by rank for this key. Slow start does not count: it would move clients twice."""
     order = table.orders.get(key)
     if order is None:
         if len(table.orders) >= REMEMBERED:
@@ -179,7 +179,7 @@ POLICIES: Final[dict[str, Policy]] = {
 
 
 def pressure(member: Member) -> int:
-    """0 where there is room, 1 where a request would have to wait, 2 where it could not even."""
+    """0: there is room. 1: a request would have to wait. 2: it could not even wait."""
     pool = member.pool
     if pool.busy < pool.limit:
         return 0
@@ -187,9 +187,9 @@ def pressure(member: Member) -> int:
 
 
 def choose(table: Table[M], policy: Policy, key: bytes) -> list[M]:
-    """Every candidate in the order in which to try them.
+    """All candidates, in the order in which to try them.
 
-    One whose pool is full comes behind those that have room: a request waits only where all are
+    One whose pool is full comes behind those that have room. So a request waits only if all are
     full, and then where the policy wanted it.
     """
     order = policy(table, key)
@@ -208,12 +208,12 @@ def prefer(order: list[M], first: M) -> list[M]:
 
 
 def tag(name: bytes, secret: bytes) -> bytes:
-    """The value of a cookie that names a member, and tells a client nothing about it."""
+    """The value of a cookie that names a member and tells a client nothing about it."""
     return hashlib.blake2b(name, digest_size=12, key=secret[:64]).hexdigest().encode()
 
 
 def cookie_value(field: bytes, name: bytes) -> bytes:
-    """The value of the cookie `name` in a Cookie field (RFC 6265 4.2.1), or empty."""
+    """The value of the cookie `name` in a Cookie field (RFC 6265 4.2.1); empty if none."""
     for pair in field.split(b";"):
         key, _, value = pair.strip(b" ").partition(b"=")
         if key == name:

@@ -1,4 +1,4 @@
-"""The pool of connections to one upstream: decisions, no deeds.
+"""The pool of connections to one upstream. It only decides; others act.
 
     checkout     ──► a connection (last in, first out) │ DIAL │ FULL ─► wait(ticket)
     release      ──► the ticket that gets it, or None: it is idle now
@@ -6,29 +6,30 @@
     part         ──► the same: the connection lives on, but outside of the pool
     stall        ──► the same: the connection waits for its own client, and lends its place
     expire       ──► what to close: idle too long, or more than recent demand asks for
-    slow_holders ──► who is to give a connection back, since there are more than may be
+    slow_holders ──► who has to give a connection back, because there are more than allowed
 
-Connections are opaque; all the pool wants is an `idle_since` and a `lent` that it may write. It
-never awaits, touches a socket or reads a clock. Invariants: busy + idle never exceeds `limit`, nor
-does lent; a ticket waits only while there is no idle connection, and none that could lend its
-place; `idle` is ordered by `idle_since`, oldest first.
+The pool knows nothing of a connection but `idle_since` and `lent`, which it writes. It never
+awaits, touches a socket or reads a clock. Invariants: busy + idle never exceeds `limit`, and nor
+does lent. A ticket waits only while there is no idle connection, and none that could lend its
+place. `idle` is in the order of `idle_since`, the oldest first.
 
-The pool is for requests that end. What lasts as long as somebody looks at a page, a WebSocket or a
-stream of events, is `apart`: else a thousand open tabs would be all that the upstream serves.
+The pool is for requests that end. A WebSocket, or a stream of events, lasts as long as somebody
+looks at a page. It is `apart`: otherwise a thousand open tabs would be all that the upstream
+serves.
 
-No request waits for another one's client. A connection whose client does not take what there is,
-or whose request's body is still to come, is `stall`ed: it lends its place to the next who finds the
-pool full, for as long as it lasts. So there may be up to twice `limit` connections, of which the
-upstream can work on `limit`, for some seconds: that is paid back by those who are slow.
+No request waits for the client of another one. If a client does not take what there is, or if the
+body of its request is still to come, its connection is `stall`ed. It then lends its place to the
+next request that finds the pool full, until it ends. So for some seconds there may be up to twice
+`limit` connections, of which the upstream can work on `limit`. Those who are slow pay that back.
 
-While connections are scarce, those who hold one but wait for their own client, whose body comes
-slowly or who reads slowly, are noted at each look, and judged by what moved from one to the next.
-They may have a quarter of the pool; the slowest of those beyond it are cut, one for each ticket and
-for each connection beyond `limit`.
+While connections are scarce, requests that hold one but wait for their own client (its body comes
+slowly, or it reads slowly) are noted at each look. They are judged by what moved from one look to
+the next. They may have a quarter of the pool. Beyond that the slowest are cut, one for each ticket
+and for each connection beyond `limit`.
 
-How many stay idle follows demand: as many as the busiest moment of the last one to two windows
-needed, and `keepalive` at rest. A small `keepalive` therefore never makes the proxy shake hands
-with its upstream again and again under load.
+How many connections stay idle follows demand: as many as the busiest moment of the last one or two
+windows needed, and `keepalive` at rest. So even with a small `keepalive` there are no handshakes
+again and again under load.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ from typing import Any, Final, Generic, TypeVar
 from rawproxy.balancing.fair_queue import ANYBODY, FairQueue
 
 WINDOW: Final = 10.0  # seconds of demand that count: enough to bridge the gaps between pages
-SHARE: Final = 4  # a quarter of the pool is for slow clients: three quarters stay for the others
-# Bytes a second below which a client is slow. Who stays above it with a thousand connections needs
-# 130 Mbit/s, while hardly any honest one is slower: that is a second for a photo's thumbnail.
+SHARE: Final = 4  # slow clients may have a quarter of the pool; the rest is for the others
+# Bytes a second below which a client is slow. To stay above it with a thousand connections takes
+# 130 Mbit/s. Hardly any honest client is slower: it would take a second for a photo's thumbnail.
 SLOW: Final = 16 * 1024
-# Seconds from one look to the next at least, about those of a sweep: within them an honest client
-# has heard of a 100 (Continue) and sent something.
+# The least seconds from one look to the next, about those of a sweep. Within them an honest client
+# has received a 100 (Continue) and sent something.
 LOOK: Final = 0.9
 
 
 class PoolAnswer(enum.Enum):
-    """What to do when there is no idle connection to give."""
+    """What to do if there is no idle connection to give."""
 
     DIAL = "dial"
     FULL = "full"
@@ -60,7 +61,7 @@ FULL: Final[PoolAnswer] = PoolAnswer.FULL
 
 
 class Poolable:
-    """What the pool writes on a connection: its base."""
+    """The base of a connection: what the pool writes on it."""
 
     __slots__ = ("idle_since", "lent")
 
@@ -74,7 +75,7 @@ T = TypeVar("T")
 
 
 class Pool(Generic[C, T]):
-    """Connections of one key: everything that makes two of them interchangeable."""
+    """Connections with the same key: all that makes two of them interchangeable."""
 
     __slots__ = (
         "apart", "busy", "idle", "idle_timeout", "keepalive", "lent", "limit", "looked", "noted",
@@ -105,7 +106,7 @@ class Pool(Generic[C, T]):
         )
 
     def checkout(self) -> C | PoolAnswer:
-        """The connection used last, or what to do instead."""
+        """The connection that was used last, or what to do instead."""
         if self.idle:
             self.busy += 1
             if self.busy > self.peak:
@@ -114,7 +115,7 @@ class Pool(Generic[C, T]):
         return self.fresh()
 
     def fresh(self) -> PoolAnswer:
-        """DIAL or FULL: for a retry, which must not meet a second stale connection."""
+        """DIAL or FULL, for a retry, which must not get a second stale connection."""
         if self.busy + len(self.idle) >= self.limit:
             return DIAL if self._borrow() else FULL
         self.busy += 1
@@ -123,7 +124,7 @@ class Pool(Generic[C, T]):
         return DIAL
 
     def stall(self, connection: C) -> T | None:
-        """A busy connection waits for its client from now on; the ticket as in `discard`."""
+        """A busy connection waits for its client from now on. Returns as `discard` does."""
         if connection.lent:
             return None
         if self.waiting.size and self.lent < self.limit:
@@ -133,17 +134,17 @@ class Pool(Generic[C, T]):
         return None
 
     def flow(self, connection: C) -> None:
-        """It no longer does; a place that it has lent stays lent until it ends."""
+        """A connection waits no longer. If it has lent its place, that stays lent until it ends."""
         self.stalled.pop(connection, None)
 
     def repay(self, connection: C) -> T | None:
-        """One whose place was lent has ended or parted; the ticket has the place of another."""
+        """A connection that lent its place has ended or parted. The ticket gets another place."""
         connection.lent = False
         self.lent -= 1
         return self.waiting.take() if self.waiting.size and self._borrow() else None
 
     def _borrow(self) -> bool:
-        """Whether a busy connection lends its place, the one that has stalled longest."""
+        """Let the connection that has stalled longest lend its place. False if there is none."""
         if not self.stalled or self.lent >= self.limit:
             return False
         lender = next(iter(self.stalled))
@@ -156,27 +157,27 @@ class Pool(Generic[C, T]):
         self.lent += 1
 
     def scarce(self) -> bool:
-        """Whether it matters who dawdles."""
+        """Whether slow requests matter: others wait, or will soon."""
         return self.waiting.size > 0 or self.pressed()
 
     def pressed(self) -> bool:
-        """More than half of the connections are in use: no time for those who dawdle."""
+        """Whether more than half of the connections are in use."""
         return (self.busy + self.lent) * 2 > self.limit
 
     def in_use(self) -> bool:
-        """Whether anybody has one of its connections, or wants one."""
+        """Whether anybody has or wants one of the connections."""
         return self.busy + self.lent + self.apart + self.waiting.size > 0
 
     def wait(self, ticket: T, client: bytes = ANYBODY) -> T | None:
-        """Queue for the next connection. The ticket that has no place, where the queue is full."""
+        """Queue for a connection. Returns the ticket that has no place if the queue is full."""
         return self.waiting.put(ticket, client)
 
     def forget(self, ticket: T) -> bool:
-        """The ticket no longer wants a connection. False when it was not waiting."""
+        """The ticket no longer wants a connection. False if it was not waiting."""
         return self.waiting.remove(ticket)
 
     def release(self, connection: C, now: float) -> T | None:
-        """A busy connection may be used again: by the ticket returned, or it is idle."""
+        """A busy connection may be used again. The returned ticket gets it, or it is idle."""
         if self.waiting.size:
             return self.waiting.take()
         self.busy -= 1
@@ -185,24 +186,24 @@ class Pool(Generic[C, T]):
         return None
 
     def discard(self) -> T | None:
-        """A busy connection ended; the ticket returned is to dial in its place."""
+        """A busy connection ended. The returned ticket has to dial in its place."""
         if self.waiting.size:
             return self.waiting.take()
         self.busy -= 1
         return None
 
     def part(self, connection: C) -> T | None:
-        """A busy connection becomes a tunnel or a stream of events; the ticket as in `discard`."""
+        """A busy connection becomes a tunnel or a stream of events. Returns as `discard` does."""
         self.flow(connection)
         self.apart += 1
         return self.repay(connection) if connection.lent else self.discard()
 
     def rejoin(self) -> None:
-        """One that had parted has ended."""
+        """A connection that had parted has ended."""
         self.apart -= 1
 
     def adopt(self, connection: C, now: float) -> bool:
-        """A connection that nobody asked for is idle now. False where there is no room for it."""
+        """Take a connection that nobody asked for as idle. False if there is no room for it."""
         if self.waiting.size or self.busy + len(self.idle) >= self.limit:
             return False
         connection.idle_since = now
@@ -210,13 +211,13 @@ class Pool(Generic[C, T]):
         return True
 
     def note_progress(self, holder: T, moved: int) -> None:
-        """Who has a connection waits for its own client; `moved`: bytes for it so far, in all."""
+        """`holder` waits for its own client. `moved`: bytes for that client so far, in all."""
         self.noted[holder] = moved
 
     def slow_holders(self, now: float) -> list[T]:
-        """Who has to give its connection back, the slowest first; nobody before its second look.
+        """Who has to give its connection back, the slowest first; nobody before the second look.
 
-        Called once in each sweep, behind `note_progress`.
+        Called once in each sweep, after `note_progress`.
         """
         if not (self.noted or self.noted_before):
             return []
@@ -237,7 +238,7 @@ class Pool(Generic[C, T]):
         return [slow[n][1] for n in range(surplus)]
 
     def evict(self, connection: C) -> bool:
-        """An idle connection ended by itself. False when it was not idle."""
+        """An idle connection has ended by itself. False if it was not idle."""
         try:
             self.idle.remove(connection)
         except ValueError:
@@ -258,7 +259,7 @@ class Pool(Generic[C, T]):
         return gone
 
     def clear(self) -> list[C]:
-        """Every idle connection, to be closed: the worker drains."""
+        """All idle connections, to be closed because the worker drains."""
         gone, self.idle = self.idle, []
         return gone
 

@@ -2,11 +2,12 @@
 
     accepted ──► PROXY header (--accept-proxy) ──► first byte ──► TLS ──► ALPN ──► HTTP/1 or /2
 
-On a TLS listener the first byte is looked at before the handshake begins, so that a client that
-speaks plain HTTP there is told so (400 in plain text, as nginx does) instead of being cut off.
+On a TLS listener the first byte is looked at before the handshake begins. So a client that speaks
+plain HTTP there is told so (400 in plain text, as in nginx), and not just cut off.
 
-It never takes a byte that is not a PROXY header's. Invariants: a connection that never says
-anything is closed at the handshake's deadline; whatever way it ends, its slot is given back.
+This module never takes a byte that does not belong to a PROXY header. Invariants: a connection that
+never says anything is closed at the deadline of the handshake. However it ends, its slot is given
+back.
 """
 
 from __future__ import annotations
@@ -94,25 +95,25 @@ class Arrival:
         self.header: bytes | None = b"" if service.announced(slot.peer) else None
 
     def look(self) -> None:
-        """Right after accepting: with luck the ClientHello is here already."""
+        """Called right after accepting: often the ClientHello is here already."""
         if not self._step() and not self.waiting:
             self.wait()
 
     def wait(self) -> None:
-        """Look when there is something, and the poller gets to it."""
+        """Look again when the poller says that there is something."""
         self.waiting = True
         self.service.clients.add(self)
         self.poller.add_reader(self.sock.fileno(), self.look)
 
     def _stop_waiting(self) -> None:
-        """Before the descriptor is closed or somebody else's."""
+        """Called before the descriptor is closed or handed over."""
         if self.waiting:
             self.waiting = False
             self.poller.remove_reader(self.sock.fileno())
             self.service.clients.discard(self)
 
     def _step(self) -> bool:
-        """Go as far as the bytes here allow; False: wait for more."""
+        """Go as far as the bytes here allow. False: wait for more."""
         try:
             if self.header is not None and not self._read_header():
                 return False
@@ -144,7 +145,7 @@ class Arrival:
         return True
 
     def _choose(self, pick: Callable[[str, bytes], ServerContext]) -> bool:
-        """Choose the context by the name in the ClientHello; False while that is not whole."""
+        """Choose the context by the name in the ClientHello. False while that is not whole."""
         data = self.sock.recv(client_hello.LIMIT, socket.MSG_PEEK)
         name = client_hello.server_name(data)
         waiting = name is None and len(data) > self.seen
@@ -157,7 +158,7 @@ class Arrival:
         return not waiting
 
     def _read_header(self) -> bool:
-        """Take the PROXY header off; False while it is not whole. Raises `ClientError`."""
+        """Take the PROXY header off. False while it is not whole. Raises `ClientError`."""
         before = self.header or b""
         data = self.sock.recv(proxy_header.LIMIT, socket.MSG_PEEK)
         if not data:
@@ -207,7 +208,7 @@ class Arrival:
             self.handshake.step()
 
     def _shaken(self, error: OSError | None) -> None:
-        """The handshake's end: ALPN says who serves the connection (RFC 7301)."""
+        """The handshake is over. ALPN says who serves the connection (RFC 7301)."""
         service, slot, counters = self.service, self.slot, self.service.counters
         service.clients.discard(self)
         if error is not None or self.handshake is None:
@@ -232,7 +233,7 @@ class Arrival:
         TlsTransport(sock, tls, front, grace, self.loop, self.poller).begin()
 
     def close(self, answer: bytes = b"") -> None:
-        """Nobody serves this one; a client that may be speaking plain HTTP is told why."""
+        """Nobody serves this connection. A client that may be speaking plain HTTP is told why."""
         self._stop_waiting()
         self.slot.leave()
         if answer and (self.context is None or answer is PLAIN):
@@ -249,11 +250,11 @@ class Arrival:
             self.abort()
 
     def drain(self) -> None:
-        """The worker stops: this one was accepted, so what it asks now is answered."""
+        """The worker stops. This connection was accepted, so its request is answered."""
         self.deadline = min(self.deadline, self.service.deadline(self.service.leaving.grace))
 
     def abort(self) -> None:
-        """Close; it said nothing, or too little, in time."""
+        """Close: the client said nothing, or too little, in time."""
         if self.handshake is None:
             self.close()
         else:

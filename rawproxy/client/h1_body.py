@@ -1,11 +1,11 @@
-"""The body of an HTTP/1 request: read for its exchange, or dropped behind an answer.
+"""The body of an HTTP/1 request: read for its exchange, or dropped after an answer.
 
     BODY     what the exchange gets as it comes
     DRAIN    the answer is out already: what still comes is dropped, up to a limit, so that the
              connection can be kept
 
-It never frames anything. Invariants: no byte behind a body is lost; a body that breaks off or is
-malformed reaches no upstream as a whole one.
+This module never frames anything. Invariants: no byte behind a body is lost. A body that breaks off
+or is malformed reaches no upstream as a whole one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class H1RequestBody(H1Intake):
         self.phase = BODY
 
     def read_body(self, data: bytes) -> None:
-        """Bytes for the exchange."""
+        """Read bytes of the body for the exchange."""
         exchange, body = self.exchange, self.body
         assert exchange is not None and body is not None
         try:
@@ -73,7 +73,7 @@ class H1RequestBody(H1Intake):
         exchange.on_request_body(payload, True, body.trailers)
 
     def drop_body(self, data: bytes) -> None:
-        """Bytes for nobody."""
+        """Drop bytes of a body that nobody wants."""
         body = self.body
         assert body is not None
         self.drained += len(data)
@@ -101,8 +101,8 @@ class H1RequestBody(H1Intake):
     def may_stay(self) -> bool:
         """Whether the connection can be kept although an answer goes out now.
 
-        The rest of a body is read for its sake if it is known to be small; whether the body comes
-        at all is the client's choice after an Expect (RFC 9110 10.1.1).
+        If the rest of a body is known to be small, it is read so that the connection can stay.
+        After an Expect the client decides whether the body comes at all (RFC 9110 10.1.1).
         """
         head = self.head
         if self.phase is not BODY or head is None:

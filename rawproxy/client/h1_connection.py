@@ -1,4 +1,4 @@
-"""The client's side of HTTP/1: one connection, its requests one after the other.
+"""The client's side of HTTP/1: one connection, with one request after the other.
 
     phase    data_received means
     ───────  ─────────────────────────────────────────────────────────────────
@@ -9,10 +9,11 @@
     DRAIN    bytes of a body whose response is out already: dropped, up to a limit
     LINGER   whatever still comes is dropped until the client closes
 
-The exchange answers by straight calls to the writing half, `h1_responder`. It never rewrites, picks
-an upstream or retries. Invariants: responses leave in the order of their requests (RFC 9112
-9.3.2); no byte behind a head or a body is lost; no request starts while the client does not take
-the answers it has; one turn of the loop serves so many and no more; every wait has a deadline.
+The exchange answers by direct calls to the writing half, `h1_responder`. This module never
+rewrites, chooses an upstream or retries. Invariants: responses leave in the order of their requests
+(RFC 9112 9.3.2). No byte behind a head or a body is lost. No request starts while the client does
+not take the answers it has. One turn of the loop serves a limited number of requests. Every wait
+has a deadline.
 """
 
 from __future__ import annotations
@@ -87,10 +88,10 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
             self.drop_body(data)
 
     def eof_received(self) -> bool:
-        """The client sends no more: it half-closed, or it has gone, which looks the same.
+        """The client sends no more: it half-closed or has gone, which looks the same.
 
-        What it asked for whole is still answered. The first write to a client that has gone ends
-        the exchange; that of `Presence`, if no other.
+        A request that came whole is still answered. If the client has gone, the first write to it
+        ends the exchange; that may be the one of `Presence`.
         """
         if self.phase is ANSWER and not self.secure and not self._upgrading():
             self.closing = self.half_closed = True
@@ -126,7 +127,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
     # ── requests ────────────────────────────────────────────────────────────────────────────────
 
     def read_requests(self, data: bytes, at: int) -> None:
-        """Start exchanges for what is in `data` from `at` on; keep what belongs to a later one."""
+        """Start exchanges for what is in `data` from `at` on. Keep what is for later."""
         self.parsing = True
         self.buffer, self.at = b"", 0
         turns = TURN
@@ -163,7 +164,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         self.stop_reading(data, at)
 
     def _skip_blanks(self, data: bytes, begin: int) -> int:
-        """Where the request behind empty lines begins; the end of `data` if it is to come."""
+        """Where the request behind empty lines begins; the end of `data` if it is still to come."""
         at, size = begin, len(data)
         while data.startswith(b"\r\n", at):
             at += 2
@@ -184,7 +185,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
             self.valve.open(PIPELINED)
 
     def _admit(self, head: RequestHead) -> bool:
-        """Whether this request may start an exchange; the answer is out if not."""
+        """Whether this request may start an exchange. If not, it has been answered."""
         self.head = head
         self.requests += 1
         last = self.requests >= self.service.limits.requests
@@ -200,7 +201,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         return True
 
     def _start(self, head: RequestHead, opening: bytes) -> None:
-        """A request without a body."""
+        """Start the exchange of a request without a body."""
         self.phase = ANSWER  # it has been read whole: whoever is refused need not be waited for
         if not self._admit(head):
             self.exchange_done()
@@ -210,7 +211,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         exchange.start(opening)
 
     def _start_with_body(self, head: RequestHead, data: bytes, at: int) -> int:
-        """A request whose body begins at `at`; where what stands behind it does."""
+        """Start a request whose body begins at `at`. Returns where the body ends."""
         stop = len(data)
         if head.framing != CHUNKED:
             stop = min(stop, at + head.framing)
@@ -228,7 +229,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         return stop
 
     def _refuse(self, error: ClientError) -> None:
-        """A head that is no request: answer, and read no further (RFC 9112 2.2, 6.3)."""
+        """The head is no request: answer, and read no further (RFC 9112 2.2, 6.3)."""
         self.closing = True
         self.head = None
         self.send_error(error)
@@ -237,7 +238,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
     # ── what the exchange calls ─────────────────────────────────────────────────────────────────
 
     def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
-        """The upstream's own 101, and then nothing but bytes (RFC 9110 7.8)."""
+        """Send the upstream's own 101. From then on only bytes pass (RFC 9110 7.8)."""
         assert self.head is not None
         block = rewrite.response(head, self.context)
         lines = (head.line, block, rewrite.upgrade_to(self.head.upgrade), b"\r\n")
@@ -250,7 +251,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         self.tunnel_to((self.transport, self.valve, self.all_kept()), connection, rest, self.slot)
 
     def claim(self, connection: UpstreamConnection) -> bool:
-        """The client has proved itself on `connection`, or is about to: nobody else gets it."""
+        """The client has proved who it is on `connection`, or will: nobody else gets it."""
         self._unbind()
         self.bound = connection
         connection.bind()
@@ -271,7 +272,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
             self.transport.abort()
 
     def exchange_done(self) -> None:
-        """The exchange has ended: record it, then the next request or the end."""
+        """The exchange has ended: record it, and then read the next request or close."""
         self.exchange = None
         if self.valve.reasons:
             self.valve.open(~PIPELINED if self.buffer else ~0)
@@ -290,7 +291,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
     # ── between requests ────────────────────────────────────────────────────────────────────────
 
     def next_request(self) -> None:
-        """The answer is out, and so is the body: whatever comes now is a head."""
+        """The answer is out, and the body has ended: what comes now is a head."""
         self.phase = HEAD
         self.deadline = self.service.deadline(self.service.deadlines.client_idle)
         if self.parsing:
@@ -301,7 +302,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
             self.go_on()
 
     def close(self) -> None:
-        """No more requests. If the client may still be sending, let our answer reach it first."""
+        """Take no more requests. If the client may still send, let our answer arrive first."""
         sending = self.phase in (HEAD, BODY, DRAIN) or bool(self.buffer)
         self.phase = LINGER
         self.buffer = b""
@@ -317,7 +318,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         self.transport.write_eof()
 
     def _ask(self) -> bool:
-        """Ask a client that sends no more whether it is there; False where that cannot be."""
+        """Ask a client that sends no more whether it is there. False if that is not possible."""
         head = self.head
         if head is None or not head.minor or self.status or self.exchange is None:
             return False
@@ -351,9 +352,10 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
             cut(self.transport)
 
     def drain(self) -> None:
-        """The worker stops: the next response that begins is the last (RFC 9112 9.6).
+        """The worker stops: the next response that begins is the last one (RFC 9112 9.6).
 
-        One that has begun has not said so; there is another one then, or a while of silence.
+        A response that has begun did not say so. Then there is another one, or some time of
+        silence.
         """
         if self.exchange is not None and not self.status:
             self.closing = True

@@ -1,10 +1,12 @@
-"""What an HTTP/1 client has sent before its turn: kept, with reading stopped, until it goes on.
+"""What an HTTP/1 client has sent before its turn: it is kept, and reading stops meanwhile.
 
-A client has its turn while it takes the answers that it has, and while others have had theirs: one
-turn of the loop serves `TURN` requests of a connection, as answers without an upstream would else
-follow each other for as long as there are requests. It never looks at what it keeps. Invariants:
-nothing is read, and no request starts, while the client does not read; what is kept goes on in
-order, in a later turn of the loop or once the client has taken what it had.
+A client has its turn while it takes the answers that it has, and after others have had theirs. One
+turn of the loop serves `TURN` requests of a connection. Otherwise answers that need no upstream
+would follow each other as long as there are requests.
+
+This module never looks at what it keeps. Invariants: nothing is read, and no request starts, while
+the client does not read. What is kept goes on in order, in a later turn of the loop or when the
+client has taken what it had.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ LINGER: Final[Phase] = Phase.LINGER
 
 
 class H1Intake(Responder):
-    """Base of the HTTP/1 connection: its bytes that are not due yet."""
+    """Base of the HTTP/1 connection: bytes whose turn has not come."""
 
     __slots__ = ("at", "blocked", "buffer", "due", "parsing", "phase", "valve")
 
@@ -59,14 +61,14 @@ class H1Intake(Responder):
 
     @abstractmethod
     def read_requests(self, data: bytes, at: int) -> None:
-        """Start exchanges for what is in `data` from `at` on; keep what belongs to a later one."""
+        """Start exchanges for what is in `data` from `at` on. Keep what is for later."""
 
     @abstractmethod
     def data_received(self, data: bytes) -> None:
         """The transport's call."""
 
     def stop_reading(self, data: bytes, at: int) -> None:
-        """Nothing more can be started just now; what is left of `data` begins at `at`."""
+        """Nothing more can start just now. What is left of `data` begins at `at`."""
         if self.phase is HEAD and self.blocked:
             self.hold(data, at)
         elif at == len(data):
@@ -79,14 +81,14 @@ class H1Intake(Responder):
                 self.later()
 
     def later(self) -> None:
-        """Go on when all others had their turn."""
+        """Go on when all others have had their turn."""
         self.valve.close(PIPELINED)
         if not self.due:
             self.due = True
             asyncio.get_running_loop().call_soon(self._in_turn)
 
     def hold(self, data: bytes, at: int) -> None:
-        """The client has to take what it has, before it gets more."""
+        """Wait: the client has to take what it has before it gets more."""
         if at < len(data):
             self.buffer, self.at = data, at
         self.valve.close(PIPELINED)
@@ -94,12 +96,12 @@ class H1Intake(Responder):
         self.deadline = self.service.deadline(self.service.deadlines.response_body)
 
     def _in_turn(self) -> None:
-        """All others had their turn."""
+        """All others have had their turn."""
         if self.due:
             self.go_on()
 
     def go_on(self) -> None:
-        """What was kept is read now, if it can be."""
+        """Read what was kept, if that is possible now."""
         self.due = False
         if self.phase is HEAD:
             if not self.blocked:
@@ -109,7 +111,7 @@ class H1Intake(Responder):
             self.data_received(b"")  # the body has kept what it had no time for
 
     def keep(self, data: bytes) -> None:
-        """It is of a later request."""
+        """Keep `data`, which belongs to a later request."""
         self.buffer, self.at = self.all_kept() + data, 0
         self.valve.close(PIPELINED)
 
@@ -120,7 +122,7 @@ class H1Intake(Responder):
         return data
 
     def takes_the_rest(self) -> bool:
-        """Whether the client, which gets nothing new, takes what it has."""
+        """Whether the client, which gets nothing new, still takes what it has."""
         deadlines = self.service.deadlines
         wait = deadlines.response_body if self.phase is HEAD else deadlines.linger
         return bool(unsent(self.transport)) and self.still_takes(wait)

@@ -1,9 +1,11 @@
-"""The writing half of an HTTP/1 client connection: what the exchange calls to answer.
+"""The writing half of an HTTP/1 client connection: the calls by which an exchange answers.
 
-Every response is framed anew (RFC 9112 6.2): a Content-Length passes, everything else is chunked
-for HTTP/1.1 and ends with the connection for HTTP/1.0. A head goes out in one write with what
-there is of its body. It never reads. Invariant: once `closing` has been announced, or a body ends
-with the connection, no further response follows.
+Every response is framed again (RFC 9112 6.2). A Content-Length passes; everything else is chunked
+for HTTP/1.1, and ends with the connection for HTTP/1.0. A head goes out in one write with the part
+of its body that is there.
+
+This module never reads. Invariant: when `closing` has been announced, or a body ends with the
+connection, no further response follows.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ class Responder(RequestSide):
             self.transport.write(b"%b%b\r\n" % (head.line, self.interim_lines(head)))
 
     def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
-        """The head of the final response, and what there is of its body, in one write."""
+        """The head of the final response and the part of its body that is there, in one write."""
         request = self.head
         assert request is not None
         self.status = head.status
@@ -105,7 +107,7 @@ class Responder(RequestSide):
         return True
 
     def redirect_to_https(self, head: RequestHead) -> None:
-        """A 301 to the https port, for whatever was asked."""
+        """Answer with a 301 to the https port, whatever was asked."""
         sites = self.slot.sites
         try:
             if sites is not None:
@@ -119,7 +121,7 @@ class Responder(RequestSide):
         self.reply(301, *error_pages.redirect(target))
 
     def reply(self, status: int, extra: bytes, page: bytes) -> None:
-        """A response of our own."""
+        """Send a response of our own."""
         head = self.head
         self.status = status
         if status == HANG_UP:

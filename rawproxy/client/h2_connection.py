@@ -4,11 +4,12 @@
                              ──► DATA          ──► its stream
     streams       ──► HEADERS, DATA ──► one coalesced write for each turn of the loop
 
-The connection's send window and the socket's readiness are shared out frame by frame, in turns, so
-that no stream starves (`h2_writer`), and so are the turns of the loop (`h2_intake`). What the
-client sends that serves no request is paid from a budget. It never rewrites, picks an upstream or
-retries. Invariants: after a GOAWAY of ours with an error nothing is processed; HPACK's state is
-kept for every block, also of streams that are refused; every wait has a deadline.
+Streams share the send window of the connection, and the room in the socket, frame by frame and in
+turns (`h2_writer`), so that none starves. Connections share the turns of the loop in the same way
+(`h2_intake`). A client pays from a budget for what serves no request. This module never rewrites,
+chooses an upstream or retries. Invariants: after a GOAWAY of ours with an error, nothing is
+processed. Every block updates the state of HPACK, also blocks of streams that are refused. Every
+wait has a deadline.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
             self._field_block(block[1], number, b"".join(block[2]))
 
     def _field_block(self, flags: int, number: int, block: bytes) -> None:
-        """A whole block: a request, or the trailers of one."""
+        """A whole block: that of a request, or its trailers."""
         if flags & HAS_PRIORITY:
             priority, block = block[:5], block[5:]
         ended = bool(flags & END_STREAM)
@@ -323,7 +324,7 @@ class H2Connection(H2Intake, asyncio.Protocol):
             self.close(Code.NO_ERROR)
 
     def drain(self) -> None:
-        """The worker stops: a warning now, the number that counts at the next sweep."""
+        """The worker stops: send a warning now, and the number that counts at the next sweep."""
         if not self.draining and not self.dead:
             self.goaway(final=False)
 

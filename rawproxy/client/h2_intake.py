@@ -1,11 +1,13 @@
-"""The reading half of an HTTP/2 connection: bytes in, whole frames out, so many in a turn.
+"""The reading half of an HTTP/2 connection: it cuts bytes into frames, a limited number in a turn.
 
-A turn of the loop does so much work for one connection and no more: thousands of requests fit in
-one read. And while the client does not take what it has, nothing is done for it: answers, be they
-all heads or acknowledgements, would pile up. Its frames are kept then, and soon reading stops.
+One turn of the loop does only so much work for a connection: thousands of requests fit into one
+read. And while the client does not take what it has, nothing is done for it. Otherwise answers
+would pile up, even if they are only heads or acknowledgements. Its frames are kept then, and soon
+reading stops.
 
-It never looks into a payload. Invariants: frames keep their order; what is kept goes on in a later
-turn of the loop or once the socket has room; it is never more than `HELD` bytes and one read.
+This module never looks into a payload. Invariants: frames keep their order. What is kept goes on in
+a later turn of the loop, or when the socket has room. It is never more than `HELD` bytes and one
+read.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ class H2Intake(FrameWriter[Stream]):
             self.read_frames(data, 0)
 
     def read_frames(self, data: bytes, at: int) -> None:
-        """The frames in `data` from `at` on, until the turn is over or the socket full."""
+        """Read the frames in `data` from `at` on, until the turn is over or the socket is full."""
         work = TURN
         self.reading = True
         try:
@@ -103,7 +105,7 @@ class H2Intake(FrameWriter[Stream]):
             self.transport.resume_reading()
 
     def hold(self, data: bytes, at: int) -> None:
-        """`data` goes on from `at`, in a later turn or once the client has taken what it had."""
+        """Go on at `at` in a later turn, or when the client has taken what it had."""
         self.buffer, self.at = data, at
         if not self.paused and len(data) - at > HELD:
             self.paused = True
@@ -113,7 +115,7 @@ class H2Intake(FrameWriter[Stream]):
             asyncio.get_running_loop().call_soon(self.go_on)
 
     def go_on(self) -> None:
-        """What was kept is read now, if it can be."""
+        """Read what was kept, if that is possible now."""
         self.due = False
         if not self.dead and not self.blocked:
             data, at = self.buffer, self.at

@@ -1,10 +1,10 @@
-"""The writing half of an HTTP/2 stream: what the exchange calls to answer.
+"""The writing half of an HTTP/2 stream: the calls by which an exchange answers.
 
     HEADERS ──► DATA ──► END_STREAM, on the last frame: of HEADERS, DATA or trailers
 
-What the windows and the socket do not allow waits in the outbox, and the connection shares out who
-sends next (`h2_writer`). It never reads. Invariants: the outbox holds one read of the upstream at
-the most, as whoever feeds it is told to wait; END_STREAM is sent once, and nothing behind it.
+What the windows and the socket do not allow waits in the outbox. The connection decides who sends
+next (`h2_writer`). This module never reads. Invariants: the outbox holds at most one read of the
+upstream, because whoever feeds it is told to wait. END_STREAM is sent once, and nothing after it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class StreamResponder(Sender):
 
     @abstractmethod
     def end(self) -> None:
-        """Both halves are over, or the client's is of no use any more."""
+        """Both halves are over, or the client's half is not needed any more."""
 
     @abstractmethod
     def reset(self, code: Code) -> None:
@@ -64,7 +64,7 @@ class StreamResponder(Sender):
         self.hold()
 
     def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
-        """The head of the final response, and what there is of its body."""
+        """The head of the final response, and the part of its body that is there."""
         request = self.head
         if request is not None and request.upgrade and 200 <= head.status < 300:
             # To a CONNECT, 2xx means that the tunnel stands (RFC 8441 5), and it does not.
@@ -96,7 +96,7 @@ class StreamResponder(Sender):
             self._finish()
 
     def reply(self, status: int, extra: bytes, page: bytes) -> None:
-        """A response of our own."""
+        """Send a response of our own."""
         head = self.head
         self.status = status
         if status == HANG_UP:
@@ -118,7 +118,7 @@ class StreamResponder(Sender):
         self.connection.send_headers(self.id, encode_block(block, status), ended)
 
     def _send(self, payload: bytes, ended: bool) -> None:
-        """DATA, as far as the windows and the socket allow; the rest waits in the outbox."""
+        """Send DATA as far as the windows and the socket allow. The rest waits in the outbox."""
         if self.local_ended or self.ending:
             return
         self.sent += len(payload)
@@ -130,7 +130,7 @@ class StreamResponder(Sender):
             self._end_sent()
 
     def _answer(self, fields: bytes, payload: bytes, ended: bool) -> None:
-        """HEADERS, with DATA as in `_send`: it is the first of this stream."""
+        """Send HEADERS, with the first DATA as in `_send`."""
         size = len(payload)
         self.sent += size
         self.ending = ended
@@ -141,7 +141,7 @@ class StreamResponder(Sender):
             self._end_sent()
 
     def _queue(self, payload: bytes, taken: int) -> None:
-        """What is left of it has to wait for its turn."""
+        """The rest has to wait for its turn."""
         rest = memoryview(payload)[taken:]
         self.outbox.append(rest)
         self.queued += len(rest)
@@ -149,7 +149,7 @@ class StreamResponder(Sender):
         self._tell(True)
 
     def pump(self, room: int) -> int:
-        """Send one frame of at most `room` bytes from the outbox; how many bytes it took."""
+        """Send one frame of at most `room` bytes from the outbox. Returns its size."""
         room = min(room, self.send_window.left, MAX_FRAME)
         if room <= 0:  # a window may be negative (RFC 9113 6.9.2)
             return 0
@@ -172,24 +172,24 @@ class StreamResponder(Sender):
         return size
 
     def _tell(self, full: bool) -> None:
-        """Backpressure on whoever feeds the outbox."""
+        """Tell whoever feeds the outbox to wait, or to go on."""
         if full is not self.full:
             self.full = full
             self.on_room(not full)
 
     def hold(self) -> None:
-        """Nothing more from the upstream while the socket is full, be it all heads."""
+        """Take nothing from the upstream while the socket is full, not even heads."""
         if self.connection.blocked and not self.full:
             self.connection.held.append(self)
             self._tell(True)
 
     def release(self) -> None:
-        """The socket takes more; what waits in the outbox has its turn."""
+        """The socket takes more: what waits in the outbox has its turn."""
         if self.queued <= OUTBOX_LOW and self.id in self.connection.streams:
             self._tell(False)
 
     def _finish(self) -> None:
-        """All DATA is out, END_STREAM is not: trailers, or an empty DATA frame."""
+        """All DATA is out but END_STREAM is not: send trailers, or an empty DATA frame."""
         if self.trailers:
             self.connection.send_headers(self.id, encode_block(self.trailers), True)
         else:

@@ -3,10 +3,10 @@
     the client's half    DATA ──► exchange; window credit goes back as the upstream takes the bytes
     our half             exchange ──► HEADERS, DATA (`h2_responder`)
 
-It is a `ClientSide`, as the HTTP/1 connection is: the exchange cannot tell them apart. It never
-writes to a socket; frames leave through the connection, which shares the send window out.
-Invariants: a stalled upstream or client costs at most the stream's window or one read;
-the stream is in the connection's table until both halves have ended or one side has reset it.
+A stream is a `ClientSide`, as the HTTP/1 connection is: the exchange cannot tell them apart. It
+never writes to a socket: frames leave through the connection, which shares out the send window.
+Invariants: a stalled upstream or client costs at most the stream's window or one read. The stream
+is in the table of the connection until both halves have ended or one side has reset it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Stream(StreamResponder):
         return f"<Stream {self.id} of {self.context.peer.decode()}>"
 
     def start(self, opening: bytes) -> None:
-        """The request's head is here: serve it."""
+        """The head of the request is here: serve it."""
         head = self.head
         assert head is not None
         if not self.find(head):
@@ -76,7 +76,7 @@ class Stream(StreamResponder):
     # ── the client's half ───────────────────────────────────────────────────────────────────────
 
     def take(self, size: int) -> None:
-        """`size` bytes of DATA, padding included, are here. Raises `StreamFault`."""
+        """`size` bytes of DATA came, padding included. Raises `StreamFault`."""
         window = self.receive_window
         if self.remote_ended or window is None:
             raise StreamFault(Code.STREAM_CLOSED, "DATA behind END_STREAM (5.1)")
@@ -124,7 +124,7 @@ class Stream(StreamResponder):
             self.start(b"")
 
     def _drop(self, size: int, ended: bool) -> None:
-        """What still comes after the answer is dropped, until the client must have seen that."""
+        """Drop what still comes after the answer, until the client must have seen the answer."""
         self.dropped += size
         if self.local_ended and (ended or self.dropped > 0):
             self.end()
@@ -132,7 +132,7 @@ class Stream(StreamResponder):
             self.credit(size)
 
     def _measured(self, length: int, payload: bytes, ended: bool) -> bytes:
-        """RFC 9113 8.1.1: the last byte goes on only when the sum is known to be right."""
+        """Pass the last byte on only if the sum is right (RFC 9113 8.1.1)."""
         if self.received > length or (ended and self.received != length):
             raise StreamFault(Code.PROTOCOL_ERROR, "Content-Length is not the sum of DATA (8.1.1)")
         if ended:
@@ -144,7 +144,7 @@ class Stream(StreamResponder):
         return payload
 
     def credit(self, size: int) -> None:
-        """`size` bytes have been consumed; tell the client once it is worth a frame."""
+        """`size` bytes were consumed. Tell the client when that is worth a frame."""
         window = self.receive_window
         if window is None:
             return
@@ -181,7 +181,7 @@ class Stream(StreamResponder):
     # ── what the exchange calls ─────────────────────────────────────────────────────────────────
 
     def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
-        """A genuine 101: the stream becomes a tunnel; its client is told 200 (RFC 8441 5)."""
+        """A genuine 101: the stream becomes a tunnel. The client is told 200 (RFC 8441 5)."""
         self.status = 200
         self.deadline = 0.0
         block = rewrite.without(rewrite.response(head, self.context), (b"sec-websocket-accept",))
@@ -229,9 +229,9 @@ class Stream(StreamResponder):
     def on_end_sent(self) -> None:
         """END_STREAM is out.
 
-        What the client still sends interests nobody (RFC 9113 8.1), but a reset right now could
-        overtake the answer within the client (curl 7 loses it then). So it comes when the client
-        has sent more than it could before it was given credit behind the answer, or after `STOP`.
+        What the client still sends is not needed (RFC 9113 8.1). But a reset right now could
+        overtake the answer within the client (curl 7 loses it then). So the reset comes when the
+        client has sent more than it could before it got credit after the answer, or after `STOP`.
         """
         if self.remote_ended or (self.tunnel is not None and self.tunnel.is_closing()):
             self.end()
@@ -243,7 +243,7 @@ class Stream(StreamResponder):
             self.credit(0)
 
     def end(self) -> None:
-        """Both halves are over, or the client's is of no use any more."""
+        """Both halves are over, or the client's half is not needed any more."""
         if self.connection.forget(self) and not self.remote_ended:
             self.connection.reset(self.id, Code.NO_ERROR)
         if self.tunnel is not None:

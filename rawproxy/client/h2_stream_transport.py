@@ -1,8 +1,9 @@
 """A stream that has become a tunnel, as an asyncio transport: WebSocket over HTTP/2 (RFC 8441).
 
-The tunnel splices it with the upstream's socket as it would splice two sockets: DATA is what was
-written, END_STREAM a half-close, RST_STREAM a reset, and the stream's flow control pauses either
-side. It never looks into the bytes. Invariant: the protocol hears of the end exactly once.
+The tunnel splices it with the upstream's socket as it splices two sockets. DATA is what was
+written, END_STREAM is a half-close, and RST_STREAM is a reset. The stream's flow control pauses
+either side. This module never looks into the bytes. Invariant: the protocol hears of the end
+exactly once.
 """
 
 from __future__ import annotations

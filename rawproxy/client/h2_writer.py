@@ -1,11 +1,12 @@
-"""The writing half of an HTTP/2 connection: frames out, and who of the streams may send how much.
+"""The writing half of an HTTP/2 connection: frames out, and how much each stream may send.
 
-Frames are gathered and leave in one write: those that a read of the client's brought about behind
-that read, an answer that no other stream could join at once, and all else at the end of the turn of
-the event loop. While the socket takes
-no more, or a window is closed, a stream's bytes wait in the stream's own outbox; `pump` then lets
-the streams send in turns, a frame each (RFC 9113 5.2). It never reads. Invariants: HEADERS leave
-in the order in which they were encoded; no DATA beyond a window; nothing after `close`.
+Frames are gathered and leave in one write. Frames that a read of the client caused leave after that
+read. An answer that no other stream could join leaves at once. All others leave at the end of the
+turn of the event loop. While the socket takes no more, or a window is closed, the bytes of a stream
+wait in its own outbox. `pump` then lets the streams send in turns, a frame each (RFC 9113 5.2).
+
+This module never reads. Invariants: HEADERS leave in the order in which they were encoded. There is
+no DATA beyond a window, and nothing after `close`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ COALESCE: Final = 64 * 1024  # bytes of frames that are gathered before they are
 
 
 class Sender(RequestSide):
-    """A stream, as the connection that shares the window out sees it."""
+    """A stream, as the connection sees it that shares out the window."""
 
     __slots__ = ("id", "queued", "receive_window", "send_window")
 
@@ -127,7 +128,7 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         )
 
     def write(self, data: bytes) -> None:
-        """Frames that are to leave with others."""
+        """Gather frames that leave with others."""
         if not (self.out or self.reading):
             asyncio.get_running_loop().call_soon(self.flush)
         self.out.append(data)
@@ -136,7 +137,7 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been gathered."""
+        """Write what was gathered."""
         if self.out:
             out, self.out = self.out, []
             self.written += self.out_size
@@ -145,7 +146,7 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
                 self.transport.write(b"".join(out))
 
     def took(self) -> int:
-        """Bytes that the client took since this was last asked."""
+        """Bytes that the client took since the last call."""
         before, self.acked = self.acked, self.written - unsent(self.transport)
         return self.acked - before
 
@@ -157,7 +158,7 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         self.write(frames.headers(number, block, ended))
 
     def send_answer(self, stream: S, block: bytes, payload: bytes, ended: bool) -> int:
-        """HEADERS, and what can be sent of `payload` now; how many bytes that is."""
+        """Send HEADERS and what can be sent of `payload` now. Returns how many bytes that is."""
         size = len(payload)
         ours, window = self.flow.send, stream.send_window
         room = min(ours.left, window.left, MAX_FRAME)
@@ -215,7 +216,7 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         self.write(frames.rst_stream(number, code))
 
     def forget(self, stream: S) -> bool:
-        """A stream is over; whether it was not before."""
+        """A stream is over. Returns whether it was still open."""
         number = stream.id
         if number not in self.streams:
             return False
@@ -232,12 +233,12 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         return True
 
     def rest(self) -> None:
-        """Nothing is due: without a stream the connection is idle."""
+        """Nothing is due: a connection without a stream is idle."""
         idle = not self.streams
         self.deadline = self.service.deadline(self.service.deadlines.client_idle) if idle else 0.0
 
     def fail(self, fault: Fault) -> None:
-        """The client broke the protocol: GOAWAY, and the end of everything (RFC 9113 5.4.1)."""
+        """The client broke the protocol: send GOAWAY, and end everything (RFC 9113 5.4.1)."""
         log.info("HTTP/2: %s: %s", fault.code.name, fault.detail)
         self.service.counters.h2_faults += 1
         self.close(fault.code, fault.detail)
@@ -258,7 +259,7 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         self.transport.close()
 
     def goaway(self, final: bool) -> None:
-        """No more streams, please: first a warning, then from the last one on (RFC 9113 6.8)."""
+        """Ask for no more streams: first a warning, then from the last one on (RFC 9113 6.8)."""
         self.draining = 2 if final else 1
         last = self.numbers.last if final else frames.MAX_WINDOW
         self.write(frames.goaway(last, Code.NO_ERROR))

@@ -1,13 +1,15 @@
-"""Accepting from a listening socket.
+"""Accepts connections from a listening socket.
 
     the kernel's queue ──► accepted ──► served at once
                                     └─► in a burst: in turn, one of each client after the other
 
-The kernel's queue knows no clients: whoever comes behind a thousand connections of somebody else
-would wait for all of them. To accept one costs some microseconds, to serve it up to a millisecond.
+The kernel's queue knows no clients: behind a thousand connections of somebody else, a client would
+wait for all of them. To accept a connection costs some microseconds, and to serve it up to a
+millisecond.
 
-It never reads: what a client says first is `arrival`'s business. Invariants: out of file
-descriptors, accepting pauses and comes back by itself; what waits to be accepted at the end is.
+This module never reads: `arrival` looks at what a client says first. Invariants: if file
+descriptors run out, accepting pauses and comes back by itself. What waits to be accepted when the
+listener closes is accepted.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ class Listener:
         self._loop.add_reader(self.sock.fileno(), self._accept)
 
     def close(self) -> None:
-        """Accept what waits already, and no more; connections that are open stay."""
+        """Accept what waits already, and no more. Connections that are open stay."""
         for _ in range(BACKLOG // TAKEN if self._open else 0):
             if not self._accept(last=True):
                 break
@@ -105,7 +107,7 @@ class Listener:
             release(self.sock)
 
     def _accept(self, last: bool = False) -> bool:
-        """A batch; whether more may be waiting. The `last` ones are thousands, so they queue up."""
+        """Accept a batch. Returns whether more may wait. The `last` ones only queue up."""
         crowded = self._turns.size or self.service.waiting >= PARKED
         at_once = 0 if crowded else self._batch
         for _ in range(TAKEN if last else min(TAKEN, BACKLOG - self._turns.size)):
@@ -141,7 +143,7 @@ class Listener:
         self._turns.put(arrival, one_client(peer.encode()) if peer is not None else ANYBODY)
 
     def _go_on(self) -> None:
-        """With a burst: so many of them, of clients in turn."""
+        """Serve some connections of a burst, of clients in turn."""
         if self.service.waiting >= PARKED and self._paced < PACED:
             self._paced += 1
             self._loop.call_later(PACE, self._go_on)

@@ -1,12 +1,12 @@
-"""Whether a client that sends no more is still there to have its answer.
+"""Whether a client that sends no more is still there to get its answer.
 
 A client that closes its sending half and one that goes away send the same: an end. TCP tells them
-apart only for who sends something, as a peer that has gone answers that by a reset (RFC 9293
-3.10.7). So, after a moment in which most answers come anyway, the client is sent a `100 Continue`:
-every client of HTTP/1.1 has to be able to pass over those, asked for or not (RFC 9110 15.2). nginx
-and Go's server take each end for somebody who has gone; HAProxy waits till the answer comes.
+apart only if we send something, because a peer that has gone answers by a reset (RFC 9293 3.10.7).
+So the client is sent a `100 Continue`, after a moment in which most answers come anyway. Every
+client of HTTP/1.1 has to be able to skip those, asked for or not (RFC 9110 15.2). nginx and Go's
+server take each end for a client that has gone; HAProxy waits until the answer comes.
 
-It never reads. Invariant: whatever becomes of the connection, `over` ends the watch.
+This module never reads. Invariant: whatever becomes of the connection, `over` ends the watch.
 """
 
 from __future__ import annotations

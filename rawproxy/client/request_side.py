@@ -5,12 +5,12 @@
     answers   of our own: an error's page, or what a route says by itself
     ends      a client that did not wait (499), a response that becomes a tunnel
 
-`H1Connection` is one request after another, and `Stream` is one; how either is framed is theirs. It
-stands beside them and not in `proxy.client_side`, which is all that an exchange knows of a client:
-sites, pages and pace are none of its business.
+`H1Connection` is one request after another, and `Stream` is one request; each has its own framing.
+This is not in `proxy.client_side`, which is all that an exchange knows of a client: an exchange has
+nothing to do with sites, pages and pace.
 
-It never writes to a socket. Invariants: no exchange begins on a request whose answer is out; a
-request that nobody waits for any more is recorded as 499 unless its answer had begun.
+This module never writes to a socket. Invariants: no exchange begins for a request that has been
+answered. A request for which nobody waits any more is recorded as 499, unless its answer had begun.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class RequestSide(ClientSide):
     # ── the route ───────────────────────────────────────────────────────────────────────────────
 
     def find(self, head: RequestHead) -> bool:
-        """Choose the route; False where the answer is out: there is none, or it answers itself."""
+        """Choose the route. False if it was answered: there is no route, or it answers itself."""
         sites = self.slot.sites
         if sites is None:  # one for all
             return True
@@ -76,7 +76,7 @@ class RequestSide(ClientSide):
         return True
 
     def _amend(self, route_target: RouteTarget, head: RequestHead) -> bool:
-        """The route's values for this request; False: its own answer is out."""
+        """Apply the route's values to this request. False if the route has answered."""
         asked = self.service.asked(head, self.context, self.slot, route_target)
         edits = route_target.edits
         if route_target.plan is not None and edits is not None:
@@ -88,7 +88,7 @@ class RequestSide(ClientSide):
         return False
 
     def begin(self, head: RequestHead) -> Exchange:
-        """The exchange of a request that may have one, not started yet."""
+        """Make the exchange of a request that may have one. It is not started yet."""
         exchange = self.exchange = exchange_for(self.service, self, head, self.slot)
         return exchange
 
@@ -100,7 +100,7 @@ class RequestSide(ClientSide):
         self.deadline = self.service.deadline(self.route_target.deadlines.request_body)
 
     def still_sends(self, waived: bool) -> bool:
-        """The time for a body is over: if it kept the pace, or that was `waived`, it gets more."""
+        """The time for a body is over. A client that kept the pace, or was `waived`, gets more."""
         route_target = self.route_target
         least = self.service.pace(route_target, route_target.deadlines.request_body)
         if not waived and self.received - self.paced < least:
@@ -109,7 +109,7 @@ class RequestSide(ClientSide):
         return True
 
     def still_takes(self, wait: float) -> bool:
-        """The time for an answer is over: a client that took enough of it gets `wait` seconds."""
+        """The time for an answer is over. A client that took enough gets `wait` seconds more."""
         if self.client_took() < self.service.pace(self.route_target, wait):
             return False
         self.deadline = self.service.deadline(wait)
@@ -123,7 +123,7 @@ class RequestSide(ClientSide):
     # ── answers of our own ──────────────────────────────────────────────────────────────────────
 
     def send_error(self, error: ProxyError) -> None:
-        """A response of our own; its request id is also that of the log line with the cause."""
+        """A response of our own. The log line with the cause has the same request id."""
         head = self.head
         if head is not None and self.facts is None:
             self.facts = self.service.recorder.bare(head, self.context)
@@ -159,10 +159,10 @@ class RequestSide(ClientSide):
         rest: bytes,
         slot: ConnectionSlot | None = None,
     ) -> None:
-        """The response is a 101, and out: from now on nothing but bytes passes.
+        """The 101 is out: from now on only bytes pass.
 
-        `client` is its transport and what it has sent already, `rest` what came behind the 101, and
-        `slot` ends with the tunnel.
+        `client` is its transport and what it has sent already, `rest` is what came behind the 101,
+        and `slot` ends with the tunnel.
         """
         exchange, self.exchange = self.exchange, None
         assert self.head is not None and exchange is not None

@@ -1,10 +1,10 @@
-"""Who may be a client now: connections are counted in total and for each client.
+"""Who may be a client now: connections are counted in total, and for each client.
 
-A connection of HTTP/2 may carry a hundred requests, so those under way are counted for each client
-as well, and bounded by the same number.
+A connection of HTTP/2 may carry a hundred requests. So the requests under way are counted for each
+client too, and have the same bound.
 
-It never touches a socket. Invariants: every slot that was given is given back exactly once,
-however often `leave` is called; a client that has no connection is not remembered.
+This module never touches a socket. Invariants: every slot that was given is given back exactly
+once, however often `leave` is called. A client without a connection is not remembered.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Admission:
         self.refused_streams = 0
 
     def enter(self) -> ConnectionSlot | None:
-        """A slot for one more connection; None where there is none."""
+        """A slot for one more connection; None if there are too many."""
         if self.total and self.open >= self.total:
             self.refused += 1
             return None
@@ -41,7 +41,7 @@ class Admission:
 
 
 class ConnectionSlot:
-    """One client connection: what is counted of it, and who is at its other end."""
+    """One client connection: what it counts, and who is at its other end."""
 
     __slots__ = (
         "_admission",
@@ -75,7 +75,7 @@ class ConnectionSlot:
         self.identity = b""  # lines that say who the client is, by its certificate
 
     def claim(self, exempt: bool) -> bool:
-        """Count it for the client that `peer` is too; False where that has too many already."""
+        """Count the connection for the client `peer` too. False if that has too many already."""
         admission, peer = self._admission, self.peer
         if self.counted or admission is None or peer is None:
             return True
@@ -91,12 +91,12 @@ class ConnectionSlot:
         return True
 
     def most_streams(self, most: int) -> int:
-        """Requests that its connection may carry at once, of the `most` that any may."""
+        """How many requests the connection may carry at once; `most` is the bound for all."""
         admission = self._admission
         return min(most, admission.per_client) if self.counted and admission is not None else most
 
     def begin(self) -> bool:
-        """One more request over HTTP/2; False where its client has as many as it may."""
+        """One more request over HTTP/2. False if its client has as many as it may."""
         admission = self._admission
         if not self.counted or admission is None:
             return True
@@ -108,7 +108,7 @@ class ConnectionSlot:
         return True
 
     def finish(self, count: int) -> None:
-        """So many requests that were begun are over; before `leave`."""
+        """So many requests are over that were begun. Called before `leave`."""
         admission = self._admission
         if not self.counted or admission is None or not count:
             return

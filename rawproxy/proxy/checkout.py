@@ -1,13 +1,13 @@
-"""From a request to a connection: the first half of an exchange's life.
+"""From a request to a connection: the first half of an exchange.
 
     CHECKOUT ──► SEND: there is an idle connection, or one has been made
-             ──► DIAL: there is room for one more; where that fails, the next candidate's turn
+             ──► DIAL: there is room for one more; if that fails, the next candidate is tried
              ──► QUEUE: the pool is full
              ──► WAIT: every candidate refuses connections, and `--timeout wait` allows to wait
              ──► DONE: 502 or 504 (no upstream), 503 (no room in time, or none to wait in)
 
-It never reads or writes a byte of a message. Invariant: while it waits it stands in exactly one
-queue, has a deadline, and holds no connection and no place in a pool.
+This module never reads or writes a byte of a message. Invariant: while an exchange waits, it is in
+exactly one queue, has a deadline, and holds no connection and no place in a pool.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Checkout(Ticket):
 
     @abstractmethod
     def send(self, connection: UpstreamConnection) -> None:
-        """The request goes out over `connection`."""
+        """Send the request over `connection`."""
 
     # ── a connection of the pool ────────────────────────────────────────────────────────────────
 
@@ -159,13 +159,13 @@ class Checkout(Ticket):
         return pool.checkout()
 
     def prefer(self, bound: UpstreamConnection) -> None:
-        """The upstream that knows the client comes first."""
+        """The upstream that knows the client, before all others."""
         known = bound.endpoint
         if isinstance(known, Endpoint) and known in self.candidates:
             self.candidates = prefer(self.candidates, known)
 
     def _take_bound(self) -> bool:
-        """Send the request over the client's own connection, if that is to its upstream."""
+        """Send the request over the client's own connection, if that leads to its upstream."""
         connection = self.client.bound
         if connection is None or connection.endpoint is not self.endpoint or self.retried:
             return False
@@ -181,24 +181,24 @@ class Checkout(Ticket):
         return True
 
     def _client(self) -> bytes:
-        """Whose turn it is when it is this one's: so that no client fills a queue for all."""
+        """The client whose turn counts: no client can fill a queue for all others."""
         return one_client(rewrite.client_of(self.head, self.client.context))
 
     def on_crowd(self) -> None:
-        """The queue is full, and ours is the ticket that has to go."""
+        """The queue is full, and our ticket has to go."""
         waiting = self.endpoint.pool.waiting
         if self.state is WAIT:
             waiting = self.endpoint.waiting_room.queue
         self.fail(CapacityError(f"{waiting.size} requests wait for {self.name()} already"))
 
     def on_connection(self, connection: UpstreamConnection) -> None:
-        """A connection that another exchange released is ours: it is our turn."""
+        """It is our turn: another exchange has released a connection, and it is ours."""
         self.send(connection)
 
     # ── a new connection ────────────────────────────────────────────────────────────────────────
 
     def on_room(self) -> None:
-        """The pool has counted a connection for us: dial it."""
+        """It is our turn: the pool has counted a connection for us. Dial it."""
         self.state = DIAL
         self.deadline = 0.0  # the dial has its own
         self.service.spawn(self._dial(self.endpoint))
@@ -243,7 +243,7 @@ class Checkout(Ticket):
     # ── an upstream that refuses connections ────────────────────────────────────────────────────
 
     def _wait(self, error: DialError) -> None:
-        """Until some upstream of the group takes connections again: it restarts, say."""
+        """Wait until an upstream of the group takes connections again, as after a restart."""
         if not self.waits_until:
             self.waits_until = self.service.deadline(self.deadlines.wait)
         elif self.service.clock.now >= self.waits_until:
@@ -267,7 +267,7 @@ class Checkout(Ticket):
         self.checkout()
 
     def sweep_wait(self) -> None:
-        """A wait for a connection is over."""
+        """The wait for a connection has taken too long."""
         if self.state is QUEUE:
             seconds = self.deadlines.queue
             self.fail(CapacityError(f"no connection to {self.name()} for {seconds:g} s"))
@@ -285,7 +285,7 @@ class Checkout(Ticket):
         self.waiting = size
 
     def leave_queue(self) -> None:
-        """It waits no longer, wherever it did."""
+        """Wait no longer, in whatever queue that was."""
         if self.parked:
             self.park(0)
         if self.waiting:
@@ -296,11 +296,11 @@ class Checkout(Ticket):
             self.endpoint.waiting_room.queue.remove(self)
 
     def name(self) -> str:
-        """The upstream's, for the log."""
+        """The upstream's name, for the log."""
         return self.endpoint.title
 
 
 def _crowd_out(ticket: Ticket | None) -> None:
-    """There was no place for `ticket`, be it the one that came or another."""
+    """There was no place for `ticket`, which may be the new one or another one."""
     if ticket is not None:
         ticket.on_crowd()

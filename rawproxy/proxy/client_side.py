@@ -1,8 +1,8 @@
-"""The client's side, as the exchange sees it: HTTP/1 and HTTP/2 answer by the same calls.
+"""The client's side, as the exchange sees it. HTTP/1 and HTTP/2 answer by the same calls.
 
     send_interim      a 1xx, any number of times
     send_response     the head, and as much of the body as is there
-    send_payload      more of the body, unframed
+    send_payload      more of the body, without its framing
     send_end          its end, with its trailers
     send_error        instead of all these: an error of our own
     reply             instead of all these: any other answer of our own
@@ -14,9 +14,9 @@
     claim             this upstream connection is the client's own from now on (`connection_auth`)
     exchange_done     the last call, after whichever of these
 
-`h1_connection` implements it for a connection, `h2_stream` for a stream. It decides nothing.
-Invariant: at most one of `send_response`, `send_error`, `reply` and `switch` is called for an
-exchange.
+`h1_connection` implements it for a connection, `h2_stream` for a stream. This module decides
+nothing. Invariant: at most one of `send_response`, `send_error`, `reply` and `switch` is called for
+an exchange.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class ClientSide(metaclass=ABCMeta):
 
     @abstractmethod
     def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
-        """The head of the final response, and what there is of its body."""
+        """The head of the final response, and the part of its body that is there."""
 
     @abstractmethod
     def send_payload(self, payload: bytes) -> None:
-        """More of the response's body, unframed."""
+        """More of the response's body, without its framing."""
 
     @abstractmethod
     def send_end(self, trailers: bytes) -> None:
@@ -71,15 +71,15 @@ class ClientSide(metaclass=ABCMeta):
 
     @abstractmethod
     def reply(self, status: int, extra: bytes, page: bytes) -> None:
-        """Any other answer of our own; `extra` are lines of its head."""
+        """Any other answer of our own. `extra` has lines of its head."""
 
     @abstractmethod
     def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
-        """A tunnel, instead of a response; `rest` came behind the 101."""
+        """A tunnel, instead of a response. `rest` came behind the 101."""
 
     @abstractmethod
     def abort(self) -> None:
-        """Cut what has begun, for all to see."""
+        """Cut what has begun, so that the client sees it."""
 
     @abstractmethod
     def throttle(self, reason: int, full: bool) -> None:

@@ -1,7 +1,7 @@
-"""What the compiler is told about a class, where its types do not say it; to Python it is nothing.
+"""What the compiler is told about a class if types do not say it. For Python it means nothing.
 
-Whoever compiles has mypy_extensions, and nobody else needs it. This stands in a file of its own, as
-a compiled module cannot choose between two things of one name. Invariant: it changes no class.
+Whoever compiles has mypy_extensions, and nobody else needs it. This is a file of its own, because a
+compiled module cannot choose between two things of the same name. Invariant: it changes no class.
 """
 
 from __future__ import annotations

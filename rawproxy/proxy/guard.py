@@ -1,10 +1,10 @@
 """The one seam through which the core knows who may pass: the `guard` of a route target.
 
-    None        whoever asks may pass: an exchange begins at once, and nothing else is looked at
-    a `Guard`   it makes the exchange, which then asks whatever there is to ask in its own time
+    None        everybody may pass: an exchange begins at once, and nothing else is looked at
+    a `Guard`   it makes the exchange, which then asks whatever there is to ask, in its own time
 
-The room `access` has the guards; without that room no route has one. It never decides anything.
-Invariant: a request of a guarded route has no exchange but one of its guard's.
+The room `access` has the guards. Without that room no route has one. This module never decides
+anything. Invariant: each exchange of a guarded route comes from its guard.
 """
 
 from __future__ import annotations

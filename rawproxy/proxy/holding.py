@@ -1,16 +1,16 @@
-"""A request's body before it goes on: what is held of it, and when it is gathered whole.
+"""A request's body before it goes on: what is held of it, and whether it is gathered whole.
 
     held       bytes that have no connection yet, or that a retry may need: framed, as they go out
     gathered   a body of unknown length that the route wants sent with a length, for upstreams that
                read no chunks (WSGI, PEP 3333): unframed, until it has ended
 
-A gathered body that ends within the route's `gather` goes on with a Content-Length, without its
-trailers, as such a message has none. One that does not is refused, or goes on in chunks as any
-other. Whatever waits for its end rather than for a connection counts in the worker's sum, `PARKED`;
-what was gathered counts until an upstream has taken it.
+If a gathered body ends within the route's `gather`, it goes on with a Content-Length, and without
+its trailers, because such a message has none. If it does not end, it is refused, or goes on in
+chunks like any other. Bytes that wait for the end of their body, and not for a connection, count in
+the worker's sum, `PARKED`. Gathered bytes count until an upstream has taken them.
 
-It never writes to an upstream. Invariants: a byte is held once; a request never goes out both with
-a length and in chunks.
+This module never writes to an upstream. Invariants: a byte is held once. A request never goes out
+both with a length and in chunks.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def too_large(limit: int) -> ClientError:
 
 
 class Holding(Checkout):
-    """Base of the exchange: its request's body, as long as it stays here."""
+    """Base of the exchange: the body of its request, as long as it stays here."""
 
     __slots__ = (
         "chunked", "held", "held_size", "limits", "opening", "received", "request_ended",
@@ -64,7 +64,7 @@ class Holding(Checkout):
         self.received = 0  # bytes of the request's body
 
     def hold_back(self) -> bool:
-        """Whether the body must come first: a slow one holds no connection that others need."""
+        """Whether the body comes first: a slow one must hold no connection that others need."""
         return (
             self.held_size < self.limits.replay
             and self.service.parked < PARKED
@@ -84,7 +84,7 @@ class Holding(Checkout):
             self.park(0)
 
     def may_replay(self, connection: UpstreamConnection) -> bool:
-        """Whether what is held would do for a retry."""
+        """Whether what is held is enough for a retry."""
         return (
             connection.served > 0
             and self.method in IDEMPOTENT
@@ -92,7 +92,7 @@ class Holding(Checkout):
         )
 
     def last_chunk(self, trailers: bytes) -> bytes:
-        """The end of a chunked body, with those trailers that the route lists."""
+        """The end of a chunked body, with the trailers that the route lists."""
         client = self.client
         allowed = client.route_target.trailers
         if not trailers or not allowed:

@@ -1,13 +1,13 @@
-"""What one worker notes down of its exchanges: ids, timings, counters, the access log's lines.
+"""What one worker records of its exchanges: ids, times, counters, lines of the access log.
 
-    begin    an exchange starts     its id, and the clock, where somebody wants them
-    marked   its head goes out      X-Request-ID and traceparent, where they were asked for
+    begin    an exchange starts     its id, and the time, if somebody wants them
+    marked   its head goes out      X-Request-ID and traceparent, if they were asked for
     record   it has ended           kept until there are `BATCH` of them, or `WAIT` is over
     flush    of all those at once   counted, and written to the log
 
-Each of these costs a request something, so each can be off: then it is one test of an attribute.
-Batches halve that cost, for their code is then in the processor's caches. It never touches a
-connection. Invariant: counters only ever grow, whatever becomes of a request.
+Each of these costs a request something, so each can be off: then it costs one test of an attribute.
+Batches halve the cost, because their code is in the processor's caches then. This module never
+touches a connection. Invariant: counters only grow, whatever becomes of a request.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Later = Callable[[float, Callable[[], None]], object]  # a loop's `call_later`
 
 
 class Recorder:
-    """The notes of one worker."""
+    """The records of one worker."""
 
     def __init__(self, config: Config, write_log: Callable[[bytes], None] | None) -> None:
         self.counters = Counters()
@@ -62,16 +62,16 @@ class Recorder:
         self.stamp(time())
 
     def gather(self, later: Later) -> None:
-        """Take several exchanges together from now on."""
+        """Record several exchanges together from now on."""
         self._later, self._most = later, BATCH
 
     def stamp(self, wall: float) -> None:
-        """About once a second: the time that log lines bear."""
+        """Called about once a second: set the time that log lines bear."""
         self.flush()
         self._stamp = self._format.stamp(wall, localtime(wall).tm_gmtoff)
 
     def begin(self, head: RequestHead, context: ClientContext) -> Facts:
-        """An exchange begins. Called only where `on`."""
+        """An exchange begins. Called only if `on`."""
         self.counters.begun += 1
         began = monotonic() if self.timed else 0.0
         return Facts(self._name(head, context), began, self.tally)
@@ -84,16 +84,16 @@ class Recorder:
         return Facts(self._name(head, context), 0.0, self.tally)
 
     def _name(self, head: RequestHead, context: ClientContext) -> bytes:
-        """The id of a request, where somebody wants it; values of its route may have named it."""
+        """The id of a request, if somebody wants it. Values of its route may have named it."""
         return (context.id or self.new_id(head, context)) if self.named else b""
 
     def new_id(self, head: RequestHead, context: ClientContext) -> bytes:
-        """An id for a request: a trusted proxy's own, or a new one."""
+        """An id for a request: the one of a trusted proxy, or a new one."""
         peers = request_ids.peers_id(head.value(b"x-request-id")) if context.trusted else b""
         return peers or self.ids.next()
 
     def marked(self, facts: Facts, opening: bytes) -> bytes:
-        """The head for the upstream, with what tells this request from all others."""
+        """The head for the upstream, with what identifies this request."""
         if self._send_id:
             opening = request_ids.with_id(opening, facts.id)
         if self._send_trace:
@@ -108,7 +108,7 @@ class Recorder:
         sent: int,
         facts: Facts | None = None,
     ) -> None:
-        """One exchange has ended, for the counters and for whoever reads the access log."""
+        """One exchange has ended: keep it for the counters and for the access log."""
         self.counters.requests += 1
         if not self._kept:
             return
@@ -168,7 +168,7 @@ class Recorder:
 
 
 def resident() -> int:
-    """Bytes of memory this process has in use; 0 where nothing tells."""
+    """Bytes of memory that this process has in use; 0 if nothing tells."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * _PAGE

@@ -1,11 +1,11 @@
 """What all connections of one worker share: endpoints, clock, counters, the log.
 
-It never reads from a peer. Invariant: `clients` holds every client connection and tunnel that is
-open, so that the sweep and the drain reach all of them.
+This module never reads from a peer. Invariant: `clients` holds every client connection and tunnel
+that is open, so that the sweep and the drain reach all of them.
 
-The clock is coarse: the sweep sets it, about once a second. Deadlines are fields on the connections
-that the sweep compares with the time; no timer is made for any request. `deadline` is what makes
-them: it reckons from the next sweep, so that no wait is cut short.
+The clock is coarse: the sweep sets it, about once a second. Deadlines are fields on the
+connections, and the sweep compares them with the time. No request has a timer. `deadline` makes
+deadlines: it counts from the next sweep, so that no wait is cut short.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Sweepable(Protocol):
 
 
 class Service:
-    """The shared facts of one worker."""
+    """What one worker shares."""
 
     def __init__(
         self, config: Config, write_log: Callable[[bytes], None] | None, every: float = SWEEP
@@ -107,11 +107,11 @@ class Service:
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """Of all groups, those that are to be used no more among them."""
+        """The endpoints of all groups, also those that are leaving."""
         return [one for group in self.groups.values() for one in group.members.everybody()]
 
     def start(self) -> None:
-        """Begin to sweep; called in the running loop."""
+        """Begin to sweep. Called in the running loop."""
         self._loop = asyncio.get_running_loop()
         self.recorder.gather(self._loop.call_later)
         self._tick()
@@ -140,7 +140,7 @@ class Service:
         self._timer = self._loop.call_later(self.every, self._tick)
 
     def _sweep(self, clients: tuple[Sweepable, ...], at: int) -> None:
-        """Look at the deadlines of so many clients, and at the others in a later turn."""
+        """Look at the deadlines of `SLICE` clients, and at the others in a later turn."""
         now = self.clock.now
         for client in clients[at : at + SLICE]:
             if client in self.clients:
@@ -149,11 +149,11 @@ class Service:
             self._loop.call_soon(self._sweep, clients, at + SLICE)
 
     def deadline(self, seconds: float) -> float:
-        """When a wait of so many seconds that begins now is over: not sooner, as sweeps go."""
+        """When a wait of so many seconds is over that begins now. It never ends too early."""
         return self.next_sweep + seconds
 
     def stop(self) -> None:
-        """No more sweeps; idle upstream connections are closed, dials cancelled."""
+        """Stop: no more sweeps, close idle upstream connections, cancel dials."""
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
@@ -162,7 +162,7 @@ class Service:
             group.members.close_idle()
 
     def drain(self, why: DrainReason = DrainReason.STOPPED) -> None:
-        """Finish what is under way; keep nothing. Called again where there is less time now."""
+        """Finish what is under way, and keep nothing. May be called again with less time."""
         if not self.draining:
             self.ends = self._loop.time() + self.deadlines.drain
         self.draining = True
@@ -173,21 +173,21 @@ class Service:
             client.drain()
 
     def time_left(self) -> float:
-        """Seconds until everything that is still under way is cut."""
+        """Seconds until everything is cut that is still under way."""
         return max(self.ends - self._loop.time(), 0.0)
 
     def occupied(self) -> bool:
-        """Whether any client is still here, be it one that has said nothing yet."""
+        """Whether any client is still here, even if it has said nothing yet."""
         return bool(self.clients or self.admission.open)
 
     def judged(self) -> list[UpstreamTrust]:
-        """What all upstreams over TLS are trusted by."""
+        """The trusts of all upstreams over TLS."""
         groups = self.groups.values()
         shared = (one for group in groups for one in group.members.shared.values())
         return [one.trust for one in shared if one.trust is not None]
 
     def pins(self) -> dict[str, Any]:
-        """The certificates of upstreams that were accepted since this was last asked."""
+        """The upstream certificates that were accepted since the last call."""
         told = ((trust.key, trust.news()) for trust in self.judged())
         return {key: news for key, news in told if news is not None}
 
@@ -197,7 +197,7 @@ class Service:
             trust.on_news = tell
 
     def learn(self, pins: dict[str, Any]) -> None:
-        """What the master knows of the workers' pins: there is one first time for all."""
+        """Take over what the master knows of all workers' pins: the first one holds for all."""
         for trust in self.judged():
             if trust.key in pins and trust.obey(pins[trust.key]):
                 # Another worker was first with another certificate: ours is let go.
@@ -220,18 +220,18 @@ class Service:
             tell(self.secret)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a dial, say, beside the connections' own calls; the reference keeps it alive."""
+        """Run something beside the connections' own calls, such as a dial, and keep it alive."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def tunnels_full(self) -> bool:
-        """Whether no more connections may be apart from their pools: a limit of their own."""
+        """Whether no more connections may be apart from their pools. They have a limit."""
         most = self.most_tunnels
         return 0 < most <= sum(one.pool.apart for one in self.endpoints)
 
     def pace(self, route_target: RouteTarget, seconds: float) -> float:
-        """Bytes that a body has to make within `seconds`, on this route; one at least."""
+        """Bytes that a body has to make within `seconds` on this route; at least one."""
         return max(route_target.limits.rate * seconds, 1)
 
     def candidates(
@@ -271,7 +271,7 @@ class Service:
         slot: ConnectionSlot,
         route_target: RouteTarget,
     ) -> Asked:
-        """What the values of a route may say of a request."""
+        """What the values of a route may use of a request."""
         context = context._replace(id=self.recorder.new_id(head, context))
         asked = Asked(head, context, route_target.name, slot.server_port, slot.port)
         if route_target.regex is None and route_target.when is None:
@@ -279,7 +279,7 @@ class Service:
         return asked._replace(captures=route_target.captures(asked))
 
     def trusts(self, peer: str | None) -> bool:
-        """Whether `peer` is one of `--trusted-proxy`; None is any of a unix socket."""
+        """Whether `peer` is one of `--trusted-proxy`. None is any peer of a unix socket."""
         networks = self.config.trusted_proxies
         if peer is None:
             return self.config.trust_unix
@@ -289,11 +289,11 @@ class Service:
         return address is not None and forwarding.is_trusted(address, networks)
 
     def announced(self, peer: str | None) -> bool:
-        """Whether a connection from `peer` begins by a PROXY protocol header."""
+        """Whether a connection from `peer` begins with a PROXY protocol header."""
         return self.config.accept_proxy and self.trusts(peer)
 
     def context(self, slot: ConnectionSlot, secure: bool) -> rewrite.ClientContext:
-        """The facts of a client connection."""
+        """The context of a client connection."""
         context = self._contexts(slot.peer, secure, slot.tls, slot.unknown)
         if slot.route is None and not self.route_targets.guarded:
             return context
@@ -303,7 +303,7 @@ class Service:
     def _client_context(
         self, peer: str | None, secure: bool, tls: str, unknown: bool
     ) -> rewrite.ClientContext:
-        """What holds for all connections of one client."""
+        """The part of the context that all connections of one client share."""
         config = self.config
         address = forwarding.address_of(peer.partition("%")[0].encode()) if peer else None
         shown = rewrite.UNIX if address is None else str(address).encode()
@@ -325,7 +325,7 @@ class Service:
         )
 
     def shown(self, peer: str | None) -> str:
-        """A client's address as the log may have it."""
+        """A client's address as the log may show it."""
         masks = self.recorder.masks
         known = "unix:" if peer is None else peer.partition("%")[0]
         return known if masks is None else masks.address(known.encode()).decode()
@@ -335,7 +335,7 @@ class Service:
         log.warning("%s", text)
 
     def failed(self, request_id: str, status: int, subject: str, cause: str) -> None:
-        """One line with the cause of a generated error response, if it is not one of many."""
+        """A line with the cause of a generated error response, unless there were many like it."""
         same = {"kind": status, "reason": cause}
         log.warning("%s %d %s: %s", request_id, status, subject, cause, extra=same)
 
@@ -346,7 +346,7 @@ class Service:
         context: rewrite.ClientContext,
         facts: Facts | None,
     ) -> tuple[bytes, bytes]:
-        """Lines and body of a response of our own; one log line has its id and the cause."""
+        """Lines and body of a response of our own. A log line has its id and the cause."""
         known = facts.id if facts is not None else b""
         request_id = (known or self.recorder.ids.next()).decode()
         hint = error.detail if error.source is Source.CLIENT else ""
@@ -367,7 +367,7 @@ class Service:
         return lines % (request_id.encode(), kind) + error.lines, page
 
     def snapshot(self) -> Tree:
-        """Every count of this worker, to be summed by `counters.total`."""
+        """All counts of this worker. `counters.total` sums them up."""
         counters = self.recorder.counts()
         counters |= {name: count() for name, count in self.counted.items()}
         gauges: Tree = {

@@ -1,4 +1,4 @@
-"""How long an exchange waits for others, and what it says when that was too long.
+"""How long an exchange waits for others, and what it answers if that is too long.
 
     state        whom it waits for           too long                                     status
     ───────────  ──────────────────────────  ───────────────────────────────────────────  ──────
@@ -9,9 +9,9 @@
     RELAY        its client, which does not  `Deadlines.response_body`; less while        408
                  take what there is          connections are scarce
 
-A client that sends is waited for by its client side. There is no timer: the sweep asks once a
-second. It never waits by itself. Invariant: in each state but REWRITE and TUNNEL either somebody
-else has a time limit, or the exchange has a deadline.
+The client side waits for a client that sends. There is no timer: the sweep asks once a second. This
+module never waits by itself. Invariant: in each state but REWRITE and TUNNEL, the exchange has a
+deadline, or somebody else limits the time.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Timeouts(Holding):
             self.fail(UpstreamError(wait, 504))
 
     def _note_slowness(self) -> None:
-        """Tell the pool where the connection waits for our client, and how far that has come."""
+        """Tell the pool if the connection waits for our client, and how far that has come."""
         if self.blocked and self.state is RELAY:
             self.endpoint.pool.note_progress(self, self.client.client_has())
         elif not (self.request_ended or self.throttled):
@@ -78,7 +78,7 @@ class Timeouts(Holding):
             self.endpoint.pool.note_progress(self, self.received + moved)
 
     def _watch_reader(self, now: float) -> None:
-        """A client that does not read as fast as it could has to keep the pace, `Limits.rate`."""
+        """A client that reads slower than it could has to keep the pace, `Limits.rate`."""
         patience = self.deadlines.response_body
         pool = self.endpoint.pool
         if pool.waiting:
@@ -94,7 +94,7 @@ class Timeouts(Holding):
             self.fail(ClientError(wait, 408))
 
     def _upstream_reads(self) -> bool:
-        """Whether the upstream took something of the body since the last look."""
+        """Whether the upstream took some of the body since the last look."""
         connection = self.connection
         before, self.backlog = self.backlog, unsent(connection.transport) if connection else 0
         return not before or self.backlog < before

@@ -1,13 +1,13 @@
-"""After a 101: two sockets, and nothing between them but bytes.
+"""A tunnel: after a 101, two sockets with nothing between them but bytes.
 
-Both transports get a new protocol; what either side had sent beyond its head is written first.
-A side that has ended is passed on as an end (half-close) where the other transport can do that;
-TLS cannot, so there the tunnel closes once what is under way has been written.
+Both transports get a new protocol. What either side has sent beyond its head is written first. If a
+side ends, its end is passed on (half-close) if the other transport can do that. TLS cannot; there
+the tunnel closes once everything under way has been written.
 
-It never looks into payloads: masking and compression are the peers' business. Of the framing it
-knows where frames end (`websocket.frames`), so that `tunnel_close` can end a tunnel well.
-Invariants: bytes keep their order and none is lost; the connection is never pooled again; the
-pool hears of its end exactly once; an idle tunnel ends after `Deadlines.tunnel_idle`.
+A tunnel never looks into payloads: masking and compression are the peers' business. Of the framing
+it knows only where frames end (`websocket.frames`), so that `tunnel_close` can end a tunnel well.
+Invariants: bytes keep their order and none is lost. The connection is never pooled again. The pool
+hears of its end exactly once. An idle tunnel ends after `Deadlines.tunnel_idle`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Spliceable = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side s
 
 
 class Splice(asyncio.Protocol):
-    """One side of a tunnel: what it reads, the other side writes."""
+    """One side of a tunnel. The other side writes what it reads."""
 
     __slots__ = (
         "counted", "ended", "other", "received", "track", "tracker", "transport", "tunnel", "valve",
@@ -165,7 +165,7 @@ class Tunnel:
         self.watch: TunnelWatch | None = None
 
     def splice(self, client: Spliceable, upstream: Spliceable) -> None:
-        """Swap the protocols; leftovers first."""
+        """Give both transports their new protocols. Bytes that came early go first."""
         self.client = Splice(self, client[0], client[1])
         self.upstream = Splice(self, upstream[0], upstream[1])
         self.client.other, self.upstream.other = self.upstream, self.client
@@ -222,7 +222,7 @@ class Tunnel:
             self.abort()
 
     def _count(self) -> None:
-        """Add what has passed since the last time to the worker's counters."""
+        """Add the bytes that passed since the last time to the worker's counters."""
         counters, came, went = self.service.counters, self.client, self.upstream
         counters.tunnel_in += came.received - came.counted
         counters.tunnel_out += went.received - went.counted
@@ -238,7 +238,7 @@ class Tunnel:
         asyncio.get_running_loop().call_later(wait, self.part)
 
     def part(self) -> None:
-        """Tell both peers that this is the end, and close once they have answered."""
+        """Tell both peers that this is the end, and close when they have answered."""
         if self.open == 2 and self.tunnel_close is None and self.framed:
             seconds = min(self.service.deadlines.linger, self.service.time_left())
             self.tunnel_close = TunnelClose(self.client, self.upstream, seconds, RESTART)

@@ -1,15 +1,15 @@
-"""The end of a tunnel that we bring about: each peer is told so by a Close frame.
+"""How we end a tunnel: each peer is told so by a Close frame.
 
-When the worker leaves, the code is 1012; when the client may be there no more, it is 1008.
+The code is 1012 if the worker leaves, and 1008 if the client may no longer be here.
 
     relaying ──at a frame's end──► said: our Close is out, nothing of this direction follows it
        │                             │
        └──the peer's own Close───────┴──► heard ──both directions──► the connections are closed
 
-Where a message is under way its end is waited for, up to `PATIENCE`; then the end of a fragment has
-to do (RFC 6455 5.4), and at the last, when no frame ends in time, the connection is cut like any
-other. A peer that has said Close by itself is answered by the other one, as ever. It never changes
-what goes through before the Close. Invariants: no frame is torn by us; nothing follows a Close.
+If a message is under way, we wait for its end, up to `PATIENCE`. After that the end of a fragment
+is enough (RFC 6455 5.4). If no frame ends in time, the connection is cut like any other. If a peer
+has said Close by itself, the other peer answers it, as always. This module never changes what goes
+through before the Close. Invariants: we tear no frame. Nothing follows a Close.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class TunnelSide(Protocol):
 
 
 class TunnelClose:
-    """Both directions of one tunnel, for at most so many seconds."""
+    """The close of both directions of one tunnel, within so many seconds."""
 
     def __init__(self, client: TunnelSide, upstream: TunnelSide, seconds: float, code: int) -> None:
         self.whole = True  # only between messages
@@ -75,7 +75,7 @@ class TunnelClose:
         self.go_on()
 
     def hurry(self) -> None:
-        """The end of a fragment has to do."""
+        """From now on the end of a fragment is enough."""
         self.whole = False
         self.go_on()
 
@@ -86,12 +86,12 @@ class TunnelClose:
         self.look()
 
     def look(self) -> None:
-        """Once both peers have said Close, or gone, there is nothing to wait for."""
+        """End, if both peers have said Close or have gone: then there is nothing to wait for."""
         if all(parting.over for parting in self.sides):
             self.end()
 
     def end(self) -> None:
-        """Close both; what was written still goes out."""
+        """Close both connections. What was written still goes out."""
         for timer in self.timers:
             timer.cancel()
         for parting in self.sides:
@@ -99,7 +99,7 @@ class TunnelClose:
 
 
 class ClosingSide(asyncio.Protocol):
-    """One side: what it reads goes to the other one, until a Close frame can stand there."""
+    """One side. What it reads goes to the other side until a Close frame can stand there."""
 
     def __init__(
         self, tunnel_close: TunnelClose, side: TunnelSide, other: TunnelSide, *, masked: bool
@@ -113,12 +113,12 @@ class ClosingSide(asyncio.Protocol):
 
     @property
     def over(self) -> bool:
-        """Nothing that matters comes from here any more."""
+        """Nothing that matters comes from this side any more."""
         tracker = self.tracker
         return self.side.ended or (tracker.closed and not tracker.left)
 
     def say(self, data: bytes) -> None:
-        """Relay `data`, up to where our Close goes in."""
+        """Relay `data`, up to the place where our Close goes in."""
         if self.said or self.tracker.closed or self.side.ended:
             return  # ended: an end of file has gone the same way already
         at = self.tracker.stop(data, whole=self.tunnel_close.whole)
