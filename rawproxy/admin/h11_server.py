@@ -118,7 +118,7 @@ class H11ServerConnection:
 
 
 class H11Server:
-    """The server. It calls `answer` for each request; that sends the response by `Visit.send`."""
+    """The server. It calls `answer` for each request, which sends by `H11ServerConnection.send`."""
 
     def __init__(
         self, answer: Callable[[H11ServerConnection, h11.Request], Awaitable[None]], bounds: Bounds
