@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: docs setup run fast wheel wheel-check release test-fast test-pythons test-debian13 test check fmt fmt-check lint types cover failover guards conformance reloads certificates resumption bench bench-13 bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
+.PHONY: docs setup run fast wheel wheel-check release test-fast test-pythons test-debian13 test check fmt fmt-check lint types cover failover guards conformance reloads changes certificates resumption bench bench-13 bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -134,6 +134,7 @@ PURE := \
 	rawproxy/config/addresses.py \
 	rawproxy/config/bounds.py \
 	rawproxy/config/conditions.py \
+	rawproxy/config/difference.py \
 	rawproxy/config/field_names.py \
 	rawproxy/config/json_codec.py \
 	rawproxy/config/model.py \
@@ -174,6 +175,7 @@ PURE := \
 	rawproxy/routing/conditions.py \
 	rawproxy/routing/match.py \
 	rawproxy/routing/route_targets.py \
+	rawproxy/routing/site_routes.py \
 	rawproxy/store/address.py \
 	rawproxy/store/amounts.py \
 	rawproxy/store/verbs.py \
@@ -271,6 +273,11 @@ reloads: $(VENV)/.test
 # Ten renewals under load, and a thousand names; writes tests/production/CERTIFICATES.md.
 certificates: $(VENV)/.test
 	$(BIN)/python -m tests.production.certificates
+
+# 200,000 requests and 500 WebSockets through 50 changes that are made in place, with 3,000 sites;
+# writes tests/production/CHANGES.md.
+changes: $(VENV)/.test
+	$(BIN)/python -m tests.production.changes
 
 # How many TLS clients that come back resume their session, with two workers; writes
 # tests/production/RESUMPTION.md.

@@ -37,13 +37,14 @@ HOT = {
         "frames flow_control budget stream_numbers huffman hpack fields header_reader"
     ),
     "protocol/websocket": "frames",
-    "routing": "match conditions route_targets own_answer",
+    "routing": "match conditions route_targets own_answer site_routes",
     "balancing": "fair_queue pool health policies",
     "telemetry": "masks counters facts access_log",
     "net": "tls_outbox backpressure poller tls_ends socket_transport tls_transport tls_handshake",
     "upstream": "bulk_reader response_handler connection ticket dialling endpoint probe group",
     "proxy": (
-        "recorder tunnel client_side checkout holding timeouts exchange guard admission service"
+        "recorder tunnel client_side checkout holding timeouts exchange guard admission"
+        " worker_groups service"
     ),
     "access": (
         "address_lists rates questions verdicts answer_cache counts inquiry guarded_exchange "

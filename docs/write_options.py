@@ -120,7 +120,9 @@ def bound_table(
     lines = heading(first, "of what", "default", "beyond it")
     for name in names:
         found = defaults[name.replace("-", "_")]
-        shown = f"{found:g}" if isinstance(found, float) else size(found)
+        shown = words[name].get("default", "")
+        if not shown:
+            shown = f"{found:g}" if isinstance(found, float) else size(found)
         lines.append(row(f"`{name}`", words[name]["text"], shown, words[name]["beyond"]))
     return lines
 
@@ -131,6 +133,11 @@ BROUGHT = [
         (f"[{name}.NAME]", told["each"])
         for name, told in options.TOP.items()
         if "each" in told and name != "group"
+    ),
+    *(
+        (f"[{name}]", told["table"])
+        for name, told in options.TOP.items()
+        if "table" in told and name not in ("limits", "timeouts")
     ),
     *(
         (f"{name} = {{ … }}", told["table"])

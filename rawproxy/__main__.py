@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rawproxy.config.model import Config
+    from rawproxy.config.reading import Reading
 
 
 HYBRID = (3, 5)  # the OpenSSL that knows X25519MLKEM768
@@ -57,9 +57,9 @@ def tell_openssl() -> None:
             os.execv(sys.executable, sys.orig_argv)
 
 
-def reread(arguments: list[str]) -> Config:
-    """Read the configuration of `rawproxy ARGUMENTS` anew, with the code as it is now."""
-    from rawproxy.cli import reread as read
+def reread(arguments: list[str]) -> Reading:
+    """Read the options and the file of `rawproxy ARGUMENTS` anew, with the code as it is now."""
+    from rawproxy.cli import read_again as read
 
     return read(arguments)
 

@@ -20,6 +20,7 @@ from rawproxy.config.model import Address, Config, single
 from rawproxy.config.option_values import parse_file
 from rawproxy.config.options import CAPABILITIES, OPTIONS, flat
 from rawproxy.config.problems import check
+from rawproxy.config.reading import Reading
 from rawproxy.config.sources import Rank, Settings, read
 from rawproxy.config.toml_file import Document
 from rawproxy.errors import ConfigError
@@ -300,9 +301,14 @@ def proxy_command(
 
 def reread(arguments: list[str]) -> Config:
     """The configuration that the command would run with now. Raises `ConfigError`."""
+    return read_again(arguments).config()
+
+
+def read_again(arguments: list[str]) -> Reading:
+    """What the command would be told now. Raises `ConfigError`."""
     try:
         with rawproxy.make_context("rawproxy", list(arguments)) as ctx:
-            return configure(ctx)
+            return reading(ctx)
     except click.ClickException as error:
         raise ConfigError(error.format_message()) from None
 
@@ -314,15 +320,32 @@ def source(ctx: click.Context, name: str) -> str:
 
 
 def configure(ctx: click.Context) -> Config:
-    """The `Config` of the options and the file. Raises `ConfigError`."""
-    return build_config(settings(ctx))
+    """The `Config` to run with, of options, file and sources. Raises `ConfigError`."""
+    told = reading(ctx)
+    for room in modules(CAPABILITIES, "joining"):
+        config: Config | None = room.first(told)
+        if config is not None:
+            return config
+    return told.config()
 
 
 def settings(ctx: click.Context) -> Settings:
+    """The same before it is a `Config`, every mistake of a source among them.
+
+    Raises `ConfigError`.
+    """
+    told = reading(ctx)
+    found = told.document
+    for room in modules(CAPABILITIES, "joining") if found is not None else ():
+        found = room.whole(found)
+    return told.settings(found)
+
+
+def reading(ctx: click.Context) -> Reading:
     """The values of the options with their ranks, and the file. Raises `ConfigError`."""
     values = {name: ctx.params[name.replace("-", "_")] for name, _ in flat()}
     ranks = {name: Rank[source(ctx, name.replace("-", "_"))] for name in values}
-    return Settings(values, ranks, document(ctx, ranks))
+    return Reading(values, ranks, document(ctx, ranks))
 
 
 def document(ctx: click.Context, ranks: Mapping[str, Rank]) -> Document | None:

@@ -19,6 +19,7 @@ from tests.process import Program, free_port, wait_for_port
 KEYS = {
     "access": ('[[site]]\nallow = "all"', "file.toml:3: [[site]] allow"),
     "acme": ('[[site]]\nacme = "all"', "file.toml:3: [[site]] acme"),
+    "discovery": ("[discovery]\nfolder = 'x'", "file.toml:2: discovery"),
     "store": ('store = "file:/nowhere"', "file.toml:2: store"),
 }
 PACKAGE = pathlib.Path(rawproxy.__file__).parent

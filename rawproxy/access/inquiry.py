@@ -44,7 +44,9 @@ class AuthGate:
 
     __slots__ = ("answers", "cache", "counts", "form", "rule", "service", "target", "under_way")
 
-    def __init__(self, service: Service, rule: AuthRule, identity: tuple[str, ...]) -> None:
+    def __init__(
+        self, service: Service, rule: AuthRule, identity: tuple[str, ...], config: Config
+    ) -> None:
         self.service = service
         self.rule = rule
         self.counts = AccessCounts()  # replaced by the worker's
@@ -52,7 +54,7 @@ class AuthGate:
         self.answers = AnswerForm(rule)
         self.cache = AnswerCache(rule.cache) if rule.cache else None
         self.under_way: dict[bytes, Inquiry] = {}  # where answers are remembered
-        self.target = _target(service.config, rule)
+        self.target = _target(config, rule)
 
     def ask(self, asked: Asked, request_id: bytes, waiter: OnVerdict) -> Inquiry | None:
         """Ask about a request; `waiter` is told, perhaps before this returns: then it is None."""

@@ -1,12 +1,13 @@
 """Puts guards into a worker's service: one for each route that has something to ask.
 
-It is called once, before the first client comes. It never serves. Invariant: what tells who
-somebody is, is cut from what clients send on every route of a site that has a guard anywhere.
+It is called before the first client comes, and for each further configuration before that counts.
+It never serves. Invariant: what tells who somebody is, is cut from what clients send on every route
+of a site that has a guard anywhere.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import mmap
 import os
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from rawproxy.access.passwords import Hasher, Passwords
 from rawproxy.access.questions import named
 from rawproxy.access.rates import HEAD, SIZE, RateTable
 from rawproxy.access.route_guard import RouteGuard
-from rawproxy.access.rules import AccessRules
+from rawproxy.access.rules import AccessRules, AuthRule
 from rawproxy.config.json_codec import from_json
+from rawproxy.config.model import Config
 from rawproxy.protocol.http.rewrite import HeadEdits
 from rawproxy.proxy.service import Service
 from rawproxy.routing.route_targets import RouteTarget
@@ -30,35 +32,67 @@ def install(service: Service, memory: int | None) -> Callable[[], object]:
     `memory`: the descriptor of what all workers share (`process/shared_memory`); None: there are
     no others.
     """
-    rules = [
-        (target, from_json(AccessRules, target.access))
-        for target in service.route_targets.all
-        if target.access is not None
-    ]
-    if not rules:
-        return int
-    with contextlib.ExitStack() as stack:
-        counts = AccessCounts()
-        table = RateTable(_memory(memory))
-        service.tell_secret(table.share)
-        hasher = Hasher()
-        stack.callback(hasher.close)
-        gates: dict[tuple[object, ...], AuthGate] = {}
-        for target, one in rules:
-            _hide(target, one.identity)
-            guard = RouteGuard(one, table, counts)
-            if one.password is not None:
-                guard.passwords = Passwords(one.password, table, hasher, counts)
-            if one.auth is not None:
-                key = (one.auth, one.identity)
-                if key not in gates:
-                    gates[key] = AuthGate(service, one.auth, one.identity)
-                    gates[key].counts = counts
-                guard.gate = gates[key]
-            if one != AccessRules(identity=one.identity):
-                target.guard = guard
-        service.counted["access"] = counts.tree
-        return stack.pop_all().close
+    wiring = AccessWiring(service, memory)
+    fit = wiring.fitting(service.config)
+    for target in service.route_targets.all:
+        fit(target)
+    service.bind(service.route_targets)
+    service.fitters.append(wiring.fitting)
+    return wiring.close
+
+
+class AccessWiring:
+    """What the guards of one worker have in common. Nothing of it is made before it is needed."""
+
+    def __init__(self, service: Service, memory: int | None) -> None:
+        self._service = service
+        self._memory = memory
+        self._gates: dict[tuple[object, ...], AuthGate] = {}
+        self._table: RateTable | None = None
+        self._hasher = Hasher()
+        self._counts = AccessCounts()
+
+    def close(self) -> None:
+        """Compute no more passwords."""
+        self._hasher.close()
+
+    def fitting(self, config: Config) -> Callable[[RouteTarget], object]:
+        """What gives a route target of this configuration its guard, if it is to have one.
+
+        Gates that no guard asks any more are forgotten. Those that are asked by the same rule stay,
+        and with them what they remember.
+        """
+        guards = (target.guard for target in self._service.route_targets.all)
+        used = {id(one.gate) for one in guards if isinstance(one, RouteGuard)}
+        self._gates = {key: one for key, one in self._gates.items() if id(one) in used}
+        self._service.own_targets = [gate.target for gate in self._gates.values()]
+        return functools.partial(self._fit, config)
+
+    def _fit(self, config: Config, target: RouteTarget) -> None:
+        if target.access is None:
+            return
+        rules = from_json(AccessRules, target.access)
+        if self._table is None:
+            self._table = RateTable(_memory(self._memory))
+            self._service.tell_secret(self._table.share)
+            self._service.counted["access"] = self._counts.tree
+        _hide(target, rules.identity)
+        guard = RouteGuard(rules, self._table, self._counts)
+        if rules.password is not None:
+            guard.passwords = Passwords(rules.password, self._table, self._hasher, self._counts)
+        if rules.auth is not None:
+            guard.gate = self._gate(config, rules.auth, rules.identity)
+        if rules != AccessRules(identity=rules.identity):
+            target.guard = guard
+
+    def _gate(self, config: Config, auth: AuthRule, identity: tuple[str, ...]) -> AuthGate:
+        key = (auth, identity, config.limits, config.deadlines)
+        gate = self._gates.get(key)
+        if gate is None:
+            gate = self._gates[key] = AuthGate(self._service, auth, identity, config)
+            gate.counts = self._counts
+            self._service.own_targets.append(gate.target)
+        return gate
 
 
 def _memory(descriptor: int | None) -> memoryview:

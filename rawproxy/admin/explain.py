@@ -106,7 +106,7 @@ class Explanation:
                 yield ExplanationLine("answer", f"301 to {where}", self.place(("no-redirect",)))
                 return
             sites = self.service.route_targets.for_listener(address)
-            default = self.service.route_targets.default
+            default = self.service.route_targets.first()
             target = default if sites is None else self._target(sites, head)
         except ProxyError as error:
             yield ExplanationLine("answer", f"{error.status}: {error.detail}")

@@ -72,6 +72,9 @@ _GAUGES = (
 )
 
 
+CHANGES = ("in_place", "new_processes", "refused")
+
+
 class Totals(Collector):
     """The numbers of one scrape."""
 
@@ -81,6 +84,7 @@ class Totals(Collector):
         self.gauges: Tree = both["gauges"]
         self.workers = [one["worker"] for one in sums["workers"]]
         self.store: Tree | None = sums.get("keepers", {}).get("store")
+        self.master: Tree = sums.get("master", {})  # none without a master, or by older code
 
     def collect(self) -> Iterator[Metric]:
         """All metric families."""
@@ -89,6 +93,7 @@ class Totals(Collector):
         yield from self._upstreams()
         yield from self._access()
         yield from self._of_store()
+        yield from self._changes()
         for leaf, name, text in _COUNTERS:
             yield _counter(name, text, (), [((), self.counters.get(leaf, 0))])
         for leaf, name, text in _GAUGES:
@@ -120,6 +125,19 @@ class Totals(Collector):
             text = "Names for which a throw-away certificate answers."
             missing = max(one["missing"] for one in told)
             yield _gauge("certificates_missing", text, (), [((), missing)])
+
+    def _changes(self) -> Iterator[Metric]:
+        changes = self.master.get("changes", {})
+        text = "Configurations since the start: taken over in place, by new processes, or refused."
+        counts = [((name,), changes.get(name, 0)) for name in CHANGES]
+        yield _counter("configuration_changes", text, ("result",), counts)
+        sources = self.master.get("sources", {})
+        text = "Pieces of configuration that are in force, by where they come from."
+        known = [((name,), one["fragments"]) for name, one in sources.items()]
+        yield _gauge("fragments", text, ("source",), known)
+        text = "1 for each piece of configuration that is wrong: its last good state is in force."
+        broken = [((name, one), 1) for name, of in sources.items() for one in of["broken"]]
+        yield _gauge("fragment_broken", text, ("source", "fragment"), broken)
 
     def _requests(self) -> Iterator[Metric]:
         upstreams = self.counters.get("upstreams", {})

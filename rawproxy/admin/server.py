@@ -74,6 +74,7 @@ class Admin:
         self.address = address
         self._known = (*known, address.host or "", socket.gethostname())
         self.names = AdminHostNames((), ())
+        self._bound: list[str] = []  # the hosts of its sockets
         self.source = source
         self.history = History()
         self.port = 0
@@ -92,13 +93,18 @@ class Admin:
     async def start(self, socks: list[socket.socket] | None = None) -> None:
         """Listen, on `socks` if given, and begin to gather the history. Raises `OSError`."""
         socks = bind(self.address) if socks is None else socks
-        bound = []
+        bound = self._bound
         for sock in socks if self.address.path is None else ():
             bound.append(sock.getsockname()[0])
             self.port = sock.getsockname()[1]
         self.names = AdminHostNames(bound, self._known)
         await self.server.start(socks)
         self._sampler = asyncio.create_task(self._sample())
+
+    def called(self, known: Iterable[str]) -> None:
+        """From now on these are the names that the administrator has written down."""
+        self._known = (*known, self.address.host or "", socket.gethostname())
+        self.names = AdminHostNames(self._bound, self._known)
 
     async def close(self) -> None:
         """Stop now: no client's request is lost by that."""

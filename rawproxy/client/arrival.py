@@ -249,6 +249,13 @@ class Arrival:
         if now >= self.deadline:
             self.abort()
 
+    def has_tunnels(self) -> bool:
+        """Whether it carries one."""
+        return False
+
+    def adopt(self) -> None:
+        """Another configuration counts: whoever serves this one finds out by its slot."""
+
     def drain(self) -> None:
         """The worker stops. This connection was accepted, so its request is answered."""
         self.deadline = min(self.deadline, self.service.deadline(self.service.leaving.grace))

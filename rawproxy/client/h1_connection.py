@@ -65,6 +65,8 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         self.transport = transport
         self.valve = Valve(transport)
         self.context = self.service.context(self.slot, self.secure)
+        if self.slot.epoch != self.service.epoch:
+            self.adopt()
         self.service.clients.add(self)
         self.deadline = self.service.deadline(self.service.deadlines.request_head)
 
@@ -350,6 +352,25 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         elif not self.takes_the_rest():
             self.phase = LINGER
             cut(self.transport)
+
+    def has_tunnels(self) -> bool:
+        """A connection that became a tunnel is none of ours any more."""
+        return False
+
+    def adopt(self) -> None:
+        """Another configuration counts, from the next request on.
+
+        A response that is to come is the last one where what we know of the client might be another
+        thing by then: its request goes on under the rules it began with.
+        """
+        service = self.service
+        self.slot.follow(service.epoch, service.sites)
+        self.parse = service.parse
+        self.last_head = LastHead()
+        if self.exchange is None or self.status:
+            self.context = self.fresh_context(self.secure)
+        elif not self.same_client(self.secure):
+            self.closing = True
 
     def drain(self) -> None:
         """The worker stops: the next response that begins is the last one (RFC 9112 9.6).

@@ -64,6 +64,8 @@ class H2Connection(H2Intake, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
         self.context = self.service.context(self.slot, True)
+        if self.slot.epoch != self.service.epoch:
+            self.adopt()
         self.service.clients.add(self)
         self.greet()
 
@@ -322,6 +324,19 @@ class H2Connection(H2Intake, asyncio.Protocol):
             self.fail(ConnectionFault(Code.SETTINGS_TIMEOUT, "no SETTINGS came"))
         elif not self.streams:
             self.close(Code.NO_ERROR)
+
+    def has_tunnels(self) -> bool:
+        """Whether a stream of it is one."""
+        return any(stream.tunnel is not None for stream in self.streams.values())
+
+    def adopt(self) -> None:
+        """Another configuration counts, for every stream that begins from now on.
+
+        The client was told of bounds for the whole connection, and they hold as long as it does.
+        """
+        self.slot.follow(self.service.epoch, self.service.sites)
+        self.reader.forget()
+        self.context = self.service.context(self.slot, True)
 
     def drain(self) -> None:
         """The worker stops: send a warning now, and the number that counts at the next sweep."""

@@ -67,6 +67,7 @@ class Listener:
         self.sock = sock
         self.context = context
         self.redirect = redirect
+        self.address = address
         self.sites = service.route_targets.for_listener(address)
         self.borrowed = borrowed  # it is the master's: another worker may go on with it
         self._open = False
@@ -168,7 +169,7 @@ class Listener:
             sock.close()
             return None
         service.counters.accepted += 1
-        slot.sites = self.sites
+        slot.sites, slot.at, slot.epoch = self.sites, self.address, service.epoch
         if isinstance(peer, tuple):
             if service.admission.open > service.crowd:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD)

@@ -75,6 +75,16 @@ class RequestSide(ClientSide):
             return self._amend(route_target, head)
         return True
 
+    def fresh_context(self, secure: bool) -> rewrite.ClientContext:
+        """What is known of the client by the configuration that counts now, and by the route."""
+        context = self.service.context(self.slot, secure)
+        return self.service.follow(context, self.route_target)
+
+    def same_client(self, secure: bool) -> bool:
+        """Whether that is what is known of it already, but for what belongs to one request."""
+        context, now = self.context, self.fresh_context(secure)
+        return context == now._replace(hsts=context.hsts, edits=context.edits, id=context.id)
+
     def _amend(self, route_target: RouteTarget, head: RequestHead) -> bool:
         """Apply the route's values to this request. False if the route has answered."""
         asked = self.service.asked(head, self.context, self.slot, route_target)

@@ -56,3 +56,5 @@ class Deadlines:
     tunnel_idle: float = 3600.0  # an hour, not nginx's 60 s
     linger: float = 5.0  # after our last byte, so that the client can read it
     drain: float = 30.0  # from SIGTERM until what is left is cut
+    # And for tunnels, at a reload that brings new processes. Negative: as `drain`; 0: for ever.
+    tunnel_drain: float = -1.0

@@ -43,6 +43,7 @@ def build_config(settings: Settings) -> Config:
         config = room.amend(settings, config)
     if not config.https and config.has_certificate():
         config = replace(config, https=(Address(None, 8443),))
+    config = replace(config, groups=_needed(config))
     for key, text in problems(config):
         if key == ("upstream",) and settings.document and key in settings.document.lines:
             continue  # it is not missing: what is wrong with it has been noted
@@ -50,6 +51,13 @@ def build_config(settings: Settings) -> Config:
     if settings.mistakes:
         raise ConfigError(*dict.fromkeys(text for _, text in sorted(settings.mistakes)))
     return config
+
+
+def _needed(config: Config) -> tuple[Group, ...]:
+    """The groups, less an empty one that is nobody's: every route answers by itself."""
+    used = {route.group for site in config.sites for route in site.routes}
+    empty = DEFAULT if DEFAULT not in used else None
+    return tuple(one for one in config.groups if one.upstreams or one.name != empty)
 
 
 def _top(settings: Settings) -> Config:

@@ -2,12 +2,16 @@
 
 A capability is a room with keys of its own. Nothing of the core imports it: it is found by its name
 in `CAPABILITIES` of `options`. Deleting its folder and that name leaves a working proxy, which then
-does not know these keys. Such a room may have these modules, each of them with one function:
+does not know these keys. Such a room may have these modules, with these functions:
 
     keys       `brought(group)`: its keys, for the tables `top`, `site` and `route`; `group` are the
                keys of [group.NAME], for a table that has an upstream of its own. `OPTIONS`, if it
                is there: its options, by the heading of --help that they stand under
     reading    `amend(settings, config)`: the configuration, with what the room makes of its keys
+    joining    `first(reading)`: the configuration, with what the room's sources find at the start;
+               `joined(reading, kept)`: the state of these sources; `whole(document)`: the file with
+               what they find, every mistake being one
+    watching   `watch(state, changed)`: calls `changed` whenever the sources have reported
     wiring     `install(service, memory)`: what it needs is put into a worker's service; `memory` is
                shared by all workers
     keeper     `serve(sock, settings, memory)`: the life of a process of its own, which the master

@@ -27,17 +27,19 @@ _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or 
 
 def to_json(value: Any) -> Any:
     """The value as `json.dumps` takes it. Raises `TypeError`."""
+    if value is None or isinstance(value, str | int | float | dict):
+        return value
     if is_dataclass(value):
-        pairs = ((one, getattr(value, one.name)) for one in fields(value))
-        return {one.name: to_json(inner) for one, inner in pairs if inner != _default(one)}
+        pairs = (
+            (name, getattr(value, name), default) for name, default in _layout(value.__class__)
+        )
+        return {name: to_json(inner) for name, inner, default in pairs if inner != default}
     if isinstance(value, tuple):
         return [to_json(one) for one in value]
     if isinstance(value, frozenset):
         return sorted(to_json(one) for one in value)
     if isinstance(value, Network):
         return str(value)
-    if value is None or isinstance(value, str | int | float | dict):
-        return value
     raise TypeError(f"{type(value).__name__} has no form in JSON here")
 
 
@@ -113,6 +115,12 @@ def _read_network(data: Any, where: str) -> Network:
 @functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
+
+
+@functools.cache
+def _layout(kind: Any) -> tuple[tuple[str, Any], ...]:
+    """The fields of a dataclass, each with its default."""
+    return tuple((one.name, _default(one)) for one in fields(kind))
 
 
 def _default(one: Field[Any]) -> Any:

@@ -258,6 +258,7 @@ class Config:
     # they are to do, in JSON values.
     keepers: tuple[tuple[str, Any], ...] = ()
     watched: tuple[str, ...] = ()  # folders that change with the certificates that are kept
+    has_sources: bool = False  # whether somebody watches what changes it: `capabilities`
 
     def group(self, name: str) -> Group:
         """The group called `name`. `check` has made sure that it exists."""

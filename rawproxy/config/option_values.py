@@ -36,7 +36,7 @@ def parse_pin(text: str) -> str:
 
 _LEAST = {"start-line": 64, "head": 1024, "response-head": 1024, "fields": 8, "requests": 1}
 _OR_NONE = ("body", "rate", "connections", "per-client", "tunnels", "queue")
-_OR_NEVER = ("wait",)
+_OR_NEVER = ("wait", "tunnel-drain")
 _SIZE = re.compile(r"([0-9]{1,15})([kmg]?)").fullmatch
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 

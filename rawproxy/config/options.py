@@ -209,7 +209,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
 }  # fmt: skip
 
 # Rooms that bring options or keys of their own: see `capabilities`.
-CAPABILITIES = ("access", "acme", "store")
+CAPABILITIES = ("access", "acme", "store", "discovery")
 for _room in modules(CAPABILITIES, "keys"):
     for _heading, _brought in getattr(_room, "OPTIONS", {}).items():
         OPTIONS[_heading] += _brought
@@ -234,9 +234,12 @@ _SIZE = {"type": "size", "help": "A number of bytes; k, m and g are known."}
 _SECONDS = {"type": click.FloatRange(min=0, min_open=True)}
 
 
+_OR_NEVER = ("wait", "tunnel-drain")  # timeouts that may be 0
+
+
 def _timeouts(names: Iterable[str]) -> Keys:
     return {
-        name: {"type": click.FloatRange(min=0)} if name == "wait" else _SECONDS for name in names
+        name: {"type": click.FloatRange(min=0)} if name in _OR_NEVER else _SECONDS for name in names
     }
 
 

@@ -192,9 +192,13 @@ class Settings:
 
     def absolute(self, key: Key, path: str) -> str:
         """The absolute path; a relative path in the file begins at the folder of the file."""
-        if self.document is None or self.place(key)[1].startswith("--"):
+        if self.document is None:
             return path
-        return os.path.join(os.path.dirname(os.path.abspath(self.document.path)), path)
+        names = [part for part in key if isinstance(part, str)]
+        if len(names) == 1 and self.ranks.get(names[0], Rank.FILE) != Rank.FILE:
+            return path  # at the top, from the command line or the environment
+        file = self.document.path_of(key)
+        return os.path.join(os.path.dirname(os.path.abspath(file)), path)
 
     def named(
         self, table: Key, told: Mapping[str, Any], given: Sequence[str], parse: ByName[T], base: T

@@ -10,6 +10,7 @@ have several values has a list. All mistakes are found, not only the first.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import tomllib
 from typing import Any
@@ -44,8 +45,18 @@ class Document:
             match = _AT_LINE(str(error))
             reason, line = match.groups() if match else (str(error), str(text.count("\n") + 1))
             raise ConfigError(f"{path}:{line}: not TOML: {reason}") from None
-        self.lines = lines(text)
+        self._text = text
         self.data = self._table((), raw, TOP)
+
+    @functools.cached_property
+    def lines(self) -> dict[Key, int]:
+        """The line of each key. To find them takes longer than to read the file."""
+        return lines(self._text)
+
+    def path_of(self, key: Key) -> str:
+        """The file that `key` stands in: relative paths begin at its folder."""
+        del key  # there is but one
+        return self.path
 
     def place(self, key: Key) -> Mistake:
         """The line of `key`, and how a message about it begins.

@@ -86,7 +86,8 @@ class _Scan:
             match = _PART(self.text, at)
             assert match is not None
             raw, more = match.groups()
-            parts.append(next(iter(tomllib.loads(f"{raw}=0"))))
+            quoted = raw[0] in "\"'"
+            parts.append(next(iter(tomllib.loads(f"{raw}=0"))) if quoted else raw)
             at = match.end()
         return parts, at
 

@@ -5,11 +5,13 @@
                         {"pins": {…}}                       certificates that others accepted
                         {"tickets": "4f00…"}                new keys of TLS tickets
                         {"secret": "9c1d…"}                 what only the machines of a store know
+                        {"change": 7, …}                    another configuration: `adoption`
     worker ──► master   {"is": "ready", "lines": […]}, {"is": "draining"}    its state
                         {"failed": ["--cert f: …"], "code": 2}      why it cannot start
                         {"stats": {…}, "pins": {…}}         its numbers, when asked and at the end;
                                                             at once if it accepts a certificate
                         {"ask": "sums"}                     the numbers of all, for a page
+                        {"change": 7, …}                    what becomes of that configuration
     keeper ──► master   {"shared": {"tickets": …}}          what holds on other machines too
                         {"counted": {"store": {…}}}         its numbers
 
@@ -32,6 +34,7 @@ from rawproxy.errors import ignore
 from rawproxy.telemetry.counters import Tree
 
 Message = dict[str, Any]
+IN_FORCE, REFUSED = "in force", "refused"  # what becomes of an offer: `loader`
 UNREAD = 1 << 20  # bytes that the master has not read; beyond it no worker asks for sums
 LIMIT = 8 << 20  # bytes of a line, or unsent: a big configuration, the counters of many workers
 
@@ -115,6 +118,7 @@ class MasterChannel(asyncio.Protocol):
         self.learn: Callable[[dict[str, str]], object] = ignore  # pins that others found
         self.renew: Callable[[bytes], object] = ignore  # new keys of TLS tickets
         self.reseed: Callable[[bytes], object] = ignore  # a secret that other machines have too
+        self.change: Callable[[Message], object] = ignore  # another configuration: `adoption`
         self.orders: dict[str, Callable[[], object]] = {"stats": self.report}
         self.gone: Callable[[], object] = ignore  # called once the master has gone
         self._lines = LineReader()
@@ -158,6 +162,8 @@ class MasterChannel(asyncio.Protocol):
                     asking.set_result(message["sums"])
             elif "pins" in message:
                 self.learn(message["pins"])
+            elif "change" in message:
+                self.change(message)
             elif "tickets" in message:
                 self.renew(bytes.fromhex(message["tickets"]))
             elif "secret" in message:

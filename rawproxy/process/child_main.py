@@ -2,7 +2,7 @@
 
     worker    {"order": …}      serves until the master says that it is enough (`worker`)
     keeper    {"order": …, "keep": ROOM}    does what a capability does in a process of its own
-    loader    {"do": "load"}    reads the configuration with the code as it is now, answers, ends
+    loader    {"do": "load"}    reads the configuration with the code as it is now (`loader`)
 
 A child ignores the signals that a terminal sends to all processes at once: the master alone acts on
 them. Invariant: if a child cannot do its work, the master is told why, in lines for the log. That
@@ -11,25 +11,26 @@ holds even for code that cannot be imported.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import signal
 import socket
 import sys
 from collections.abc import Callable
 
-from rawproxy.config.model import Config
+from rawproxy.config.reading import Reading
 from rawproxy.errors import failure
 from rawproxy.process.channel import Message, encode, first_message
 from rawproxy.process.children import GROUP_SIGNALS
 from rawproxy.telemetry import error_log
 
-Read = Callable[[list[str]], Config]
+Read = Callable[[list[str]], Reading]
 
 
 def main(fd: int, read: Read) -> int:
     """Do what the first message says, and return the exit code.
 
-    `read` makes a configuration of the command's arguments.
+    `read` reads what the command's arguments and its file say.
     """
     for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -40,7 +41,7 @@ def main(fd: int, read: Read) -> int:
         message = first_message(sock)
     except EOFError:
         return 0
-    serve = None
+    serve = loader = None
     try:
         if "keep" in message:
             serve = keep
@@ -50,13 +51,18 @@ def main(fd: int, read: Read) -> int:
 
             serve = serve_master
         else:
-            answer = load(read, sys.argv[1:])
+            from rawproxy.process.loader import Loader
+
+            loader = Loader(read(sys.argv[1:]), message)
+            answer = loader.offer()
     except Exception as error:  # noqa: BLE001, and may fail in any way
         reasons, code = failure(error)
         answer = {"failed": reasons, "code": code}
     if serve is not None:
         return serve(sock, message)  # from here on the socket is a transport's, and it says all
     sock.sendall(encode(answer))
+    if loader is not None and loader.stays():
+        asyncio.run(loader.watch(sock))
     return 0
 
 
@@ -72,17 +78,3 @@ def keep(sock: socket.socket, message: Message) -> int:
         code = error.code if isinstance(error, OrderError) else 1
         sock.sendall(encode({"failed": failure(error)[0], "code": code}))
     return code
-
-
-def load(read: Read, arguments: list[str]) -> Message:
-    """The loader's answer: a work order, if the configuration and its certificates can be used.
-
-    Raises `ConfigError`.
-    """
-    from rawproxy.process.order import order
-    from rawproxy.tls.server import server_context
-
-    config = read(arguments)
-    if config.https:
-        server_context(config)
-    return {"order": order(config).packed()}

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
 
 from rawproxy.errors import ignore
 from rawproxy.process.channel import ChildChannel, Message
@@ -32,7 +32,7 @@ HEALTHY = 10.0  # seconds of life after which a death is a new fault, not the la
 # The admin's own settings win, and other C libraries ignore these.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_TRIM_THRESHOLD_": str(4 << 20)}
 # A terminal sends these to the whole process group. The master tells its workers what they mean.
-GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Child:
@@ -60,6 +60,7 @@ class Child:
         self.born = self.heard = time.monotonic()
         self.open = True  # whether the socketpair is
         self.ready = False
+        self.order: Any = None  # the `Order` of a worker
         self.failed: tuple[list[str], int] | None = None  # why it cannot start, and an exit code
 
     def __repr__(self) -> str:

@@ -42,6 +42,12 @@ class Keepers:
         for room in wanted.keepers:
             self._start(room)
 
+    def renew(self, wanted: Order) -> None:
+        """The same workers serve another configuration: start those anew that it is other for."""
+        before = self._order
+        if before is None or before.config.get("keepers") != wanted.config.get("keepers"):
+            self.replace(wanted)
+
     def stop(self) -> None:
         """End all of them."""
         self._order = None

@@ -1,15 +1,19 @@
 """The master: it holds the sockets, and starts and replaces the workers. It never serves.
 
                  ┌────────── a worker died: another, after a pause ──────────┐
-    STARTING ────┴─► SERVING ──SIGHUP──► LOADING ──► REPLACING ──► SERVING ──┘
-        │               │                   └── refused: the old ones go on ──►
-        └─ cannot: exit └──SIGTERM, SIGINT──► STOPPING ──► exit 0
+    STARTING ────┴─► SERVING ──SIGHUP──► LOADING ──► CHANGING ──► SERVING ───┤
+        │               ▲                   │ └──► REPLACING ──► SERVING ────┘
+        │               └───────────────────┴── refused: the old one goes on
+        └─ cannot: exit     SIGTERM, SIGINT ──► STOPPING ──► exit 0
 
-A *generation* is all workers of one configuration and one code. At a reload a *loader*, which is a
-fresh interpreter, reads the configuration. The new generation starts on the same sockets. When all
-of its workers are ready, they begin to accept, and the old ones begin to drain. Connections that
-wait in a socket's backlog meanwhile are accepted by the new workers. So a configuration that cannot
-be used changes nothing, and neither does code that does not start.
+At SIGHUP a *loader*, which is a fresh interpreter, reads the configuration and says what is other
+in it. What the workers that run can take over, they take over in place (CHANGING, `in_place`): all
+of them or none. New code, other listeners or another number of workers bring a new *generation*
+(REPLACING): it starts on the same sockets; when all of its workers are ready, they begin to accept,
+and the old ones begin to drain (`leaving`). Connections that wait in a socket's backlog meanwhile
+are accepted by the new workers. So a configuration that cannot be used changes nothing, and neither
+does code that does not start. Where a configuration has sources, its loader stays and watches them
+(`loading`).
 
 The master has one `select`, no event loop, no TLS, and no thread but that of the error log. So it
 stays small, and nothing that a client sends can reach it. Invariants: it holds every socket that is
@@ -18,43 +22,30 @@ wanted, however workers end. When `run` returns, no child is left.
 
 from __future__ import annotations
 
-import enum
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping
 
 from rawproxy.config.model import Config
-from rawproxy.net.listening import BindPlan, ListeningSockets
+from rawproxy.net.listening import ListeningSockets
 from rawproxy.process import systemd
 from rawproxy.process.channel import Message
 from rawproxy.process.children import Backoff, Child, SignalPipe, how_it_ended
-from rawproxy.process.keepers import Keepers
-from rawproxy.process.order import CODE_CHANGED, Order, OrderError, order, unpacked
-from rawproxy.process.select_loop import SelectLoop
-from rawproxy.process.shared import SharedByWorkers
-from rawproxy.process.worker_counters import WorkerCounters
+from rawproxy.process.in_place import InPlace
+from rawproxy.process.leaving import MARGIN
+from rawproxy.process.master_state import CHANGING, LOADING, REPLACING, SERVING, STARTING, STOPPING
+from rawproxy.process.order import CODE_CHANGED, Order, order
+from rawproxy.process.workforce import Workforce
 from rawproxy.telemetry import error_log
 from rawproxy.telemetry.error_log import log
 
 POLL = 1.0  # seconds between two looks at the workers' counters, which show that they live
+NOTHING = "nothing has changed"
 START_LIMIT = 60.0  # seconds in which a new generation must be ready, or it is refused
-MARGIN = 5.0  # seconds beyond its drain until a worker is killed
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
-
-
-class MasterState(enum.Enum):
-    """What the master is doing."""
-
-    STARTING = "starting"
-    SERVING = "serving"
-    LOADING = "loading"
-    REPLACING = "replacing"
-    STOPPING = "stopping"
-
-
-STARTING, SERVING, LOADING = MasterState.STARTING, MasterState.SERVING, MasterState.LOADING
-REPLACING, STOPPING = MasterState.REPLACING, MasterState.STOPPING
+SIGNALS = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
+)  # fmt: skip
 
 
 def run(config: Config, environment: Mapping[str, str] = os.environ) -> int:
@@ -66,32 +57,23 @@ def run(config: Config, environment: Mapping[str, str] = os.environ) -> int:
     return Master(config, environment).run()
 
 
-class Master:
+class Master(Workforce):
     """One service: its sockets, its workers, and what they have in common."""
 
     def __init__(self, config: Config, environment: Mapping[str, str]) -> None:
         pid = os.getpid()
         self.state = STARTING
-        self.order = self.next = order(config)
-        self.stock = ListeningSockets(systemd.passed(environment, pid))
-        self.plan = self.stock.plan  # of the generation that is to serve
+        stock = ListeningSockets(systemd.passed(environment, pid))
+        super().__init__(order(config), stock, self._hear)
         self.notifier = systemd.Notifier(environment.get("NOTIFY_SOCKET", ""))
         self.watchdog = systemd.watchdog(environment, pid)
-        self.counters = WorkerCounters()
-        self.shared = SharedByWorkers(time.monotonic())
-        self.serving: dict[int, Child] = {}  # by slot
-        self.fresh: dict[int, Child] = {}  # by slot, of the generation that is to serve
-        self.leaving: set[Child] = set()
-        self.loader: Child | None = None
         self.pauses: dict[int, Backoff] = {}
-        self.again = False  # whether SIGHUP came during a reload
-        self.loaded: Order | None = None  # what the loader has read
         self.attempt = 0  # reloads so far
+        self.quiet = False  # whether nobody has asked for the one that is under way
         self.fatal = 0  # the signal that told it to stop
         self.exit: int | None = None
         self.lines: list[str] = []  # what the first worker says of itself, for the log
-        self.loop = SelectLoop(self._hear)
-        self.keepers = Keepers(self.loop, self.shared.memory)
+        self.in_place = InPlace(self.loop, self._decided, self._changed, self._refuse)
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────
 
@@ -118,19 +100,14 @@ class Master:
             os.kill(os.getpid(), self.fatal)
         return self.exit
 
-    def _children(self) -> list[Child]:
-        loader = [self.loader] if self.loader is not None else []
-        keepers = self.keepers.children.values()
-        return [*self.serving.values(), *self.fresh.values(), *self.leaving, *loader, *keepers]
-
     def _on_signals(self, pipe: SignalPipe) -> Callable[[], None]:
         def read() -> None:
             for number in pipe.read():
                 if number in (signal.SIGTERM, signal.SIGINT):
                     self.fatal = self.fatal or number
                     self.stop()
-                elif number == signal.SIGHUP:
-                    self.reload()
+                elif number in (signal.SIGHUP, signal.SIGUSR2):
+                    self.reload(renew=number == signal.SIGUSR2)
                 elif number == signal.SIGUSR1:
                     for child in (*self.serving.values(), *self.leaving):
                         self.loop.say(child, {"do": "reopen"})
@@ -139,28 +116,6 @@ class Master:
         return read
 
     # ── children ────────────────────────────────────────────────────────────────────────────────
-
-    def _worker(self, slot: int, wanted: Order, plan: BindPlan) -> Child:
-        """Start a worker and give it its work order."""
-        sockets = plan.of(slot, wanted.workers)
-        child = Child(slot, [self.shared.memory, *(fd for _, fds in sockets for fd in fds)])
-        self.loop.watch(child)
-        message = {
-            "order": wanted.packed(),
-            "slot": slot,
-            "sockets": [((a.host, a.port, a.path), fds) for a, fds in sockets],
-            "throwaway": self.shared.certificate(wanted.throwaway),
-            **self.shared.tickets(),
-            "memory": self.shared.memory,
-        }
-        self.loop.say(child, message)
-        return child
-
-    def _tell(self, children: list[Child], message: Message) -> None:
-        """Tell those that are ready; the others read nothing but their order until they are."""
-        for child in children:
-            if child.ready:
-                self.loop.say(child, message)
 
     def _hear(self, child: Child, message: Message) -> None:
         """See to a message of a child."""
@@ -175,21 +130,19 @@ class Master:
         elif "counted" in message:
             self.counters.keepers |= message["counted"]
         elif "ask" in message:
-            self.loop.say(child, {"sums": self.counters.sums()})
+            self.loop.say(child, {"sums": self.sums()})
+        elif "change" in message and "order" not in message:
+            self.in_place.hear(child, message)
         elif "failed" in message:
             child.failed = message["failed"], message["code"]
-        elif "order" in message and child is self.loader:
-            try:
-                self.loaded = unpacked(message["order"])
-            except OrderError as error:
-                child.failed = [str(error)], error.code
+        elif self.loading.hear(child, message):
+            self._offered()
         elif message.get("is") == "ready":
             self._ready(child, message["lines"])
         elif message.get("is") == "draining" and self.serving.get(child.slot) is child:
             # Somebody sent SIGTERM to this worker alone. Its successor starts at once.
             log.info("worker %d (%d) drains; another worker takes its place", child.slot, child.pid)
-            self._retire(child)
-            self.serving[child.slot] = self._worker(child.slot, self.order, self.stock.plan)
+            self._exchange(child)
 
     def _ready(self, child: Child, lines: list[str]) -> None:
         child.ready = True
@@ -199,6 +152,9 @@ class Master:
         for message in self.shared.greeting():
             self.loop.say(child, message)
         if self.serving.get(child.slot) is child:
+            if child.order is not self.order:  # it was started before the change was decided
+                self._exchange(child)
+                return
             self.loop.say(child, {"do": "serve"})
         elif self.fresh.get(child.slot) is child and all(c.ready for c in self.fresh.values()):
             self._commit()
@@ -217,19 +173,19 @@ class Master:
         if self.keepers.ended(child):
             self.counters.keepers.clear()  # those who live say it again
             return
-        if child is self.loader:
-            self.loader = None
-            if self.loaded is not None:
-                self._replace(self.loaded)
-            elif self.state is LOADING:
+        if child in self.loading.children():
+            if self.loading.ended(child) and self.state is LOADING:
                 self._refuse(*why)
+            elif self.loading.watcher is None and self.order.has_sources:
+                self.loading.watch_again(child, self._watch_again)
         elif child in self.leaving:
-            self.leaving.discard(child)
+            self.leaving.ended(child)
         elif self.fresh.get(child.slot) is child:
             del self.fresh[child.slot]
             self._refuse(*why)
         elif self.serving.get(child.slot) is child:
             del self.serving[child.slot]
+            self.in_place.ended(child, "; ".join(why[0]))
             self._succeed(child, *why)
         if self.state is STOPPING and not self._children():
             self.exit = 0
@@ -251,30 +207,32 @@ class Master:
 
         self.loop.later(pause, start)
 
-    def _retire(self, child: Child) -> None:
-        """Note that a worker drains, and kill it if it does not end in time."""
-        self.leaving.add(child)
-
-        def too_late() -> None:
-            if child in self.leaving:
-                log.error("worker %d (%d) has not ended in time: killed", child.slot, child.pid)
-                child.process.kill()
-
-        self.loop.later(self.order.drain + MARGIN, too_late)
+    def _watch_again(self) -> None:
+        if self.loading.watcher is None and self.order.has_sources:
+            self.reload(quiet=True)
 
     # ── generations ─────────────────────────────────────────────────────────────────────────────
 
-    def reload(self) -> None:
-        """SIGHUP: begin to load the configuration and the code anew. No request fails by it."""
+    def reload(self, *, renew: bool = False, quiet: bool = False) -> None:
+        """Begin to load the configuration and the code anew. No request fails by it.
+
+        SIGHUP: in place, if that can be. SIGUSR2, `renew`: new processes whatever is other, as
+        after an update of Python or OpenSSL.
+        """
         if self.state is not SERVING:
-            self.again = self.state in (LOADING, REPLACING)
+            if self.state is not STARTING and self.state is not STOPPING:
+                self.loading.again, self.loading.renew_again = True, renew
             return
-        log.info("reloading")
+        self.quiet = quiet
+        if not quiet:
+            log.info("reloading")
         self.notifier.send(systemd.reloading(time.monotonic()))
-        self.state, self.loaded = LOADING, None
-        self.loader = Child(-1, ())
-        self.loop.watch(self.loader)
-        self.loop.say(self.loader, {"do": "load"})
+        self.state = LOADING
+        self.loading.begin(self.order, renew)
+        self._bounded()
+
+    def _bounded(self) -> None:
+        """Give up what takes too long."""
         self.attempt += 1
         attempt = self.attempt
 
@@ -283,6 +241,57 @@ class Master:
                 self._refuse([f"the new workers were not ready within {START_LIMIT:g} s"], 1)
 
         self.loop.later(START_LIMIT, too_late)
+
+    def _offered(self) -> None:
+        """A loader has read a configuration; one that watches sources may offer it at any time."""
+        if self.state not in (SERVING, LOADING):
+            return  # it is looked at again afterwards
+        offer = self.loading.take()
+        if offer is None:
+            return
+        if self.state is SERVING:
+            self.state, self.quiet = LOADING, False
+            self._bounded()
+        workers = [child for child in self.serving.values() if child.ready]
+        if offer.why_not():
+            log.info("new processes are needed: %s", "; ".join(offer.why_not()))
+            self._replace(offer.order)
+        elif offer.change["nothing"]:
+            self.order = self.next = offer.order
+            for child in self.serving.values():
+                child.order = offer.order
+            self._settled(NOTHING)
+        else:
+            self.state, self.next = CHANGING, offer.order
+            throwaway = self.shared.certificate(offer.order.throwaway)
+            facts = {"files": offer.change["files"], "throwaway": throwaway}
+            self.in_place.begin(offer.change["patch"], facts, workers)
+
+    def _decided(self) -> None:
+        """All workers have prepared the change: from now on it is the configuration."""
+        before, self.order = self.order, self.next
+        for child in [one for one in self.serving.values() if one.order is before]:
+            if child in self.in_place.workers:
+                child.order = self.order
+            elif child.ready:  # it has begun to serve since
+                self._exchange(child)
+
+    def _changed(self, seconds: float) -> None:
+        self.changes["in_place"] += 1
+        self.keepers.renew(self.order)
+        for message in self.shared.greeting():  # what is known of upstreams that are new
+            self._tell(list(self.serving.values()), message)
+        offer = self.loading.offer
+        short = offer.change["short"] if offer is not None else ""
+        self._settled(f"{short} changed in place in {1000 * seconds:.0f} ms")
+
+    def _settled(self, text: str) -> None:
+        """The order counts."""
+        self.state = SERVING
+        if text != NOTHING or not self.quiet:
+            log.info("reloaded: %s, %s", self.many(), text)
+        self.notifier.send(systemd.ready(self.many()))
+        self._once_more(accepted=True)
 
     def _replace(self, wanted: Order) -> None:
         """Start the generation that is to serve `wanted`."""
@@ -303,52 +312,51 @@ class Master:
         old, self.serving, self.fresh = self.serving, self.fresh, {}
         for child in self.serving.values():
             self.loop.say(child, {"do": "serve"})
-        for child in old.values():
-            self._retire(child)
-            if child.ready:
-                self.loop.say(child, {"do": "retire"})
-            else:
-                child.process.kill()
+        if old:
+            self.leaving.retire(old.values(), self.order, {"do": "retire"})
         self.order = self.next
-        first = self.state is STARTING
+        if self.state is not STARTING:
+            self.changes["new_processes"] += 1
+            self._settled("all of them new")
+            return
         self.state = SERVING
-        many = "1 worker" if len(self.serving) == 1 else f"{len(self.serving)} workers"
-        if first:
-            error_log.say("\n".join([*self.lines, "rawproxy ready"]))
-        else:
-            log.info("reloaded: %s", many)
-        self.notifier.send(systemd.ready(many))
+        error_log.say("\n".join([*self.lines, "rawproxy ready"]))
+        self.notifier.send(systemd.ready(self.many()))
         self.keepers.replace(self.order)
-        self._once_more()
+        if self.order.has_sources:
+            self.reload(quiet=True)
 
-    def _refuse(self, reasons: list[str], code: int) -> None:
-        """Give the new generation up. The old one goes on; at the start the master ends."""
+    def _refuse(self, reasons: list[str], code: int = 1) -> None:
+        """Give the new configuration up. The old one goes on; at the start the master ends."""
         self._drop_fresh()
         if self.state is STARTING:
             error_log.cannot(reasons)
             self.exit = code
             return
+        self.changes["refused"] += 1
         for reason in reasons:
             log.error("reload refused, the old configuration stays: %s", reason)
         self.state = SERVING
         self.notifier.send(systemd.ready("reload refused: " + "; ".join(reasons)))
-        self._once_more()
+        self._once_more(accepted=False)
 
     def _drop_fresh(self) -> None:
         """Kill the loader and the new workers: none of them has accepted a connection yet."""
-        loader = [self.loader] if self.loader is not None else []
-        for child in (*self.fresh.values(), *loader):
+        for child in (*self.fresh.values(), *self.loading.unfinished()):
             child.kill()
             self.loop.hang_up(child)
-        self.fresh, self.loader = {}, None
+        self.fresh = {}
         if self.plan is not self.stock.plan:
             self.stock.abandon(self.plan)
             self.plan = self.stock.plan
 
-    def _once_more(self) -> None:
-        if self.again:
-            self.again = False
-            self.reload()
+    def _once_more(self, *, accepted: bool) -> None:
+        self.loading.settle(self.order, accepted=accepted)
+        if self.loading.again:
+            self.loading.again = False
+            self.reload(renew=self.loading.renew_again)
+        else:
+            self._offered()
 
     # ── the end, and the watch over workers ─────────────────────────────────────────────────────
 
@@ -366,13 +374,13 @@ class Master:
         self.state = STOPPING
         self.keepers.stop()
         self.notifier.send(systemd.stopping("draining"))
-        for child in self.serving.values():
-            self._retire(child)
-            if not child.ready:
-                child.process.kill()
+        self.in_place.drop(["rawproxy stops"])
+        for child in self.loading.dismissed():
+            child.kill()
+            self.loop.hang_up(child)
+        self.leaving.cut_tunnels(self.leaving, self.order)
+        self.leaving.retire(self.serving.values(), self.order, {"do": "drain"})
         self.serving = {}
-        for child in self.leaving:
-            self.loop.say(child, {"do": "drain"})
         self.stock.close()
         if not self.leaving:
             self.exit = 0

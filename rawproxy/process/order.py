@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rawproxy.config.difference import group_files
 from rawproxy.config.json_codec import from_json, to_json
 from rawproxy.config.model import Address, Config
 
@@ -50,6 +52,9 @@ class Order:
     drain: float
     throwaway: tuple[str, ...] | None  # names for --self-signed; None: not wanted
     keepers: tuple[str, ...] = ()  # rooms that work in a process of their own
+    tunnel_drain: float = 0.0  # seconds for tunnels at a reload with new processes; 0: for ever
+    has_sources: bool = False  # whether sources change it: who has read it stays, and watches them
+    files: tuple[tuple[str, int, int, int], ...] = ()  # that it names, and what changes with them
 
     def wanted(self) -> list[tuple[str, Address]]:
         """Every address to listen on, each with its option."""
@@ -63,16 +68,37 @@ class Order:
 
 def order(config: Config) -> Order:
     """The order that makes workers serve `config`."""
+    drain = config.deadlines.drain
     return Order(
         to_json(config),
         CODE,
         config.workers or cpus(),
         tuple((name, a.host, a.port, a.path) for name, a in addresses(config)),
-        config.deadlines.drain,
+        drain,
         # Names whose certificate is not there yet are not named in the one that stands in for it.
         config.server_names() if config.self_signed else () if config.keepers else None,
         tuple(room for room, _ in config.keepers),
+        drain if config.deadlines.tunnel_drain < 0 else config.deadlines.tunnel_drain,
+        config.has_sources,
+        tuple(mark for path in sorted(named_files(config)) for mark in _mark(path)),
     )
+
+
+def named_files(config: Config) -> set[str]:
+    """The files that a configuration names and that workers read by themselves."""
+    found = {name for one in config.certificates() for name in (one.cert, one.key)}
+    found |= {site.client_ca for site in config.sites if site.client_ca is not None}
+    for group in config.groups:
+        found.update(group_files(group))
+    return found
+
+
+def _mark(path: str) -> Iterator[tuple[str, int, int, int]]:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return  # a word like `auto`, or a file that somebody will miss
+    yield path, stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def unpacked(packed: object) -> Order:

@@ -28,6 +28,7 @@ from rawproxy.net.listening import bind, explained
 from rawproxy.net.openssl.at_start import found_out
 from rawproxy.process import build
 from rawproxy.proxy.service import Service
+from rawproxy.proxy.service_change import ServiceChange
 from rawproxy.proxy.tunnel_close import DrainReason
 from rawproxy.telemetry.access_log_file import LogSink
 from rawproxy.telemetry.counters import Tree
@@ -71,18 +72,10 @@ def open_server(
     for text in () if quiet else (*certificate_warnings(config), *missing(kept.pending)):
         log.warning("%s", text)
     sink = None if config.access_log == "off" else LogSink(config.access_log)
-    if sink is not None:
-        stack.callback(sink.close)
     service = Service(config, sink.write if sink is not None else None)
-    if sink is not None:
-        service.recorder.log_lost = lambda: sink.lost
-        stack.callback(service.recorder.flush)  # with the exchanges that were cut at the end
-    if not config.limits.connections:
-        # As HAProxy reckons: a connection needs a descriptor on either side.
-        service.admission.total = max((_descriptors() - RESERVE) // 2, 1)
-    if not config.limits.tunnels:
-        service.most_tunnels = max((_descriptors() - RESERVE) // 4, 1)
     server = WorkerServer(service, context, sink)
+    stack.callback(server.close_log)
+    server.bound()
     server.quiet = quiet
     if not (quiet or build.is_compiled()):
         stack.callback(build.watch_load())
@@ -91,6 +84,24 @@ def open_server(
         renewal.use = server.use
         stack.callback(server.watch(renewal))
     return server
+
+
+class PreparedWorker:
+    """All that one worker needs of another configuration."""
+
+    def __init__(self, change: ServiceChange) -> None:
+        self.change = change
+        self.config = change.config
+        self.context: ServerContext | None = None  # None: that of now stays
+        self.renewal: Renewal | None = None  # and who looks after its certificates
+        self.kept: KeptContexts[ServerContext] = KeptContexts()
+        self.sink: LogSink | None = None
+        self.new_sink = False  # whether `sink` is another one than that of now
+
+    def drop(self) -> None:
+        """It will not be put in force."""
+        if self.new_sink and self.sink is not None:
+            self.sink.close()
 
 
 class WorkerServer:
@@ -107,6 +118,52 @@ class WorkerServer:
         self.sockets: Sockets = _bind
         self.borrowed = False  # whether the sockets belong to the master
         self.quiet = False
+        self.renewal: Renewal | None = None
+        self._https_port = 0
+        self._lost = 0  # lines that earlier logs have lost
+        if sink is not None:
+            service.recorder.log_lost = self._log_lost
+
+    def _log_lost(self) -> int:
+        return self._lost + (self.sink.lost if self.sink is not None else 0)
+
+    def close_log(self) -> None:
+        """Write what is queued, with the exchanges that were cut at the end."""
+        self.service.recorder.flush()
+        if self.sink is not None:
+            self.sink.close()
+
+    def bound(self) -> None:
+        """Where the admin has set no limit, the file descriptors are one."""
+        limits, service = self.service.config.limits, self.service
+        if not limits.connections:
+            # As HAProxy reckons: a connection needs a descriptor on either side.
+            service.admission.total = max((_descriptors() - RESERVE) // 2, 1)
+        if not limits.tunnels:
+            service.most_tunnels = max((_descriptors() - RESERVE) // 4, 1)
+
+    def adopt(self, new: PreparedWorker) -> None:
+        """Serve by another configuration from now on. Nothing here can fail."""
+        config, before = new.config, self.sink
+        if new.sink is not before:
+            self._lost = self._log_lost()
+            self.sink = new.sink
+            new.change.recorder.log_lost = self._log_lost
+        self.service.adopt(new.change)
+        self.bound()
+        if before is not None and before is not new.sink:
+            # It writes what is queued, for up to a second.
+            asyncio.get_running_loop().run_in_executor(None, before.close)
+        for listener in self.listeners:
+            listener.sites = new.change.for_new(listener.address)
+            if listener.context is None:
+                listener.redirect = self._redirect()
+        if new.context is not None and new.renewal is not None:
+            self.use(new.context)
+            self.renewal, new.renewal.use = new.renewal, self.use
+            self.service.certificates = new.kept.told
+        if self.admin is not None:
+            self.admin.called(config.server_names())
 
     def install_capabilities(self, stack: contextlib.AsyncExitStack, memory: int | None) -> None:
         """Let each capability add itself to the service; `stack` removes it again.
@@ -124,21 +181,25 @@ class WorkerServer:
         config = self.service.config
         if sockets is not None:
             self.sockets, self.borrowed = sockets, True
-        https_port = 0
         try:
             for address in config.https:
                 socks = self._add("--https", address, self.context, 0)
                 if address.path is None:
-                    https_port = https_port or socks[0].getsockname()[1]
-            # An https listener on a socket file stands behind a server that has the usual port.
-            redirect = (https_port or 443) if config.https and config.redirect else 0
-            if not redirect and self.service.plain_answer is not None:
-                redirect = ANSWER_ONLY
+                    self._https_port = self._https_port or socks[0].getsockname()[1]
             for address in config.http:
-                self._add("--http", address, None, redirect)
+                self._add("--http", address, None, self._redirect())
         except OSError:
             self._close()
             raise
+
+    def _redirect(self) -> int:
+        """The port that a plain listener sends clients to; 0: it serves them itself."""
+        config = self.service.config
+        # An https listener on a socket file stands behind a server that has the usual port.
+        redirect = (self._https_port or 443) if config.https and config.redirect else 0
+        if not redirect and self.service.plain_answer is not None:
+            return ANSWER_ONLY
+        return redirect
 
     def _add(
         self, option: str, address: Address, context: ServerContext | None, redirect: int
@@ -165,10 +226,12 @@ class WorkerServer:
         """Look at the files of the certificates each second. The function returned ends that."""
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle | None = None
+        self.renewal = renewal
 
         def look() -> None:
             nonlocal timer
-            renewal.look()
+            if self.renewal is not None:
+                self.renewal.look()
             timer = loop.call_later(INTERVAL, look)
 
         look()
@@ -247,7 +310,11 @@ class WorkerServer:
         if self.admin is not None and why is DrainReason.RETIRED:
             await self.admin.close()  # the new generation of workers serves it now
         service.drain(why)
-        while service.occupied() and service.time_left() and not cut.is_set():
+        while service.occupied() and service.tunnel_time_left() and not cut.is_set():
+            if not service.time_left():
+                for client in tuple(service.clients):
+                    if not client.has_tunnels():
+                        client.abort()
             await asyncio.sleep(POLL)
         for client in tuple(service.clients):
             client.abort()

@@ -21,6 +21,7 @@ from typing import Protocol
 from rawproxy.config.model import Address, Config, Group, Upstream
 from rawproxy.errors import ConfigError, ProxyError, failure
 from rawproxy.net.openssl.at_start import found_out
+from rawproxy.process.adoption import Adoption
 from rawproxy.process.channel import MasterChannel, Message, encode
 from rawproxy.process.order import OrderError, unpack_config, unpacked
 from rawproxy.process.server import WorkerServer, open_server
@@ -147,6 +148,9 @@ async def _obey(sock: socket.socket, config: Config, message: Message) -> int:
         # At once: a worker that starts within the second would trust whoever it sees first.
         service.tell_pins(master.report)
         master.orders["reopen"] = server.reopen
+        adoption = Adoption(server, master.say, sessions)
+        master.change = adoption.hear
+        stack.callback(adoption.drop)
         master.say({"is": "ready", "lines": server.lines()})
         await orders.until(orders.serve)
         if not orders.stop.is_set():

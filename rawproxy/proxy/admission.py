@@ -9,6 +9,7 @@ once, however often `leave` is called. A client without a connection is not reme
 
 from __future__ import annotations
 
+from rawproxy.config.model import Address
 from rawproxy.protocol.http.forwarding import one_client
 from rawproxy.protocol.proxy_header import AnnouncedAddresses
 from rawproxy.routing.match import Sites
@@ -45,9 +46,11 @@ class ConnectionSlot:
 
     __slots__ = (
         "_admission",
+        "at",
         "client",
         "client_cert_policy",
         "counted",
+        "epoch",
         "identity",
         "peer",
         "port",
@@ -69,10 +72,17 @@ class ConnectionSlot:
         self.unknown = False  # `peer` speaks for somebody, and did not say for whom
         self.tls = ""  # its version, once the handshake is done
         self.sites: Sites[RouteTarget] | None = None  # what its listener serves; None: one for all
+        self.at: Address | None = None  # its listener's
+        self.epoch = 0  # of the configuration by which `sites` was chosen
         self.client_cert_policy: ClientCertPolicy | None = (
             None  # whose client certificates it was asked for
         )
         self.identity = b""  # lines that say who the client is, by its certificate
+
+    def follow(self, epoch: int, sites: dict[Address | None, Sites[RouteTarget]]) -> None:
+        """Another configuration counts: its sites serve the next request."""
+        self.epoch = epoch
+        self.sites = sites[self.at]
 
     def claim(self, exempt: bool) -> bool:
         """Count the connection for the client `peer` too. False if that has too many already."""

@@ -61,6 +61,12 @@ class Recorder:
         self.tally = Tally()  # of answers that needed no upstream
         self.stamp(time())
 
+    def go_on_from(self, before: Recorder) -> None:
+        """Count on from what another one has counted: it wrote another log, perhaps."""
+        self.counters, self.tally, self.ids = before.counters, before.tally, before.ids
+        self.log_lost = before.log_lost
+        self._later, self._most = before._later, before._most
+
     def gather(self, later: Later) -> None:
         """Record several exchanges together from now on."""
         self._later, self._most = later, BATCH

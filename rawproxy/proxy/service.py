@@ -13,15 +13,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import os
 import time
-from collections.abc import Callable, Coroutine
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from rawproxy.balancing.health import UP
-from rawproxy.balancing.pool import SHARE
-from rawproxy.config.model import Config
+from rawproxy.config.model import Address, Config
 from rawproxy.errors import ClientError, ProxyError, Source
 from rawproxy.protocol.http import error_pages, forwarding, rewrite
 from rawproxy.protocol.http.head import RequestHead
@@ -31,20 +31,16 @@ from rawproxy.protocol.http1.parser import request_parser
 from rawproxy.proxy.admission import Admission, ConnectionSlot
 from rawproxy.proxy.recorder import Recorder, resident
 from rawproxy.proxy.tunnel_close import DrainReason
+from rawproxy.proxy.worker_groups import WorkerGroups, crowd_of
 from rawproxy.routing.match import Sites
-from rawproxy.routing.route_targets import RouteTarget, RouteTargets, target_of
-from rawproxy.telemetry.counters import Tree, add
+from rawproxy.routing.route_targets import RouteTarget, target_of
+from rawproxy.routing.site_routes import RouteTargets
+from rawproxy.telemetry.counters import Tree
 from rawproxy.telemetry.facts import Facts
 from rawproxy.tls.client_identity import NOBODY
-from rawproxy.tls.upstream_trust import UpstreamTrust
-from rawproxy.upstream.endpoint import Clock, Endpoint
-from rawproxy.upstream.group import UpstreamGroup, WorkerContext
-from rawproxy.upstream.resolver import Resolver
 
 log = logging.getLogger("rawproxy")
 CLIENTS: Final = 4096  # whose facts are remembered, some 500 bytes each
-# Connections that may each leave megabytes in the kernel before anybody knows they are slow.
-CROWD: Final = 32
 SLICE: Final = 1024  # clients swept in one turn of the loop: a millisecond of work
 SWEEP: Final = 1.0  # seconds between two looks at all deadlines
 
@@ -53,39 +49,58 @@ class Sweepable(Protocol):
     """A client connection or tunnel, as the sweep sees it."""
 
     def sweep(self, now: float) -> None: ...
+    def has_tunnels(self) -> bool: ...
+    def adopt(self) -> None: ...
     def drain(self) -> None: ...
     def abort(self) -> None: ...
 
 
-class Service:
+class PreparedService(metaclass=ABCMeta):
+    """Another configuration, ready to be put in force: `service_change` makes it.
+
+    Every step that can fail is done. A class for the same reason as `Guard`.
+    """
+
+    config: Config
+    parse: Callable[[bytes, int], RequestHead | None]
+    recorder: Recorder
+    targets: RouteTargets
+    sites: dict[Address | None, Sites[RouteTarget]]
+
+    @abstractmethod
+    def put_groups(self, service: Service) -> None:
+        """Let the groups of `service` be those of the configuration."""
+
+
+class Service(WorkerGroups):
     """What one worker shares."""
 
     def __init__(
         self, config: Config, write_log: Callable[[bytes], None] | None, every: float = SWEEP
     ) -> None:
-        self.config = config
+        super().__init__(config)
         self.every = every
         self.limits = config.limits
         self.deadlines = config.deadlines
         self.parse = request_parser(config.parser, config.limits, write_log is not None)
         self.next_sweep = 0.0  # when it is due
-        self.clock = Clock()
-        around = WorkerContext(self.clock, self.spawn, Resolver(config.resolver))
-        self.groups = {one.name: UpstreamGroup(config, one, around) for one in config.groups}
-        self.only_group = next(iter(self.groups.values())) if len(self.groups) == 1 else None
         self.announces = any(group.send_proxy for group in config.groups)
         self.route_targets = RouteTargets(config)
-        self.route_target = self.route_targets.default
+        self.route_target = self.route_targets.first()
+        self.bind(self.route_targets)
+        # By capabilities: each gives what is to be done with every new route target of another
+        # configuration, before that counts. It may raise `ConfigError`.
+        self.fitters: list[Callable[[Config], Callable[[RouteTarget], object]]] = []
+        self.epoch = 0  # configurations so far; connections compare theirs with it
+        self.sites: dict[Address | None, Sites[RouteTarget]] = {}  # since the first change
         self.recorder = Recorder(config, write_log)
         self.counters = self.recorder.counters
         # Clients come back; a new one costs a tenth of a handshake.
         self._contexts = functools.lru_cache(CLIENTS)(self._client_context)
         self.lag = 0.0  # seconds by which the last sweep was late: how busy the loop is
         self.admission = Admission(self.limits.connections, self.limits.per_client)
-        # Clients' connections beyond which slow readers are told from others early. So many cannot
-        # hold more of a pool than its share for them.
-        most = min((group.max_upstream for group in config.groups), default=0)
-        self.crowd = min(CROWD, most // SHARE)
+        # Clients' connections beyond which slow readers are told from others early.
+        self.crowd = crowd_of(config)
         self.most_tunnels = self.limits.tunnels
         # What capabilities count: the leaves each has in a snapshot, by its room's name.
         self.counted: dict[str, Callable[[], Tree]] = {}
@@ -100,15 +115,10 @@ class Service:
         self.draining = False
         self.leaving = DrainReason.STOPPED
         self.ends = 0.0  # once it drains: when that has to be over
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tunnels_end = 0.0  # and for tunnels
         self._timer: asyncio.TimerHandle | None = None
         self._stamped = 0
         self.date_line = b""
-
-    @property
-    def endpoints(self) -> list[Endpoint]:
-        """The endpoints of all groups, also those that are leaving."""
-        return [one for group in self.groups.values() for one in group.members.everybody()]
 
     def start(self) -> None:
         """Begin to sweep. Called in the running loop."""
@@ -135,8 +145,7 @@ class Service:
             refused, self.admission.refused_streams = self.admission.refused_streams, 0
             self.warn(f"{refused} requests over HTTP/2 refused: see --limit per-client")
         self._sweep(tuple(self.clients), 0)
-        for group in self.groups.values():
-            group.tick(now)
+        self.tick_groups(now)
         self._timer = self._loop.call_later(self.every, self._tick)
 
     def _sweep(self, clients: tuple[Sweepable, ...], at: int) -> None:
@@ -158,14 +167,20 @@ class Service:
             self._timer.cancel()
         for task in self._tasks:
             task.cancel()
-        for group in self.groups.values():
+        for group in self._all_groups():
             group.members.close_idle()
 
     def drain(self, why: DrainReason = DrainReason.STOPPED) -> None:
         """Finish what is under way, and keep nothing. May be called again with less time."""
+        now, drain = self._loop.time(), self.deadlines.drain
         if not self.draining:
-            self.ends = self._loop.time() + self.deadlines.drain
+            self.ends, self.tunnels_end = now + drain, math.inf
         self.draining = True
+        stay = self.deadlines.tunnel_drain if why is DrainReason.RETIRED else drain
+        if stay < 0:
+            self.tunnels_end = self.ends
+        elif stay:
+            self.tunnels_end = min(self.tunnels_end, now + stay)
         self.leaving = why
         for group in self.groups.values():
             group.members.drain()
@@ -176,34 +191,38 @@ class Service:
         """Seconds until everything is cut that is still under way."""
         return max(self.ends - self._loop.time(), 0.0)
 
+    def tunnel_time_left(self) -> float:
+        """The same for tunnels, which may have more; infinity: they may stay for ever."""
+        return max(self.tunnels_end - self._loop.time(), self.time_left())
+
     def occupied(self) -> bool:
         """Whether any client is still here, even if it has said nothing yet."""
         return bool(self.clients or self.admission.open)
 
-    def judged(self) -> list[UpstreamTrust]:
-        """The trusts of all upstreams over TLS."""
-        groups = self.groups.values()
-        shared = (one for group in groups for one in group.members.shared.values())
-        return [one.trust for one in shared if one.trust is not None]
+    # ── another configuration ───────────────────────────────────────────────────────────────────
 
-    def pins(self) -> dict[str, Any]:
-        """The upstream certificates that were accepted since the last call."""
-        told = ((trust.key, trust.news()) for trust in self.judged())
-        return {key: news for key, news in told if news is not None}
+    def adopt(self, new: PreparedService) -> None:
+        """From now on `new` counts, for every request that begins. Nothing here can fail.
 
-    def tell_pins(self, tell: Callable[[], object]) -> None:
-        """Call `tell` whenever a certificate has been accepted."""
-        for trust in self.judged():
-            trust.on_news = tell
-
-    def learn(self, pins: dict[str, Any]) -> None:
-        """Take over what the master knows of all workers' pins: the first one holds for all."""
-        for trust in self.judged():
-            if trust.key in pins and trust.obey(pins[trust.key]):
-                # Another worker was first with another certificate: ours is let go.
-                for one in self.endpoints:
-                    if one.trust is trust:
-                        one.close_idle()
+        Exchanges and tunnels that are under way finish under the rules they began with.
+        """
+        self.recorder.flush()
+        config = self.config = new.config
+        self.limits, self.deadlines, self.parse = config.limits, config.deadlines, new.parse
+        self.announces = any(one.send_proxy for one in config.groups)
+        self.recorder = new.recorder
+        self.admission.total = config.limits.connections or self.admission.total
+        self.admission.per_client = config.limits.per_client
+        self.most_tunnels = config.limits.tunnels or self.most_tunnels
+        self.crowd = crowd_of(config)
+        new.put_groups(self)
+        self.route_targets = new.targets
+        self.route_target = new.targets.first()
+        self.bind(new.targets)
+        self.sites = new.sites
+        self._contexts = functools.lru_cache(CLIENTS)(self._client_context)
+        self.epoch += 1
+        self._tell_clients(tuple(self.clients), 0)
 
     def reseed(self, secret: bytes) -> None:
         """From now on, whatever other machines have to be able to read is made of `secret`."""
@@ -219,11 +238,13 @@ class Service:
         if self.secret:
             tell(self.secret)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something beside the connections' own calls, such as a dial, and keep it alive."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _tell_clients(self, clients: tuple[Sweepable, ...], at: int) -> None:
+        """Let so many clients know, and the others in a later turn."""
+        for client in clients[at : at + SLICE]:
+            if client in self.clients:
+                client.adopt()
+        if at + SLICE < len(clients):
+            self._loop.call_soon(self._tell_clients, clients, at + SLICE)
 
     def tunnels_full(self) -> bool:
         """Whether no more connections may be apart from their pools. They have a limit."""
@@ -233,13 +254,6 @@ class Service:
     def pace(self, route_target: RouteTarget, seconds: float) -> float:
         """Bytes that a body has to make within `seconds` on this route; at least one."""
         return max(route_target.limits.rate * seconds, 1)
-
-    def candidates(
-        self, route_target: RouteTarget, head: RequestHead, context: rewrite.ClientContext
-    ) -> list[Endpoint]:
-        """The upstreams of the route's group, in the order in which to try them."""
-        group = self.only_group or self.groups[route_target.group]
-        return group.at_once or group.candidates(head, context)
 
     def find(
         self,
@@ -374,23 +388,7 @@ class Service:
             "workers": 1, "draining": int(self.draining), "connections": self.admission.open,
             "tunnels": self.counters.tunnels, "upstreams": {},
         }  # fmt: skip
-        groups = self.groups.values()
-        tallies = set()  # the addresses of a name share theirs, as it must outlive them
-        for group, endpoint in ((one, each) for one in groups for each in one.endpoints):
-            name, pools = endpoint.upstream.url, group.members.pools(endpoint)
-            # Who waits for any of a group is shown with the first of it.
-            rest = group.waiting_room.queue.size if endpoint is group.endpoints[0] else 0
-            if endpoint.tally not in tallies:
-                tallies.add(endpoint.tally)
-                counters = add(counters, {"upstreams": {name: endpoint.tally.counters()}})
-            state = {
-                "busy": sum(pool.busy + pool.lent for pool in pools),
-                "idle": sum(len(pool.idle) for pool in pools),
-                "waiting": sum(pool.waiting.size for pool in pools) + rest,
-                "limit": endpoint.pool.limit, "views": 1, "refused": int(endpoint.refused),
-                "up": int(endpoint.health.state is UP and not endpoint.refused),
-            }  # fmt: skip
-            gauges = add(gauges, {"upstreams": {name: state}})
+        counters, gauges = self.upstream_counts(counters, gauges)
         worker = {
             "pid": os.getpid(), "memory": resident(), "lag": self.lag, "cpu": counters["cpu"],
             "connections": self.admission.open, "requests": counters["requests"],

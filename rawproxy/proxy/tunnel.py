@@ -13,6 +13,7 @@ hears of its end exactly once. An idle tunnel ends after `Deadlines.tunnel_idle`
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
@@ -228,10 +229,19 @@ class Tunnel:
         counters.tunnel_out += went.received - went.counted
         came.counted, went.counted = came.received, went.received
 
+    def has_tunnels(self) -> bool:
+        """It is one."""
+        return True
+
+    def adopt(self) -> None:
+        """Another configuration counts, but not for what has begun under this one."""
+
     def drain(self) -> None:
         """The worker leaves: say goodbye at some time before it has to be gone."""
         service = self.service
-        left = service.time_left()
+        left = service.tunnel_time_left()
+        if left == math.inf:
+            return  # it may stay; should that end, it is told again
         most = max(left - service.deadlines.linger, left / 2)
         # Not all at once: their clients come back, and would all come at once.
         wait = secrets.SystemRandom().uniform(0, min(most, service.leaving.spread))
@@ -240,7 +250,7 @@ class Tunnel:
     def part(self) -> None:
         """Tell both peers that this is the end, and close when they have answered."""
         if self.open == 2 and self.tunnel_close is None and self.framed:
-            seconds = min(self.service.deadlines.linger, self.service.time_left())
+            seconds = min(self.service.deadlines.linger, self.service.tunnel_time_left())
             self.tunnel_close = TunnelClose(self.client, self.upstream, seconds, RESTART)
 
     def expel(self) -> None:

@@ -218,20 +218,26 @@ class Sites(Generic[T]):
 
     __slots__ = ("_default", "_exact", "_first", "_wildcards")
 
-    def __init__(self, sites: Sequence[tuple[Sequence[str], Routes[T]]]) -> None:
+    def __init__(self, sites: Sequence[tuple[Sequence[str], Routes[T]]] = ()) -> None:
         self._exact: dict[bytes, Routes[T]] = {}
         self._wildcards: dict[bytes, Routes[T]] = {}  # by what stands behind the label
         self._default: Routes[T] | None = None
         # A listener without sites serves nobody: 421, whatever the name is.
-        self._first = sites[0][1] if sites else None
+        self._first: Routes[T] | None = None
         for names, routes in sites:
-            for name in names:
-                if name.startswith("*."):
-                    self._wildcards[name[2:].encode()] = routes
-                else:
-                    self._exact[name.encode()] = routes
-            if not names:
-                self._default = routes
+            self.add(names, routes)
+
+    def add(self, names: Sequence[str], routes: Routes[T]) -> None:
+        """One more site. Called before the first request comes."""
+        if self._first is None:
+            self._first = routes
+        for name in names:
+            if name.startswith("*."):
+                self._wildcards[name[2:].encode()] = routes
+            else:
+                self._exact[name.encode()] = routes
+        if not names:
+            self._default = routes
 
     def find(self, host: bytes, target: bytes) -> T:
         """What a request leads to, if nothing but name and path decides."""

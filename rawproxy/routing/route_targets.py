@@ -1,8 +1,7 @@
 """What each route of each site leads to, ready for use: its `RouteTarget`.
 
-It is made once, at the start, so that a request costs only a look-up. It never sees a connection.
-Invariant: if one route serves every name and every path, `for_listener` gives None, and requests
-are not looked at.
+It is made once for a configuration, so that a request costs only a look-up. It never sees a
+connection. Invariant: what a request needs of its route is there before the request comes.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from rawproxy.config.field_names import plain
-from rawproxy.config.model import Address, Config, Deadlines, Edits, Limits, Route, Site
+from rawproxy.config.model import Config, Deadlines, Edits, Limits, Route, Site
 from rawproxy.config.path_regex import path_regex
 from rawproxy.config.variables import named
 from rawproxy.errors import ClientError
@@ -52,12 +51,18 @@ class RouteTarget:
         "trace",
         "trailers",
         "upgrades",
+        "upstreams",
         "variants",
         "when",
     )  # fmt: skip
 
-    def __init__(self, config: Config, site: Site, route: Route) -> None:
+    def __init__(
+        self, config: Config, site: Site, route: Route, cookies: frozenset[bytes] | None = None
+    ) -> None:
+        """`cookies` are those of `own_cookies`, if they are known already."""
         self.group = route.group or ""  # its name; empty if `answer` answers
+        # The `upstream.group.UpstreamGroup` of that name. Requests that are under way keep theirs.
+        self.upstreams: object | None = None
         self.access: Any = route.access  # what a guard is made of
         self.guard: object | None = None  # a `proxy.guard.Guard`; None: everybody may pass
         self.answer = own_answer(route)
@@ -72,7 +77,9 @@ class RouteTarget:
         hsts = site.hsts
         self.hsts = None if hsts is None else f"Strict-Transport-Security: {hsts}\r\n".encode()
         self.name = site.names[0].encode() if site.names else b""
-        self.edits = edits(route, _own_cookies(config, site), _response_map(config, route))
+        if cookies is None:
+            cookies = own_cookies(config, site)
+        self.edits = edits(route, cookies, _response_map(config, route))
         # What differs from request to request; None: `edits` is all there is.
         self.plan = plan(route)
         self.trace = config.allow_trace if route.allow_trace is None else route.allow_trace
@@ -107,7 +114,7 @@ def client_cert_policy(site: Site) -> ClientCertPolicy | None:
     return site.client_ca, site.client_verify
 
 
-def _own_cookies(config: Config, site: Site) -> frozenset[bytes]:
+def own_cookies(config: Config, site: Site) -> frozenset[bytes]:
     """The cookies by which groups of this site recognise their clients.
 
     Every path of the site gets them.
@@ -257,7 +264,7 @@ def entry(route: Route, value: T) -> RouteEntry[T]:
     )
 
 
-def _varied(
+def varied(
     routes: Sequence[Route], targets: Sequence[RouteTarget]
 ) -> list[RouteEntry[RouteTarget]]:
     """The entries of a site: one for each path, behind which there may be variants."""
@@ -306,43 +313,6 @@ def fitting(routes: Routes[RouteTarget], target: bytes, asked: Asked) -> RouteTa
     if found.when is not None:
         raise ClientError("no route of this path is for such a request", 404)
     return found
-
-
-class RouteTargets:
-    """The targets of all routes of all sites."""
-
-    def __init__(self, config: Config) -> None:
-        self._served: list[tuple[Site, Routes[RouteTarget]]] = []
-        self.all: list[RouteTarget] = []
-        for site in config.sites:
-            targets = [RouteTarget(config, site, route) for route in site.routes]
-            conditional = any(route.when or route.first for route in site.routes)
-            routes = Routes(_varied(site.routes, targets), conditional=conditional)
-            self._served.append((site, routes))
-            self.all += targets
-            if site is config.sites[0]:
-                self.default = targets[0]
-        self.guarded = any(client_cert_policy(site) for site in config.sites)
-
-    def for_listener(self, address: Address | None) -> Sites[RouteTarget] | None:
-        """What `address` serves; None if all requests go to the default route."""
-        served = [
-            (site, routes)
-            for site, routes in self._served
-            if not site.listeners or address in site.listeners
-        ]
-        if len(self._served) == 1 and served and _everything(served[0][0]):
-            return None
-        return Sites([(site.names, routes) for site, routes in served])
-
-
-def _everything(site: Site) -> bool:
-    """Whether a site serves all names, all paths and all clients in the same way."""
-    (first, *others) = site.routes
-    plain = first.path == "/" and not first.exact and own_answer(first) is None
-    plain = plain and not first.when and first.path_regex is None and plan(first) is None
-    plain = plain and first.access is None
-    return plain and not others and not site.names and client_cert_policy(site) is None
 
 
 def names_ids(config: Config) -> bool:

@@ -21,6 +21,8 @@ BUCKETS: Final[tuple[float, ...]] = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
+PAST: Final = 256  # upstreams that are gone, by name: a kilobyte each in every snapshot
+GONE: Final = "(gone)"  # the name of all others
 Tree = dict[str, Any]  # of trees, lists of numbers, and numbers
 
 
@@ -74,6 +76,50 @@ class Tally:
             "failures": self.failures,
             "ejections": self.ejections,
         }
+
+
+class PastTallies:
+    """The counters of upstreams that are configured no more: no sum may ever go down.
+
+    At most `PAST` upstreams are kept by their names; of more, the oldest count together. Whoever
+    comes back goes on with its counters.
+    """
+
+    __slots__ = ("_by_name", "_others")
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, list[Tally]] = {}  # the oldest first
+        self._others: Tree = {}
+
+    def keep(self, name: str, tally: Tally) -> None:
+        """The upstream called `name` is configured no more."""
+        known = self._by_name.pop(name, [])
+        if tally not in known:
+            known.append(tally)
+        self._by_name[name] = known
+        if len(self._by_name) > PAST:
+            oldest = self._by_name.pop(next(iter(self._by_name)))
+            for one in oldest:
+                self._others = add(self._others, one.counters())
+
+    def again(self, name: str) -> Tally | None:
+        """The counters of an upstream that comes back; None if nothing is known of it."""
+        known = self._by_name.get(name)
+        if known is None:
+            return None
+        tally = known.pop()
+        if not known:
+            del self._by_name[name]
+        return tally
+
+    def counters(self, live: set[Tally]) -> Tree:
+        """All of them by name, but for those that are in use."""
+        found: Tree = {GONE: self._others} if self._others else {}
+        for name, tallies in self._by_name.items():
+            for tally in tallies:
+                if tally not in live:
+                    found = add(found, {name: tally.counters()})
+        return found
 
 
 def add(one: Any, other: Any) -> Any:

@@ -61,9 +61,7 @@ class Dialler(ConnectionOwner):
     ) -> None:
         upstream, trust = shared.upstream, shared.trust
         self.upstream = upstream
-        self.limits = config.limits
-        self.parse = response_parser(config.parser, config.limits)
-        self.deadline = config.deadlines.connect
+        self.bounds(config)
         self.warn = warn
         self.server_name = trust.server_name if trust is not None else ""
         self.trust = trust
@@ -79,6 +77,12 @@ class Dialler(ConnectionOwner):
         self.label = upstream.url.encode()  # in the access log
         if upstream.path is None and is_numeric(upstream.host):
             self.addresses = sockaddrs(Server((upstream.host,), upstream.port))
+
+    def bounds(self, config: Config) -> None:
+        """What the configuration says of every response and every dial, from now on."""
+        self.limits = config.limits
+        self.parse = response_parser(config.parser, config.limits)
+        self.deadline = config.deadlines.connect
 
     @property
     def title(self) -> str:

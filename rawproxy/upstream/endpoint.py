@@ -96,6 +96,19 @@ class Endpoint(Dialler):
     def __repr__(self) -> str:
         return f"<Endpoint {self.title} {self.health.state.value} {self.pool!r}>"
 
+    def bound(self, config: Config, group: Group) -> None:
+        """From now on these bounds count, for whatever begins."""
+        self.bounds(config)
+        pool, health = self.pool, self.health
+        pool.limit, pool.keepalive = group.max_upstream, group.keepalive
+        pool.idle_timeout, pool.waiting.limit = group.keepalive_idle, group.queue
+        self.turns.limit = group.max_upstream
+        health.passive, health.slow_start = group.passive, group.slow_start
+        if health.active != group.active:
+            # Judged in another way, it begins as good.
+            self.health = Health(group.passive, group.active, group.slow_start)
+            self.probing = False
+
     def settle_on(self, server: Server) -> None:
         """Be `server` from now on: the upstream's name stands for it."""
         self.addresses = sockaddrs(server)

@@ -27,10 +27,12 @@ from typing import Any, Final
 
 from rawproxy.balancing.health import DOWN, DUE, EJECTED, UP
 from rawproxy.balancing.policies import POLICIES, Table, choose, cookie_value, prefer, tag
-from rawproxy.config.model import HOST, Config, Group
+from rawproxy.config.model import HOST, Config, Group, Upstream
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.forwarding import one_client
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
+from rawproxy.tls.upstream_contexts import Contexts
+from rawproxy.tls.upstream_trust import UpstreamTrust
 from rawproxy.upstream.endpoint import Clock, Endpoint, EndpointContext
 from rawproxy.upstream.members import Members
 from rawproxy.upstream.probe import probe_for_ever
@@ -58,18 +60,14 @@ class WorkerContext:
 class UpstreamGroup:
     """One group of the configuration, in one worker."""
 
-    def __init__(self, config: Config, group: Group, around: WorkerContext) -> None:
-        self.group = group
+    def __init__(
+        self, config: Config, group: Group, around: WorkerContext, contexts: Contexts | None = None
+    ) -> None:
+        """`contexts` are those of the group, if somebody has made them."""
         self.name = group.name
         self.around = around
-        self.policy = POLICIES[group.policy]
-        self.by_client = group.policy == "client-hash"
-        self.cookie = group.cookie.encode() if group.policy == "cookie" else b""
-        self.secret = secret(group.name) if self.cookie else b""
         self.by_tag: dict[bytes, Endpoint] = {}
-        self.statuses = frozenset(
-            status for low, high in group.passive.status for status in range(low, high + 1)
-        )
+        self._rule(group)
         self.due: list[Endpoint] = []  # ejected endpoints whose trial is due
         self.overdue = False  # no safe request has come for a trial within a tick
         self.panic = False  # no endpoint is well
@@ -82,8 +80,19 @@ class UpstreamGroup:
         context = EndpointContext(
             config, group, around.clock, log.warning, self._failed, self._alive, self.waiting_room
         )
-        self.members = Members(context, around.resolver, self._members_changed)
+        self.members = Members(context, around.resolver, self._members_changed, contexts)
         self._members_changed(self.endpoints)
+
+    def _rule(self, group: Group) -> None:
+        """How this group chooses and judges, from now on."""
+        self.group = group
+        self.policy = POLICIES[group.policy]
+        self.by_client = group.policy == "client-hash"
+        self.cookie = group.cookie.encode() if group.policy == "cookie" else b""
+        self.secret = secret(group.name) if self.cookie else b""
+        self.statuses = frozenset(
+            status for low, high in group.passive.status for status in range(low, high + 1)
+        )
 
     def __repr__(self) -> str:
         states = " ".join(f"{one.title}={one.health.state.value}" for one in self.endpoints)
@@ -223,6 +232,14 @@ class UpstreamGroup:
             self.around.spawn(watch.run())
         for endpoint in self.endpoints:
             self._probe(endpoint)
+
+    def become(self, config: Config, group: Group, trusts: dict[Upstream, UpstreamTrust]) -> None:
+        """The same group with other members or rules; see `Members.become`. Nothing can fail."""
+        self._rule(group)
+        self.by_tag = {}
+        self.waiting_room.queue.limit = group.queue
+        for watch in self.members.become(config, group, trusts):
+            self.around.spawn(watch.run())
 
     def _members_changed(self, new: list[Endpoint]) -> None:
         """The endpoints are others. `new`: those that are new or know their address only now."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rawproxy.balancing.pool import Pool
 from rawproxy.config.model import HOST, Config, Group, Upstream
@@ -49,31 +50,32 @@ class Members:
         context: EndpointContext,
         resolver: Resolver,
         changed: Callable[[list[Endpoint]], None],
+        contexts: Contexts | None = None,
     ) -> None:
+        """`contexts` are those of the group, if somebody has made them."""
         group = context.group
         self.context = context
         self.changed = changed
         self.retired: list[Endpoint] = []
         self.draining = False
         self.namesakes: dict[Endpoint, EndpointsByName] = {}
-        self.watches = {
-            upstream: NameWatch(
-                upstream, resolver, functools.partial(self._resolved, upstream), log.warning
-            )
-            for upstream in dict.fromkeys(group.upstreams)
-            if upstream.path is None and not is_numeric(upstream.host)
-        }
-        contexts = Contexts.of(group)
+        self.resolver = resolver
+        self.parted: Callable[[Endpoint], None] = ignore  # whose upstream is no member any more
+        self.watches: dict[Upstream, NameWatch] = {}
+        self.contexts = contexts or Contexts.of(group)
         self.shared = {
-            one: SharedUpstream(
-                one,
-                Tally(),
-                trust_of(contexts, group, one) if one.tls else None,
-                self.watches.get(one),
-            )
-            for one in group.upstreams
+            one: self._common(one, trust_of(self.contexts, group, one) if one.tls else None)
+            for one in dict.fromkeys(group.upstreams)
         }
         self.endpoints = [Endpoint(context, self.shared[one]) for one in group.upstreams]
+
+    def _common(self, upstream: Upstream, trust: UpstreamTrust | None) -> SharedUpstream:
+        """What all addresses of an upstream that is new here have in common."""
+        watch = None
+        if upstream.path is None and not is_numeric(upstream.host):
+            told = functools.partial(self._resolved, upstream)
+            watch = self.watches[upstream] = NameWatch(upstream, self.resolver, told, log.warning)
+        return SharedUpstream(upstream, Tally(), trust, watch)
 
     def everybody(self) -> list[Endpoint]:
         """All endpoints, also the retired ones, and each under all of its names."""
@@ -138,12 +140,98 @@ class Members:
         for endpoint in self.everybody():
             endpoint.close_idle()
 
+    # ── other members, in place ─────────────────────────────────────────────────────────────────
+
+    def become(
+        self, config: Config, group: Group, trusts: dict[Upstream, UpstreamTrust]
+    ) -> list[NameWatch]:
+        """The same group with other members, or other bounds; watches that are to be started.
+
+        Who is the same server keeps its endpoints, and with them pool, health and counters, though
+        its weight be another. `trusts` are those of all servers over TLS, for those that are new.
+        Nothing here can fail.
+        """
+        before = self.context.group
+        self.context = replace(self.context, config=config, group=group)
+        known = {_server(one): one for one in before.upstreams}
+        mine: dict[Upstream, list[Endpoint]] = {}
+        for one in self.endpoints:
+            mine.setdefault(one.upstream, []).append(one)
+        watches, self.watches = self.watches, {}
+        shared, self.shared = self.shared, {}
+        self.endpoints = []
+        since = self.context.clock.now
+        for upstream in dict.fromkeys(group.upstreams):
+            old = known.pop(_server(upstream), None)
+            if old is not None and old in mine:
+                self._stay(mine.pop(old), upstream, shared[old])
+                continue
+            made = self.shared[upstream] = self._common(upstream, trusts.get(upstream))
+            self.endpoints.append(Endpoint(self.context, made, None, since, self.draining))
+        for gone in mine.values():
+            for endpoint in gone:
+                self.parted(endpoint)
+                self._retire(endpoint)
+        staying = {*self.watches.values()} & {*watches.values()}
+        for watch in watches.values():
+            if watch not in staying:
+                watch.stop()
+        self.bound(config)
+        self.changed(self.endpoints)
+        return [watch for watch in self.watches.values() if watch not in staying]
+
+    def _stay(self, endpoints: list[Endpoint], upstream: Upstream, shared: SharedUpstream) -> None:
+        """These go on as those of `upstream`, which has another weight perhaps."""
+        self.shared[upstream] = replace(shared, upstream=upstream)
+        watch = shared.watch
+        if watch is not None:
+            self.watches[upstream] = watch
+            watch.upstream = upstream
+            watch.changed = functools.partial(self._resolved, upstream)
+            if not upstream.srv:
+                watch.servers = tuple(
+                    replace(one, weight=upstream.weight, backup=upstream.backup)
+                    for one in watch.servers
+                )
+        for one in endpoints:
+            one.upstream = upstream
+            if not upstream.srv:
+                one.weight, one.backup = upstream.weight, upstream.backup
+        self.endpoints += endpoints
+
+    def bound(self, config: Config) -> None:
+        """From now on the bounds are those of the group and of `config`."""
+        self.context = replace(self.context, config=config)
+        for endpoint in self.everybody():
+            endpoint.bound(config, self.context.group)
+
+    def count_on(self, upstream: Upstream, tally: Tally) -> None:
+        """Whoever was here before goes on with its counters."""
+        self.shared[upstream] = replace(self.shared[upstream], tally=tally)
+        for one in self.endpoints:
+            if one.upstream == upstream:
+                one.tally = tally
+
+    def leave(self) -> None:
+        """The group is gone: what is under way comes to its end, and nothing is kept."""
+        for watch in self.watches.values():
+            watch.stop()
+        self.drain()
+        self.close_idle()
+
+    def occupied(self) -> bool:
+        """Whether anything is under way with any member."""
+        return any(one.pool.in_use() for one in self.everybody())
+
+    # ── names ───────────────────────────────────────────────────────────────────────────────────
+
     def _resolved(self, upstream: Upstream, servers: Sequence[Server]) -> None:
         """The name of `upstream` stands for `servers` now."""
         index = next(n for n, one in enumerate(self.endpoints) if one.upstream == upstream)
         mine = [one for one in self.endpoints if one.upstream == upstream]
         waiting = [one for one in mine if one.addresses is None]
-        known = {one.name: one for one in (*self.retired, *mine) if one.addresses is not None}
+        own = [*(one for one in self.retired if one.upstream == upstream), *mine]
+        known = {one.name: one for one in own if one.addresses is not None}
         since = 0.0 if waiting else self.context.clock.now
         current: list[Endpoint] = []
         new: list[Endpoint] = []
@@ -173,6 +261,11 @@ class Members:
             if one not in current:
                 self._retire(one)
         self.changed(new)
+
+
+def _server(upstream: Upstream) -> Upstream:
+    """What makes it the same server, whatever its share is."""
+    return replace(upstream, weight=1, backup=False)
 
 
 def trust_of(contexts: Contexts, group: Group, upstream: Upstream) -> UpstreamTrust:

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable
 
 from rawproxy.config.model import Upstream
-from rawproxy.errors import DialError
+from rawproxy.errors import DialError, ignore
 from rawproxy.upstream.resolver import Resolver, Server
 
 LEAST = 1.0  # seconds between two questions, whatever the TTL
@@ -46,6 +46,7 @@ class NameWatch:
         self.questions = 0
         self._asked = -LEAST  # when, by the loop's clock
         self._asking = False
+        self._over = False
         self._wanted = asyncio.Event()
         self._answered = asyncio.Event()
 
@@ -57,7 +58,7 @@ class NameWatch:
     async def run(self) -> None:
         """Ask again and again, until this task is cancelled."""
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._over:
             self._wanted.clear()
             self._asked = loop.time()
             self._asking = True
@@ -94,6 +95,12 @@ class NameWatch:
             self.servers = answer.servers
             self.changed(answer.servers)
         return min(max(answer.ttl, LEAST), MOST)
+
+    def stop(self) -> None:
+        """The upstream is of no more interest: no question follows, and no answer is told."""
+        self._over = True
+        self.changed = ignore
+        self._wanted.set()
 
     def ask_again(self) -> None:
         """Ask soon: a dial failed, so the last answer may be out of date."""

@@ -27,18 +27,24 @@ FIRST = 1.0  # seconds within which the first probe goes out
 async def probe_for_ever(
     endpoint: Endpoint, active: Active, report: Callable[[str | None], None]
 ) -> None:
-    """Probe until the endpoint is retired. `report` gets what is wrong, or None.
+    """Probe until the endpoint is retired, or is to be probed in another way.
+
+    `report` gets what is wrong, or None.
 
     The caller has set `endpoint.probing`.
     """
     try:
         await asyncio.sleep(min(active.interval, FIRST) * random.random())  # noqa: S311, no secret
-        while not endpoint.draining:
-            report(await probe(endpoint, active))
+        while endpoint.health.active is active and not endpoint.draining:
+            fault = await probe(endpoint, active)
+            if endpoint.health.active is not active:
+                break
+            report(fault)
             spread = 1 + JITTER * (2 * random.random() - 1)  # noqa: S311, no secret
             await asyncio.sleep(active.interval * spread)
     finally:
-        endpoint.probing = False
+        if endpoint.health.active is active:
+            endpoint.probing = False
 
 
 async def probe(endpoint: Endpoint, active: Active) -> str | None:

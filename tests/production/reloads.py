@@ -1,8 +1,8 @@
-"""Requests and WebSockets through reloads, killed workers and renewed certificates.
+"""Requests and WebSockets through new processes, killed workers and renewed certificates.
 
     python -m tests.production.reloads      `make reloads`: 200,000 requests, 500 WebSockets
 
-What it finds is written to RELOADS.md beside this file. `test_reloads` is the same, smaller.
+Changes that need no new processes have a test of their own: `changes`. What it finds is written to RELOADS.md beside this file. `test_reloads` is the same, smaller.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Run:
     def __init__(self, size: Size) -> None:
         self.size = size
         self.tally = Tally()
-        self.replaced: list[float] = []  # seconds from SIGHUP till the new generation serves
+        self.replaced: list[float] = []  # seconds from SIGUSR2 till the new generation serves
         self.shown: set[int] = set()  # serial numbers of the certificates that clients saw
         self.lost = 0  # connections of killed workers
         self.seconds = 0.0
@@ -156,7 +156,7 @@ class Run:
 
     async def reload(self) -> None:
         before, began = self.proxy.err().count("reloaded:"), time.monotonic()
-        self.proxy.process.send_signal(signal.SIGHUP)
+        self.proxy.process.send_signal(signal.SIGUSR2)
         await self.until(lambda: self.proxy.err().count("reloaded:") > before, "reload")
         self.replaced.append(time.monotonic() - began)
 
@@ -208,7 +208,7 @@ class Run:
             ("WebSockets open throughout", f"{size.sockets}"),
             ("messages echoed, compressed and fragmented", f"{tally.messages:,}"),
             ("connections of HTTP clients", f"{tally.connections:,}"),
-            ("reloads", f"{len(self.replaced)}; SIGHUP till the new workers serve: "
+            ("reloads", f"{len(self.replaced)}; SIGUSR2 till the new workers serve: "
              f"{min(self.replaced):.2f} to {max(self.replaced):.2f} s"),
             ("certificates renewed, each seen by clients", f"{len(self.shown)}"),
             ("workers killed", f"{size.kills}, with {self.lost} connections"),

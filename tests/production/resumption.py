@@ -119,7 +119,7 @@ def run(clients: int, version: ssl.TLSVersion) -> dict[str, Count]:
             crowd = Crowd(proxy, port, version, clients)
             assert crowd.visit().resumed == 0
             found["nothing"] = crowd.visit()
-            reload(proxy)
+            reload(proxy, number=signal.SIGUSR2)
             found["a reload"] = crowd.visit()
             renew(folder, proxy)
             found["new certificates"] = crowd.visit()

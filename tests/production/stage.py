@@ -101,10 +101,12 @@ def fetch(port: int, path: str = "/x") -> bytes:
         return ask(sock, path)
 
 
-def reload(proxy: RawProxy, word: str = "reloaded:") -> None:
-    """SIGHUP, and wait for what comes of it."""
+def reload(
+    proxy: RawProxy, word: str = "reloaded:", number: signal.Signals = signal.SIGHUP
+) -> None:
+    """SIGHUP, or SIGUSR2 for new processes in any case, and wait for what comes of it."""
     before = proxy.err().count(word)
-    proxy.process.send_signal(signal.SIGHUP)
+    proxy.process.send_signal(number)
     until(lambda: proxy.err().count(word) > before, proxy.err())
 
 

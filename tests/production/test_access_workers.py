@@ -57,8 +57,8 @@ def test_two_workers_keep_one_rate_and_it_outlives_them(tmp_path):
                 found = statuses(proxy.http, key)
                 assert len(found) == 240
                 assert MAY * 0.9 <= passed(found) <= MAY * 1.1
-            proxy.process.send_signal(signal.SIGHUP)
-            proxy.says("reloaded: 2 workers")
+            proxy.process.send_signal(signal.SIGUSR2)
+            proxy.says("reloaded: 2 workers, all of them new")
             assert passed(statuses(proxy.http, "a")) <= MAY * 0.1, "a reload forgets nothing"
             victim = proxy.family()[1].pid
             os.kill(victim, signal.SIGKILL)

@@ -84,14 +84,16 @@ def test_one_that_is_told_to_go_is_replaced_at_once(back):
 def test_a_reload_brings_new_workers_and_keeps_the_socket(back):
     with RawProxy("--upstream", back, "--workers", "2", "--access-log", "off", https=False) as p:
         before = workers(p)
-        reload(p)
+        reload(p, "nothing has changed")
+        until(lambda: workers(p) == before, "there is no need of others")
+        reload(p, number=signal.SIGUSR2)
         until(lambda: not workers(p) & before, p.err())
         assert len(workers(p)) == 2
         assert fetch(p.http).startswith(b"HTTP/1.1 200")
         # Two at once come to one after the other, and none is lost.
         for _ in range(3):
-            p.process.send_signal(signal.SIGHUP)
-        until(lambda: p.err().count("reloaded:") >= 2, p.err())
+            p.process.send_signal(signal.SIGUSR2)
+        until(lambda: p.err().count("all of them new") >= 2, p.err())
 
 
 def test_a_broken_configuration_is_refused_and_the_old_one_goes_on(back, tmp_path):
@@ -371,6 +373,6 @@ def test_what_one_worker_has_pinned_is_pinned_by_all_and_over_reloads():
 def reload_until(proxy: RawProxy, condition) -> None:
     """Reload, and wait for what new workers do."""
     before = workers(proxy)
-    reload(proxy)
+    reload(proxy, number=signal.SIGUSR2)
     until(lambda: not workers(proxy) & before, "the old workers' end")
     until(condition, proxy.err())

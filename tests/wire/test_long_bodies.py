@@ -8,7 +8,7 @@ import pytest
 
 from rawproxy.client.arrival import QUEUED
 from rawproxy.client.listener import AHEAD
-from rawproxy.proxy.service import CROWD
+from rawproxy.proxy.worker_groups import CROWD
 from rawproxy.upstream.bulk_reader import FEW, LITTLE, MOST
 
 from .rig import LOOPS, Rig, get, read_head, read_response, response, run

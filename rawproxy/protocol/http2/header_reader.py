@@ -81,6 +81,10 @@ class HeaderReader:
                 known.line = line + b" "
                 known.rest = rest[len(head.target) :]
 
+    def forget(self) -> None:
+        """What a request becomes is another thing from now on."""
+        self.known = None
+
     def decode(self, block: bytes) -> list[fields.Field]:
         """The fields of any other block. Raises `HpackError` or `FieldsTooLarge`."""
         decoded: list[fields.Field] = self.decoder.decode(block)

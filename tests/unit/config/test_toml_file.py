@@ -460,7 +460,7 @@ def test_the_shipped_schema_is_the_parsers():
 def test_every_option_is_a_key_and_every_key_at_the_top_an_option_or_a_table():
     options = {param.opts[0].removeprefix("--") for param in cli.rawproxy.params}
     options -= {"version", "config", "nginx"}
-    tables = {"limits", "timeouts", "group", "site", "auth", "certificates"}
+    tables = {"limits", "timeouts", "group", "site", "auth", "certificates", "discovery"}
     properties = set(json.loads(json_schema.schema())["properties"])
     assert properties == set(config_options.TOP) == options | tables
 

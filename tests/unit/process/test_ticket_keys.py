@@ -49,7 +49,7 @@ def test_workers_that_are_ready_hear_of_new_ones_and_others_once_they_are():
     master = Master(single((upstream,)), {})
     ready, starting, leaving = Worker(ready=True), Worker(ready=False), Worker(ready=True)
     master.serving, master.fresh = {0: ready, 1: starting}, {}
-    master.leaving = {leaving}
+    master.leaving.retire([leaving], master.order, {"do": "retire"})
     master._poll()
     assert not ready.tickets()
     old = master.shared.ticket_keys.message()

@@ -6,7 +6,8 @@ from rawproxy.config.model import Config, Respond, Route, Site
 from rawproxy.errors import ClientError
 from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.routing.conditions import Conditions
-from rawproxy.routing.route_targets import RouteTargets, fitting
+from rawproxy.routing.route_targets import fitting
+from rawproxy.routing.site_routes import RouteTargets
 from tests.unit.access import heads
 
 

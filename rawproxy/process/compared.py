@@ -1,0 +1,66 @@
+"""A new work order beside the one that workers serve by: what is other, in a form that travels.
+
+Whoever reads a configuration compares it, as only the code that wrote an order knows what is in it.
+The master passes the result on, and never looks into the patch:
+
+    {"new_processes": [why, …], "nothing": bool, "short": text, "lines": [text, …],
+     "patch": {…}, "files": [path, …]}
+
+This module never changes anything. Invariant: a patch is given only where the workers' code is
+that of this process.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from rawproxy.config.difference import difference, patch_of
+from rawproxy.config.json_codec import from_json
+from rawproxy.config.model import Config, Group, Site
+from rawproxy.process.order import Order
+
+LINES = 200  # that are told of one change: more than anybody reads in a log
+OTHER_CODE = "the code is another one"
+
+
+def compared(running: Order, order: Order, config: Config) -> dict[str, Any]:
+    """What is other in `order`, which is of `config`. Raises `ValueError`."""
+    if running.code != order.code:
+        return {"new_processes": [OTHER_CODE], "nothing": False, "short": "code", "lines": []}
+    old = _revived(running.config, order.config, config)
+    known = {path: tuple(mark) for path, *mark in running.files}
+    now = {path: tuple(mark) for path, *mark in order.files}
+    files = [path for path, mark in now.items() if known.get(path, mark) != mark]
+    change = difference(old, config, files)
+    lines = change.lines()
+    if len(lines) > LINES:
+        lines = [*lines[: LINES - 1], f"and {len(lines) - LINES + 1} more"]
+    return {
+        "new_processes": list(change.new_processes),
+        "nothing": change.nothing(),
+        "short": change.short(),
+        "lines": lines,
+        "patch": patch_of(old, config),
+        "files": files,
+    }
+
+
+def _revived(old: Any, new: Any, config: Config) -> Config:
+    """The configuration of the JSON values `old`. What `new` has too is that of `config`.
+
+    To make thousands of sites of their JSON values costs more than to compare these.
+    """
+    values = dict(old)
+    groups = _parts(Group, values.pop("groups", []), new.get("groups", []), config.groups)
+    sites = _parts(Site, values.pop("sites", None), new.get("sites", []), config.sites)
+    rest = from_json(Config, values)
+    return replace(rest, groups=groups, sites=rest.sites if sites is None else sites)
+
+
+def _parts(kind: type[Any], old: Any, new: list[Any], made: tuple[Any, ...]) -> Any:
+    if old is None:
+        return None  # the default
+    known = {json.dumps(one): part for one, part in zip(new, made, strict=False)}
+    return tuple(known.get(json.dumps(one)) or from_json(kind, one) for one in old)

@@ -1,0 +1,60 @@
+"""A new work order beside the one in force."""
+
+import json
+import os
+from dataclasses import replace
+
+from rawproxy.config.difference import patched
+from rawproxy.config.model import Certificate, Group, Route, Site, Upstream, single
+from rawproxy.process.compared import LINES, OTHER_CODE, compared
+from rawproxy.process.order import order, unpack_config, unpacked
+
+A = Upstream("http://a:1", tls=False, host="a", port=1)
+OLD = single((A,))
+
+
+def travelled(config):
+    """The order of a configuration, as another process has it."""
+    return unpacked(json.loads(json.dumps(order(config).packed())))
+
+
+def test_a_patch_for_what_can_be_taken_over():
+    new = replace(OLD, sites=(Site(("x.test",)), *OLD.sites), access_log="off")
+    found = compared(travelled(OLD), order(new), new)
+    assert found["new_processes"] == [] and not found["nothing"]
+    assert found["short"] == "1 option, 1 site"
+    assert found["lines"] == ["option access-log: another value", "site x.test: added"]
+    assert patched(OLD, json.loads(json.dumps(found["patch"]))) == new
+    assert patched(OLD, found["patch"]).sites[1] is OLD.sites[0]
+    assert unpack_config(travelled(new)) == new
+
+
+def test_nothing_and_everything():
+    assert compared(travelled(OLD), order(OLD), OLD)["nothing"]
+    many = replace(OLD, sites=tuple(Site((f"s{n}.test",)) for n in range(LINES + 50)))
+    lines = compared(travelled(OLD), order(many), many)["lines"]
+    assert len(lines) == LINES and lines[-1] == "and 52 more"
+    other = replace(travelled(OLD), code="other")
+    assert compared(other, order(OLD), OLD)["new_processes"] == [OTHER_CODE]
+
+
+def test_sites_of_the_default_and_groups_that_are_gone():
+    new = replace(OLD, groups=(Group("b", (A,)),), sites=(Site(("s",), (Route(group="b"),)),))
+    found = compared(travelled(OLD), order(new), new)
+    assert "group default: removed; what is under way ends" in found["lines"]
+    assert patched(OLD, found["patch"]) == new
+
+
+def test_a_file_with_another_content(tmp_path):
+    pem, bundle = tmp_path / "pair.pem", tmp_path / "ca.pem"
+    pem.write_text("one")
+    bundle.write_text("one")
+    config = single((A,), certificates=(Certificate(str(pem), str(pem)),))
+    config = replace(config, groups=(replace(config.groups[0], verify=str(bundle)),))
+    before = travelled(config)
+    assert compared(before, order(config), config)["files"] == []
+    other = tmp_path / "other"
+    other.write_text("two")
+    os.replace(other, pem)
+    found = compared(before, order(config), config)
+    assert found["files"] == [str(pem)] and not found["nothing"]
