@@ -37,7 +37,7 @@ class Sink(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
+        self.transport = transport
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.buffer

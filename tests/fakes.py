@@ -33,7 +33,7 @@ class FakeLoop:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """For as long, it is the running loop."""
-        asyncio._set_running_loop(self)  # type: ignore[arg-type]
+        asyncio._set_running_loop(self)
         try:
             yield
         finally:

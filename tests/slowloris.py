@@ -52,7 +52,8 @@ class Figures(NamedTuple):
 
 async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """`/<n>` is answered by n bytes; a body is read to its end."""
-    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+    # Cancelled at the end of a form: attackers of it may still be served.
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]

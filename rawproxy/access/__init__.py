@@ -4,5 +4,5 @@ The core knows this room through one seam: a route target has a `guard`, or None
 decides where a request goes, and never changes what a client sees of a request that may pass, but
 for the cookies that a guard sets. Invariant: whoever cannot be judged does not pass.
 
-May import: config, errors, protocol.http, telemetry, net, routing, upstream, proxy.
+May import: config, errors, protocol, telemetry, net, routing, upstream, proxy.
 """

@@ -52,7 +52,8 @@ class QuestionForm:
         told = {plain(name.lower()) for name, _ in headers}
         cut = _CUT | told | (names - {b"authorization"})
         families = (*_FAMILIES, *families)
-        self._edits = HeadEdits(cut, b"", frozenset(), b"", families=families, stay=set())
+        finds = rewrite.finder(cut, families)
+        self._edits = HeadEdits(cut, b"", frozenset(), b"", families=families, finds=finds)
         self._clients: dict[bytes, ClientContext] = {}
         self._headers = headers
         self._path = Value(rule.path)

@@ -20,38 +20,25 @@ the fields that are listed.
 from __future__ import annotations
 
 import enum
+import re
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from rawproxy.access.questions import named
 from rawproxy.access.rules import AUTHENTIK, AuthRule
+from rawproxy.protocol import regex
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
+from rawproxy.protocol.http.rewrite import Finder
 from rawproxy.protocol.http.variable_values import Value
 
-NAMES: Final = 256  # of fields that are remembered: guards use a few dozen
-LONGEST: Final = 64  # bytes of such a name
 BODY: Final = 64 * 1024  # bytes of an answer: pages that say no are smaller
 REDIRECTS: Final = (301, 302, 303, 307, 308)
+_COOKIES: Final = regex.all_of(rb"(?i)\n(set-cookie:[^\n]*)()")
 # What frames an answer or belongs to its connection; date and HSTS are written by us.
 _NOT_RELAYED: Final = frozenset(
     b"connection content-length transfer-encoding upgrade keep-alive te trailer date "
     b"strict-transport-security proxy-connection".split()
 )
-
-
-class Use(enum.Enum):
-    """What a field of an answer is for."""
-
-    NONE = "none"
-    COPY = "copy"  # to the upstream
-    AUTHORIZATION = "authorization"  # the same, and in the place of the client's
-    COOKIE = "cookie"  # for the client
-
-
-_NONE: Final[Use] = Use.NONE
-_COPY: Final[Use] = Use.COPY
-_AUTHORIZATION: Final[Use] = Use.AUTHORIZATION
-_COOKIE: Final[Use] = Use.COOKIE
 
 
 class Ruling(enum.Enum):
@@ -84,12 +71,11 @@ class AnswerForm:
     """How the answers of one guard are understood."""
 
     __slots__ = (
-        "_copied", "_families", "_kind", "_known", "_renamed", "_require", "_sign_in", "_statuses",
-        "place",
+        "_copied", "_kind", "_renamed", "_require", "_sign_in", "_statuses", "place",
     )  # fmt: skip
 
     def __init__(self, rule: AuthRule) -> None:
-        self._copied, self._families = named(rule.copied)
+        self._copied = _copying(rule.copied)
         self._renamed: dict[bytes, list[bytes]] = {}  # by the answer's names
         for field, told in rule.renamed:
             self._renamed.setdefault(told.lower().encode(), []).append(field.encode())
@@ -101,28 +87,23 @@ class AnswerForm:
         # With variables it is all of the URL that a 401 leads to.
         self.place = Value(rule.sign_in) if "$" in rule.sign_in else None
         self._kind = rule.kind
-        self._known: dict[bytes, Use] = {}  # by name, as guards write it
 
     def verdict_of(self, head: ResponseHead, body: bytes) -> AuthVerdict:
         """The verdict, whoever has asked."""
-        copied: list[bytes] = []
-        cookies: list[bytes] = []
-        authorizes = False
-        for line in head.block.split(b"\r\n")[:-1]:
-            name = line[: line.find(b":")]
-            use = self._known.get(name) or self._learnt(name)
-            if use is _COOKIE:
-                cookies.append(line)
-            elif use is not _NONE:
-                copied.append(line)
-                authorizes = authorizes or use is _AUTHORIZATION
-        if self._renamed:
-            authorizes = self._rename(head, copied) or authorizes
-        cookie_lines, status = _block(cookies), head.status
+        block = b"\n" + head.block
+        cookie_lines, status = _joined(_COOKIES(block)), head.status
         if status in self._statuses:
             missing = [name for name in self._require if not head.value(name)]
             if not missing:
-                return AuthVerdict(Ruling.PASS, _block(copied), cookie_lines, authorizes=authorizes)
+                copied = self._copied(block)
+                authorizes = False
+                for one in copied:
+                    authorizes = authorizes or bool(one[1])
+                lines = _joined(copied)
+                if self._renamed:
+                    more, also = self._rename(head)
+                    lines, authorizes = lines + more, authorizes or also
+                return AuthVerdict(Ruling.PASS, lines, cookie_lines, authorizes=authorizes)
             told = b", ".join(missing).decode("latin-1")
             reason = f"it lets the request pass and does not say {told}, which is required"
             return AuthVerdict(Ruling.REFUSE, b"", cookie_lines, 403, b"", reason)
@@ -131,29 +112,15 @@ class AnswerForm:
             return AuthVerdict(Ruling.ANSWER, relayed(head), cookie_lines, status, body, reason)
         return closed(f"it answered {status}{self._hint(status)}")
 
-    def _learnt(self, name: bytes) -> Use:
-        """What a field is for that comes by a name not met before."""
-        low = name.lower()
-        use = _NONE
-        if low == b"set-cookie":
-            use = _COOKIE
-        elif low in self._copied or low.startswith(self._families):
-            use = _AUTHORIZATION if low == b"authorization" else _COPY
-        if len(name) <= LONGEST:
-            if len(self._known) >= NAMES:
-                self._known.clear()
-            self._known[name] = use
-        return use
-
-    def _rename(self, head: ResponseHead, copied: list[bytes]) -> bool:
-        """Add what goes on under another name; whether an Authorization is among it."""
-        authorizes = False
+    def _rename(self, head: ResponseHead) -> tuple[bytes, bool]:
+        """What goes on under another name, and whether an Authorization is among it."""
+        lines, authorizes = b"", False
         for line in head.block.split(b"\r\n")[:-1]:
             name, _, value = line.partition(b":")
             for field in self._renamed.get(name.lower(), ()):
-                copied.append(b"%b:%b" % (field, value))
+                lines += b"%b:%b\r\n" % (field, value)
                 authorizes = authorizes or field.lower() == b"authorization"
-        return authorizes
+        return lines, authorizes
 
     def _hint(self, status: int) -> str:
         if self._kind == AUTHENTIK and status in (400, 404):
@@ -184,8 +151,21 @@ def _sent_to(verdict: AuthVerdict, where: bytes) -> AuthVerdict:
     return verdict._replace(status=302, lines=lines, body=b"")
 
 
-def _block(lines: list[bytes]) -> bytes:
-    return b"\r\n".join([*lines, b""])
+def _copying(texts: tuple[str, ...]) -> Finder:
+    """What finds the lines for the upstream, and beside each whether it is an Authorization."""
+    names, families = named(texts)
+    found = [re.escape(name) + b":" for name in sorted(names)] + list(map(re.escape, families))
+    if not found:
+        found = [rb"(?!)"]
+    if b"authorization" in names or b"authorization".startswith(families):
+        found.insert(0, b"(authorization:)")
+    else:
+        found.append(rb"(?!)()")
+    return regex.all_of(rb"(?i)\n((?:%b)[^\n]*)" % b"|".join(found))
+
+
+def _joined(lines: list[tuple[bytes, ...]]) -> bytes:
+    return b"\n".join([*[one[0] for one in lines], b""])
 
 
 def relayed(head: ResponseHead) -> bytes:

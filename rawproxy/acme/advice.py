@@ -48,9 +48,11 @@ _AWAY: Final = ("serverInternal", "badNonce")
 class IssueError(Exception):
     """No certificate came of a try: whose fault it was, in words, and how long to wait."""
 
-    def __init__(self, fault: Trouble, words: str, wait: float = 0.0, challenge: str = "") -> None:
+    def __init__(
+        self, trouble: Trouble, words: str, wait: float = 0.0, challenge: str = ""
+    ) -> None:
         super().__init__(words)
-        self.fault = fault
+        self.trouble = trouble
         self.words = words
         self.wait = wait  # seconds that the authority asked for
         self.challenge = challenge  # the kind of challenge that failed

@@ -348,8 +348,8 @@ class Conversation:
 class RefusedError(IssueError):
     """The authority answered, and said no. `kind` is the last part of the error's type."""
 
-    def __init__(self, fault: Trouble, words: str, wait: float, kind: str) -> None:
-        super().__init__(fault, words, wait)
+    def __init__(self, trouble: Trouble, words: str, wait: float, kind: str) -> None:
+        super().__init__(trouble, words, wait)
         self.kind = kind
 
 

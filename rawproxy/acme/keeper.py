@@ -43,6 +43,7 @@ HANDS: Final = (
     4  # names that are worked on at once: authorities have limits, and so has the machine
 )
 LOOK: Final = 1.0  # seconds between two looks for wishes
+LIMITED: Final = 3  # names in a row that hit a limit, after which it is taken for the account's
 TAKEN: Final = 5.0  # seconds until a name that another process works on is looked at again
 STEPS: Final = 8  # of a name without a pause: an order with either authority, a link, a window
 OFTEN: Final = (
@@ -87,6 +88,10 @@ class Keeper:
             from rawproxy.acme.permission import Permission  # loads the client
 
             self.permission = Permission(settings.ask, settings.ask_rate)
+        self._limited: dict[
+            Authority, set[str]
+        ] = {}  # names that hit a limit since the last success
+        self._closed: dict[Authority, float] = {}  # until when an authority is asked nothing
         self._spent: dict[str, Record] = {}  # what could not be written down, the disk being full
 
     def run(self) -> None:
@@ -212,6 +217,11 @@ class Keeper:
             known = self._spent.get(self.store.of(authority, name))
             if known is not None:
                 found[at] = replace(found[at], record=known)
+            closed = self._closed.get(authority, 0.0)
+            if closed > found[at].record.retry_at:
+                known = found[at].record
+                told = replace(known, retry_at=closed, failures=max(known.failures, 1))
+                found[at] = replace(found[at], record=told)
         return found
 
     def _lease(self, name: str) -> Lease | None:
@@ -255,6 +265,7 @@ class Keeper:
         log.info("%s: ordering a certificate from %s", name, authority.url)
         run.run(before.failed_challenges)
         chance = random.random()  # noqa: S311, it only spreads renewals
+        self._limited.pop(authority, None)
         self._remember(name, authority, Record(chance=chance))
         self.store.link(authority, name)
         found = self.store.certificate(authority, name)
@@ -286,14 +297,20 @@ class Keeper:
             authority, name
         )
         failures = before.failures + 1
-        wait = pause(error.fault, failures, random.random(), error.wait)  # noqa: S311, it spreads
+        wait = pause(error.trouble, failures, random.random(), error.wait)  # noqa: S311, it spreads
         kinds = before.failed_challenges
-        if error.challenge and error.fault is Trouble.REFUSED:
+        if error.challenge and error.trouble is Trouble.REFUSED:
             kinds = (error.challenge,)
         told = replace(
             before, failures=failures, retry_at=time.time() + wait, said=error.words,
             failed_challenges=kinds,
         )  # fmt: skip
+        if error.trouble is Trouble.LIMITED:
+            names = self._limited.setdefault(authority, set())
+            names.add(name)
+            if len(names) >= LIMITED:
+                # It is the account's limit, not a name's: the others need not find that out too.
+                self._closed[authority] = told.retry_at
         log.warning("no certificate: %s; the next try is in %s", error.words, spoken(wait))
         self._remember(name, authority, told)
 

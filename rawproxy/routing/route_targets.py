@@ -17,7 +17,7 @@ from rawproxy.errors import ClientError
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http.path_change import PathChange
 from rawproxy.protocol.http.response_map import ResponseMap
-from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits
+from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits, finder
 from rawproxy.protocol.http.target import is_host
 from rawproxy.protocol.http.variable_values import Asked, Value
 from rawproxy.routing.conditions import Conditions
@@ -147,7 +147,7 @@ def edits(
         _lines(response),
         cookies,
         map=None if response_map is None else response_map.of,
-        stay=set(),
+        finds=finder(cut),
     )
 
 
@@ -223,7 +223,7 @@ class ValuePlan:
             target=b"" if change is None else change.target(asked),
             host=asked.head.host,
             request_cut=edits.request_cut - {b"host"} if no_host else edits.request_cut,
-            stay=None if no_host else edits.stay,
+            finds=None if no_host else edits.finds,
             request_lines=lines,
             response_lines=_made(self._response, asked)[0],
         )

@@ -126,7 +126,7 @@ def table(rows: list[dict[str, object]], versions: list[str]) -> str:
                 continue
             shown = []
             for row in found:
-                how = ", ".join(f"{n}x {what}" for what, n in dict(row["how"]).items())  # type: ignore
+                how = ", ".join(f"{n}x {what}" for what, n in dict(row["how"]).items())
                 shown.append(f"**{row['failed']}**{f' ({how})' if how else ''}, {row['slowest']} s")
             lines.append(f"| {proxy}, {variant} | " + " | ".join(shown) + " |")
     lines += ["", *(f"- *{fault}*: {what}" for fault, what in FAULTS.items()), ""]

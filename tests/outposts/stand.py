@@ -73,7 +73,7 @@ class Stand:
     def says(self, status: int, *fields: str, body: bytes = b"", **more: object) -> None:
         """From now on the guard answers every question so."""
         pairs = tuple((one.partition(": ")[0], one.partition(": ")[2]) for one in fields)
-        self.guard.override = Told(status, pairs, body, **more)  # type: ignore[arg-type]
+        self.guard.override = Told(status, pairs, body, **more)
 
     def signed_in(self, application: Application = APP) -> str:
         """The cookie of somebody who has signed in."""

@@ -251,6 +251,15 @@ def test_a_limit_is_waited_for_as_long_as_the_authority_says(tmp_path):
         assert keeper.attend(NAME) - time.time() > 2 * HOUR, "the second time, without a word"
 
 
+def test_a_limit_of_the_account_is_not_found_out_by_every_name(tmp_path):
+    with refusing() as server:
+        server.answers["newOrder"] = 429, problem("rateLimited", "x"), {"Retry-After": "5000"}
+        keeper = refused(server, tmp_path)
+        waits = [keeper.attend(f"n{number}.test") - time.time() for number in range(6)]
+        assert all(4000 < wait < 5100 for wait in waits)
+        assert server.seen.count("/newOrder") == 3
+
+
 @pytest.mark.parametrize("days", [-3, 3])
 def test_with_a_wrong_clock_nothing_is_ordered(tmp_path, days):
     with refusing() as server:

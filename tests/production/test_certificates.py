@@ -4,6 +4,9 @@ Ten renewals under load, a thousand names and the whole matrix of faults take lo
 `make certificates`.
 """
 
+import base64
+import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -13,13 +16,15 @@ import subprocess
 import sys
 import time
 
+import dns.tsigkeyring
 import pytest
 
 pytest.importorskip("acme")
 
 from tests.outposts.server import Recorder
-from tests.process import PATIENCE, Program, RawProxy, free_port
+from tests.process import PATIENCE, Program, RawProxy, free_port, needs
 from tests.production.authority import Pebble, needs_pebble, run
+from tests.production.name_server import NameServer
 from tests.production.stage import until
 
 pytestmark = needs_pebble
@@ -183,6 +188,48 @@ def test_a_wildcard_by_a_program_that_changes_dns(tmp_path, pebble, upstream):
         trusted(pebble.tls, "wild.test", pebble)
     finally:
         assert program.stop(signal.SIGTERM) == 0
+
+
+def test_a_wildcard_by_a_name_server_that_takes_signed_changes(tmp_path, upstream):
+    """RFC 2136: the authority itself looks there."""
+    secret = base64.b64encode(b"s" * 32).decode()
+    server = NameServer("zone.test", dns.tsigkeyring.from_text({"key.test": secret}))
+    (tmp_path / "key").write_text(secret)
+    sites = (
+        f'[certificates]\ndns-settle = 0\n[certificates.dns]\nserver = "127.0.0.1:{server.port}"\n'
+    )
+    sites += 'key-name = "key.test"\nkey-file = "key"\n'
+    sites += '[[site]]\nserver-name = ["*.in.zone.test", "in.zone.test"]\n'
+    with contextlib.closing(server), Pebble(dns=server.port) as pebble:
+        program = by_file(tmp_path, pebble, upstream, sites)
+        try:
+            program.says("rawproxy ready")
+            trusted(pebble.tls, "any.in.zone.test", pebble)
+            trusted(pebble.tls, "in.zone.test", pebble)
+        finally:
+            assert program.stop(signal.SIGTERM) == 0
+        assert len(server.ever) == 2 and not server.records, "what was set is removed"
+
+
+@needs("caddy")
+@needs("ip", "iproute2")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a network namespace")
+@pytest.mark.parametrize("challenge", ["http-01", "tls-alpn-01"])
+def test_another_authority(challenge):
+    """Caddy's, a second implementation. It looks at ports 80 and 443 alone."""
+    name = f"rawproxy{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        inside = ["ip", "netns", "exec", name]
+        subprocess.run([*inside, "ip", "link", "set", "lo", "up"], check=True)
+        words = [*inside, sys.executable, "-m", "tests.production.second_authority", challenge]
+        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+    found = json.loads(done.stdout)
+    assert ["DNS", "localhost"] in found["shown"]["subjectAltName"]
+    assert found["renewed"] == "localhost: renewed\n"
+    assert "internal error" not in found["err"]
 
 
 def test_a_name_that_nobody_listed_once_a_url_allows_it(tmp_path, pebble, upstream):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import rawproxy
+from rawproxy.access import verdicts
 from rawproxy.access.htpasswd import credentials
 from rawproxy.access.questions import QuestionForm
 from rawproxy.access.rules import AUTHENTIK, AuthRule
@@ -95,7 +96,15 @@ SEEN: dict[str, tuple[Work, bytes]] = {
         connection_auth._OFFERED,
         b"\nWWW-Authenticate: Basic, ntlm\r\n",
     ),
-    "protocol.http.rewrite._NAMES": (rewrite._NAMES, b"\nA: b\r\nC: d\r\n"),
+    "protocol.http.rewrite.finder": (
+        rewrite.finder(frozenset((b"range", b"x-a")), (b"x-id-",)),
+        b"\nRange: b\r\nX_Id_c: d\r\n",
+    ),
+    "access.verdicts._copying": (
+        verdicts._copying(("X-Id-*", "Authorization")),
+        b"\nX-Id-a: b\r\nauthorization: c\r\n",
+    ),
+    "access.verdicts._COOKIES": (verdicts._COOKIES, b"\nSet-Cookie: b\r\nC: d\r\n"),
     "protocol.http2.fields._CLEAN": (fields._CLEAN, b"a b"),
     "protocol.http2.fields._LINE": (fields._LINE, b"a: b c\r\n"),
     "protocol.http2.fields._METHOD": (fields._METHOD, b"GET"),

@@ -18,8 +18,11 @@ from tests.wire.rig import Rig, always, get, response, run
 HOST = b"Host: localhost\r\n"
 
 
+HERE = Address("127.0.0.1", 0)
+
+
 @contextlib.asynccontextmanager
-async def serving(source=None, address=Address("127.0.0.1", 0), known=(), **bounds):  # noqa: B008
+async def serving(source=None, address=HERE, known=(), **bounds):
     async def nothing() -> dict:
         return {"workers": [], "retired": {}}
 

@@ -47,7 +47,7 @@ def test_a_clock_that_is_off():
 
 def test_an_error_carries_what_follows_from_it():
     error = advice.IssueError(Trouble.LIMITED, "words", 5.0, "http-01")
-    assert (error.fault, error.words, error.wait, error.challenge) == (
+    assert (error.trouble, error.words, error.wait, error.challenge) == (
         Trouble.LIMITED, "words", 5.0, "http-01",
     )  # fmt: skip
     assert str(error) == "words"

@@ -132,7 +132,7 @@ def test_a_batch_that_has_to_write_first(run):
             stub = transport.get_extra_info("ssl_object")
             read = stub.read
 
-            def second_fails(size, calls=[0]):  # noqa: B006
+            def second_fails(size, calls=[0]):  # noqa: B006, it counts the calls
                 calls[0] += 1
                 if calls[0] == 2:
                     transport.pause_reading()

@@ -292,23 +292,29 @@ def test_rule_41_twins_of_what_a_route_changes():
     assert passing(*lines, edits=edits) == [b"X-Users: 1", b"X_Users: 2", b"X-User: alice"]
 
 
-def test_names_that_stay_are_remembered_as_they_came_and_only_so_many():
-    stay = set()
-    edits = rewrite.HeadEdits(
-        frozenset((b"x-user",)), b"X-Own: 5\r\n", frozenset(), b"", families=(b"x-id-",), stay=stay
-    )
-    lines = [b"X-USER: 1", b"x_user: 2", b"X-Id_Name: 3", b"X-Users: X-User: 4"]
-    for _ in range(2):  # then the last is known
-        assert passing(*lines, edits=edits) == [lines[3], b"X-Own: 5"]
-        assert passing(lines[3], edits=edits) == [lines[3], b"X-Own: 5"]
-        assert stay >= {b"Host", b"X-Users"} and not stay & {b"X-USER", b"x_user", b"X-Id_Name"}
-    for number in range(3 * rewrite.NAMES):
-        mine = b"X-%d: 1" % number, b"X-Id-%d: 1" % number
-        assert passing(*mine, edits=edits) == [mine[0], b"X-Own: 5"]
-        assert len(stay) <= rewrite.NAMES
-    long = b"X-" + b"a" * rewrite.LONGEST
-    assert passing(long + b": 1", edits=edits) == [long + b": 1", b"X-Own: 5"]
-    assert long not in stay, "a name may have as many bytes as a head"
+def test_what_is_cut_is_found_in_every_spelling_and_nothing_else_is():
+    cut, families = frozenset((b"x-user", b"x.y")), (b"x-id-",)
+    edits = rewrite.HeadEdits(cut, b"X-Own: 5\r\n", frozenset(), b"", families=families)
+    lines = [b"X-USER: 1", b"x_user: 2", b"X-Id_Name: 3", b"x_ID-: 3", b"X.Y: 4"]
+    stays = [
+        b"X-Users: X-User: 4",
+        b"A: x-id-b",
+        b"XX-Id-A: 1",
+        b"X-User-A: 1",
+        b"Xzy: 1",
+        b"Id-: 1",
+    ]
+    for quick in (edits, edits._replace(finds=rewrite.finder(cut, families))):
+        assert passing(*lines, *stays, edits=quick) == [*stays, b"X-Own: 5"]
+        for line in lines:
+            assert passing(line, edits=quick) == passing(stays[0], line, edits=quick)[1:]
+            assert passing(line, edits=quick) == [b"X-Own: 5"]
+        assert passing(*stays, edits=quick) == [*stays, b"X-Own: 5"]
+    found = rewrite.finder(cut, families)
+    assert [bool(found(b"\n%b\r\n" % line)) for line in lines + stays] == [True] * 5 + [False] * 6
+    assert not rewrite.finder(frozenset())(b"\nA: b\r\n")
+    for name in (b"a*b", b"a|b", b"$", b"a.b+", b"^_`~!#&'%"):
+        assert rewrite.finder(frozenset((name,)))(b"\n%b: 1" % name.upper()), name
 
 
 @pytest.mark.parametrize(
