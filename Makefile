@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: docs setup run fast wheel wheel-check release test-fast test-pythons test-debian13 test check fmt fmt-check lint types cover failover guards conformance reloads changes certificates resumption bench bench-13 bench-quick bench-check bench-accept bench-peers soak rules fuzz faults slowloris attacks tls-scan clean
+.PHONY: docs setup run fast wheel wheel-check release test-fast test-pythons test-debian13 test check fmt fmt-check lint types cover failover guards conformance reloads changes certificates resumption bench bench-13 bench-quick bench-check bench-accept bench-peers soak rules nginx-pairs fuzz faults slowloris attacks tls-scan clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -261,6 +261,11 @@ $(VENV)-scan/bin/sslyze:
 # The Autobahn test-suite, direct and through the proxy: the verdicts must be the same.
 conformance: $(VENV)/.test
 	$(BIN)/python -m tests.conformance
+
+# nginx and rawproxy run the same files and get the same 100,000 requests; writes
+# tests/nginx/PAIRS.md. Other seeds: python -m tests.nginx.pairs --seed N.
+nginx-pairs: $(VENV)/.test
+	$(BIN)/python -m tests.nginx.pairs --write
 
 # The smuggling corpus against rawproxy, nginx, HAProxy and Caddy; writes tests/smuggling/TABLE.md.
 rules: $(VENV)/.test

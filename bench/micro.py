@@ -18,11 +18,14 @@ import pyperf
 
 from bench import payloads
 from rawproxy.balancing import pool
-from rawproxy.config.model import Address, Config, Limits
+from rawproxy.config.model import Address, Config, Edits, Limits, Route, Site
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.protocol.http1 import body, head_limits, parser
 from rawproxy.proxy.recorder import BATCH, Recorder
+from rawproxy.routing.route_targets import RouteTarget
+from rawproxy.routing.site_routes import RouteTargets
 from rawproxy.telemetry import access_log, counters
 from rawproxy.telemetry.facts import Facts
 
@@ -124,7 +127,51 @@ def add_rows(runner: pyperf.Runner) -> None:
     row("reference: h11, chunked, 16 KiB in 4", h11_chunks, [CHUNKS] * 64)
     row("pool: checkout and release", pool_cycle(), [None] * 64)
     add_notes_rows(row, parsed, context, stamp)
+    add_routing_rows(row, parsed[0], context)
     row("record: the time stamp", lambda now: access_log.stamp(now, 3600), [1_795_491_317.0] * 64)
+
+
+SITES = 3_000
+REGEXES = ("^/user/([0-9]+)/(.*)$", r"\.(?:php|cgi)$", "^/(?:css|js)/", "(?i)^/API/", "^/v[0-9]+/")
+FORWARDED = Edits((), (("Host", "$host"), ("X-Real-IP", "$remote_addr"), ("X-At", "$scheme $uri")))
+
+
+def add_routing_rows(
+    row: Callable[[str, Callable[[Any], object], Sequence[object]], None],
+    head: RequestHead,
+    context: rewrite.ClientContext,
+) -> None:
+    """Finding the route, and what a route with variables or another path makes of a request."""
+    named = [f"s{number}.example.test" for number in range(SITES)]
+    shared = (Route("/"), Route("/api/"), Route(path_regex=REGEXES[1]))
+    many = RouteTargets(Config(sites=tuple(Site((name,), shared) for name in named)))
+    sites: Any = many.for_listener(None)
+    hosts = [name.encode() for name in named[:: SITES // 64]]
+    row(f"route: of {SITES} sites, by path", lambda host: sites.find(host, b"/api/x?y=1"), hosts)
+    row(f"route: of {SITES} sites, by regex", lambda host: sites.find(host, b"/index.php"), hosts)
+    regexes = tuple(Route(path_regex=one) for one in REGEXES)
+    one_site = RouteTargets(Config(sites=(Site((), (*regexes, Route("/"))),)))
+    routes: Any = one_site.for_listener(None)
+    paths = [b"/user/%d/x" % number for number in range(32)] + [b"/v1/%d" % n for n in range(32)]
+    row(f"route: by the first of {len(REGEXES)} regexes", lambda x: routes.find(b"h", x), paths)
+    row("route: a path with an escape", lambda path: routes.find(b"h", path), [b"/a%20b"] * 64)
+
+    def made(name: str, route: Route, target: bytes) -> None:
+        ready: Any = RouteTarget(Config(), Site(), route)
+        heads = [head._replace(target=target)] * 64
+
+        def one(request: RequestHead) -> None:
+            asked = Asked(request, context, b"h", 443, 1, ready.captures(request.target))
+            ready.plan.of(ready.edits, asked)
+
+        row(f"route: {name}", one, heads)
+
+    made("three values with variables", Route(request_headers=FORWARDED), b"/a/b?c=1")
+    made("a prefix replaced", Route("/app", replace_prefix="/v1"), b"/app/a/b?c=1")
+    made("the same as nginx", Route("/app/", replace_prefix="/v1/", as_nginx=True), b"/app/a%20b?c")
+    made(
+        "a rewrite with two groups", Route(path_regex=REGEXES[0], rewrite="/u/$1/$2"), b"/user/7/x"
+    )
 
 
 UPSTREAM = b"http://127.0.0.1:8081"

@@ -13,7 +13,8 @@ $ rawproxy import-nginx sso.conf -o rawproxy.toml             # or write our fil
 ```
 
 A file may be whole, or bare `server { … }` or `location { … }` blocks; includes are followed.
-It needs `pip install 'rawproxy[nginx]'`. Each directive ends in one of four words:
+Locations by regular expression need `pip install 'rawproxy[nginx]'`. Each directive ends in one of
+four words:
 
 * **exact**: it means here what it means there, traps included: a `proxy_pass` with a URI replaces
   what the location has matched, `location /app` fits `/apple` too, regular expressions come in
@@ -31,6 +32,13 @@ Whatever the file says, these differ on purpose:
   is dropped unless it is trusted.
 * A path that servers read in two ways (`//`, `%2F`, dot segments) is refused with 400 where the
   readings lead to different locations. nginx decodes it first.
+* A path that is changed never begins with two slashes: an upstream could take it for a host.
+* What `return` says has the type that `default_type` names. nginx lets the ending of the path
+  choose it, and with it a visitor chooses whether the text is HTML.
+* Where no file is, the answer is 404, whatever the method is. An answer of the proxy's own does not
+  depend on the size of a body that nobody reads.
+* What a client escaped stays so that it cannot end a line or a URL, where nginx's `$uri` and `$1`
+  write it bare into headers and redirects.
 * Redirects of a missing slash name the host and the port that were asked for.
 * `Server` and `Date` are the upstream's.
 * Error pages are our own. What `add_header` adds is added whatever the status.
@@ -38,7 +46,8 @@ Whatever the file says, these differ on purpose:
 
 How this is known: `tests/nginx/` runs nginx and rawproxy with the same files, sends both the same
 requests and compares what the upstream and the client saw. To try a file put it into
-`tests/nginx/configs/`.
+`tests/nginx/configs/`. `make nginx-pairs` puts configurations together at random and compares
+100,000 requests ([results](../tests/nginx/PAIRS.md)).
 
 """
 

@@ -15,6 +15,7 @@ import click
 from rawproxy.config.addresses import parse_address, parse_upstream
 from rawproxy.config.build import build_config
 from rawproxy.config.capabilities import modules
+from rawproxy.config.collector import paused
 from rawproxy.config.json_schema import schema
 from rawproxy.config.model import Address, Config, single
 from rawproxy.config.option_values import parse_file
@@ -321,12 +322,13 @@ def source(ctx: click.Context, name: str) -> str:
 
 def configure(ctx: click.Context) -> Config:
     """The `Config` to run with, of options, file and sources. Raises `ConfigError`."""
-    told = reading(ctx)
-    for room in modules(CAPABILITIES, "joining"):
-        config: Config | None = room.first(told)
-        if config is not None:
-            return config
-    return told.config()
+    with paused():
+        told = reading(ctx)
+        for room in modules(CAPABILITIES, "joining"):
+            config: Config | None = room.first(told)
+            if config is not None:
+                return config
+        return told.config()
 
 
 def settings(ctx: click.Context) -> Settings:
@@ -358,9 +360,10 @@ def document(ctx: click.Context, ranks: Mapping[str, Rank]) -> Document | None:
             "--nginx and --config exclude each other; rawproxy import-nginx FILE -o OUT.toml writes"
             " a file to go on with"
         )
-    from rawproxy.nginx.translation import toml_of
+    from rawproxy.nginx.translation import served
 
-    found = Document(f"{other} as TOML", toml_of(other)[0])
+    made = served(other)
+    found = Document(f"{other} as TOML", made.write, made.tables)
     for name, rank in ranks.items():
         if rank > Rank.DEFAULT and name in found.data:
             raise ConfigError(

@@ -138,6 +138,8 @@ class RequestSide(ClientSide):
         if head is not None and self.facts is None:
             self.facts = self.service.recorder.bare(head, self.context)
         extra, page = self.service.error_page(error, head, self.context, self.facts)
+        if self.exchange is not None and self.context.edits is not None:
+            extra += self.context.edits.response_lines  # the route is known, and adds these to all
         self.reply(error.status, extra, page)
 
     def own_lines(self, status: int, extra: bytes, page: bytes) -> bytes:

@@ -103,7 +103,7 @@ def parse_server_name(text: str) -> str:
     name = text.lower().removesuffix(".")
     if not name.isascii():
         raise ConfigError(f"--server-name {text}: type its ASCII form, xn--…")
-    if not _is_name(name.removeprefix("*.")):
+    if not _is_name(name.removeprefix("*.").removeprefix("**.")):
         raise ConfigError(f"--server-name {text}: not a host name; type name.tld or *.name.tld")
     return name
 

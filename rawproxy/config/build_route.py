@@ -43,8 +43,8 @@ def route(scope: Scope, config: Config) -> Route:
     _alone(scope, _ANSWERS, _PATHS, "leaves no path to be changed")
     _alone(scope, _PATHS, (), "says what the path becomes")
     _together(scope, groups)
-    names = [group.name for group in config.groups]
-    group = table.get("group") or (names[0] if len(names) == 1 else DEFAULT)
+    only = config.groups[0].name if len(config.groups) == 1 else DEFAULT
+    group = table.get("group") or only
     limits, timeouts = table.get("limits"), table.get("timeouts")
     return Route(
         path=scope.take("path", option_values.parse_path, "/") if "path" in table else "/",
@@ -56,6 +56,7 @@ def route(scope: Scope, config: Config) -> Route:
         first=table.get("first", False),
         replace_prefix=_prefix(scope),
         rewrite=_rewrite(scope, groups),
+        as_nginx=table.get("as-nginx", False),
         mapping=_mapping(scope),
         respond=respond,
         group=None if redirect or respond else group,
@@ -142,7 +143,7 @@ def _respond(scope: Scope, groups: int) -> Respond | None:
     table = scope.table["respond"]
     here: Key = (*scope.path, "respond")
     take = scope.settings.take
-    if not scope.settings.has((*here, "status")):
+    if "status" not in table and not scope.settings.has((*here, "status")):
         scope.settings.mistake(here, ": status is missing: type { status = 200 }, say")
     if table.get("status") == HANG_UP and len(table) > 1:
         scope.settings.mistake(here, " 444 hangs up: leave everything but status out")

@@ -186,6 +186,7 @@ class Route:
     before_regex: bool = False  # if this is the longest path, no `path_regex` is tried
     replace_prefix: str | None = None  # what stands for `path` upstream; "/": nothing does
     rewrite: str | None = None  # the whole path that the upstream gets, with variables
+    as_nginx: bool = False  # groups and prefixes are those of the path as nginx reads it
     mapping: ResponseMapping = field(default_factory=ResponseMapping)
     respond: Respond | None = None
     group: str | None = DEFAULT  # None: `redirect` or `respond` is set
@@ -277,8 +278,9 @@ class Config:
         return bool(self.certificates() or self.kept() or self.self_signed or self.keepers)
 
     def server_names(self) -> tuple[str, ...]:
-        """The server names of all sites."""
-        return tuple(name for site in self.sites for name in site.names)
+        """The server names of all sites, as certificates have them: one star."""
+        names = [name for site in self.sites for name in site.names]
+        return tuple(name[1:] if name.startswith("**.") else name for name in names)
 
 
 _OF_GROUP = {

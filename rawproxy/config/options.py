@@ -316,6 +316,7 @@ ROUTE: Keys = {
     "strip-prefix": {"is_flag": True, "help": "The upstream sees what is behind path."},
     "replace-prefix": {"help": "What the upstream sees in the place of path: /v1."},
     "rewrite": {"help": "The path that the upstream sees, with variables: /u/$1."},
+    "as-nginx": {"is_flag": True, "help": "The path is read and escaped anew, as nginx does it."},
     "map-back": {
         "is_flag": True,
         "help": "Location and cookie paths get the prefix again.  [default: true]",

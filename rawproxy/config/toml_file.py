@@ -13,6 +13,7 @@ import difflib
 import functools
 import re
 import tomllib
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -35,23 +36,28 @@ Mistake = tuple[int, str]  # line and message
 class Document:
     """One file: the checked tree in `data`, and its mistakes."""
 
-    def __init__(self, path: str, text: str) -> None:
-        """Raises `ConfigError` for a text that is not TOML."""
+    def __init__(
+        self, path: str, text: str | Callable[[], str], raw: dict[str, Any] | None = None
+    ) -> None:
+        """Raises `ConfigError` for a text that is not TOML.
+
+        `raw` is what `tomllib` would read in the text, where somebody has it already. Then the text
+        is made only if something is wrong, to find its line.
+        """
         self.path = path
         self.mistakes: list[Mistake] = []
-        try:
-            raw = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            match = _AT_LINE(str(error))
-            reason, line = match.groups() if match else (str(error), str(text.count("\n") + 1))
-            raise ConfigError(f"{path}:{line}: not TOML: {reason}") from None
         self._text = text
+        raw = _tables(path, self.text()) if raw is None else raw
         self.data = self._table((), raw, TOP)
+
+    def text(self) -> str:
+        """The text of the file."""
+        return self._text if isinstance(self._text, str) else self._text()
 
     @functools.cached_property
     def lines(self) -> dict[Key, int]:
         """The line of each key. To find them takes longer than to read the file."""
-        return lines(self._text)
+        return lines(self.text())
 
     def path_of(self, key: Key) -> str:
         """The file that `key` stands in: relative paths begin at its folder."""
@@ -149,6 +155,15 @@ class Document:
         if isinstance(kind, click.Choice) and value not in kind.choices:
             raise ConfigError(f" {value}: {_nearest(value, list(kind.choices))}")
         return value
+
+
+def _tables(path: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        match = _AT_LINE(str(error))
+        reason, line = match.groups() if match else (str(error), str(text.count("\n") + 1))
+        raise ConfigError(f"{path}:{line}: not TOML: {reason}") from None
 
 
 def label(key: Key) -> str:

@@ -13,6 +13,7 @@ unknown name is an error and is never taken for text, or a typing mistake would 
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from typing import NamedTuple
 
@@ -45,6 +46,11 @@ def parse(value: str, groups: int = 0) -> tuple[Piece, ...]:
 
     Raises `ConfigError`, whose text names no option.
     """
+    return _pieces(value, groups) if "$" in value else (Piece(value),)
+
+
+@functools.lru_cache(1024)  # thousands of routes say mostly the same few: `$host`, `$remote_addr`
+def _pieces(value: str, groups: int) -> tuple[Piece, ...]:
     pieces: list[Piece] = []
     text, at = "", 0
     for match in _DOLLAR.finditer(value):
@@ -94,4 +100,4 @@ def check(place: str, value: str, groups: int = 0) -> None:
 
 def named(value: str, name: str) -> bool:
     """Whether a value that `parse` accepts has this variable."""
-    return any(piece.name == name for piece in parse(value, 9))
+    return name in value and any(piece.name == name for piece in parse(value, 9))

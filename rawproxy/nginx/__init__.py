@@ -1,8 +1,10 @@
 """Other people's configuration: what an nginx configuration means, as a TOML file of ours.
 
+    lexing       what nginx takes for a word
     reading      the file, its includes and fragments, into directives with file and line
     words        every directive that is known, and the word that each one ends in
     values       variables, and `set` and `map` as far as they say the same for all requests
+    rewrites     `rewrite` where it sends every request elsewhere
     upstreams    `upstream` and `proxy_pass` into groups
     locations    `location` into routes
     servers      `server` into sites and listeners

@@ -36,9 +36,10 @@ def answer(one: Directive, value_of: Callable[[str], str], kind: str) -> RouteKe
     if not 200 <= status <= 599:
         raise Refusal(f"{one.place}: return {status}: no status of an answer")
     if status in _REDIRECTS and text:
-        return {"redirect": value_of(text[0]), "status": status}
+        # A blank cannot stand in a URL; nginx sends it nevertheless.
+        return {"redirect": value_of(text[0]).replace(" ", "%20"), "status": status}
     facts: dict[str, Any] = {"status": status}
-    if text:
+    if text and status != 204:  # what is said to a 204 is never sent
         facts |= {"body": value_of(text[0]), "type": kind or "text/plain"}
     return {"respond": facts}
 
@@ -46,13 +47,14 @@ def answer(one: Directive, value_of: Callable[[str], str], kind: str) -> RouteKe
 def slash_redirect(route: RouteKeys) -> RouteKeys | None:
     """Nginx sends /app to /app/ where only the latter is a location that proxies."""
     path = route.get("path", "/")
-    if "group" not in route or path == "/" or not path.endswith("/") or route.get("exact"):
+    if "group" not in route or path == "/" or not path.endswith("/"):
         return None
     moved = {
         "path": path[:-1],
         "exact": True,
         "redirect": f"$scheme://$http_host{path}$is_args$args",
         "status": 301,
+        "as-nginx": True,
     }
     added = route.get("response-headers", {}).get("add")
     return moved | ({"response-headers": {"add": added}} if added else {})

@@ -115,11 +115,7 @@ def keys(blocks: Blocks, zones: Zones, known: Mapping[str, str]) -> GuardKeys:
 
 def _lists(blocks: Blocks) -> list[Directive]:
     """`allow` and `deny` in their order: a block that has one of them has none from around it."""
-    for block in blocks.chain:
-        found = [one for one in block if one.name in ("allow", "deny")]
-        if found:
-            return found
-    return []
+    return blocks.innermost("allow", "deny")
 
 
 class Guards:

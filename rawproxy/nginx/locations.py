@@ -6,6 +6,7 @@ request that reaches the location, or the location is refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -28,6 +29,9 @@ _FORWARDED: Final = {
     ("x-forwarded-proto", "$scheme"),
     ("x-forwarded-host", "$http_host"),
 }
+_CHANGED: Final = re.compile(  # by a rewrite
+    r"\$\{?(?:(?:document_)?uri|args|query_string|is_args|arg_\w+)\b"
+).search
 
 
 class Around(NamedTuple):
@@ -55,7 +59,7 @@ class Location:
         self.way = way
         self.copied: list[tuple[str, str]] = []  # fields, and those of a guard's answer
         self.known = dict(way.known)
-        self.route: RouteKeys = dict(match.keys)
+        self.route: RouteKeys = {**match.keys, "as-nginx": True}
         if way.when:
             self.route["when"] = grouped(way.when)
 
@@ -81,6 +85,8 @@ class Location:
 
     def value(self, text: str) -> str:
         """A value with our variables."""
+        if self.way.path is not None and _CHANGED(text):
+            raise Refusal(f"{text}: behind a rewrite that says what the rewrite has made")
         return value(text, self.known, self.way.groups)
 
     def _proxy(self, one: Directive) -> None:
@@ -93,7 +99,7 @@ class Location:
         self.known |= {"proxy_host": target.authority, "proxy_port": _port(target)}
         self._request_headers(target)
         self._limits()
-        self._mapping(target)
+        self._mapping(target, "$" in one.args[0])
 
     def _path(self, instead: str, variable: bool) -> None:
         """The URI of a `proxy_pass`: it stands in the place of what the location has matched."""
@@ -102,17 +108,14 @@ class Location:
             raise Refusal("a URI behind variables or in a location by regex: type path-regex")
         if self.route.get("exact"):
             self.route["rewrite"] = self.value(instead)
-        elif path.endswith("/") == instead.endswith("/"):
-            self.route["replace-prefix"] = instead
+        elif "?" in instead:
+            raise Refusal(f"{instead}: the rest of the path would stand behind the query")
         else:
-            raise Refusal(
-                f"{path} would become {instead} without the slash between: end both with a slash,"
-                " or neither"
-            )
+            self.route["replace-prefix"] = instead
 
     def _request_headers(self, target: Target) -> None:
         said = self.blocks.all("proxy_set_header")
-        sets: dict[str, str] = {}
+        sets: dict[str, list[str]] = {}
         removed: list[str] = []
         names = {one.args[0].lower() for one in said}
         upgrade = "upgrade" in names and "connection" in names
@@ -126,16 +129,15 @@ class Location:
                 self.report.say(one, Word(HARMLESS, "written here anyway"))
             elif name.lower() == "host":
                 if text not in ("$http_host",):
-                    sets["Host"] = self.value(text)
-            elif text:
-                sets[name] = self.value(text)
+                    sets["Host"] = [self.value(text)]
+            elif self.value(text):
+                sets.setdefault(name, []).append(self.value(text))
             else:
                 removed.append(name)
         if "host" not in names:
-            sets["Host"] = (
-                target.authority if not target.authority.startswith("unix:") else "localhost"
-            )
-        self.route["request-headers"] = _without_empty({"remove": removed, "set": sets})
+            unix = target.authority.startswith("unix:")
+            sets["Host"] = ["localhost" if unix else target.authority]
+        self.route["request-headers"] = _without_empty({"remove": removed, "set": _said(sets)})
 
     def _limits(self) -> None:
         self.route["limits"] = {"body": size(self.blocks.first_of("client_max_body_size", BODY))}
@@ -147,40 +149,39 @@ class Location:
         else:
             self.route["timeouts"] = {"tunnel-idle": 60}
 
-    def _mapping(self, target: Target) -> None:
+    def _mapping(self, target: Target, variable: bool) -> None:
         """What the upstream says of its own places."""
-        self.route |= _without_empty({"map-location": self._redirects(target)})
+        self.route |= _without_empty({"map-location": self._redirects(target, variable)})
         if "replace-prefix" in self.route:
             self.route["map-back"] = False  # nginx maps what `proxy_redirect` and the like say
         for name, ours in (
             ("proxy_cookie_path", "map-cookie-path"),
             ("proxy_cookie_domain", "map-cookie-domain"),
         ):
-            pairs = {}
+            pairs: dict[str, str] = {}
             for one in self.blocks.all(name):
                 if one.args != ("off",):
-                    pairs[_plain(one.args[0])] = _plain(one.args[1])
+                    pairs.setdefault(_plain(one.args[0]), _plain(one.args[1]))
             self.route |= _without_empty({ours: pairs})
 
-    def _redirects(self, target: Target) -> dict[str, str]:
-        pairs = {}
+    def _redirects(self, target: Target, variable: bool) -> dict[str, str]:
+        pairs: dict[str, str] = {}
         said = [one.args for one in self.blocks.all("proxy_redirect")]
         for args in said or [("default",)]:
             if args == ("off",):
                 continue
             if args == ("default",):
-                path = self.route.get("path")
-                if path is not None and not self.route.get("exact") and "$" not in target.authority:
-                    begins = f"{target.scheme}://{target.authority}{target.path or path}"
-                    pairs[begins] = path
+                if not variable:
+                    begins = f"{target.scheme}://{target.authority}{target.path or '/'}"
+                    pairs.setdefault(begins, self.route["path"] if target.path else "/")
                 continue
-            pairs[_plain(args[0])] = _plain(args[1])
+            pairs.setdefault(_plain(args[0]), _plain(args[1]))
         return pairs
 
     def _response_headers(self) -> None:
         said = self.blocks.all("add_header")
         told = told_by(self.blocks)
-        added: dict[str, Any] = {}
+        added: dict[str, list[str]] = {}
         for one in said:
             name, text = one.args[0], one.args[1]
             if name.lower() == "strict-transport-security":
@@ -193,10 +194,11 @@ class Location:
             if "always" in one.args[2:]:
                 self.report.exact(one)
             text = self.value(text)
-            added[name] = text if name not in added else [added[name], text]
+            if text:
+                added.setdefault(name, []).append(text)
         hidden = [one.args[0] for one in self.blocks.all("proxy_hide_header")]
         self.route |= _without_empty(
-            {"response-headers": _without_empty({"remove": hidden, "add": added})}
+            {"response-headers": _without_empty({"remove": hidden, "add": _said(added)})}
         )
 
     # ── who may pass ────────────────────────────────────────────────────────────────────────────
@@ -226,7 +228,7 @@ class Location:
             raise Refusal(f"{asked.place}: auth_request {uri}: there is no location for it")
         match = match_of(one)
         start = way_into(match, Way(self.around.start))
-        blocks = Blocks(one.block or (), *self.inner.chain[1:])
+        blocks = self.inner.beside(one.block or ())
         ways = self.around.rewriting.ways(one.block or (), start)
         proxied = next(blocks.own("proxy_pass"), None)
         if len(ways) != 1 or ways[0].end is not None or proxied is None:
@@ -256,6 +258,11 @@ class Location:
         group = self.groups.name_of(target, self.blocks, one.place)
         facts = {"kind": "request", "group": group, "path": path.replace("$", "$$") + query}
         return facts | {"timeout": max(seconds(wait), 0.001)} | _without_empty({"headers": headers})
+
+
+def _said(fields: dict[str, list[str]]) -> dict[str, str | list[str]]:
+    """Fields with their values; most have one."""
+    return {name: texts[0] if len(texts) == 1 else texts for name, texts in fields.items()}
 
 
 def _plain(text: str) -> str:

@@ -1,28 +1,26 @@
 """An nginx configuration as a tree of directives, each with its file and line.
 
-The lexer and the includes with their globs are nginx-crossplane's. A file may be whole or a
-fragment: bare `server { … }` or `location { … }` blocks, as in sites-available or SWAG's
-proxy-confs. It never looks at what a directive means. Invariant: every directive of every file
-that is read is in the tree. Raises `ConfigError` that begins with FILE:LINE.
+A file may be whole or a fragment: bare `server { … }` or `location { … }` blocks, as in
+sites-available or SWAG's proxy-confs. An `include` is replaced by what its files say, in the order
+of their names; it begins at the folder of the first file, as nginx's does. It never looks at what a
+directive means. Invariant: every directive of every file that is read is in the tree. Raises
+`ConfigError` that begins with FILE:LINE.
 """
 
 from __future__ import annotations
 
-import re
+import glob
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from rawproxy.errors import ConfigError
+from rawproxy.nginx.lexing import Statement, statements
 
-try:
-    import crossplane
-except ImportError:  # pragma: no cover  # the extra "nginx" brings it; others need it not
-    crossplane = None
-
-DEPTH: Final = 16  # blocks within blocks; nginx's own contexts need five
-_ESCAPED: Final = re.compile(r"\\([\"'\\trn])").sub  # nginx's ngx_conf_read_token
-_ERRNO: Final = re.compile(r"\[Errno [0-9]+\] ([^:]+)").match
-COUNT: Final = 200_000  # directives: 3,000 servers have some 60,000; more is a file that has no end
+DEPTH: Final = 16  # blocks within blocks, and files within files; nginx's own contexts need five
+COUNT: Final = 500_000  # directives: 3,000 servers have some 60,000; more is a file without an end
+BYTES: Final = 64 * 1024 * 1024  # of all files together, for the same reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,64 +45,88 @@ class Directive:
 
 def read(path: str) -> tuple[Directive, ...]:
     """The directives of the file and of all that it includes."""
-    if crossplane is None:
-        raise ConfigError(
-            f"{path}: reading nginx's files needs nginx-crossplane, which is not installed;"
-            " type pip install 'rawproxy[nginx]'"
-        )
-    try:
-        found: dict[str, Any] = crossplane.parse(
-            path, combine=True, check_ctx=False, check_args=False
-        )
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from None
-    problems = [_problem(path, one) for one in found["errors"]]
-    if problems:
-        raise ConfigError(*problems)
-    budget = [COUNT]
-    tree = tuple(_directive(one, path, budget, 0) for one in found["config"][0]["parsed"])
+    reader = _Reader(os.path.dirname(path))
+    tree = reader.file(path, "", 0)
+    if reader.problems:
+        raise ConfigError(*reader.problems)
     return _unwrapped(tree)
 
 
-def _problem(path: str, found: dict[str, Any]) -> str:
-    """The place and the cause, once each."""
-    error, place = str(found["error"]), str(found.get("file", path))
-    missing = _ERRNO(error)
-    if missing:
-        return f"{place}: {missing[1]}"
-    return f"{place}:{found.get('line') or 1}: {error.rpartition(' in ')[0] or error}"
+class _Reader:
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.problems: list[str] = []  # files that are not there: all of them are told at once
+        self.count = 0
+        self.bytes = 0
+
+    def file(self, path: str, place: str, depth: int) -> list[Directive]:
+        """What one file says; `place` is that of the include that names it."""
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                text = file.read(BYTES + 1)
+        except OSError as error:
+            begin = f"{place}: {path}" if place else path
+            self.problems.append(f"{begin}: {error.strerror or error}")
+            return []
+        self.bytes += len(text)
+        if self.bytes > BYTES:
+            raise ConfigError(f"{path}: more than {BYTES >> 20} MB of configuration")
+        return self._block(statements(text, path), path, depth, None)
+
+    def _block(
+        self, said: Iterator[Statement], path: str, depth: int, opened: Statement | None
+    ) -> list[Directive]:
+        """The directives up to the end of the block that `opened`, or of the file."""
+        found: list[Directive] = []
+        for one in said:
+            if one.end == "}":
+                if opened is None:
+                    raise ConfigError(f'{path}:{one.line}: unexpected "}}"')
+                return found
+            self.count += 1
+            if self.count > COUNT or depth > DEPTH:
+                limits = f"more than {COUNT} directives, or {DEPTH} blocks or files deep"
+                raise ConfigError(f"{path}:{one.line}: {limits}")
+            if one.words[0] == "include":
+                found += self._included(one, path, depth)
+            else:
+                found.append(self._directive(one, said, path, depth))
+        if opened is not None:
+            name = opened.words[0]
+            raise ConfigError(f"{path}:{opened.line}: {name} {{ has no }} at its end")
+        return found
+
+    def _directive(
+        self, one: Statement, said: Iterator[Statement], path: str, depth: int
+    ) -> Directive:
+        name, *args = one.words
+        if name == "if":
+            args = _condition(args, f"{path}:{one.line}")
+        if one.end == ";":
+            return Directive(name, tuple(args), path, one.line)
+        if name.endswith("_by_lua_block"):
+            raise ConfigError(f"{path}:{one.line}: {name}: no Lua is run here")
+        inner = self._block(said, path, depth + 1, one)
+        return Directive(name, tuple(args), path, one.line, tuple(inner))
+
+    def _included(self, one: Statement, path: str, depth: int) -> list[Directive]:
+        place = f"{path}:{one.line}"
+        if len(one.words) != 2 or one.end != ";":
+            raise ConfigError(f"{place}: include takes one name, or one pattern, and a ;")
+        pattern = os.path.join(self.folder, one.words[1])
+        names = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+        return [inner for name in names for inner in self.file(name, place, depth + 1)]
 
 
-def _directive(raw: dict[str, Any], path: str, budget: list[int], depth: int) -> Directive:
-    file, line = raw.get("file", path), raw["line"]
-    budget[0] -= 1
-    if budget[0] < 0 or depth > DEPTH:
-        raise ConfigError(f"{file}:{line}: more than {COUNT} directives, or {DEPTH} blocks deep")
-    block = raw.get("block")
-    name, args = raw["directive"], [_ESCAPED(_character, text) for text in raw["args"]]
-    if name == "if":
-        args = _condition(args)
-    inner = None
-    if block is not None:
-        inner = tuple(_directive(one, path, budget, depth + 1) for one in block)
-    return Directive(name, tuple(args), file, line, inner)
+def _condition(args: list[str], place: str) -> list[str]:
+    """What stands in the brackets of an `if`."""
+    if not args or not args[0].startswith("(") or not args[-1].endswith(")") or args[-1] == "(":
+        raise ConfigError(f"{place}: if takes a condition in ( )")
+    inner = [args[0][1:], *args[1:]] if args[0] != "(" else args[1:]
+    return [*inner[:-1], inner[-1][:-1]] if inner[-1] != ")" else inner[:-1]
 
 
-def _character(match: re.Match[str]) -> str:
-    return {"t": "\t", "r": "\r", "n": "\n"}.get(match[1], match[1])
-
-
-def _condition(args: list[str]) -> list[str]:
-    """What stands in the brackets of an `if`, whether or not the lexer has taken them off."""
-    text = list(args)
-    if text and text[0].startswith("("):
-        text[0] = text[0][1:]
-    if text and text[-1].endswith(")") and "(" not in text[-1]:
-        text[-1] = text[-1][:-1]
-    return [one for one in text if one]
-
-
-def _unwrapped(tree: tuple[Directive, ...]) -> tuple[Directive, ...]:
+def _unwrapped(tree: list[Directive]) -> tuple[Directive, ...]:
     """What stands within `http`, beside what stands around it."""
     flat: list[Directive] = []
     for one in tree:

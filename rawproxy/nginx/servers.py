@@ -32,6 +32,7 @@ class ServerBlock:
     secure: list[str] = field(default_factory=list)
     default_of: set[str] = field(default_factory=set)
     names: list[str] = field(default_factory=list)
+    said_name: str = ""  # what $server_name says
     proxy_protocol: bool = False
 
     def listens(self) -> list[str]:
@@ -50,6 +51,7 @@ def server_of(block: Directive, around: Blocks) -> ServerBlock:
     for one in blocks.own("server_name"):
         for name in one.args:
             server.names += _name(name)
+            server.said_name = server.said_name or name.lower().removeprefix(".")
     return server
 
 
@@ -94,7 +96,9 @@ def _name(text: str) -> list[str]:
     if text.endswith(".*"):
         raise Refusal(f"server_name {text}: type the names, or *.name")
     if text.startswith("."):
-        return [text[1:].lower(), f"*{text.lower()}"]
+        return [text[1:].lower(), f"**{text.lower()}"]
+    if text.startswith("*."):
+        text = f"*{text}"
     return [] if text in ("_", '""', "") or set(text) <= {"_", "-"} else [text.lower()]
 
 

@@ -29,15 +29,26 @@ def key(name: str) -> str:
 
 def value(one: Any) -> str:
     """A value of a key: text, numbers, booleans, lists and tables within the line."""
+    if isinstance(one, str):
+        return text(one)
     if isinstance(one, bool):
         return "true" if one else "false"
     if isinstance(one, int | float):
-        return f"{int(one)}" if one == int(one) else f"{one}"
-    if isinstance(one, str):
-        return text(one)
+        return f"{plain(one)}"
     if isinstance(one, Mapping):
         return "{ " + ", ".join(f"{key(name)} = {value(it)}" for name, it in one.items()) + " }"
     return "[" + ", ".join(value(it) for it in one) + "]"
+
+
+def plain(one: Any) -> Any:
+    """The value as `tomllib` reads it back from what `value` writes."""
+    if isinstance(one, str | bool | int):
+        return one
+    if isinstance(one, float):
+        return int(one) if one == int(one) else one
+    if isinstance(one, Mapping):
+        return {name: plain(it) for name, it in one.items()}
+    return [plain(it) for it in one]
 
 
 def text(one: str) -> str:

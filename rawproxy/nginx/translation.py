@@ -9,13 +9,13 @@ the differences that the remarks name. Raises `ConfigError` with every refusal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from rawproxy.errors import ConfigError
 from rawproxy.nginx import toml_text
-from rawproxy.nginx.answers import ended, slash_redirect
+from rawproxy.nginx.answers import slash_redirect
 from rawproxy.nginx.cases import case
 from rawproxy.nginx.guards import Guards, Zones
 from rawproxy.nginx.locations import Around, Location
@@ -37,8 +37,14 @@ _OF_NO_REQUEST = ("log_format", "access_log", "limit_req_zone", "limit_conn_zone
 class Translation:
     """What came of a file."""
 
-    text: str  # TOML
+    tables: TomlKeys  # what `text` says, as `tomllib` would read it
     remarks: tuple[Remark, ...]
+    write: Callable[[], str]
+
+    @property
+    def text(self) -> str:
+        """TOML."""
+        return self.write()
 
     @property
     def refused(self) -> tuple[Remark, ...]:
@@ -52,12 +58,12 @@ def translated(path: str) -> Translation:
     return _Translator(path, tree).translation()
 
 
-def toml_of(path: str) -> tuple[str, tuple[Remark, ...]]:
-    """The TOML text. Raises `ConfigError` with every refusal."""
+def served(path: str) -> Translation:
+    """The file, if all of it can be served. Raises `ConfigError` with every refusal."""
     made = translated(path)
     if made.refused:
         raise ConfigError(*(one.line() for one in made.refused))
-    return made.text, made.remarks
+    return made
 
 
 class _Translator:
@@ -85,7 +91,13 @@ class _Translator:
             unnamed = {}
         for server in servers:
             self._site(server, [one for one, its in unnamed.items() if its is server])
-        return Translation(self._text(servers), tuple(self.report.remarks()))
+        top = self._top_facts(servers)
+        named = {"group": self.groups.tables, "auth": self.guards.tables, "site": self._sites()}
+        tables = toml_text.plain(top | {name: some for name, some in named.items() if some})
+        return Translation(tables, tuple(self.report.remarks()), lambda: self._text(top))
+
+    def _sites(self) -> list[TomlKeys]:
+        return [site | {"route": [route for route, _ in routes]} for site, routes, _ in self.sites]
 
     def _servers(self) -> list[ServerBlock]:
         found = []
@@ -116,51 +128,51 @@ class _Translator:
 
     def _routes(self, server: ServerBlock) -> list[tuple[TomlKeys, str]]:
         """The routes of a server, for each way through its rewrites."""
-        known = self.known | {"server_name": (server.names or [""])[0]}
-        block = server.blocks.chain[0]
+        known = self.known | {"server_name": server.said_name}
+        block = server.blocks.block
         ways = Rewriting(self.maps).ways(block, Way(known))
         if any(way.end is None and way.when for way in ways):
             ways = Rewriting(self.maps, complete=True).ways(block, Way(known))
         if any(way.path is not None for way in ways):
             raise Refusal("a rewrite of the server that does not redirect: type it in a location")
-        kind = server.blocks.first_of("default_type", "")
         found: list[tuple[TomlKeys, str]] = []
         for way in ways:
             if way.end is None:
                 self._locations(server, way._replace(block=None), found)
                 continue
             first = {"first": True, "when": grouped(way.when)} if way.when else {}
-            found.append(({"path": "/"} | first | ended(way, kind), way.end.place))
+            match = LocationMatch({"path": "/"} | first)
+            ends = Location(server.blocks.within(()), self._around(server, way), match, way)
+            ends.fill()
+            found.append((ends.route, way.end.place))
         self._slashes(found)
         return found
 
     def _locations(self, server: ServerBlock, way: Way, found: list[tuple[TomlKeys, str]]) -> None:
         """The routes of the requests that go this way through the server."""
-        inner = tuple(server.blocks.own("location"))
-        around = Around(
-            self.report,
-            self.groups,
-            self.zones,
-            self.guards,
-            inner,
-            Rewriting(self.maps),
-            way.known,
-        )
+        around = self._around(server, way)
         rooted = False
-        for one in inner:
+        for one in around.locations:
             if one.args[-1].startswith("@"):
                 continue  # where an error page or a guard leads to
-            rooted = rooted or one.args == ("/",)
+            rooted = rooted or one.args in (("/",), ("^~", "/"))
             try:
                 found += [(route, one.place) for route in self._route(one, server, around, way)]
             except Refusal as error:
                 self.report.refuse(one, str(error))
         if not rooted:
             # What no location is for: nginx would look for a file, and none are served here.
-            blocks = Blocks((), *server.blocks.chain)
+            blocks = server.blocks.within(())
             rest = Location(blocks, around, LocationMatch({"path": "/"}), way)
             rest.fill()
             found.append((rest.route, server.block.place))
+
+    def _around(self, server: ServerBlock, way: Way) -> Around:
+        inner = tuple(server.blocks.own("location"))
+        rewriting = Rewriting(self.maps)
+        return Around(
+            self.report, self.groups, self.zones, self.guards, inner, rewriting, way.known
+        )
 
     def _route(
         self, one: Directive, server: ServerBlock, around: Around, way: Way
@@ -171,7 +183,8 @@ class _Translator:
         if any(it.name == "internal" for it in block):
             yield {**match.keys, "respond": {"status": 404}}  # nobody gets there from outside
             return
-        for each in around.rewriting.ways(block, way_into(match, way), _said(blocks)):
+        texts = blocks.texts(_OF_NO_REQUEST)
+        for each in around.rewriting.ways(block, way_into(match, way), texts):
             location = Location(blocks, around, match, each)
             location.fill()
             yield location.route
@@ -185,8 +198,8 @@ class _Translator:
                 paths.add(moved["path"])
                 found.append((moved, place))
 
-    def _text(self, servers: list[ServerBlock]) -> str:
-        parts = [toml_text.table("", self._top_facts(servers), f"From {self.path}.")]
+    def _text(self, top: TomlKeys) -> str:
+        parts = [toml_text.table("", top, f"From {self.path}.")]
         for name, facts in self.groups.tables.items():
             parts.append(toml_text.table(f"[group.{name}]", facts, self.groups.places[name]))
         for name, facts in self.guards.tables.items():
@@ -261,17 +274,6 @@ def _walk(tree: tuple[Directive, ...], within: str = "") -> Iterator[tuple[str, 
         yield within, one
         if one.block is not None and one.name not in ("map", "types", "events", "geo"):
             yield from _walk(one.block, one.name)
-
-
-def _said(blocks: Blocks) -> list[str]:
-    """Where variables may stand that differ from request to request, in these blocks."""
-    return [
-        text
-        for block in blocks.chain
-        for one in block
-        if one.block is None and one.name not in _OF_NO_REQUEST
-        for text in one.args
-    ]
 
 
 def _whole(tree: tuple[Directive, ...]) -> tuple[Directive, ...]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rawproxy.config.collector import paused
 from rawproxy.config.difference import group_files
 from rawproxy.config.json_codec import from_json, to_json
 from rawproxy.config.model import Address, Config
@@ -120,7 +121,8 @@ def unpack_config(one: Order) -> Config:
     if one.code != CODE:
         raise OtherCodeError("the code has changed since the configuration was read")
     try:
-        return from_json(Config, one.config)
+        with paused():
+            return from_json(Config, one.config)
     except ValueError as error:
         raise OrderError(f"the work order cannot be read: {error}") from None
 

@@ -1,7 +1,8 @@
 r"""Finds the site by Host, and then the route by path.
 
 Sites: the exact name comes first, then the wildcard that stands for its first label (letters,
-digits and hyphens), then the site without names.
+digits and hyphens), then `**.name`, which stands for any number of them, the longest name first,
+then the site without names.
 
 Routes: those with `first = true` come before all others, in their order (`early`). Then an exact
 path comes. Then the `path-regex` routes are tried in their order, as in nginx. Then the longest
@@ -17,7 +18,7 @@ its fragment ends. Some file systems take `a%20` or `a.` for `a`. If such a read
 another route, the request is refused (400), so that nobody gets past a route by spelling its path
 in another way. If all readings lead to the same route, the path goes on as it came. A path with a
 dot segment is refused: clients have to remove these (RFC 3986 5.2.4). If a site serves all paths
-alike, no path is looked at.
+alike, no path is looked at, but for what nginx cannot read: that is refused where a route says so.
 
 This module never changes a path. Invariant: any server that reads a path in one of these ways would
 give the request the same route. Raises `ClientError` 400, 404 or 421.
@@ -42,11 +43,14 @@ _PARAMETER: Final = re.compile(rb";[^/]*").sub
 _BLANKS: Final = bytes(range(33))  # what servers trim, and the NUL that ends a C string
 _END: Final = re.compile(rb"[\0#?].*", re.DOTALL).sub
 _LABEL: Final = re.compile(rb"[a-z0-9-]+").fullmatch
+_LABELS: Final = re.compile(rb"[a-z0-9-]+(?:\.[a-z0-9-]+)*").fullmatch
 # Verdicts on odd paths that are remembered: HTTP/2 can repeat one at the cost of a byte.
 _KNOWN: Final = 64
 _DOT_SEGMENT: Final = "a dot segment in the path; leave it out (RFC 3986 5.2.4)"
 _DOUBTFUL: Final = "the path can be read in several ways, for several routes"
 _DOTS: Final = re.compile(rb"[/\\]\.\.?(?:[/\\;]|\Z)").search
+_NO_ESCAPE: Final = re.compile(rb"%(?:00|(?![0-9A-Fa-f]{2}))").search
+_UNREADABLE: Final = "%00, a % that escapes nothing, or a way above the root in the path"
 _UNRESERVED: Final = re.compile(
     rb"%(2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])"
 ).sub
@@ -62,6 +66,7 @@ class RouteEntry(NamedTuple, Generic[T]):
     before_regex: bool = False
     partial: bool = False  # it serves all paths that begin so, as in nginx
     first: bool = False  # asked before all that are not
+    as_nginx: bool = False  # what nginx cannot read is refused
     whole: bool = True  # the upstream sees the path as it came, so dot segments do not matter here
 
 
@@ -85,12 +90,13 @@ class Routes(Generic[T]):
 
     __slots__ = (
         "_begins", "_early", "_exact", "_first", "_known", "_only", "_prefixes", "_regexes",
-        "conditional",
+        "_strict", "conditional",
     )  # fmt: skip
 
     def __init__(self, entries: Sequence[RouteEntry[T]], *, conditional: bool = False) -> None:
         # Whether more than the path decides: then `early` comes before `find`.
         self.conditional = conditional
+        self._strict = any(one.as_nginx for one in entries)
         self._early = [one for one in entries if one.first]
         entries = [one for one in entries if not one.first]
         plain = [one for one in entries if one.regex is None]
@@ -112,6 +118,8 @@ class Routes(Generic[T]):
     def find(self, target: bytes) -> T:
         """What the route for `target` leads to. `target` is in origin form, or `*`."""
         if self._only is not None:
+            if self._strict and unreadable(path_of(target)):
+                raise ClientError(_UNREADABLE)
             return self._only
         path = path_of(target)
         value = self._match(path)
@@ -130,6 +138,8 @@ class Routes(Generic[T]):
     def early(self, target: bytes) -> list[T]:
         """What the routes with `first` lead to whose paths fit, in their order."""
         path = path_of(target)
+        if self._strict and unreadable(path):
+            raise ClientError(_UNREADABLE)
         found = self._early_of(path)
         if _ODD(path) and not all(_fits_all(one) for one in self._early):
             for reading in readings(path):
@@ -155,6 +165,8 @@ class Routes(Generic[T]):
 
     def _doubt(self, path: bytes, value: T | None) -> str:
         """What is wrong with an odd path; empty if all of its readings lead to the same route."""
+        if self._strict and unreadable(path):
+            return _UNREADABLE
         for reading in readings(path):
             if _DOTS(reading):
                 return _DOT_SEGMENT
@@ -188,6 +200,20 @@ def has_dots(path: bytes) -> bool:
     return _ODD(path) is not None and any(map(_DOTS, readings(path)))
 
 
+def unreadable(path: bytes) -> bool:
+    """Whether nginx refuses `path`: for an escape that is none, %00, or a way above the root."""
+    if b"%" in path and _NO_ESCAPE(path):
+        return True
+    if b".." not in path and b"%" not in path:
+        return False
+    depth = 0
+    for segment in _SLASHES(b"/", unquote_to_bytes(path)).split(b"/")[1:]:
+        depth += -1 if segment == b".." else segment not in (b"", b".")
+        if depth < 0:
+            return True
+    return False
+
+
 def readings(path: bytes) -> Iterator[bytes]:
     """What servers may take `path` for, as the module's docstring lists it. Some come twice."""
     once = unquote_to_bytes(path)
@@ -216,11 +242,12 @@ def _character(match: re.Match[bytes]) -> bytes:
 class Sites(Generic[T]):
     """All sites that one listener serves."""
 
-    __slots__ = ("_default", "_exact", "_first", "_wildcards")
+    __slots__ = ("_deep", "_default", "_exact", "_first", "_wildcards")
 
     def __init__(self, sites: Sequence[tuple[Sequence[str], Routes[T]]] = ()) -> None:
         self._exact: dict[bytes, Routes[T]] = {}
         self._wildcards: dict[bytes, Routes[T]] = {}  # by what stands behind the label
+        self._deep: dict[bytes, Routes[T]] = {}  # likewise, behind any number of labels
         self._default: Routes[T] | None = None
         # A listener without sites serves nobody: 421, whatever the name is.
         self._first: Routes[T] | None = None
@@ -232,7 +259,9 @@ class Sites(Generic[T]):
         if self._first is None:
             self._first = routes
         for name in names:
-            if name.startswith("*."):
+            if name.startswith("**."):
+                self._deep[name[3:].encode()] = routes
+            elif name.startswith("*."):
                 self._wildcards[name[2:].encode()] = routes
             else:
                 self._exact[name.encode()] = routes
@@ -255,9 +284,22 @@ class Sites(Generic[T]):
         routes = self._exact.get(name)
         if routes is None:
             label, _, rest = name.partition(b".")
-            routes = (self._wildcards.get(rest) if _LABEL(label) else None) or self._default
+            routes = self._wildcards.get(rest) if _LABEL(label) else None
+            if routes is None and self._deep:
+                routes = self._below(name)
+            routes = routes or self._default
             if routes is None and not host:
                 routes = self._first
         if routes is None:
             raise ClientError(f"no site is called {host.decode('latin-1')}", 421)
         return routes
+
+    def _below(self, name: bytes) -> Routes[T] | None:
+        """The routes of the longest `**.` that `name` is below."""
+        at = name.find(b".")
+        while at >= 0:
+            routes = self._deep.get(name[at + 1 :])
+            if routes is not None:
+                return routes if _LABELS(name[:at]) else None
+            at = name.find(b".", at + 1)
+        return None

@@ -6,11 +6,11 @@ connection. Invariant: what a request needs of its route is there before the req
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from rawproxy.config.field_names import plain
-from rawproxy.config.model import Config, Deadlines, Edits, Limits, Route, Site
+from rawproxy.config.model import Config, Deadlines, Edits, Group, Limits, Route, Site
 from rawproxy.config.path_regex import path_regex
 from rawproxy.config.variables import named
 from rawproxy.errors import ClientError
@@ -19,7 +19,7 @@ from rawproxy.protocol.http.path_change import PathChange
 from rawproxy.protocol.http.response_map import ResponseMap
 from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits, finder
 from rawproxy.protocol.http.target import is_host
-from rawproxy.protocol.http.variable_values import Asked, Value
+from rawproxy.protocol.http.variable_values import Asked, Value, normalised
 from rawproxy.routing.conditions import Conditions
 from rawproxy.routing.match import RouteEntry, Routes, Sites, path_of
 from rawproxy.routing.own_answer import own_answer
@@ -35,6 +35,7 @@ class RouteTarget:
     __slots__ = (
         "access",
         "answer",
+        "as_nginx",
         "client_cert_policy",
         "deadlines",
         "edits",
@@ -70,6 +71,7 @@ class RouteTarget:
         self.when = Conditions(route.when) if route.when else None
         # Routes of the same path that come first where their `when` holds.
         self.variants: tuple[RouteTarget, ...] = ()
+        self.as_nginx = route.as_nginx
         self.limits: Limits = route.limits or config.limits
         self.deadlines: Deadlines = route.deadlines or config.deadlines
         self.client_cert_policy = client_cert_policy(site)
@@ -78,7 +80,7 @@ class RouteTarget:
         self.hsts = None if hsts is None else f"Strict-Transport-Security: {hsts}\r\n".encode()
         self.name = site.names[0].encode() if site.names else b""
         if cookies is None:
-            cookies = own_cookies(config, site)
+            cookies = own_cookies(config.groups, site)
         self.edits = edits(route, cookies, _response_map(config, route))
         # What differs from request to request; None: `edits` is all there is.
         self.plan = plan(route)
@@ -93,7 +95,7 @@ class RouteTarget:
         """What the groups of `path-regex` have matched in a request, or the last one of `when`."""
         own: tuple[bytes, ...] = ()
         if self.regex is not None:
-            own = self.regex.captures(path_of(asked.head.target)) or (b"",) * self.regex.groups
+            own = self._own(asked) or (b"",) * self.regex.groups
         if self.when is None:
             return own
         return self.when.captures(asked._replace(captures=own)) or own
@@ -103,8 +105,14 @@ class RouteTarget:
         when = self.when
         if when is None:
             return True
-        own = () if self.regex is None else self.regex.captures(path_of(asked.head.target)) or ()
-        return when.captures(asked._replace(captures=own)) is not None
+        return when.captures(asked._replace(captures=self._own(asked))) is not None
+
+    def _own(self, asked: Asked) -> tuple[bytes, ...]:
+        """What the groups of `path-regex` have matched; nothing where there is none."""
+        if self.regex is None:
+            return ()
+        path = path_of(asked.head.target)
+        return self.regex.captures(normalised(path) if self.as_nginx else path) or ()
 
 
 def client_cert_policy(site: Site) -> ClientCertPolicy | None:
@@ -114,16 +122,14 @@ def client_cert_policy(site: Site) -> ClientCertPolicy | None:
     return site.client_ca, site.client_verify
 
 
-def own_cookies(config: Config, site: Site) -> frozenset[bytes]:
+def own_cookies(groups: Iterable[Group], site: Site) -> frozenset[bytes]:
     """The cookies by which groups of this site recognise their clients.
 
     Every path of the site gets them.
     """
     used = {route.group for route in site.routes}
     return frozenset(
-        group.cookie.encode()
-        for group in config.groups
-        if group.policy == "cookie" and group.name in used
+        group.cookie.encode() for group in groups if group.policy == "cookie" and group.name in used
     )
 
 
@@ -154,18 +160,28 @@ def edits(
 def path_change(route: Route) -> PathChange | None:
     """How the path is changed for the upstream; None if it is not."""
     if route.rewrite is not None:
-        return PathChange("/", "/", route.rewrite)
-    return None if route.replace_prefix is None else PathChange(route.path, route.replace_prefix)
+        return PathChange("/", "/", route.rewrite, as_nginx=route.as_nginx)
+    if route.replace_prefix is None:
+        return None
+    return PathChange(route.path, route.replace_prefix, as_nginx=route.as_nginx)
 
 
 def _response_map(config: Config, route: Route) -> ResponseMap | None:
     """How paths that upstreams name are changed for the client; None if they are not."""
     mapping = route.mapping
     change = path_change(route) if mapping.back and route.replace_prefix is not None else None
-    pairs = (mapping.locations, mapping.cookie_paths, mapping.cookie_domains)
-    if change is None and not any(pairs):
+    if change is None and not _pairs(route):
         return None
-    return ResponseMap(change, tuple(_authorities(config, route)), pairs)
+    # Only what takes a prefix back asks who the upstream is.
+    authorities = () if change is None else tuple(_authorities(config, route))
+    pairs = (mapping.locations, mapping.cookie_paths, mapping.cookie_domains)
+    return ResponseMap(change, authorities, pairs)
+
+
+def _pairs(route: Route) -> bool:
+    """Whether a route says what stands for what in an upstream's paths and names."""
+    mapping = route.mapping
+    return bool(mapping.locations or mapping.cookie_paths or mapping.cookie_domains)
 
 
 def _authorities(config: Config, route: Route) -> Iterator[str]:
@@ -184,7 +200,7 @@ def plan(route: Route) -> ValuePlan | None:
     request, response = route.request_headers, route.response_headers
     change = path_change(route)
     pairs = (*request.set, *request.add, *response.set, *response.add)
-    maps = change is not None or _response_map(Config(), route) is not None
+    maps = change is not None or _pairs(route)
     if not maps and all(Value(value).fixed is not None for _, value in pairs):
         return None
     return ValuePlan(request, response, change)
@@ -260,7 +276,8 @@ def entry(route: Route, value: T) -> RouteEntry[T]:
         route.before_regex,
         route.partial,
         route.first,
-        path_change(route) is None,
+        route.as_nginx,
+        route.rewrite is None and route.replace_prefix is None,
     )
 
 

@@ -36,6 +36,7 @@ class RouteTargets:
         self.guarded = False  # whether a site asks for client certificates
         self.default: RouteTarget | None = None
         self.common = _common(config)
+        self._sticky = [one for one in config.groups if one.policy == "cookie"]
         self._served: list[tuple[Site, Routes[RouteTarget]]] = []
         self._made: dict[int, tuple[Site, Routes[RouteTarget], list[RouteTarget]]] = {}
         same = before is not None and before.common == self.common
@@ -48,7 +49,7 @@ class RouteTargets:
         """The next site of the configuration."""
         known = self._before.get(id(site))
         if known is None:
-            cookies = own_cookies(self.config, site)
+            cookies = own_cookies(self._sticky, site)
             targets = [RouteTarget(self.config, site, route, cookies) for route in site.routes]
             conditional = any(route.when or route.first for route in site.routes)
             routes = Routes(varied(site.routes, targets), conditional=conditional)
@@ -101,5 +102,5 @@ def _everything(site: Site) -> bool:
     (first, *others) = site.routes
     plain = first.path == "/" and not first.exact and own_answer(first) is None
     plain = plain and not first.when and first.path_regex is None and plan(first) is None
-    plain = plain and first.access is None
+    plain = plain and first.access is None and not first.as_nginx
     return plain and not others and not site.names and client_cert_policy(site) is None

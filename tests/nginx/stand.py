@@ -14,7 +14,7 @@ import shlex
 import socket
 import ssl
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rawproxy.nginx.reading import Directive, read
 from tests.nginx.upstream import Recorder
@@ -50,6 +50,7 @@ class Seen(NamedTuple):
     status: int
     answer: dict[str, str]
     body: bytes
+    sent: bytes = b""  # the body that the upstream got
 
 
 class Request(NamedTuple):
@@ -66,9 +67,11 @@ class Request(NamedTuple):
 class Stand:
     """Both proxies with one configuration."""
 
-    def __init__(self, text: str, folder: pathlib.Path) -> None:
+    def __init__(
+        self, text: str, folder: pathlib.Path, recorders: tuple[Any, Any] | None = None
+    ) -> None:
         self.folder = folder
-        self.plain, self.secure = Recorder(False), Recorder(True)
+        self.plain, self.secure = recorders or (Recorder(False), Recorder(True))
         self.stack = contextlib.ExitStack()
         self.stack.callback(self.plain.close)
         self.stack.callback(self.secure.close)
@@ -171,7 +174,7 @@ class Stand:
     def _seen(self, answer: bytes, headless: bool) -> Seen:
         head, _, body = answer.partition(b"\r\n\r\n")
         status, *fields = head.decode("latin-1").split("\r\n")
-        named = _dict([(n.lower(), v.strip()) for n, _, v in (f.partition(":") for f in fields)])
+        named = fields_of(fields)
         if named.get("transfer-encoding") == "chunked" and not headless:
             body = _unchunked(body)
         seen = self.plain.seen or self.secure.seen
@@ -181,6 +184,7 @@ class Stand:
             int(status.split()[1]),
             named,
             body,
+            seen[2] if seen else b"",
         )
 
 
@@ -195,6 +199,11 @@ def _whole(answer: bytes, headless: bool) -> bool:
     if length is not None:
         return len(body) >= int(length[1])
     return b"\r\ntransfer-encoding: chunked" in head.lower() and body.endswith(b"0\r\n\r\n")
+
+
+def fields_of(lines: list[str]) -> dict[str, str]:
+    """Header lines by name, several of a name one below the other."""
+    return _dict([(n.lower(), v.strip()) for n, _, v in (one.partition(":") for one in lines)])
 
 
 def _dict(fields: list[tuple[str, str]]) -> dict[str, str]:

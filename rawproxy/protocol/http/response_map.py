@@ -4,7 +4,7 @@
                      that name the upstream itself or the host that was asked for
     locations        beginnings of a Location or Refresh, as `proxy_redirect` of nginx
     cookie_paths     beginnings of Path, and
-    cookie_domains   whole values of Domain in Set-Cookie
+    cookie_domains   whole values of Domain in Set-Cookie, whether or not a dot stands before them
 
 The first pair that fits counts, before `back`. If a path has the prefix already, it stays: the
 application has read X-Forwarded-Prefix. This module never changes another field. Invariants: the
@@ -96,16 +96,18 @@ class ResponseMap:
     def _cookie(self, value: bytes, _: bytes) -> bytes:
         parts = value.split(b";")
         for at, part in enumerate(parts[1:], 1):
-            name, _equals, what = part.partition(b"=")
-            name, what = name.strip().lower(), what.strip()
+            begin, _equals, what = part.partition(b"=")
+            name, what = begin.strip().lower(), what.strip()
             if name == b"path":
                 path = self._cookie_path(what)
                 if path != what:
-                    parts[at] = b" Path=" + path
+                    parts[at] = begin + b"=" + path
             elif name == b"domain":
                 for origin, instead in self._cookie_domains:
-                    if what.lower() == origin.lower():
-                        parts[at] = b" Domain=" + instead
+                    dot = b"." if what.startswith(b".") else b""  # it stays, as in nginx
+                    if what[len(dot) :].lower() == origin.removeprefix(b".").lower():
+                        parts[at] = begin + b"=" + dot + instead.removeprefix(b".")
+                        break
         return b";".join(parts)
 
     def _cookie_path(self, path: bytes) -> bytes:

@@ -120,7 +120,7 @@ _GETTERS: Final[dict[str, Getter]] = {
     "path": _path,
     "query": _query,
     "args": _query,
-    "is_args": lambda asked, _: b"?" if b"?" in _target(asked) else b"",
+    "is_args": lambda asked, _: b"?" if _query(asked, b"") else b"",
     "scheme": lambda asked, _: asked.context.scheme,
     "method": lambda asked, _: asked.head.method,
     "remote_addr": lambda asked, _: client_of(asked.head, asked.context),

@@ -173,11 +173,15 @@ def test_networks():
 def test_server_names():
     assert c.parse_server_name("SSO.Domain.tld.") == "sso.domain.tld"
     assert c.parse_server_name("*.domain.tld") == "*.domain.tld"
+    assert c.parse_server_name("**.Domain.tld") == "**.domain.tld"
     for bad in (
         "",
         "a..b",
         "*",
         "a*.b",
+        "**",
+        "***.a",
+        "**.*.a",
         "h:80",
         "-a.b",
         "münchen.de",

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from docs import write_from_nginx
 from rawproxy.cli import rawproxy, reread
 from rawproxy.errors import ConfigError
-from rawproxy.nginx.translation import toml_of, translated
+from rawproxy.nginx.translation import served, translated
 from rawproxy.nginx.words import WORDS
 from tests.nginx.stand import CONFIGS
 
@@ -36,7 +36,7 @@ def proxied(more: str) -> str:
         (SERVER.format("location ~ ^/(?!a) { return 200; }"), "looking ahead"),
         (SERVER.format("location / { try_files $uri @app; }"), "no files are served here"),
         (SERVER.format("nonsense on;"), "not known here"),
-        (SERVER.format("location /a/ { proxy_pass http://u:1/b; }"), "without the slash between"),
+        (SERVER.format("location /a/ { proxy_pass http://u:1/b?c=1; }"), "would stand behind the query"),
         (SERVER.format("location / { if (-f $request_filename) { return 403; } }"), "only variables"),
         (SERVER.format("if ($upstream_status = 1) { return 403; }"), "$upstream_status is not known"),
         (SERVER.format("if ($arg_a = $arg_b) { return 403; }"), "two values are not compared"),
@@ -75,7 +75,7 @@ def test_what_is_refused_says_where_and_what_to_type(written, text, why):
 
 def test_what_is_no_nginx_file(written, tmp_path):
     path = written("server { listen 80;\n proxy_pass x\n}\n}")
-    with pytest.raises(ConfigError, match=rf"^{path}:4: unexpected"):
+    with pytest.raises(ConfigError, match=rf"^{path}:3: unexpected"):
         translated(path)
     with pytest.raises(ConfigError, match="No such file"):
         translated(str(tmp_path / "nothing.conf"))
@@ -115,7 +115,7 @@ def test_the_parameters_of_an_upstreams_servers(written):
     assert [(one.weight, one.backup) for one in found.upstreams] == [(1, False), (3, True)]
     for name in ("max_conns=5", "slow_start=3s", "max_fails=2", "route=a"):
         with pytest.raises(ConfigError, match=name.partition("=")[0]):
-            toml_of(written(block.format(name, "") + use))
+            served(written(block.format(name, "") + use))
 
 
 def test_one_resolver_for_the_whole_file(written):
@@ -123,19 +123,19 @@ def test_one_resolver_for_the_whole_file(written):
     assert reread(["--nginx", path]).resolver.host == "127.0.0.11"
     path = written(proxied("resolver 127.0.0.11;") + "resolver 127.0.0.53;")
     with pytest.raises(ConfigError, match=r":2: refused: resolver .*: one resolver"):
-        toml_of(path)
+        served(path)
 
 
 def routes_of(written, text: str) -> list[dict]:
     """The routes that are served under a.test."""
-    return tomllib.loads(toml_of(written(text))[0])["site"][0]["route"]
+    return tomllib.loads(served(written(text)).text)["site"][0]["route"]
 
 
 def test_an_if_of_a_server_comes_before_its_locations(written):
     text = "if ($request_method ~ ^(TRACK|TRACE)$) { return 405; } location / { return 200 x; }"
     first, other = routes_of(written, SERVER.format(text))
     assert first == {
-        "path": "/", "first": True, "when": {"$method": "~^(?:TRACK|TRACE)$"},
+        "path": "/", "as-nginx": True, "first": True, "when": {"$method": "~^(?:TRACK|TRACE)$"},
         "respond": {"status": 405},
     }  # fmt: skip
     assert other["path"] == "/" and "when" not in other
@@ -182,7 +182,9 @@ def test_a_map_is_a_choice_among_routes(written):
         ({"$http_origin": "~*^x\\.test$"}, "y"),
         ({"$http_origin": "~^https://(?:.+)\\.a\\.test$"}, "$http_origin"),
     ]
-    assert routes[2]["response-headers"]["add"]["X-Cors"] == "" and "when" not in routes[2]
+    assert (
+        "response-headers" not in routes[2] and "when" not in routes[2]
+    )  # what is empty is not sent
     routes = routes_of(written, maps + SERVER.format("location / { proxy_pass http://$pool; }"))
     assert [(one.get("when", {}).get("$host"), one["group"][-1]) for one in routes] == [
         ("~*^.+[.]b\\.test$", "2"), ("~*^(?:.+[.])?c\\.test$", "3"), ("~*^d[.].+$", "4"), (None, "1"),
@@ -199,7 +201,7 @@ def test_a_guard_in_front_of_a_location(written):
     location @login { return 302 https://sso.test/?rd=$scheme://$http_host$request_uri; }
     location /open { proxy_pass http://127.0.0.1:1; proxy_set_header X-User $user;
       auth_request_set $user $upstream_http_x_user; }"""
-    document = tomllib.loads(toml_of(written(SERVER.format(text)))[0])
+    document = tomllib.loads(served(written(SERVER.format(text))).text)
     assert document["auth"] == {"auth": {
         "kind": "request", "group": "127-0-0-1-2", "path": "/check", "timeout": 60,
         "headers": {"X-Uri": "$request_uri"}, "copy": ["X-User"], "copy-as": {"Remote-Mail": "x-mail"},
@@ -246,7 +248,7 @@ def test_the_command_writes_the_file_and_says_the_rest(written, tmp_path):
     done = CliRunner().invoke(rawproxy, ["import-nginx", path, "-o", str(out)])
     assert done.exit_code == 0
     assert f"{path}:1: different on purpose: proxy_http_version 1.1: always 1.1" in done.stderr
-    assert tomllib.loads(out.read_text()) == tomllib.loads(toml_of(path)[0])
+    assert tomllib.loads(out.read_text()) == served(path).tables
     done = CliRunner().invoke(rawproxy, ["import-nginx", written(proxied("proxy_store on;"))])
     assert done.exit_code == 1 and "refused" in done.stderr
 
@@ -254,3 +256,87 @@ def test_the_command_writes_the_file_and_says_the_rest(written, tmp_path):
 def test_the_page_is_current():
     assert write_from_nginx.PAGE.read_text() == write_from_nginx.page(), "type make docs"
     assert all(f"| `{name}` |" in write_from_nginx.page() for name in WORDS)
+
+
+def route_of(written, location: str, at: int = 0):
+    text = "server { listen 8080; " + location + " }"
+    return reread(["--nginx", written(text)]).sites[0].routes[at]
+
+
+def test_a_uri_of_proxy_pass_replaces_to_the_letter(written):
+    route = route_of(written, "location /a/ { proxy_pass http://a:1/b; }")
+    assert (route.path, route.replace_prefix, route.as_nginx) == ("/a/", "/b", True)
+    assert route_of(written, "location = /a { proxy_pass http://a:1/b?c=1; }").rewrite == "/b?c=1"
+
+
+@pytest.mark.parametrize(
+    ("said", "pairs"),
+    [
+        ("", (("http://a:1/", "/"),)),
+        ("proxy_redirect default;", (("http://a:1/", "/"),)),
+        ("proxy_redirect off;", ()),
+        ("proxy_redirect http://x/ /y/; proxy_redirect http://x/ /z/;", (("http://x/", "/y/"),)),
+    ],
+)
+def test_where_the_upstream_sends_clients(written, said, pairs):
+    for location in ("/b/", "~ ^/c"):
+        route = route_of(written, f"location {location} {{ proxy_pass http://a:1; {said} }}")
+        assert route.mapping.locations == pairs
+    for location in ("/b/", "= /b"):
+        route = route_of(written, f"location {location} {{ proxy_pass http://a:1/c/; }}")
+        assert route.mapping.locations == (("http://a:1/c/", location.removeprefix("= ")),)
+        assert not route.mapping.back or route.rewrite
+
+
+def test_what_is_said_several_times_or_empty(written):
+    lines = "add_header A 1; add_header A 2; add_header A 3; proxy_set_header B 1; proxy_set_header B 2;"
+    empty = 'add_header C ""; set $nothing ""; proxy_set_header D $nothing;'
+    route = route_of(written, f"location / {{ {empty} proxy_pass http://a:1; {lines} }}")
+    assert route.response_headers.add == (("A", "1"), ("A", "2"), ("A", "3"))
+    assert [one for one in route.request_headers.set if one[0] != "Host"] == [
+        ("B", "1"),
+        ("B", "2"),
+    ]
+    assert route.request_headers.remove == ("D",)
+    assert route_of(written, 'location / { return 204 "never sent"; }').respond.body == ""
+
+
+def test_a_blank_in_a_redirect_is_escaped(written):
+    assert route_of(written, 'return 301 "/a b$uri";').redirect.target == "/a%20b$uri"
+
+
+def test_what_answers_for_a_whole_server_has_its_headers(written):
+    route = route_of(written, "add_header A 1; return 301 https://$host$request_uri;")
+    assert route.response_headers.add == (("A", "1"),)
+
+
+def test_what_a_rewrite_has_changed_is_not_taken_for_what_came(written):
+    rewrite = "rewrite ^/a/(.*)$ /$1 break; proxy_pass http://a:1;"
+    with pytest.raises(ConfigError, match="behind a rewrite"):
+        route_of(written, f"location /a/ {{ {rewrite} add_header A $uri; }}")
+    assert route_of(written, f"location /a/ {{ {rewrite} add_header A $request_uri; }}")
+
+
+@pytest.mark.parametrize(
+    ("names", "ours", "said"),
+    [
+        ("*.A.test", ("**.a.test",), "*.a.test"),
+        (".a.test b.test", ("a.test", "**.a.test", "b.test"), "a.test"),
+        ("_", (), "_"),
+    ],
+)
+def test_names_of_a_server(written, names, ours, said):
+    text = f"server {{ listen 8080; server_name {names}; return 200 $server_name; }}"
+    site = reread(["--nginx", written(text)]).sites[0]
+    assert (site.names, site.routes[0].respond.body) == (ours, said)
+
+
+def test_a_location_for_all_before_regexes_is_the_only_one_for_all(written):
+    text = "server { listen 8080; location ^~ / { proxy_pass http://a:1; } }"
+    (site,) = reread(["--nginx", written(text)]).sites
+    assert [(one.path, one.before_regex) for one in site.routes] == [("/", True)]
+
+
+def test_an_exact_location_with_a_slash_is_led_to_as_well(written):
+    route = route_of(written, "location = /a/ { proxy_pass http://a:1; }", at=-1)
+    assert (route.path, route.exact, route.redirect.status) == ("/a", True, 301)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rawproxy.config.path_regex import path_regex
 from rawproxy.errors import ClientError
-from rawproxy.routing.match import RouteEntry, Routes, Sites, readings
+from rawproxy.routing.match import RouteEntry, Routes, Sites, readings, unreadable
 
 
 def routes(*paths: str) -> Routes[str]:
@@ -260,6 +260,34 @@ def test_other_names_are_for_the_site_without_one(host):
     assert SITES.find(host, b"/") == "=/"
 
 
+@pytest.mark.parametrize(
+    ("host", "value"),
+    [
+        (b"x.a.test", "/"),
+        (b"Y.x.a.test:80", "/"),
+        (b"a.test", "=/"),
+        (b"b.a.test", "/b"),
+        (b"x.b.a.test", "/b"),
+        (b"x.c.a.test", "/c"),  # one label comes before any number
+        (b"y.x.c.a.test", "/"),
+        (b"a_b.a.test", "=/"),
+        (b"y..a.test", "=/"),
+        (b"x.other", "=/"),
+        (b"." * 200 + b"a.test", "=/"),
+    ],
+)
+def test_a_wildcard_for_any_number_of_labels(host, value):
+    sites = Sites(
+        [
+            (("**.a.test",), routes("/")),
+            (("**.b.a.test", "b.a.test"), routes("/b")),
+            (("*.c.a.test",), routes("/c")),
+            ((), routes("=/")),
+        ]
+    )
+    assert sites.routes(host).find(value.removeprefix("=").encode()) == value
+
+
 def test_no_site_is_421_but_for_http_1_0():
     named = Sites([(("*.a.test",), routes("/")), (("b.test",), routes("=/"))])
     assert named.find(b"", b"/") == "/", "without a Host: the first site"
@@ -316,3 +344,40 @@ def test_a_partial_path_is_whatever_begins_so():
     assert [loose.find(one) for one in (b"/app", b"/app/x", b"/apple", b"/ap")] == [
         "app", "app", "app", "rest",
     ]  # fmt: skip
+
+
+UNREADABLE = [
+    b"/%",
+    b"/a%zz",
+    b"/a/%0",
+    b"/%00",
+    b"/..",
+    b"/a/../../b",
+    b"/%2e%2e/a",
+    b"/a%2f..%2F..",
+    b"//..//a",
+]
+
+
+@pytest.mark.parametrize("path", UNREADABLE)
+def test_what_nginx_cannot_read_is_refused_where_a_route_says_so(path):
+    assert unreadable(path)
+    for entries in (
+        [RouteEntry(b"/", False, 1, as_nginx=True)],
+        [RouteEntry(b"/", False, 1, as_nginx=True), RouteEntry(b"/x", False, 2)],
+    ):
+        with pytest.raises(ClientError) as caught:
+            Routes(entries).find(path + b"?q")
+        assert caught.value.status == 400
+    early = RouteEntry(b"/", False, 1, first=True, as_nginx=True)
+    with pytest.raises(ClientError):
+        Routes([early, RouteEntry(b"/", False, 2)], conditional=True).early(path)
+    assert Routes([RouteEntry(b"/", False, 1)]).find(path) == 1
+
+
+@pytest.mark.parametrize(
+    "path", [b"/", b"/a/../b", b"/%41%2e", b"/a/./..", b"/...", b"/a%25zz", b"/a..b/..c"]
+)
+def test_what_nginx_reads_is_let_in(path):
+    assert not unreadable(path)
+    assert Routes([RouteEntry(b"/", False, 1, as_nginx=True)]).find(path) == 1

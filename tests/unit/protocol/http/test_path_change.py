@@ -54,6 +54,52 @@ def test_rewrites(rewrite, target, captures, sees):
     assert PathChange("/", "/", rewrite).target(asked(target, captures=captures)) == sees
 
 
+@pytest.mark.parametrize(
+    ("prefix", "instead", "target", "sees"),
+    [
+        ("/app/", "/v1/", b"/app/x?q=%2F", b"/v1/x?q=%2F"),
+        ("/app/", "/v1", b"/app/x", b"/v1x"),  # to the letter
+        ("/app", "/v1/", b"/app/x", b"/v1//x"),
+        ("/app", "/v1", b"/apple", b"/v1le"),
+        ("/app", "/", b"/app/x", b"/x"),  # nginx says //x
+        ("/app/", "/", b"/app/%41%2Fb%20c%C3%A9?%41", b"/A/b%20c%C3%A9?%41"),
+        ("/app/", "/", b"/app/a%2525b%3fc%23", b"/a%2525b%3Fc%23"),
+        ("/app/", "/", b'/app/%61"<', b"/a%22%3C"),  # anew, as soon as one is escaped
+        ("/app/", "/", b'/app/a"<', b'/a"<'),
+        ("/app/", "/v1/", b"/app/a//b", b"/v1/a/b"),
+        ("/app/", "/", b"*", b"*"),
+    ],
+)
+def test_prefixes_as_nginx_changes_them(prefix, instead, target, sees):
+    assert PathChange(prefix, instead, as_nginx=True).target(asked(target)) == sees
+
+
+@pytest.mark.parametrize(
+    ("target", "captures", "sees"),
+    [
+        (b"/a/b?q", (b"b",), b"/x/b?q"),
+        (b"/a/b?", (b"b",), b"/x/b"),
+        (b"/a/<%20", (b"<%20",), b"/x/%3C%20"),
+        (b'/a/"{|}', (b"%22{|}",), b"/x/%22%7B%7C%7D"),
+    ],
+)
+def test_rewrites_as_nginx_escapes_them(target, captures, sees):
+    change = PathChange("/", "/", "/x/$1", as_nginx=True)
+    assert change.target(asked(target, captures=captures)) == sees
+
+
+@given(st.text("/\\ax.;%?", max_size=12), st.sampled_from(["/", "/v1", "/v1/"]))
+def test_nothing_begins_with_two_slashes_as_nginx_either(rest, instead):
+    target = b"/app/" + rest.encode()
+    for change in (
+        PathChange("/app/", instead, as_nginx=True),
+        PathChange("/app", instead, as_nginx=True),
+    ):
+        sees = change.target(asked(target))
+        assert sees[:1] == b"/" and sees[1:2] not in (b"/", b"\\")
+        assert not set(sees) & set(b" \r\n")
+
+
 @given(st.text("/\\ax.;%?", max_size=12), st.sampled_from(["/", "/v1"]))
 def test_nothing_begins_with_two_slashes(rest, instead):
     sees = PathChange("/app", instead).target(asked(b"/app/" + rest.encode()))

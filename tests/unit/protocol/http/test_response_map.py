@@ -65,7 +65,7 @@ def test_locations(mapping, value, anew):
     ("mapping", "value", "anew"),
     [
         (STRIPPED, "a=b; Path=/", "a=b; Path=/app/"),
-        (STRIPPED, "a=b; path=/x; Secure", "a=b; Path=/app/x; Secure"),
+        (STRIPPED, "a=b; path=/x; Secure", "a=b; path=/app/x; Secure"),
         (STRIPPED, "a=b; path=/app", "a=b; path=/app"),
         (STRIPPED, "path=/x", "path=/x"),
         (STRIPPED, "a=b; Path=; Domain=in.test", "a=b; Path=; Domain=in.test"),
