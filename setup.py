@@ -41,10 +41,12 @@ HOT = {
     "balancing": "fair_queue pool health policies",
     "telemetry": "masks counters facts access_log",
     "net": "tls_outbox backpressure poller tls_ends socket_transport tls_transport tls_handshake",
-    "upstream": "bulk_reader response_handler connection ticket dialling endpoint probe group",
+    "upstream": (
+        "bulk_reader response_handler response_body connection ticket dialling endpoint probe group"
+    ),
     "proxy": (
-        "recorder tunnel client_side checkout holding timeouts exchange guard admission"
-        " worker_groups service"
+        "recorder tunnel client_side checkout holding timeouts request_relay exchange guard "
+        "admission worker_groups service"
     ),
     "access": (
         "address_lists rates questions verdicts answer_cache counts inquiry guarded_exchange "

@@ -1,4 +1,4 @@
-"""`python -m bench run|report|check|soak|micro`: see bench/README.md."""
+"""`python -m bench run|report|check|counts|soak|micro`: see bench/README.md."""
 
 from __future__ import annotations
 
@@ -92,6 +92,18 @@ def check_command(results: Path | None, baseline: Path | None, accept: bool) -> 
         results = run.OUT / "check.json"
         run.execute(run.Plan(choose((), quick=True), (), 5, True, results))
     sys.exit(check.judge(results, baseline or run.RESULTS / "baseline.json", accept))
+
+
+@main.command("counts")
+@click.option("--rows", default="", help="Row ids, separated by commas.")
+@click.option("--peers", default="", help="Peers, separated by commas; else nginx and rawproxy.")
+@click.option("--output", type=click.Path(path_type=Path), help="The results file.")
+def counts_command(rows: str, peers: str, output: Path | None) -> None:
+    """Instructions and system calls for each request: they repeat where seconds do not."""
+    from bench import counts, run
+
+    target = output or (run.OUT if rows or peers else run.RESULTS) / "counts.json"
+    click.echo(counts.execute(_split(rows), _split(peers), target))
 
 
 @main.command("soak")

@@ -21,12 +21,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvloop
-from hpack import Encoder
+from hpack import Encoder, NeverIndexedHeaderTuple
 
 from bench import payloads
 from bench.procs import free_ports, insecure_context, spawn, wait_for_port
 from rawproxy.tls.self_signed import load_self_signed
 
+ALIKE = 4  # turns of HTTP/2 requests in which all but the path is as before, as within a page
 CLIENTS = 16  # at once, each on a connection of its own
 PATIENCE = 120.0  # seconds for all of it; it takes less than twenty
 READ = 256 * 1024
@@ -147,10 +148,11 @@ class Client:
         """Open a tunnel and send messages through it."""
         self.writer.write(UPGRADE)
         await self.reader.readuntil(b"\r\n\r\n")
+        messages = [message(size) for size in sizes]
         for _ in range(times):
-            for size in sizes:
-                self.writer.write(payloads.body(size))
-                await self.reader.readexactly(size)
+            for one in messages:
+                self.writer.write(one)
+                await self.reader.readexactly(len(one))
 
 
 async def browse(client: Client, times: int) -> None:
@@ -166,28 +168,51 @@ async def repeat(client: Client, request: bytes, times: int) -> None:
         await client.ask(request)
 
 
+class Speaker:
+    """HTTP/2 on one connection."""
+
+    def __init__(self, client: Client, alike: int = ALIKE) -> None:
+        self.client = client
+        self.alike = alike  # turns in which all but the path is as before
+        self.encoder = Encoder()
+        self.heads = payloads.browser_heads()
+        self.number = 1  # of the next stream
+        self.turn = 0
+        client.writer.write(PREFACE + WINDOW)
+
+    async def ask(self, at_once: int, times: int) -> None:
+        """Send so many requests at a time, so many times, and read the answers."""
+        for _ in range(times):
+            head = self.heads[self.turn // self.alike % 8]
+            self.turn += 1
+            for _ in range(at_once):
+                block = self.encoder.encode(fields(*head))
+                self.client.writer.write(frame(HEADERS, END_OF_HEAD, self.number, block))
+                self.number += 2
+            ended = 0
+            while ended < at_once:
+                ended += await self._frame()
+
+    async def _frame(self) -> int:
+        """Read a frame; 1 if an answer ends with it."""
+        reader, writer = self.client.reader, self.client.writer
+        start = await reader.readexactly(9)
+        payload = await reader.readexactly(int.from_bytes(start[:3], "big"))
+        kind, flags = start[3], start[4]
+        if kind == HEADERS and payload[:1] != OK:
+            raise RuntimeError(f"an answer of the training began with {payload[:9]!r}")
+        if kind in (SETTINGS, PING) and not flags & ACK:
+            writer.write(frame(kind, ACK, 0, b"" if kind == SETTINGS else bytes(8)))
+        elif kind <= HEADERS:
+            return flags & END_STREAM
+        elif kind not in (SETTINGS, PING, 8):
+            raise RuntimeError(f"HTTP/2 frame {kind} in the training")
+        return 0
+
+
 async def streams(client: Client, at_once: int, times: int) -> None:
     """Send HTTP/2 requests, `at_once` at a time."""
-    encoder, heads, number = Encoder(), payloads.browser_heads(), 1
-    client.writer.write(PREFACE + WINDOW)
-    for turn in range(times):
-        for _ in range(at_once):
-            block = encoder.encode(fields(*heads[turn % 8]))
-            client.writer.write(frame(HEADERS, END_OF_HEAD, number, block))
-            number += 2
-        ended = 0
-        while ended < at_once:
-            start = await client.reader.readexactly(9)
-            payload = await client.reader.readexactly(int.from_bytes(start[:3], "big"))
-            kind, flags = start[3], start[4]
-            if kind == HEADERS and payload[:1] != OK:
-                raise RuntimeError(f"an answer of the training began with {payload[:9]!r}")
-            if kind in (SETTINGS, PING) and not flags & ACK:
-                client.writer.write(frame(kind, ACK, 0, b"" if kind == SETTINGS else bytes(8)))
-            elif kind <= HEADERS:
-                ended += flags & END_STREAM
-            elif kind not in (SETTINGS, PING, 8):
-                raise RuntimeError(f"HTTP/2 frame {kind} in the training")
+    await Speaker(client).ask(at_once, times)
 
 
 def fields(first: str, second: str) -> list[tuple[str, str]]:
@@ -199,7 +224,8 @@ def fields(first: str, second: str) -> list[tuple[str, str]]:
         (":method", method),
         (":scheme", "https"),
         (":authority", payloads.HOST),
-        (":path", target),
+        # No table keeps a path of browsers and h2load: only then is a request read by it alone.
+        NeverIndexedHeaderTuple(":path", target),
         *(pair for pair in named if pair[0] not in ("host", "connection")),
     ]
 
@@ -209,6 +235,12 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return b"%b%c%c%b%b" % (
         len(payload).to_bytes(3, "big"), kind, flags, stream.to_bytes(4, "big"), payload
     )  # fmt: skip
+
+
+def message(size: int) -> bytes:
+    """A WebSocket message as a client sends it, masked by zeros (RFC 6455 5.2)."""
+    length = bytes((0x80 | size,)) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+    return b"\x82" + length + bytes(4) + payloads.body(size)
 
 
 async def lesson(

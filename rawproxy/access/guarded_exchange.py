@@ -234,6 +234,10 @@ class GuardedExchange(Exchange):
         else:
             super().on_request_body(payload, ended, trailers)
 
+    def passes_chunks(self) -> bool:
+        """While nobody knows whether the body is wanted, it is kept in one form."""
+        return self.state is not GUARD and super().passes_chunks()
+
     def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
         """The response, with the guard's cookies."""
         if self.cookies:
@@ -247,6 +251,14 @@ class GuardedExchange(Exchange):
         if ended:
             self._let_go()
         super().on_payload(payload, ended, trailers)
+
+    def on_chunks(self, head: ResponseHead | None, chunks: bytes, inside: int, ended: bool) -> None:
+        """Either of the two, in chunks as they came."""
+        if self.cookies and head is not None:
+            head = head._replace(block=head.block + self.cookies)
+        if ended:
+            self._let_go()
+        super().on_chunks(head, chunks, inside, ended)
 
     def on_switch(self, head: ResponseHead, rest: bytes) -> None:
         """A 101, with the guard's cookies."""

@@ -18,6 +18,7 @@ from rawproxy.net.backpressure import PIPELINED
 from rawproxy.protocol.http.head import CHUNKED, RequestHead
 from rawproxy.protocol.http1.body import BodyError, ChunkedBody, LengthBody
 from rawproxy.proxy.admission import ConnectionSlot
+from rawproxy.proxy.exchange import Exchange
 from rawproxy.proxy.service import Service
 
 
@@ -53,6 +54,10 @@ class H1RequestBody(H1Intake):
         """Read bytes of the body for the exchange."""
         exchange, body = self.exchange, self.body
         assert exchange is not None and body is not None
+        if isinstance(body, ChunkedBody) and exchange.passes_chunks():
+            data = self._pass_chunks(exchange, body, data)
+            if not data and not body.more:
+                return
         try:
             payload, rest = body.feed(data)
         except BodyError as error:
@@ -64,13 +69,32 @@ class H1RequestBody(H1Intake):
                 self.later()
             exchange.on_request_body(payload, False, b"")
             return
+        self._body_ended(rest)
+        exchange.on_request_body(payload, True, body.trailers)
+
+    def _pass_chunks(self, exchange: Exchange, body: ChunkedBody, data: bytes) -> bytes:
+        """Whole chunks for the exchange, as they came; what is left of `data` if it goes on."""
+        at = body.whole(data, 0)
+        if not at:
+            return data
+        rest = data[at:]
+        chunks = data if not rest else data[:at]
+        if body.ended:
+            self._body_ended(rest)
+            exchange.on_request_chunks(chunks, body.inside, True)
+            return b""
+        self.received += at
+        exchange.on_request_chunks(chunks, body.inside, False)
+        return rest if self.exchange is exchange else b""  # else it has failed
+
+    def _body_ended(self, rest: bytes) -> None:
+        """It is whole; `rest` came behind it."""
         self.phase = ANSWER
         self.deadline = 0.0
         self.body = None
         if rest:
             self.buffer = rest
             self.valve.close(PIPELINED)
-        exchange.on_request_body(payload, True, body.trailers)
 
     def drop_body(self, data: bytes) -> None:
         """Drop bytes of a body that nobody wants."""

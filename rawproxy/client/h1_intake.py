@@ -72,7 +72,8 @@ class H1Intake(Responder):
         if self.phase is HEAD and self.blocked:
             self.hold(data, at)
         elif at == len(data):
-            if self.phase is HEAD and self.valve.reasons:
+            # A body that is still to come is no later request, though its head was kept as one.
+            if self.phase is not ANSWER and self.valve.reasons and not self.due:
                 self.valve.open(PIPELINED)
         elif self.phase is not LINGER:
             self.buffer, self.at = data, at

@@ -1,8 +1,8 @@
 """The writing half of an HTTP/1 client connection: the calls by which an exchange answers.
 
 Every response is framed again (RFC 9112 6.2). A Content-Length passes; everything else is chunked
-for HTTP/1.1, and ends with the connection for HTTP/1.0. A head goes out in one write with the part
-of its body that is there.
+for HTTP/1.1, and ends with the connection for HTTP/1.0. Whole chunks may stay as they are. A head
+goes out in one write with the part of its body that is there.
 
 This module never reads. Invariant: when `closing` has been announced, or a body ends with the
 connection, no further response follows.
@@ -17,8 +17,9 @@ from typing import Final
 from rawproxy.client.request_side import RequestSide
 from rawproxy.config.model import HANG_UP
 from rawproxy.errors import ClientError
+from rawproxy.net.tls_transport import TlsTransport
 from rawproxy.protocol.http import error_pages, rewrite
-from rawproxy.protocol.http.head import RequestHead, ResponseHead
+from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
 from rawproxy.protocol.http1.body import encode_chunk, last_chunk
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.service import Service
@@ -52,6 +53,16 @@ class Responder(RequestSide):
 
     def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
         """The head of the final response and the part of its body that is there, in one write."""
+        parts = self._head(head, framing)
+        if payload:
+            self.sent += len(payload)
+            parts.append(encode_chunk(payload) if self.chunked else payload)
+        if ended and self.chunked:
+            parts.append(last_chunk(b""))
+        self.transport.write(b"".join(parts))
+
+    def _head(self, head: ResponseHead, framing: int) -> list[bytes]:
+        """The head of the final response; from now on it is known how its body is framed."""
         request = self.head
         assert request is not None
         self.status = head.status
@@ -75,19 +86,43 @@ class Responder(RequestSide):
             parts.append(b"\r\n")
         else:
             parts.append(b"Connection: keep-alive\r\n\r\n")
-        if payload:
-            self.sent += len(payload)
-            parts.append(encode_chunk(payload) if self.chunked else payload)
-        if ended and self.chunked:
-            parts.append(last_chunk(b""))
-        self.transport.write(b"".join(parts))
+        return parts
+
+    def passes_chunks(self) -> bool:
+        """HTTP/1.0 has no chunks."""
+        return self.head is not None and self.head.minor == 1
+
+    def send_chunks(self, head: ResponseHead | None, chunks: bytes, inside: int) -> None:
+        """Whole chunks of the response's body, with its head if that has not been sent."""
+        self.sent += inside
+        if head is not None:
+            parts = self._head(head, CHUNKED)
+            parts.append(chunks)
+            self.transport.write(b"".join(parts))
+            return
+        self._came()
+        self.transport.write(chunks)
+
+    def takes_views(self) -> bool:
+        """TLS has sent a view's bytes, or copied them, when `write` returns."""
+        return isinstance(self.transport, TlsTransport)
+
+    def send_view(self, view: memoryview) -> None:
+        """More of the response's body, which is of a known length."""
+        self.sent += len(view)
+        self._came()
+        self.transport.write(view)
 
     def send_payload(self, payload: bytes) -> None:
         """More of the response's body."""
         self.sent += len(payload)
-        if self.half_closed:  # the answer comes along, so there is somebody to have it
-            self.deadline = self.service.deadline(self.service.deadlines.linger)
+        self._came()
         self.transport.write(encode_chunk(payload) if self.chunked else payload)
+
+    def _came(self) -> None:
+        """The answer comes along, so whoever has half-closed is there to have it."""
+        if self.half_closed:
+            self.deadline = self.service.deadline(self.service.deadlines.linger)
 
     def send_end(self, trailers: bytes) -> None:
         """The response's body ends here."""

@@ -98,7 +98,10 @@ class H2Connection(H2Intake, asyncio.Protocol):
             self.budget.spend(1, "frames of unknown type")
             return
         try:
-            _HANDLERS[kind](self, flags, number, payload)
+            if kind == frames.HEADERS:
+                self._on_headers(flags, number, payload)
+            else:
+                _HANDLERS[kind](self, flags, number, payload)
         except StreamFault as fault:
             stream = self.streams.get(number)
             if stream is not None:

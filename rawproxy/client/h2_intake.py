@@ -33,7 +33,8 @@ from rawproxy.proxy.service import Service
 # What one turn of the loop does for one connection: some two milliseconds of work. The unit is what
 # the cheapest frames cost; a request is eight, and each 256 bytes that are to be read are one more.
 TURN: Final = 128
-_WORK: Final = (1, 8, 1, 4, 2, 1, 1, 1, 1, 8)  # by the frame's type; DATA is passed on unread
+# By the frame's type; DATA is passed on unread.
+_WORK: Final[tuple[int, ...]] = (1, 8, 1, 4, 2, 1, 1, 1, 1, 8)
 HELD: Final = 16 * 1024  # bytes of frames that wait; reading stops where there are more
 
 

@@ -10,7 +10,6 @@ upstream, because whoever feeds it is told to wait. END_STREAM is sent once, and
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import deque
 from typing import Any, Final
 
 from rawproxy.client.h2_writer import FrameWriter, Sender
@@ -34,7 +33,7 @@ class StreamResponder(Sender):
         self.connection = connection
         self.context = connection.context
         self.head = head
-        self.outbox: deque[memoryview] = deque()
+        self.outbox: list[memoryview] = []
         self.full = False  # whoever feeds it has been told to wait
         self.ending = False  # END_STREAM follows the outbox
         self.trailers = b""
@@ -156,7 +155,7 @@ class StreamResponder(Sender):
         piece = self.outbox[0][:room]
         size = len(piece)
         if size == len(self.outbox[0]):
-            self.outbox.popleft()
+            del self.outbox[0]
         else:
             self.outbox[0] = self.outbox[0][size:]
         self.queued -= size

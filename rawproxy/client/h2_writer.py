@@ -161,8 +161,10 @@ class FrameWriter(Generic[S], metaclass=ABCMeta):
         """Send HEADERS and what can be sent of `payload` now. Returns how many bytes that is."""
         size = len(payload)
         ours, window = self.flow.send, stream.send_window
-        room = min(ours.left, window.left, MAX_FRAME)
-        if size > room or len(block) > MAX_FRAME or self.blocked or self.resize:
+        if (
+            (size > ours.left or size > window.left or size > MAX_FRAME)
+            or (len(block) > MAX_FRAME or self.blocked or self.resize)
+        ):  # fmt: skip
             self.send_headers(stream.id, block)
             return self.send_data(stream, payload, ended)
         ours.take(size)

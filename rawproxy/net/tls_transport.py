@@ -21,23 +21,21 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from rawproxy.net.backpressure import WORDS
 from rawproxy.net.openssl import error_queue
-from rawproxy.net.poller import Poller
+from rawproxy.net.poller import PLACE, Poller
 from rawproxy.net.socket_transport import CLOSED, FLUSHING, OPEN, SocketTransport
 from rawproxy.net.tls_ends import hear_out, told
 from rawproxy.net.tls_outbox import RECORD, Outbox
 
-# Records that are handed over at once: 112 KiB, which malloc still takes from its heap. A larger
-# piece would be mapped and paged in each time, which costs 10 % of a large download.
-BATCH: Final = 7
-
 # Bytes from which on records leave together. That takes two more calls, which cost less than to
 # send each of three records, and the short segment at its end, by itself.
 CORKED: Final = 3 * RECORD
+
+Viewer = Callable[[memoryview], object]
 
 READ_WANTS_WRITE: Final = 1  # OpenSSL has to write before it can read
 WRITE_WANTS_READ: Final = 2  # and the other way round
@@ -49,7 +47,7 @@ class TlsTransport(SocketTransport):
     `tls` is OpenSSL's object for it, from `core` or `server_side` of `openssl.objects`.
     """
 
-    __slots__ = ("_outbox", "_paused", "_tls", "_wants", "_words")
+    __slots__ = ("_outbox", "_paused", "_tls", "_viewer", "_wants", "_words")
 
     def __init__(
         self,
@@ -65,6 +63,7 @@ class TlsTransport(SocketTransport):
         self._outbox: Outbox | None = None  # None: nothing is queued
         self._paused = False  # the protocol does not want to read
         self._wants = 0  # READ_WANTS_WRITE, WRITE_WANTS_READ
+        self._viewer: Viewer | None = None  # who gets what is read, instead of the protocol
         self._words = b""  # what the peer had said before a write failed
 
     def __repr__(self) -> str:
@@ -78,10 +77,14 @@ class TlsTransport(SocketTransport):
     # ── reading ─────────────────────────────────────────────────────────────────────────────────
 
     def _on_readable(self) -> None:
+        # To read into one place and to copy what came costs a third of an object of a record's size
+        # for each read, which is cut down to what came.
+        place = self._poller.place
+        size: int = 0
         try:
-            data = self._tls.read(RECORD)
-            if len(data) == RECORD:
-                data = self._read_on(data)
+            size = self._tls.read(RECORD, place)
+            if size == RECORD:
+                size = self._read_on(memoryview(place))
         except ssl.SSLWantReadError:
             return  # a part of a record, or a record without data (a ticket, a key update)
         except ssl.SSLWantWriteError:
@@ -91,24 +94,27 @@ class TlsTransport(SocketTransport):
             error_queue.after(error)
             self._finish(error)
             return
-        if not data:
+        if not size:
             self._on_end(None)
             return
         try:
-            self._protocol.data_received(data)
+            if self._viewer is None:
+                self._protocol.data_received(place[:size])
+            else:
+                self._viewer(memoryview(place)[:size])
         except Exception as error:  # noqa: BLE001, as in `_call`, without its price
             self._bug(error)
 
-    def _read_on(self, first: bytes) -> bytes:
-        """The record was full, so there may be more. Read them, up to `BATCH`."""
-        records = [first]
+    def _read_on(self, place: memoryview) -> int:
+        """The record was full, so there may be more. Read them, up to `PLACE`; the bytes in all."""
+        size = RECORD
         read = self._tls.read
         try:
-            while len(records) < BATCH:
-                data = read(RECORD)
-                records.append(data)
-                if len(data) < RECORD:
-                    if not data:  # close_notify; the kernel may report nothing more
+            while size < PLACE:
+                got: int = read(RECORD, place[size : size + RECORD])
+                size += got
+                if got < RECORD:
+                    if not got:  # close_notify; the kernel may report nothing more
                         self._loop.call_soon(self._on_end, None)
                     break
         except ssl.SSLWantReadError:
@@ -118,7 +124,14 @@ class TlsTransport(SocketTransport):
         except OSError as error:  # told when what came before it has been delivered
             error_queue.after(error)
             self._loop.call_soon(self._on_end, error)
-        return b"".join(records)
+        return size
+
+    def read_views(self, viewer: Viewer | None) -> None:
+        """Give what is read to `viewer`, not to the protocol; None: to the protocol again.
+
+        It gets a view of a place that the next read of any connection uses: nothing is copied.
+        """
+        self._viewer = viewer
 
     def _read_when_writable(self) -> None:
         """OpenSSL has to answer first (a key update, RFC 8446 4.6.3), but the socket is full."""
@@ -175,8 +188,9 @@ class TlsTransport(SocketTransport):
             if self._state is not OPEN:
                 return
             self._outbox = Outbox()
-        rest = data if type(data) is bytes else bytes(data)  # a copy, if the caller could change it
-        self._outbox.add(memoryview(rest)[sent:] if sent else rest)
+        # Others than bytes may change before they are sent.
+        rest = memoryview(data)[sent:]
+        self._outbox.add(rest if type(data) is bytes else bytes(rest))
         if self._outbox.size > self._high and not self._full:
             self._full = True
             self._call(self._protocol.pause_writing)

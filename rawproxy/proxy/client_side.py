@@ -4,6 +4,8 @@
     send_response     the head, and as much of the body as is there
     send_payload      more of the body, without its framing
     send_end          its end, with its trailers
+    send_chunks       instead of these three, where `passes_chunks`: whole chunks as they came
+    send_view         instead of `send_payload`, where `takes_views`: bytes that do not stay there
     send_error        instead of all these: an error of our own
     reply             instead of all these: any other answer of our own
     switch            instead of all these: a tunnel
@@ -15,8 +17,8 @@
     exchange_done     the last call, after whichever of these
 
 `h1_connection` implements it for a connection, `h2_stream` for a stream. This module decides
-nothing. Invariant: at most one of `send_response`, `send_error`, `reply` and `switch` is called for
-an exchange.
+nothing. Invariant: at most one head is sent for an exchange, by `send_response`, `send_chunks`,
+`send_error`, `reply` or `switch`.
 """
 
 from __future__ import annotations
@@ -64,6 +66,25 @@ class ClientSide(metaclass=ABCMeta):
     @abstractmethod
     def send_end(self, trailers: bytes) -> None:
         """The end of the response's body."""
+
+    def passes_chunks(self) -> bool:
+        """Whether `send_chunks` may be called."""
+        return False
+
+    def send_chunks(self, head: ResponseHead | None, chunks: bytes, inside: int) -> None:
+        """Whole chunks of the response's body with `inside` bytes in them, as they came.
+
+        The first of them come with the head; the body ends with the last chunk.
+        """
+        raise TypeError(f"{type(self).__name__} passes no chunks on")
+
+    def takes_views(self) -> bool:
+        """Whether `send_view` may be called, and saves something."""
+        return False
+
+    def send_view(self, view: memoryview) -> None:
+        """More of the response's body, of a known length, in a place that is soon used again."""
+        raise TypeError(f"{type(self).__name__} takes no views")
 
     @abstractmethod
     def send_error(self, error: ProxyError) -> None:

@@ -27,8 +27,9 @@ writer that is full closes the valve of its reader. Only bytes that have no conn
 those that a retry may need, are held, up to `Limits.replay`.
 
 And each leaves to DONE when its client has gone or breaks off. CHECKOUT to WAIT are told in
-`checkout`, what is held of a body in `holding`, waits that are too long in `timeouts`. It never
-parses and never touches a client's socket: the client side does, for HTTP/1 and HTTP/2 alike.
+`checkout`, a request's body in `request_relay`, what is held of it in `holding`, waits that are too
+long in `timeouts`. It never parses and never touches a client's socket: the client side does, for
+HTTP/1 and HTTP/2 alike.
 
 Invariant: every exchange reaches DONE exactly once, tells its client side exactly once how it
 ended, and then holds no connection, no place in a queue and no deadline.
@@ -49,17 +50,16 @@ from rawproxy.errors import (
     Retry,
     Source,
 )
-from rawproxy.net.backpressure import NO_UPSTREAM, WRITER_FULL
+from rawproxy.net.backpressure import NO_UPSTREAM
 from rawproxy.protocol.http import last_hop, rewrite
 from rawproxy.protocol.http.connection_auth import binds
-from rawproxy.protocol.http.head import RequestHead, ResponseHead
-from rawproxy.protocol.http1.body import encode_chunk
+from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
 from rawproxy.protocol.websocket.upgrade import check_switch
-from rawproxy.proxy.checkout import DONE, IDEMPOTENT, RELAY, REWRITE, SEND, TUNNEL
+from rawproxy.proxy.checkout import DONE, IDEMPOTENT, RELAY, SEND, TUNNEL
 from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.holding import CONTINUE, too_large
+from rawproxy.proxy.request_relay import RequestRelay
 from rawproxy.proxy.service import Service
-from rawproxy.proxy.timeouts import Timeouts
 from rawproxy.proxy.tunnel import Tunnel
 from rawproxy.upstream.connection import UpstreamConnection
 
@@ -67,7 +67,7 @@ from rawproxy.upstream.connection import UpstreamConnection
 EVENTS: Final = b"text/event-stream"
 
 
-class Exchange(Timeouts):
+class Exchange(RequestRelay):
     """One request and its response."""
 
     __slots__ = ("started",)
@@ -163,58 +163,6 @@ class Exchange(Timeouts):
             connection.endpoint.stalled(connection, True)
         self.client.throttle(NO_UPSTREAM, False)
 
-    def on_request_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
-        """Bytes of the request's body, unframed, as the client side read them."""
-        framed = payload
-        self.received += len(payload)
-        if self.chunked:
-            most = self.limits.body
-            if most and self.received > most:
-                self.fail(too_large(most))
-                return
-            if self.gather and self.state is REWRITE:
-                self.gather_up(payload, ended, trailers)
-                return
-            framed = encode_chunk(payload) if payload else b""
-            if ended:
-                framed += self.last_chunk(trailers)
-        self.request_ended = ended
-        if self.state is DONE:
-            return
-        connection = self.connection
-        if connection is not None:
-            self._pass_on(connection, framed)
-        if self.held is not None:
-            if framed:
-                self.held.append(framed)
-                self.held_size += len(framed)
-            if self.state is REWRITE:
-                if not ended and self.hold_back():
-                    self.park(self.held_size)
-                    return
-                self.checkout()
-                connection = self.connection
-            if connection is None:
-                if self.state is not DONE:
-                    self.hold_up()
-            elif not self.may_replay(connection):
-                self.held = None
-
-    def _pass_on(self, connection: UpstreamConnection, framed: bytes) -> None:
-        self.deadline = self.service.deadline(self.deadlines.response_head)
-        connection.transport.write(framed)
-        if self.request_ended and self.endpoint.pool.stalled:
-            connection.endpoint.stalled(connection, False)
-
-    def on_upstream_writable(self, writable: bool) -> None:
-        """Backpressure from the upstream on the request's body."""
-        self.throttled = not writable
-        if writable and self.parked:
-            self.park(0)
-        self.backlog = 0
-        self.deadline = self.service.deadline(self.deadlines.response_head)
-        self.client.throttle(WRITER_FULL, not writable)
-
     # ── relay ───────────────────────────────────────────────────────────────────────────────────
 
     def on_interim(self, head: ResponseHead) -> None:
@@ -224,6 +172,13 @@ class Exchange(Timeouts):
 
     def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
         """The response's head, and as much of its body as came with it."""
+        head = self._begun(head, framing, ended)
+        self.client.send_response(head, framing, payload, ended)
+        if ended:
+            self._over()
+
+    def _begun(self, head: ResponseHead, framing: int, ended: bool) -> ResponseHead:
+        """The response is here: its head, as the endpoint's group wants it."""
         endpoint = self.endpoint
         on_response_head = endpoint.on_response_head
         if on_response_head is not None:
@@ -243,12 +198,10 @@ class Exchange(Timeouts):
         if ended:
             self._release()
             self.state = DONE
-            self.client.send_response(head, framing, payload, True)
-            self._over()
-            return
-        self.state = RELAY
-        self.deadline = self.service.deadline(self.deadlines.response_body)
-        self.client.send_response(head, framing, payload, False)
+        else:
+            self.state = RELAY
+            self.deadline = self.service.deadline(self.deadlines.response_body)
+        return head
 
     def _lasts(self, head: ResponseHead) -> bool:
         """Whether the response is a stream of events, and there is room beside the pool for it."""
@@ -270,6 +223,32 @@ class Exchange(Timeouts):
         self.deadline = self.service.deadline(self.deadlines.response_body)
         if payload:
             self.client.send_payload(payload)
+
+    def takes_chunks(self) -> bool:
+        """Whether chunks may go on as they came."""
+        return self.client.passes_chunks()
+
+    def on_chunks(self, head: ResponseHead | None, chunks: bytes, inside: int, ended: bool) -> None:
+        """Whole chunks of the response's body; the first ones come with its head."""
+        if head is not None:
+            head = self._begun(head, CHUNKED, ended)
+        elif ended:
+            self._release()
+            self.state = DONE
+        else:
+            self.deadline = self.service.deadline(self.deadlines.response_body)
+        self.client.send_chunks(head, chunks, inside)
+        if ended:
+            self._over()
+
+    def takes_views(self) -> bool:
+        """Whether bytes of the body may be in a place that is soon used again."""
+        return self.client.takes_views()
+
+    def on_view(self, view: memoryview) -> None:
+        """More of the response's body, and not its end."""
+        self.deadline = self.service.deadline(self.deadlines.response_body)
+        self.client.send_view(view)
 
     def on_client_writable(self, writable: bool) -> None:
         """Backpressure from the client on the response's body."""

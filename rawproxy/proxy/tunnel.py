@@ -18,8 +18,9 @@ import secrets
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 
-from rawproxy.errors import CutError, ignore
+from rawproxy.errors import CutError
 from rawproxy.net.backpressure import WRITER_FULL, Valve, cut, last_words
+from rawproxy.net.tls_transport import TlsTransport
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.websocket.frames import POLICY, RESTART, Tracker
@@ -37,8 +38,8 @@ class Splice(asyncio.Protocol):
     """One side of a tunnel. The other side writes what it reads."""
 
     __slots__ = (
-        "counted", "ended", "other", "received", "track", "tracker", "transport", "tunnel", "valve",
-        "write",
+        "counted", "ended", "framed", "other", "received", "secure", "tracker", "transport",
+        "tunnel", "valve", "write",
     )  # fmt: skip
     __deletable__ = ("other", "tunnel")  # mypyc would not let them be deleted otherwise
 
@@ -50,18 +51,24 @@ class Splice(asyncio.Protocol):
         self.transport = transport
         self.valve = valve
         self.write = transport.write
+        # The same transport, where compiled code can call it by its layout.
+        self.secure = transport if isinstance(transport, TlsTransport) else None
         self.received = 0
         self.counted = 0  # of them, those in the worker's counters
         self.ended = False
         self.tracker = Tracker()
-        # Other protocols have no frames that we know, and get no Close.
-        self.track = self.tracker.feed if tunnel.framed else ignore
+        self.framed = tunnel.framed  # other protocols have no frames that we know, nor a Close
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
         self.tunnel.active = True
-        self.track(data)
-        self.other.write(data)
+        if self.framed:
+            self.tracker.feed(data)
+        other = self.other
+        if other.secure is not None:
+            other.secure.write(data)
+        else:
+            other.write(data)
 
     def eof_received(self) -> bool:
         self.ended = True

@@ -15,20 +15,20 @@ import select
 from abc import ABCMeta, abstractmethod
 from typing import Final, cast
 
-from rawproxy.balancing.pool import Poolable
 from rawproxy.config.model import Limits
 from rawproxy.errors import CutError, MalformedError, PrematureCloseError, ProxyError, UpstreamError
 from rawproxy.net.backpressure import WRITER_FULL, Valve, last_words
 from rawproxy.net.socket_transport import SocketTransport
+from rawproxy.net.tls_transport import TlsTransport
 from rawproxy.protocol.http.head import CHUNKED, ResponseHead, response_framing
 from rawproxy.protocol.http.last_head import LastHead
 from rawproxy.protocol.http1.body import BodyError, ChunkedBody, CloseBody, LengthBody
 from rawproxy.protocol.http1.head_limits import waits
 from rawproxy.protocol.http1.parser import Parser
-from rawproxy.upstream.bulk_reader import LONG, LONG_READ, BulkReader
+from rawproxy.upstream.bulk_reader import LONG, BulkReader
+from rawproxy.upstream.response_body import ResponseBody
 from rawproxy.upstream.response_handler import ResponseHandler
 
-Stepper = LengthBody | ChunkedBody | CloseBody
 HEAD: Final = b"HEAD"
 VERSION: Final = b"HTTP/1."  # what a response begins with
 # How some say that they close an idle connection (RFC 9110 15.5.9).
@@ -82,13 +82,12 @@ class ConnectionOwner(metaclass=ABCMeta):
         """What the TLS alert in `error` means; empty if `error` is not an alert."""
 
 
-class UpstreamConnection(Poolable, asyncio.Protocol):
+class UpstreamConnection(ResponseBody, asyncio.Protocol):
     """One connection to an upstream."""
 
     __slots__ = (
-        "apart", "bare", "body", "bound", "buffer", "bulk_reader", "endpoint", "handler",
-        "last_head", "limits", "look", "lost", "parse", "reusable", "served", "suspect",
-        "transport", "unfit", "valve",
+        "apart", "bare", "bound", "buffer", "endpoint", "last_head", "limits", "look", "lost",
+        "parse", "served", "suspect", "transport", "unfit", "valve",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -109,12 +108,8 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
         self.suspect = False  # bytes may follow the last response: look before the next use
         self.look: select.poll | None = None  # made when it is first needed
         # of the response being read
-        self.handler: ResponseHandler | None = None
         self.buffer = b""  # of a head that is not whole
-        self.body: Stepper | None = None
-        self.bulk_reader: BulkReader | None = None  # who reads a long body; None: the transport
         self.bare = False  # a response to HEAD: some upstreams send the body all the same
-        self.reusable = False
 
     def __repr__(self) -> str:
         state = "lost" if self.lost else "busy" if self.handler else "idle"
@@ -185,19 +180,7 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
                         return
                 self._read_head(handler, data)
             else:
-                if len(data) >= LONG_READ and self.bulk_reader is None:
-                    self._read_bulk()
-                payload, rest = self.body.feed(data)
-                while self.body.more:
-                    handler.on_payload(payload, False, b"")
-                    if self.handler is not handler or self.body is None:
-                        return
-                    payload, rest = self.body.feed(b"")
-                if rest is None:
-                    handler.on_payload(payload, False, b"")
-                else:
-                    self._ended(self.reusable and not rest)
-                    handler.on_payload(payload, True, self.trailers())
+                self.read_more(handler, self.body, data)
         except BodyError as malformed:
             self._fail(MalformedError(f"the response body is malformed: {malformed}"))
         except UpstreamError as error:
@@ -208,11 +191,6 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
                 )
             else:
                 self._fail(MalformedError(error.detail, error.status))
-
-    def trailers(self) -> bytes:
-        """The trailer block of the body that has just ended."""
-        body, self.body = self.body, None
-        return body.trailers if body is not None else b""
 
     def _read_head(self, handler: ResponseHandler, data: bytes) -> None:
         at = interims = 0  # heads are read in place: to cut one off would copy what follows it
@@ -254,12 +232,12 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
             if size >= whole:
                 if self.bare and size > whole:
                     self.endpoint.babbled(True)
-                self._ended(self.reusable and size == whole)
+                self.ended(self.reusable and size == whole)
                 handler.on_response(head, framing, data[stop:whole], True)
                 return
             self.body = LengthBody(whole - size)
             if whole - size > LONG:
-                self._read_bulk()
+                self.read_bulk(handler)
             handler.on_response(head, framing, data[stop:], False)
             return
         if framing == CHUNKED:
@@ -268,6 +246,12 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
             )
             if head.nominated:
                 body.nominated = frozenset(head.nominated)
+            if handler.takes_chunks():
+                at = body.whole(data, stop)
+                last = at == len(data)
+                if body.ended or (last and at > stop):
+                    self.pass_chunks(handler, head, body, data[stop:at], last)
+                    return
         else:
             self.body = CloseBody()
             self.reusable = False
@@ -278,7 +262,7 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
             if more and self.handler is handler:
                 self.data_received(b"")
             return
-        self._ended(self.reusable and not rest)
+        self.ended(self.reusable and not rest)
         trailers = self.trailers()
         if trailers:
             handler.on_response(head, framing, payload, False)
@@ -287,16 +271,24 @@ class UpstreamConnection(Poolable, asyncio.Protocol):
         else:
             handler.on_response(head, framing, payload, True)
 
-    def _read_bulk(self) -> None:
+    def read_bulk(self, handler: ResponseHandler) -> None:
         """Read as much at a time, from now on, as the memory for slow clients allows."""
-        if not isinstance(self.transport, SocketTransport):  # those know how much they read
+        transport = self.transport
+        if not isinstance(transport, SocketTransport):  # those know how much they read
             self.bulk_reader = BulkReader(self, self.endpoint.where_to_read)
-            self.transport.set_protocol(self.bulk_reader)
+            transport.set_protocol(self.bulk_reader)
+        elif isinstance(transport, TlsTransport) and handler.takes_views():
+            self.viewing = True
+            transport.read_views(self.view_received)
 
-    def _ended(self, reusable: bool) -> None:
+    def ended(self, reusable: bool) -> None:
+        """The response has come to its end; `reusable`: so may the connection be."""
         if self.bulk_reader is not None:
             self.bulk_reader = None
             self.transport.set_protocol(self)
+        elif self.viewing and isinstance(self.transport, TlsTransport):
+            self.viewing = False
+            self.transport.read_views(None)
         if not self.served:
             self.endpoint.remember(self)
         self.served += 1

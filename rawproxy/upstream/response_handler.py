@@ -4,10 +4,12 @@
     on_switch(head, rest)       a 101 and what came behind it
     on_response(head, framing, payload, ended)
     on_payload(payload, ended, trailers)
+    on_chunks(head, chunks, inside, ended)   instead of either, where `takes_chunks`
+    on_view(view)               instead of `on_payload`, where `takes_views`
     on_lost(error)              the connection ended first
 
-This module decides nothing. Invariant: `on_response` comes once, before any payload. Nothing comes
-after a call with `ended`, or after `on_lost`.
+This module decides nothing. Invariant: the head comes once, before any payload. Nothing comes after
+a call with `ended`, or after `on_lost`.
 """
 
 from __future__ import annotations
@@ -43,6 +45,25 @@ class ResponseHandler(metaclass=ABCMeta):
     @abstractmethod
     def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """More of the body, without its framing."""
+
+    def takes_chunks(self) -> bool:
+        """Whether `on_chunks` may be called."""
+        return False
+
+    def on_chunks(self, head: ResponseHead | None, chunks: bytes, inside: int, ended: bool) -> None:
+        """Whole chunks of its body, as they came; the last one is among them if it `ended`.
+
+        `head` is that of the response, with the first of them. `inside`: bytes of payload.
+        """
+        raise TypeError(f"{type(self).__name__} takes no chunks")
+
+    def takes_views(self) -> bool:
+        """Whether `on_view` may be called."""
+        return False
+
+    def on_view(self, view: memoryview) -> None:
+        """More of its body, and not the end of it, in a place that is soon used again."""
+        raise TypeError(f"{type(self).__name__} takes no views")
 
     @abstractmethod
     def on_lost(self, error: ProxyError) -> None:

@@ -49,6 +49,27 @@ def ours(parts, padded=False):
     return got, None, b""
 
 
+def passed(parts, padded=False):
+    """What a sender of chunks writes of them: those that `whole` passes by as they came."""
+    body = ChunkedBody(4096, 4096, padded=padded)
+    out = b""
+    inside = 0
+    for number, part in enumerate(parts):
+        at = body.whole(part, 0)
+        out += part[:at]
+        inside += body.inside
+        if body.ended:
+            return out, inside, part[at:] + b"".join(parts[number + 1 :])
+        if at == len(part):
+            continue
+        payload, rest = body.feed(part[at:])
+        out += encode_chunk(payload) if payload else b""
+        inside += len(payload)
+        if rest is not None:
+            return out + last_chunk(body.trailers), inside, rest + b"".join(parts[number + 1 :])
+    return out, inside, None
+
+
 def law(raw):
     """What h11 makes of it."""
     conn = h11.Connection(h11.SERVER)
@@ -125,3 +146,25 @@ def test_length_split_anywhere(length, raw, data):
             assert rest + b"".join(parts[number + 1 :]) == raw[length:]
             break
     assert got == raw[:length]
+
+
+@given(st.data(), bodies(), st.binary(max_size=10))
+def test_chunks_that_pass_as_they_came_mean_the_same(data, raw, behind):
+    whole = ours([raw])
+    out, inside, rest = passed(pieces(data, raw + behind), padded=data.draw(st.booleans()))
+    assert ours([out]) == whole
+    assert (inside, rest) == (len(whole[0]), behind)
+
+
+@given(st.data(), bodies(), st.binary(max_size=10))
+def test_what_is_no_chunk_is_refused_as_ever(data, raw, junk):
+    """`whole` passes nothing by that `feed` would refuse."""
+    at = data.draw(st.integers(0, len(raw)))
+    wrong = raw[:at] + junk + raw[at:]
+    body = ChunkedBody(4096, 4096)
+    stop = body.whole(wrong, 0)
+    payload, rest = ChunkedBody(4096, 4096).feed(wrong[:stop])
+    assert len(payload) == body.inside
+    assert (rest is not None) == body.ended
+    again = b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in [payload] if one)
+    assert law(wrong[:stop] + (b"" if body.ended else b"0\r\n\r\n")) == law(again + b"0\r\n\r\n")

@@ -195,6 +195,52 @@ def test_chunked_downloads_and_trailers(tls, loop):
     run(test(), loop)
 
 
+# What is sent in chunks, and what goes on: those in their plain form as they came.
+PASSED = [
+    (b"5\r\nhello\r\n3\r\nyou\r\n0\r\n\r\n", b"5\r\nhello\r\n3\r\nyou\r\n0\r\n\r\n", 8),
+    (b"0\r\n\r\n", b"0\r\n\r\n", 0),
+    (b"1;x\r\na\r\n1\r\nb\r\n0\r\n\r\n", b"2\r\nab\r\n0\r\n\r\n", 2),
+]
+
+
+@pytest.mark.parametrize(("sent", "passed", "inside"), PASSED, ids=range(len(PASSED)))
+def test_plain_chunks_go_on_as_they_came(tls, loop, sent, passed, inside):
+    """With the head or behind it, and a request may follow at once."""
+
+    async def test():
+        seen = []
+
+        async def upstream(reader, writer):
+            while True:
+                await read_head(reader)
+                got = await reader.readuntil(b"0\r\n\r\n")
+                seen.append(got)
+                head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                if len(seen) % 2:
+                    writer.write(head + sent)
+                    continue
+                writer.write(head)
+                await asyncio.sleep(0.02)
+                writer.write(sent)
+
+        async with Rig(upstream, tls, limits={"body": 8}) as rig:
+            reader, writer = await rig.client()
+            post = get(b"/", b"Transfer-Encoding: chunked", method=b"POST")
+            writer.write(post + sent + post)
+            await asyncio.sleep(0.02)
+            writer.write(sent)
+            for _ in range(2):
+                assert b"\r\nTransfer-Encoding: chunked\r\n" in await read_head(reader)
+                assert await reader.readuntil(b"0\r\n\r\n") == passed
+            assert seen == [passed, passed]
+            assert rig.connections == 1
+            assert [line.split(b'"')[2] for line in rig.log] == [b" 200 %d " % inside] * 2
+            writer.write(post + b"9\r\n123456789\r\n0\r\n\r\n")
+            assert (await read_head(reader)).startswith(b"HTTP/1.1 413 ")
+
+    run(test(), loop)
+
+
 @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified", b"200 OK"])
 def test_responses_without_a_body(tls, loop, status):
     """HEAD, 204 and 304 end with their head, whatever their Content-Length says."""

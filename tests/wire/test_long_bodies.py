@@ -89,6 +89,44 @@ def test_a_long_body_is_whole_and_the_next_response_too(framed, tls, loop_factor
     run(test(), loop_factory)
 
 
+@pytest.mark.parametrize("loop_factory", LOOPS)
+def test_what_passes_in_one_place_is_nobody_elses(loop_factory):
+    """From TLS to TLS: several bodies at once, to clients some of which read in fits."""
+    size = 1_500_000
+
+    def body(number: int) -> bytes:
+        """No eight bytes of any of them stand anywhere else."""
+        return b"".join(b"%02d%06d" % (number, at) for at in range(size // 8))
+
+    async def upstream(reader, writer):
+        while True:
+            number = int((await read_head(reader)).split(b" ", 2)[1][1:])
+            writer.write(response(body(number)))
+
+    async def ask(rig: Rig, number: int, rest: float) -> bytes:
+        reader, writer = await rig.client()
+        got = b""
+        for _ in range(2):
+            writer.write(get(b"/%d" % number))
+            await read_head(reader)
+            if rest:
+                reader._transport.pause_reading()
+                await asyncio.sleep(rest)
+                reader._transport.resume_reading()
+            got = await reader.readexactly(size)
+            assert got == body(number)
+        writer.close()
+        return got
+
+    async def test():
+        async with Rig(upstream, True) as rig:
+            rests = (0, 0.05, 0, 0.1, 0, 0.02)
+            await asyncio.gather(*(ask(rig, at, rest) for at, rest in enumerate(rests)))
+            assert not rig.problems
+
+    run(test(), loop_factory)
+
+
 def test_what_slow_readers_leave_in_memory_is_bounded():
     async def upstream(reader, writer):
         await read_head(reader)

@@ -7,7 +7,8 @@
 `feed(data)` gives the payload in `data`, and the bytes that follow the body (None while it goes
 on). If `more` is set then, it has kept a part of `data`, to give others time, and goes on with
 `feed(b"")`. h11 is the law: `ChunkedBody` gives what h11 gives, or refuses (RFC 9112 7.1; h11
-accepts more).
+accepts more). If the other side uses chunks too, those in plain form may go on as they came:
+`whole` says how far they reach.
 
 A body keeps no payload; it keeps only a line or a trailer section that is not whole, up to its
 limit. Invariant: payload and rest together are the bytes that were fed, without the framing. No
@@ -25,6 +26,14 @@ from rawproxy.errors import escaped
 EXTENSIONS: Final = 64 * 1024  # bytes of them in one body: they carry nothing we pass on
 CHUNKS: Final = 1024  # unframed at a time: a read may hold tens of thousands
 SIZE_DIGITS: Final = 15  # hex digits of a chunk size: under 2**60, so nobody's arithmetic overflows
+NO_DIGIT: Final = 16
+# What a byte is worth as a hex digit.
+_HEX: Final = bytes(
+    int(chr(byte), 16) if chr(byte) in "0123456789abcdefABCDEF" else NO_DIGIT for byte in range(256)
+)
+_LAST: Final = b"0\r\n\r\n"  # the last chunk, without trailers
+CR: Final = 13
+LF: Final = 10
 
 # chunk-size, then extensions, of which no byte may be a control character but TAB. Small devices
 # pad the size of their responses' chunks with blanks: these tell nobody anything else. In a request
@@ -101,8 +110,8 @@ class ChunkedBody:
     """A body in chunks (RFC 9112 7.1). `feed` gives the bytes inside them."""
 
     __slots__ = (
-        "extensions", "left", "line", "line_limit", "more", "nominated", "partial", "so_far",
-        "trailer_limit", "trailers",
+        "ended", "extensions", "inside", "left", "line", "line_limit", "more", "nominated",
+        "partial", "so_far", "trailer_limit", "trailers",
     )  # fmt: skip
 
     def __init__(self, line_limit: int, trailer_limit: int, *, padded: bool = False) -> None:
@@ -116,6 +125,9 @@ class ChunkedBody:
         self.more = False  # `partial` is what this time was too short for
         self.extensions = 0
         self.trailers = b""  # a canonical block, once the body has ended
+        # of what `whole` passed by
+        self.inside = 0  # bytes of payload
+        self.ended = False  # the last chunk was among it
         self.nominated: frozenset[bytes] = (
             frozenset()
         )  # by the head's Connection: for this hop only
@@ -164,6 +176,50 @@ class ChunkedBody:
             if left == 2:
                 left = self.left = -1
         return b"".join(pieces), self._trailer_section(data[at:], seen)
+
+    def whole(self, data: bytes, begin: int) -> int:
+        """Pass by the whole chunks in `data` from `begin` on; where the first other bytes stand.
+
+        Of those chunks nothing need be said anew: no extension, no zeros in front of a size, and no
+        trailers behind the last one. `inside` and `ended` tell of them. What follows is for `feed`,
+        which judges; here nothing is refused.
+        """
+        self.inside = 0
+        self.ended = False
+        at = begin
+        if self.left or self.partial:
+            return at
+        size = len(data)
+        inside = 0
+        for _ in range(CHUNKS):
+            # The shortest chunk has six bytes, the last one five.
+            if size - at < len(_LAST):
+                break
+            value = _HEX[data[at]]
+            if not value:
+                if data.startswith(_LAST, at):
+                    self.ended = True
+                    at += len(_LAST)
+                break
+            if value == NO_DIGIT:
+                break
+            line = at + 1
+            most = min(at + SIZE_DIGITS, size - 2)
+            while line < most:
+                digit = _HEX[data[line]]
+                if digit == NO_DIGIT:
+                    break
+                value = value * 16 + digit
+                line += 1
+            stop = line + 2 + value
+            if stop > size - 2 or data[line] != CR or data[line + 1] != LF:
+                break
+            if data[stop] != CR or data[stop + 1] != LF:
+                break
+            inside += value
+            at = stop + 2
+        self.inside = inside
+        return at
 
     def eof(self) -> None:
         """The sender has closed, but a chunked body has an end of its own."""

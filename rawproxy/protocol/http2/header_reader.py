@@ -14,7 +14,7 @@ import re
 from typing import Any, Final
 
 from rawproxy.config.model import Limits
-from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http.head import RequestHead, made
 from rawproxy.protocol.http2 import fields
 from rawproxy.protocol.http2.hpack import STATIC, Decoder, string
 
@@ -67,7 +67,8 @@ class HeaderReader:
             if path:
                 facts = known.facts
                 facts[_TARGET] = path
-                return RequestHead._make(facts), b"".join((known.line, path, known.rest))
+                head: RequestHead = made(RequestHead, facts)
+                return head, b"".join((known.line, path, known.rest))
         return fields.request(self.decoder.decode(block), ended, self.limits), b""
 
     def remember(self, block: bytes, head: RequestHead, opening: bytes) -> None:

@@ -28,8 +28,11 @@ def _head_size(second: int) -> int:
 
 
 _HEAD: Final = tuple(map(_head_size, range(256)))
-# The size of a whole small frame by its second byte; for others more than a chunk can have.
-_WHOLE: Final = tuple(_HEAD[b] + (b & 127) if b & 127 < 126 else 1 << 64 for b in range(256))
+# More bytes than a chunk could have, and still a number that compiled code keeps in a register: to
+# reckon with larger ones, which are objects, costs more than all the rest of `feed`.
+_ENDLESS: Final = 1 << 60
+# The size of a whole small frame by its second byte; that of others is not known by it.
+_WHOLE: Final = tuple(_HEAD[b] + (b & 127) if b & 127 < 126 else _ENDLESS for b in range(256))
 
 
 class Tracker:

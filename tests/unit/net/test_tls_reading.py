@@ -8,8 +8,8 @@ import struct
 import pytest
 
 from rawproxy.errors import CutError
+from rawproxy.net.poller import PLACE
 from rawproxy.net.tls_outbox import RECORD
-from rawproxy.net.tls_transport import BATCH
 from tests.unit.net.tls_pair import (
     Recorder,
     connected,
@@ -35,7 +35,7 @@ def test_nothing_stays_behind_when_reading_stops_and_goes_on(run, size):
             await peer.write(sent[:size])
             await recorder.until(lambda: len(recorder.data) == size)
             assert recorder.data == sent[:size]
-            assert max(recorder.sizes) <= BATCH * RECORD
+            assert max(recorder.sizes) <= PLACE
             assert not transport.is_closing()
 
     run(story)
@@ -132,13 +132,13 @@ def test_a_batch_that_has_to_write_first(run):
             stub = transport.get_extra_info("ssl_object")
             read = stub.read
 
-            def second_fails(size, calls=[0]):  # noqa: B006, it counts the calls
+            def second_fails(size, place, calls=[0]):  # noqa: B006, it counts the calls
                 calls[0] += 1
                 if calls[0] == 2:
                     transport.pause_reading()
                     asyncio.get_running_loop().call_soon(transport.resume_reading)
                     raise ssl.SSLWantWriteError
-                return read(size)
+                return read(size, place)
 
             stub.read = second_fails
             await peer.write(bytes(3 * RECORD))

@@ -159,8 +159,8 @@ class Stubborn:
     def do_handshake(self):
         return self._do("do_handshake")
 
-    def read(self, size):
-        return self._do("read", size)
+    def read(self, size, *place):
+        return self._do("read", size, *place)
 
     def write(self, data):
         return self._do("write", data)

@@ -167,3 +167,60 @@ def test_rule_43_blanks_are_bounded_in_a_line_and_not_in_total():
     for blanks in (b" " * 200, b" " * 200 + b"\r\nx\r\n"):
         with pytest.raises(BodyError, match="100 bytes"):
             ChunkedBody(100, 100, padded=True).feed(b"1" + blanks)
+
+
+PLAIN = b"5\r\nhello\r\n1A\r\n" + b"x" * 26 + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "passes", "inside", "ended"),
+    [
+        (b"", 0, 0, False),
+        (PLAIN, len(PLAIN), 31, False),
+        (PLAIN + b"0\r\n\r\n", len(PLAIN) + 5, 31, True),
+        (PLAIN + b"0\r\n\r\nGET / HT", len(PLAIN) + 5, 31, True),
+        (b"0\r\n\r\n", 5, 0, True),
+        # What is not whole.
+        (PLAIN[:-1], 10, 5, False),
+        (PLAIN[:-2], 10, 5, False),
+        (b"5\r\nhell", 0, 0, False),
+        (b"5\r\n\r\n", 0, 0, False),
+        (b"12345678\r", 0, 0, False),
+        (PLAIN + b"0\r\n", len(PLAIN), 31, False),
+        # What has more to say, or says it in another way.
+        (b"5;a=b\r\nhello\r\n", 0, 0, False),
+        (b"05\r\nhello\r\n", 0, 0, False),
+        (b"5 \r\nhello\r\n", 0, 0, False),
+        (b"00\r\n\r\n", 0, 0, False),
+        (PLAIN + b"0\r\nA: b\r\n\r\n", len(PLAIN), 31, False),
+        # What is wrong: `feed` says so.
+        (b"5\r\nhello!!0\r\n", 0, 0, False),
+        (b"5\r\nhello\r!0\r\n", 0, 0, False),
+        (b"5\r\nhello\n\n0\r\n", 0, 0, False),
+        (b"5\n\nhello\r\n0\r\n", 0, 0, False),
+        (b"5\r!hello\r\n0\r\n", 0, 0, False),
+        (b"x\r\nhello\r\n", 0, 0, False),
+        (b"123456789abcdef0\r\nhello\r\n", 0, 0, False),
+        (b"\r\nhello\r\n", 0, 0, False),
+    ],
+)
+def test_whole_chunks_may_pass_as_they_came(raw, passes, inside, ended):
+    body = chunked()
+    assert body.whole(raw, 0) == passes
+    assert (body.inside, body.ended) == (inside, ended)
+    assert body.whole(b"head" + raw, 4) == 4 + passes
+
+
+def test_no_chunk_passes_within_another_one_or_a_line():
+    body = chunked()
+    assert body.feed(b"5\r\nhe") == (b"he", None)
+    assert body.whole(PLAIN, 0) == 0
+    assert body.feed(b"llo\r\n1") == (b"llo", None)
+    assert body.whole(PLAIN, 0) == 0
+    assert body.feed(b"\r\nx\r\n") == (b"x", None)
+    assert body.whole(PLAIN, 0) == len(PLAIN)
+
+
+def test_so_many_chunks_pass_at_a_time():
+    body = chunked()
+    assert body.whole(b"1\r\nx\r\n" * 5000, 0) == 1024 * 6

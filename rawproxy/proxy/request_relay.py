@@ -1,0 +1,100 @@
+"""The body of a request on its way to the upstream.
+
+    the client side has read     what goes on
+    ───────────────────────────  ──────────────────────────────────────────────────────────
+    bytes of a known length      the same (`on_request_body`)
+    bytes out of chunks          one chunk of them (`on_request_body`)
+    whole chunks, as they came   the same: nothing is copied to be framed anew
+                                 (`on_request_chunks`, where `passes_chunks`)
+
+What has no connection yet, or may be needed for a retry, is held (`holding`). It never reads or
+unframes anything. Invariant: the bytes that are written to a connection, and those that are held
+for it, are the body's bytes in their order, framed as the head says, with one end.
+"""
+
+from __future__ import annotations
+
+from rawproxy.net.backpressure import WRITER_FULL
+from rawproxy.protocol.http1.body import encode_chunk
+from rawproxy.proxy.checkout import DONE, REWRITE
+from rawproxy.proxy.holding import too_large
+from rawproxy.proxy.timeouts import Timeouts
+from rawproxy.upstream.connection import UpstreamConnection
+
+
+class RequestRelay(Timeouts):
+    """Base of the exchange: its request's body."""
+
+    __slots__ = ()
+
+    def on_request_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
+        """Bytes of the request's body, unframed, as the client side read them."""
+        framed = payload
+        self.received += len(payload)
+        if self.chunked:
+            if self._is_too_large():
+                return
+            if self.gather and self.state is REWRITE:
+                self.gather_up(payload, ended, trailers)
+                return
+            framed = encode_chunk(payload) if payload else b""
+            if ended:
+                framed += self.last_chunk(trailers)
+        self._carry(framed, ended)
+
+    def passes_chunks(self) -> bool:
+        """Whether `on_request_chunks` may be called just now."""
+        return self.chunked and not self.gather
+
+    def on_request_chunks(self, chunks: bytes, inside: int, ended: bool) -> None:
+        """Whole chunks with `inside` bytes in them; the last one is among them if it `ended`."""
+        self.received += inside
+        if not self._is_too_large():
+            self._carry(chunks, ended)
+
+    def _is_too_large(self) -> bool:
+        """Whether a body of unknown length has become too long; it has failed then."""
+        most = self.limits.body
+        if not most or self.received <= most:
+            return False
+        self.fail(too_large(most))
+        return True
+
+    def _carry(self, framed: bytes, ended: bool) -> None:
+        """To the upstream, or to those bytes that wait for one."""
+        self.request_ended = ended
+        if self.state is DONE:
+            return
+        connection = self.connection
+        if connection is not None:
+            self._pass_on(connection, framed)
+        if self.held is not None:
+            if framed:
+                self.held.append(framed)
+                self.held_size += len(framed)
+            if self.state is REWRITE:
+                if not ended and self.hold_back():
+                    self.park(self.held_size)
+                    return
+                self.checkout()
+                connection = self.connection
+            if connection is None:
+                if self.state is not DONE:
+                    self.hold_up()
+            elif not self.may_replay(connection):
+                self.held = None
+
+    def _pass_on(self, connection: UpstreamConnection, framed: bytes) -> None:
+        self.deadline = self.service.deadline(self.deadlines.response_head)
+        connection.transport.write(framed)
+        if self.request_ended and self.endpoint.pool.stalled:
+            connection.endpoint.stalled(connection, False)
+
+    def on_upstream_writable(self, writable: bool) -> None:
+        """Backpressure from the upstream on the request's body."""
+        self.throttled = not writable
+        if writable and self.parked:
+            self.park(0)
+        self.backlog = 0
+        self.deadline = self.service.deadline(self.deadlines.response_head)
+        self.client.throttle(WRITER_FULL, not writable)
