@@ -142,6 +142,7 @@ PURE := \
 	rawproxy/config/problems.py \
 	rawproxy/config/toml_lines.py \
 	rawproxy/config/variables.py \
+	rawproxy/discovery/docker_labels.py \
 	rawproxy/errors.py \
 	rawproxy/net/tls_outbox.py \
 	rawproxy/protocol/client_hello.py \

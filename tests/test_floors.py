@@ -64,6 +64,7 @@ PURE_FILES = {
     "acme.reading",
     "acme.settings",
     "acme.timing",
+    "discovery.docker_labels",
     "discovery.joined_document",
     "discovery.keys",
     "discovery.reading",

@@ -9,6 +9,8 @@ from typing import Any
 
 DISCOVERY: dict[str, dict[str, Any]] = {
     "folder": {"help": "Whose *.toml files are parts of this file, watched."},
+    "docker": {"help": "unix:/var/run/docker.sock, or http://host:port: labels of containers."},
+    "docker-network": {"help": "By which containers are dialled.  [default: the first by name]"},
 }
 
 

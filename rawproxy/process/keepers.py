@@ -15,9 +15,11 @@ by itself is started again, after a pause.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+from rawproxy.errors import ignore
 from rawproxy.process.children import Backoff, Child, how_it_ended
-from rawproxy.process.order import Order
+from rawproxy.process.order import CODE_CHANGED, Order
 from rawproxy.process.select_loop import SelectLoop
 from rawproxy.telemetry.error_log import log
 
@@ -34,6 +36,7 @@ class Keepers:
         self._order: Order | None = None  # None: none are wanted
         self._pauses: dict[str, Backoff] = {}
         self.children: dict[str, Child] = {}  # by room
+        self.outdated: Callable[[], object] = ignore  # told where the code is another by now
 
     def replace(self, wanted: Order) -> None:
         """Start those of a generation that serves now, and end those of the one before."""
@@ -79,4 +82,6 @@ class Keepers:
                 self._start(room)
 
         self._loop.later(pause, start)
+        if child.failed is not None and child.failed[1] == CODE_CHANGED:
+            self.outdated()
         return True

@@ -73,6 +73,7 @@ class Master(Workforce):
         self.fatal = 0  # the signal that told it to stop
         self.exit: int | None = None
         self.lines: list[str] = []  # what the first worker says of itself, for the log
+        self.keepers.outdated = self.reload
         self.in_place = InPlace(self.loop, self._decided, self._changed, self._refuse)
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────
@@ -128,7 +129,7 @@ class Master(Workforce):
             for one in self.shared.settle(message["shared"], time.monotonic()):
                 self._tell(self._children(), one)
         elif "counted" in message:
-            self.counters.keepers |= message["counted"]
+            self.counters.told(child.pid, message["counted"])
         elif "ask" in message:
             self.loop.say(child, {"sums": self.sums()})
         elif "change" in message and "order" not in message:
@@ -171,7 +172,6 @@ class Master(Workforce):
         """See to what follows from the end of a child."""
         why = child.failed or ([f"it {how_it_ended(child.process)}"], 1)
         if self.keepers.ended(child):
-            self.counters.keepers.clear()  # those who live say it again
             return
         if child in self.loading.children():
             if self.loading.ended(child) and self.state is LOADING:

@@ -18,18 +18,24 @@ class WorkerCounters:
     def __init__(self) -> None:
         self._live: dict[int, Tree] = {}  # by the worker's process id
         self._retired: Tree = {}
-        self.keepers: Tree = {}  # by room: what each keeper last said of itself
+        self._keepers: dict[int, Tree] = {}  # by process id: what each last said, by its room
 
     def update(self, pid: int, snapshot: Tree) -> None:
         """Keep the newest snapshot of a worker."""
         self._live[pid] = snapshot
 
+    def told(self, pid: int, counted: Tree) -> None:
+        """Keep what a keeper says of itself, under the name of its room, while it lives."""
+        self._keepers[pid] = counted
+
     def remove(self, pid: int) -> None:
-        """Keep only the counters of a worker that is gone."""
+        """Keep only the counters of a worker that is gone; of a keeper, nothing."""
+        self._keepers.pop(pid, None)
         snapshot = self._live.pop(pid, {})
         self._retired = add(self._retired, snapshot.get("counters", {}))
 
     def sums(self) -> Tree:
         """The answer to a worker that asks."""
         sums: Tree = {"workers": list(self._live.values()), "retired": self._retired}
-        return sums | {"keepers": self.keepers} if self.keepers else sums
+        keepers = {room: one for told in self._keepers.values() for room, one in told.items()}
+        return sums | {"keepers": keepers} if keepers else sums

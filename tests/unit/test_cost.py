@@ -26,6 +26,7 @@ from rawproxy.acme import answers
 from rawproxy.balancing import policies
 from rawproxy.config import addresses, field_names
 from rawproxy.config.model import Limits
+from rawproxy.discovery import docker_labels
 from rawproxy.protocol import client_hello, proxy_header, regex
 from rawproxy.protocol.http import (
     connection_auth,
@@ -77,6 +78,18 @@ def text(work: Callable) -> Work:
 
 # What sees a peer's bytes: how it is asked, and what it is there for.
 SEEN: dict[str, tuple[Work, bytes]] = {
+    "discovery.docker_labels._ILL": (
+        lambda data: docker_labels._ILL(data.decode("latin-1")),
+        b"Up 1 second (health: starting)",
+    ),
+    "discovery.docker_labels._NOT_IN_NAMES": (
+        lambda data: docker_labels._NOT_IN_NAMES.sub("-", data.decode("latin-1")),
+        b"a b",
+    ),
+    "discovery.docker_labels._NUMBER": (
+        lambda data: docker_labels._NUMBER(data.decode("latin-1")),
+        b"12.5",
+    ),
     "store.verbs._NAME": (lambda data: verbs._NAME(data.decode("latin-1")), b"acme/a.test"),
     "protocol.http.variable_values._CONTROL": (cut(variable_values._CONTROL), b"a\n"),
     "protocol.http.variable_values._ESCAPED": (cut(variable_values._ESCAPED), b"/%61%2f"),
@@ -196,7 +209,7 @@ OURS = {
     "nginx.rewriting.Rewriting", "nginx.rewriting._DIGIT", "nginx.rewriting._NAMES", "nginx.rewriting._captured", "nginx.rewriting._without_groups",
     "nginx.lexing._ESCAPED", "nginx.locations._CHANGED", "nginx.lexing._TOKEN", "nginx.toml_text._BARE", "nginx.toml_text._ESCAPED",
     "nginx.upstreams._NAME", "nginx.upstreams._TARGET", "nginx.values._SIZE", "nginx.values._TIME", "nginx.values._VARIABLE",
-    "nginx.values._shortened", "nginx.values.named_groups", "store.address._DATABASE", "store.address._PREFIX",
+    "nginx.values._shortened", "nginx.values.named_groups", "discovery.sources._ADDRESS", "store.address._DATABASE", "store.address._PREFIX",
 }  # fmt: skip
 # Where an expression is made of what the places above are called by.
 MAKERS = {"protocol.regex._compile", "protocol.http1.recogniser._recogniser"}

@@ -6,7 +6,7 @@ import pytest
 
 from rawproxy.process import keepers
 from rawproxy.process.keepers import Keepers
-from rawproxy.process.order import Order
+from rawproxy.process.order import CODE_CHANGED, Order
 
 ORDER = Order({}, "x", 1, (), 30.0, None, ("acme",))
 MEMORY = 9  # the descriptor of what all workers share
@@ -96,3 +96,16 @@ def test_an_older_order_starts_nothing(rig):
     ours.replace(Order({}, "x", 1, (), 30.0, None, ("acme",)))
     loop.timers[0][1]()
     assert len(Double.made) == 2
+
+
+def test_one_that_finds_other_code_brings_a_reload(rig):
+    ours, _ = rig
+    told = []
+    ours.outdated = lambda: told.append(1)
+    ours.replace(ORDER)
+    ours.ended(Double.made[0])
+    assert told == []
+    ours.replace(ORDER)
+    Double.made[1].failed = ["the code has changed"], CODE_CHANGED
+    ours.ended(Double.made[1])
+    assert told == [1]

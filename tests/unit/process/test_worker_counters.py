@@ -16,3 +16,12 @@ def test_counters_outlive_their_worker_and_gauges_do_not():
     }
     counters.remove(2)
     assert counters.sums() == {"workers": [], "retired": {"requests": 8}}
+
+
+def test_what_a_keeper_says_goes_with_it():
+    counters = WorkerCounters()
+    counters.told(7, {"store": {"up": 0}})
+    counters.told(7, {"store": {"up": 1}})
+    assert counters.sums()["keepers"] == {"store": {"up": 1}}
+    counters.remove(7)
+    assert "keepers" not in counters.sums()
