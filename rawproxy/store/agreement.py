@@ -5,7 +5,8 @@
     pins       the upstreams' certificates that were accepted without an authority
 
 Each is looked at, decided and put in the place of what was seen; if somebody else was faster, it is
-looked at again. So no machine undoes what another one has decided, and none needs a lock.
+looked at again. So no machine undoes what another one has decided, and none needs a lock. A store
+that has lost a value gets back what the first machine knows of it.
 
 It never keeps a connection. Invariant: what is returned is what the store has, at that moment.
 Raises `StoreError`.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rawproxy.process import shared_memory, ticket_keys
 from rawproxy.store.verbs import VALUE, SharedStore, StoreError
@@ -28,6 +29,13 @@ EARLY: Final = 600.0  # seconds before keys are too old: a machine alone would m
 UPSTREAMS: Final = 4096  # whose pins are kept: the names of a store do not grow for ever
 
 Pins = dict[str, SharedFingerprints]
+
+
+class AgedKeys(NamedTuple):
+    """The keys of tickets, and when they were made by the clock on the wall."""
+
+    keys: bytes
+    born: float
 
 
 def settle(
@@ -44,30 +52,32 @@ def settle(
     raise StoreError(f"others change {name} all the time")
 
 
-def secret(store: SharedStore) -> bytes:
-    """The secret; if there is none, one is drawn."""
+def secret(store: SharedStore, known: bytes = b"") -> bytes:
+    """The secret; if there is none, the one that was `known`, or one that is drawn."""
     size = shared_memory.SECRET
 
     def decide(found: bytes | None) -> bytes | None:
-        return None if found is not None and len(found) == size else os.urandom(size)
+        there = found is not None and len(found) == size
+        return None if there else known or os.urandom(size)
 
     return settle(store, SECRET, decide) or b""
 
 
-def tickets(store: SharedStore, wall: float) -> tuple[bytes, float]:
-    """The keys and their age in seconds, at the time `wall` of the clock on the wall."""
+def tickets(store: SharedStore, wall: float, known: AgedKeys | None = None) -> AgedKeys:
+    """The keys, at the time `wall` of the clock on the wall. If there are none, those `known`."""
 
     def decide(found: bytes | None) -> bytes | None:
-        known = _keys(found)
-        if known is not None and wall - known[1] < ticket_keys.LIFE - EARLY:
+        if _good(_keys(found), wall):
             return None
-        made = {"keys": os.urandom(ticket_keys.SIZE).hex(), "born": wall}
-        return json.dumps(made).encode()
+        keys, born = os.urandom(ticket_keys.SIZE), wall
+        if known is not None and _good(known, wall):
+            keys, born = known
+        return json.dumps({"keys": keys.hex(), "born": born}).encode()
 
-    known = _keys(settle(store, TICKETS, decide))
-    if known is None:
+    there = _keys(settle(store, TICKETS, decide))
+    if there is None:
         raise StoreError(f"what it has as {TICKETS} cannot be read")
-    return known[0], max(wall - known[1], 0.0)
+    return there
 
 
 def pins(store: SharedStore, told: Pins) -> Pins:
@@ -92,14 +102,18 @@ def pins(store: SharedStore, told: Pins) -> Pins:
     return merged
 
 
-def _keys(found: bytes | None) -> tuple[bytes, float] | None:
+def _good(keys: AgedKeys | None, wall: float) -> bool:
+    return keys is not None and wall - keys.born < ticket_keys.LIFE - EARLY
+
+
+def _keys(found: bytes | None) -> AgedKeys | None:
     """What `tickets` has put there; None for anything else."""
     try:
         value = json.loads(found or b"")
         keys, born = bytes.fromhex(value["keys"]), float(value["born"])
     except (ValueError, TypeError, KeyError):
         return None
-    return (keys, born) if len(keys) == ticket_keys.SIZE else None
+    return AgedKeys(keys, born) if len(keys) == ticket_keys.SIZE else None
 
 
 def _pins(found: bytes | None) -> Pins:

@@ -84,6 +84,9 @@ class StoreKeeper:
         self._lines = LineReader()
         self._pins: agreement.Pins = {}  # told by the master, not in agreement yet
         self._known: dict[str, Any] = {}  # what the master has been told
+        # What was agreed upon, for a store that has lost it.
+        self._secret = b""
+        self._tickets: agreement.AgedKeys | None = None
         self._events: queue.Queue[tuple[int, Event | StoreError]] = queue.Queue(QUEUE)
         self._attempt = 0  # to reach the store: what older threads say is not listened to
         self._number = 0  # of our messages
@@ -184,6 +187,7 @@ class StoreKeeper:
         threading.Thread(
             target=self._hear, args=(watch, self._attempt), name="store", daemon=True
         ).start()
+        self._pins = self._known.get(agreement.PINS, {}) | self._pins
         for name in (agreement.SECRET, agreement.TICKETS, agreement.PINS):
             self._agree(name)
         if now - self._away_since > CARRIED:
@@ -214,10 +218,13 @@ class StoreKeeper:
     def _agree(self, name: str) -> None:
         """Bring one value into agreement, and tell the master. Raises `StoreError`."""
         if name == agreement.SECRET:
-            self._tell(name, agreement.secret(self.store).hex())
+            self._secret = agreement.secret(self.store, self._secret)
+            self._tell(name, self._secret.hex())
         elif name == agreement.TICKETS:
-            keys, age = agreement.tickets(self.store, time.time())
-            self._tell(name, keys.hex(), age=age)
+            wall = time.time()
+            self._tickets = agreement.tickets(self.store, wall, self._tickets)
+            age = max(wall - self._tickets.born, 0.0)
+            self._tell(name, self._tickets.keys.hex(), age=age)
         elif name == agreement.PINS:
             settled = agreement.pins(self.store, self._pins)
             if any(settled.get(key) != told for key, told in self._pins.items()):

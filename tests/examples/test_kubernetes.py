@@ -103,3 +103,15 @@ def test_certificates_are_where_the_secret_is_mounted(config):
         f"{mounts['certs']}/tls.key",
     )
     assert container()["args"] == ["--config", f"{mounts['config']}/rawproxy.toml"]
+
+
+def test_a_deploy_rolls_as_the_page_says():
+    """docs/scale.md: a new pod before an old one goes, and clients' addresses as they are."""
+    page = (EXAMPLES.parent / "docs" / "scale.md").read_text()
+    rolling = manifest("Deployment")["spec"]["strategy"]["rollingUpdate"]
+    for name, value in rolling.items():
+        assert f"`{name}: {value}`" in page
+    assert rolling == {"maxUnavailable": 0, "maxSurge": 1}
+    policy = manifest("Service")["spec"]["externalTrafficPolicy"]
+    assert f"`externalTrafficPolicy: {policy}`" in page
+    assert manifest("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1

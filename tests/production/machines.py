@@ -204,6 +204,7 @@ def run(folder: pathlib.Path, names: list[str], redis: RedisServer, ports: tuple
         found["metrics"] = one.metrics()
         found["resumed"] = resumed()
         found["cookie"] = sticky()
+        cookie = visit(ADDRESSES[0], None)[2]
         found["limited"] = limited("a")
 
         def redis_dies() -> None:
@@ -216,6 +217,7 @@ def run(folder: pathlib.Path, names: list[str], redis: RedisServer, ports: tuple
 
         found["redis killed"] = limited("b", 12, redis_dies)
         found["resumed afterwards"] = resumed()
+        found["cookie afterwards"] = [visit(one, None, cookie)[2] for one in ADDRESSES]
         said = one.program.err()
         found["said away"] = said.count(" is away: ")
         found["said back"] = len(re.findall(r"INFO the store \S+ is back", said))

@@ -86,6 +86,7 @@ def test_each_resumes_the_sessions_of_the_other(found):
 
 def test_each_knows_the_cookies_of_the_other(found):
     assert found["cookie"] == []
+    assert found["cookie afterwards"] == ["", ""], "Redis came back empty, and nobody noticed"
 
 
 def test_limits_over_both_are_those_of_one(found):

@@ -6,6 +6,7 @@ import pytest
 
 from rawproxy.process.ticket_keys import LIFE
 from rawproxy.store import agreement
+from rawproxy.store.agreement import AgedKeys
 from rawproxy.store.verbs import VALUE, StoreError
 from rawproxy.tls.fingerprints import Fingerprints
 from tests.unit.store.doubles import MemoryStore
@@ -46,13 +47,26 @@ def test_if_others_are_always_faster_something_is_wrong():
 
 def test_keys_of_tickets_last_a_day():
     store = MemoryStore()
-    keys, age = agreement.tickets(store, NOW)
-    assert (len(keys), age) == (80, 0.0)
-    assert agreement.tickets(store, NOW + 3600) == (keys, 3600)
-    assert agreement.tickets(store, NOW - 100) == (keys, 0.0), "a clock that is behind"
-    others, age = agreement.tickets(store, NOW + LIFE - agreement.EARLY)
+    keys, born = agreement.tickets(store, NOW)
+    assert (len(keys), born) == (80, NOW)
+    assert agreement.tickets(store, NOW + 3600) == (keys, NOW)
+    assert agreement.tickets(store, NOW - 100) == (keys, NOW), "a clock that is behind"
+    end = NOW + LIFE - agreement.EARLY
+    others, born = agreement.tickets(store, end, AgedKeys(keys, NOW))
     assert others != keys
-    assert age == 0.0
+    assert born == end
+
+
+def test_a_store_that_lost_everything_gets_back_what_is_known():
+    store = MemoryStore()
+    secret, keys = agreement.secret(store), agreement.tickets(store, NOW)
+    store.values.clear()
+    assert agreement.secret(store, secret) == secret
+    assert agreement.tickets(store, NOW + 60, keys) == keys
+    assert agreement.tickets(MemoryStore(), NOW + LIFE, keys) != keys, "but for keys that are old"
+    theirs = b"t" * 64
+    store.values["secret"] = theirs
+    assert agreement.secret(store, secret) == theirs, "what is there goes before what was known"
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,27 @@ def test_while_it_is_away_everything_stays_and_one_line_says_so(make, caplog):
     assert one.numbers()["up"] == 1
 
 
+def test_one_that_comes_back_empty_gets_back_what_was_agreed(make):
+    one = make()
+    one.step()
+    one.master.sendall(encode({"pins": {"u": accepted("aa")}}))
+    assert one.one._listen(1)
+    one.step()
+    before = dict(one.store.values)
+    assert set(before) == {"secret", "tickets", "pins"}
+    one.store.away = "killed"
+    one.step(1.1)
+    one.store.away = ""
+    one.store.values.clear()
+    one.step(1.0)
+    assert one.store.values == before
+    one.store.values.clear()  # FLUSHALL, say
+    one.step(1.1)
+    assert {k: one.store.values[k] for k in ("secret", "tickets")} == {
+        k: before[k] for k in ("secret", "tickets")
+    }
+
+
 def test_it_may_be_away_at_the_start(make, caplog):
     one = make()
     one.store.away = "nobody there"
