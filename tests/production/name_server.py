@@ -39,6 +39,8 @@ class NameServer:
         while True:
             try:
                 data, peer = self.udp.recvfrom(4096)
+                if not data:  # it is closed
+                    return
                 self.udp.sendto(self._answer(data), peer)
             except OSError:
                 return
