@@ -33,7 +33,7 @@ from rawproxy.protocol.http.variable_values import Value
 
 BODY: Final = 64 * 1024  # bytes of an answer: pages that say no are smaller
 REDIRECTS: Final = (301, 302, 303, 307, 308)
-_COOKIES: Final = regex.all_of(rb"(?i)\n(set-cookie:[^\n]*)()")
+_COOKIES: Final = regex.all_of(rb"(?i)\n((?:set-cookie:[^\n]*\n)+)()")
 # What frames an answer or belongs to its connection; date and HSTS are written by us.
 _NOT_RELAYED: Final = frozenset(
     b"connection content-length transfer-encoding upgrade keep-alive te trailer date "
@@ -161,11 +161,12 @@ def _copying(texts: tuple[str, ...]) -> Finder:
         found.insert(0, b"(authorization:)")
     else:
         found.append(rb"(?!)()")
-    return regex.all_of(rb"(?i)\n((?:%b)[^\n]*)" % b"|".join(found))
+    # Lines that stand together are found together.
+    return regex.all_of(rb"(?i)\n((?:(?:%b)[^\n]*\n)+)" % b"|".join(found))
 
 
 def _joined(lines: list[tuple[bytes, ...]]) -> bytes:
-    return b"\n".join([*[one[0] for one in lines], b""])
+    return b"".join([one[0] for one in lines])
 
 
 def relayed(head: ResponseHead) -> bytes:

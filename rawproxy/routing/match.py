@@ -37,7 +37,6 @@ from rawproxy.protocol.http.target import split_host
 
 T = TypeVar("T")
 
-_ODD: Final = re.compile(rb"[%;\\]|//|/\.|\.(?:/|\Z)").search
 _SLASHES: Final = re.compile(rb"//+").sub
 _PARAMETER: Final = re.compile(rb";[^/]*").sub
 _BLANKS: Final = bytes(range(33))  # what servers trim, and the NUL that ends a C string
@@ -123,7 +122,7 @@ class Routes(Generic[T]):
             return self._only
         path = path_of(target)
         value = self._match(path)
-        if _ODD(path):
+        if _odd(path):
             wrong = self._known.get(path)
             if wrong is None:
                 if len(self._known) >= _KNOWN:
@@ -141,7 +140,7 @@ class Routes(Generic[T]):
         if self._strict and unreadable(path):
             raise ClientError(_UNREADABLE)
         found = self._early_of(path)
-        if _ODD(path) and not all(_fits_all(one) for one in self._early):
+        if _odd(path) and not all(_fits_all(one) for one in self._early):
             for reading in readings(path):
                 if _DOTS(reading):
                     raise ClientError(_DOT_SEGMENT)
@@ -197,7 +196,20 @@ def path_of(target: bytes) -> bytes:
 
 def has_dots(path: bytes) -> bool:
     """Whether anybody could read a dot segment in `path`, and take it for another one."""
-    return _ODD(path) is not None and any(map(_DOTS, readings(path)))
+    return _odd(path) and any(map(_DOTS, readings(path)))
+
+
+def _odd(path: bytes) -> bool:
+    """Whether there may be several readings of `path`. Most have one, and are asked no more."""
+    return (
+        b"%" in path
+        or b";" in path
+        or b"\\" in path
+        or b"/." in path
+        or b"./" in path
+        or b"//" in path
+        or path.endswith(b".")
+    )
 
 
 def unreadable(path: bytes) -> bool:

@@ -1,6 +1,7 @@
 """Sites by Host and routes by path: the longest, by whole segments, and no way around one."""
 
 import contextlib
+import itertools
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from rawproxy.config.path_regex import path_regex
 from rawproxy.errors import ClientError
+from rawproxy.routing import match
 from rawproxy.routing.match import RouteEntry, Routes, Sites, readings, unreadable
 
 
@@ -381,3 +383,12 @@ def test_what_nginx_cannot_read_is_refused_where_a_route_says_so(path):
 def test_what_nginx_reads_is_let_in(path):
     assert not unreadable(path)
     assert Routes([RouteEntry(b"/", False, 1, as_nginx=True)]).find(path) == 1
+
+
+def test_paths_that_may_have_several_readings_are_told_from_all_others():
+    odd = re.compile(rb"[%;\\]|//|/\.|\.(?:/|\Z)").search
+    for size in range(6):
+        for letters in itertools.product(b"/.%;a", repeat=size):
+            path = bytes(letters)
+            assert match._odd(path) is (odd(path) is not None), path
+    assert match._odd(b"/a\\b") and not match._odd(b"/a.b/c..d/e")
