@@ -36,7 +36,7 @@ from rawproxy.protocol.http.target import split_host
 from rawproxy.protocol.proxy_header import AnnouncedAddresses
 
 CRLF: Final = b"\r\n"
-UNIX: Final = b"unix:"  # stands where the address of a peer would that has none
+UNIX: Final = b"unix:"  # in the place of the address of a peer that has none
 _CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
 _UPGRADE_LINES: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 # RFC 9110 7.6.3: the version as received; by `RequestHead.minor`.
@@ -184,7 +184,7 @@ def _amended(block: bytes, head: RequestHead, context: ClientContext) -> bytes:
 
 
 def _edited(block: bytes, edits: HeadEdits) -> bytes:
-    """What the route changes. Twins go with what they are twins of, where they got so far."""
+    """Make the route's changes. The twins of a field that is cut are cut too."""
     finds = edits.finds
     if finds is not None and not edits.cookies and not finds(b"\n" + block):
         return block + edits.request_lines  # as most are: nothing goes
