@@ -161,8 +161,8 @@ def _copying(texts: tuple[str, ...]) -> Finder:
         found.insert(0, b"(authorization:)")
     else:
         found.append(rb"(?!)()")
-    # Lines that stand together are found together.
-    return regex.all_of(rb"(?i)\n((?:(?:%b)[^\n]*\n)+)" % b"|".join(found))
+    # Lines that stand together are found together, and no line is read a second time.
+    return regex.all_of(rb"(?i)\n((?:(?:%b)[^\n]%b\n)+)" % (b"|".join(found), regex.MANY))
 
 
 def _joined(lines: list[tuple[bytes, ...]]) -> bytes:
