@@ -6,8 +6,9 @@ prevents a start ends with exit code 1 and a line. Nobody sees a traceback.
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -119,52 +120,37 @@ def rawproxy(ctx: click.Context, /, **options: Any) -> None:
     short_help="Validate everything and reach each upstream once.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+@click.option(
+    "--against",
+    metavar="ADMIN",
+    help="What would a reload change there? Nothing is done.",
+    envvar=envvar("--against"),
+)
 @proxy_options
 @click.pass_context
-def check_command(ctx: click.Context, /, **_: Any) -> None:
+def check_command(ctx: click.Context, /, against: str | None, **_: Any) -> None:
     """Validate the configuration and certificates, and reach each upstream once.
 
     Exit code 0: all is well; 1: everything that is wrong is said.
     """
     from rawproxy.config.caution import cautions
-    from rawproxy.process.worker import probe
-    from rawproxy.tls.server import certificate_warnings, mistakes, server_context
+    from rawproxy.process.against import against as compare
+    from rawproxy.process.checking import looked_at
 
     try:
         chosen = settings(ctx)
         config = build_config(chosen)
     except ConfigError as error:
         fail(error, 1)
-    wrong = [chosen.say(chosen.keys["cert", pair], str(error)) for pair, error in mistakes(config)]
-    if not wrong:
-        try:
-            if config.https:
-                server_context(config)
-                if config.certificates() or config.self_signed:
-                    given = len(config.certificates()) or "self-signed"
-                    click.echo(f"certificates: {given}, usable")
-            for room in modules(CAPABILITIES, "checking"):
-                for line in room.look(config):
-                    click.echo(line)
-            for warning in certificate_warnings(config):
-                click.echo(f"warning: {warning}")
-        except ConfigError as error:
-            wrong += [(0, message) for message in error.messages]
-    for group, upstream, found in probe(config):
-        if isinstance(found, list):
-            click.echo("\n".join(found))
-            continue
-        if isinstance(found, ConfigError):  # of what its group is to be trusted by
-            option = str(found).partition(" ")[0].removeprefix("--")
-            wrong.append(chosen.say(("group", group.name, option), str(found)))
-        else:
-            key = chosen.keys[group.name, upstream]
-            wrong.append(chosen.say(key, f"--upstream {found.detail}"))
+    wrong = looked_at(chosen, config, click.echo)
     if wrong:
         fail(ConfigError(*dict.fromkeys(text for _, text in sorted(wrong))), 1)
     for caution in cautions(config):
         click.echo(f"warning: {caution}")
     click.echo("rawproxy: the configuration is good")
+    if against is not None:
+        with asked("--against", against) as address:
+            click.echo("\n".join(compare(address, config)))
 
 
 @rawproxy.command(
@@ -206,10 +192,17 @@ def top_command(admin: str, once: bool) -> None:
     """Show what a running rawproxy does, each second; q ends it."""
     from rawproxy.admin.top import run
 
+    with asked("--admin", admin) as address:
+        run(address, once)
+
+
+@contextlib.contextmanager
+def asked(option: str, admin: str) -> Iterator[Address]:
+    """Ends with a line that says why if the admin server cannot be asked."""
     try:
-        run(parse_address("--admin", admin), once)
+        yield parse_address(option, admin)
     except OSError as error:
-        reason = f"--admin {admin}: {error.strerror or error}"
+        reason = f"{option} {admin}: {error.strerror or error}"
         fail(ConfigError(f"{reason}; is rawproxy running with --admin {admin}?"), 1)
 
 

@@ -41,6 +41,9 @@ _RULES: dict[str, dict[str, Any]] = {
 }
 
 
+NAMES = tuple(_RULES)  # the keys of a site or route that say who may pass
+
+
 def brought(group: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
     """The keys by table; `group` has those of [group.NAME]."""
     auth: dict[str, dict[str, Any]] = {

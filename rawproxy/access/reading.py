@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from rawproxy.access import htpasswd
 from rawproxy.access.address_lists import parse_rule
+from rawproxy.access.keys import NAMES
 from rawproxy.access.rules import (
     BY_KIND,
     REQUEST,
@@ -179,6 +180,8 @@ def _parse_sign_in(text: str) -> str:
 
 def _site(scope: Scope, site: Site, known: Mapping[str, AuthRule]) -> Site:
     tables = scope.table.get("route") or [{}]
+    if not any(name in table for table in (scope.table, *tables) for name in NAMES):
+        return site
     scopes = [
         Scope(scope.settings, (*scope.path, "route", at), table) for at, table in enumerate(tables)
     ]

@@ -30,6 +30,7 @@ from rawproxy.admin import prometheus
 from rawproxy.admin.h11_server import Bounds, H11Server, H11ServerConnection
 from rawproxy.admin.host_names import AdminHostNames
 from rawproxy.config.model import Address
+from rawproxy.errors import ConfigError
 from rawproxy.net.listening import bind
 from rawproxy.protocol.http.target import split_host
 from rawproxy.telemetry.counters import Tree, total
@@ -37,6 +38,7 @@ from rawproxy.telemetry.error_log import log
 from rawproxy.telemetry.history import INTERVAL, LENGTH, History
 
 BOUNDS = Bounds()
+LARGEST = 8 << 20  # bytes of a configuration: thousands of sites
 ANSWER = 5.0  # seconds for the workers to say what they have counted
 TEXT = "text/plain; charset=utf-8"
 ELSEWHERE = (
@@ -78,6 +80,8 @@ class Admin:
         self.source = source
         self.history = History()
         self.port = 0
+        # What is other in a configuration than in the one that is served; set by whoever knows.
+        self.compare: Callable[[bytes], Tree] = _nothing
         self._page, self._policy = page()
         self._began = time.time()
         self.server = H11Server(self._serve, bounds)
@@ -120,20 +124,22 @@ class Admin:
     # ── connections ─────────────────────────────────────────────────────────────────────────────
 
     async def _serve(self, visit: H11ServerConnection, request: h11.Request) -> None:
-        answer = await self._answer(request)
+        answer = await self._answer(visit, request)
         # A request with a body is answered too, but nothing waits for that body.
         whole = isinstance(visit.http.next_event(), h11.EndOfMessage)
         await visit.send(*_events(request, answer, whole))
 
-    async def _answer(self, request: h11.Request) -> AdminResponse:
+    async def _answer(self, visit: H11ServerConnection, request: h11.Request) -> AdminResponse:
         fields = dict(request.headers)
         host = split_host(fields.get(b"host", b""))[0].decode("latin-1")
         if not self.names.answers(host):
             why = b"type localhost as the name\n" if self.names.local else ELSEWHERE
             return AdminResponse(why, status=421)
+        path = request.target.decode("latin-1").partition("?")[0]
+        if request.method == b"POST" and path == "/change":
+            return await self._change(visit, fields.get(b"content-type", b""))
         if request.method not in (b"GET", b"HEAD"):
             return AdminResponse(b"GET or HEAD\n", status=405, fields=(("Allow", "GET, HEAD"),))
-        path = request.target.decode("latin-1").partition("?")[0]
         serve = self._paths.get(path)
         if serve is None:
             known = " ".join(self._paths)
@@ -143,6 +149,27 @@ class Admin:
                 return await serve(fields.get(b"accept", b"").decode("latin-1"))
         except (TimeoutError, ConnectionError):
             return AdminResponse(b"the workers do not answer\n", status=503)
+
+    async def _change(self, visit: H11ServerConnection, kind: bytes) -> AdminResponse:
+        """What a configuration would change: `rawproxy check --against`. Nothing is done."""
+        # Pages of other hosts could send this kind only if we allowed it (CORS), and we do not.
+        if kind != b"application/json":
+            return AdminResponse(b"application/json\n", status=415)
+        body = b""
+        while piece := await visit.body():
+            body += piece
+            if len(body) > LARGEST:
+                return AdminResponse(b"too large\n", status=413)
+        try:
+            # Thousands of sites take half a second, which requests should not wait.
+            told = await asyncio.to_thread(self.compare, body)
+        except ConfigError as error:
+            return AdminResponse(f"{error}\n".encode(), status=400)
+        sums = await self.source()
+        gauges = total(sums["workers"], sums["retired"])["gauges"]
+        known = {name: value for name, value in gauges.items() if name != "upstreams"}
+        text = json.dumps({"change": told, "gauges": known})
+        return AdminResponse(text.encode(), "application/json")
 
     # ── what there is ───────────────────────────────────────────────────────────────────────────
 
@@ -199,6 +226,10 @@ class Admin:
             await asyncio.sleep(due - loop.time())
 
 
+def _nothing(body: bytes) -> Tree:
+    raise ConfigError("nobody here knows the configuration")
+
+
 def _events(request: h11.Request, answer: AdminResponse, whole: bool) -> list[h11.Event]:
     """The response as h11's events. The connection goes on if the request was read to its end."""
     fields = [
@@ -221,7 +252,7 @@ def unready(gauges: Tree) -> str:
     states = gauges.get("upstreams", {}).values()
     if states and all(state.get("refused", 0) == state.get("views", 1) for state in states):
         return "the certificate of every upstream is refused"
-    if not any(state["up"] for state in states):
+    if states and not any(state["up"] for state in states):
         return "no upstream is healthy"
     return ""
 

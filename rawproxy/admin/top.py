@@ -15,6 +15,7 @@ import socket
 import sys
 import termios
 import tty
+from typing import Any
 
 from rawproxy.admin.top_screen import Status, frame
 from rawproxy.config.model import Address
@@ -26,6 +27,15 @@ _HOME, _REST = "\x1b[H", "\x1b[J"
 
 def ask(address: Address) -> Status:
     """The status that the admin server gives. Raises `OSError`."""
+    status: Status = fetch(address, "/status.json")
+    return status
+
+
+def fetch(address: Address, path: str, body: bytes | None = None) -> Any:
+    """The JSON values that the admin server has at `path`, or answers to `body`.
+
+    Raises `OSError`.
+    """
     connection = http.client.HTTPConnection("localhost", timeout=PATIENCE)
     try:
         if address.path is not None:
@@ -35,7 +45,8 @@ def ask(address: Address) -> Status:
         else:
             where = (address.host or "localhost", address.port)
             connection.sock = socket.create_connection(where, PATIENCE)
-        connection.request("GET", "/status.json")
+        fields = {} if body is None else {"Content-Type": "application/json"}
+        connection.request("GET" if body is None else "POST", path, body, fields)
         answer = connection.getresponse()
         text = answer.read()
     except http.client.HTTPException as error:
@@ -43,12 +54,11 @@ def ask(address: Address) -> Status:
     finally:
         connection.close()
     if answer.status != 200:
-        raise ConnectionError(f"{answer.status} {text[:100].decode('latin-1').strip()}")
+        raise ConnectionError(f"{answer.status} {text[:300].decode('latin-1').strip()}")
     try:
-        status: Status = json.loads(text)
+        return json.loads(text)
     except ValueError:
         raise ConnectionError("that is no admin server") from None
-    return status
 
 
 def run(address: Address, once: bool) -> None:

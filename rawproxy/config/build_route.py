@@ -29,6 +29,7 @@ from rawproxy.errors import ConfigError
 
 # Of each of these rows a route may have one key: what answers a request, and what its path becomes.
 _ANSWERS = ("redirect", "respond")
+_MAPS = ("map-location", "map-cookie-path", "map-cookie-domain", "map-back")
 _PATHS = ("strip-prefix", "replace-prefix", "rewrite")
 
 
@@ -176,6 +177,8 @@ def _rewrite(scope: Scope, groups: int) -> str | None:
 
 def _mapping(scope: Scope) -> ResponseMapping:
     table = scope.table
+    if not any(name in table for name in _MAPS):
+        return ResponseMapping()
     found: list[tuple[tuple[str, str], ...]] = []
     for name in ("map-location", "map-cookie-path", "map-cookie-domain"):
         pairs = []
@@ -190,6 +193,8 @@ def _mapping(scope: Scope) -> ResponseMapping:
 
 def _edits(scope: Scope, name: str, groups: int) -> Edits:
     table: Mapping[str, Any] = scope.table.get(name, {})
+    if not table:
+        return Edits()
     settings, path = scope.settings, (*scope.path, name)
     found: dict[str, list[tuple[str, str]]] = {"remove": [], "set": [], "add": []}
     for kind, pairs in found.items():

@@ -52,7 +52,9 @@ class FolderSource(FragmentSource):
 
     def now(self) -> Fragments:
         """All fragments as they are now. Raises `SourceError`."""
-        return self._read(set(self._marks()))
+        marks = self._marks()
+        self._known = {name: one for name, one in self._known.items() if name in marks}
+        return self._read(set(marks))
 
     async def run(self, report: FragmentReport) -> None:
         """FragmentReport at the beginning and at every change."""

@@ -27,7 +27,7 @@ from rawproxy.config.model import Address, Config
 from rawproxy.config.options import CAPABILITIES
 from rawproxy.net.listening import bind, explained
 from rawproxy.net.openssl.at_start import found_out
-from rawproxy.process import build
+from rawproxy.process import against, build
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.service_change import ServiceChange
 from rawproxy.proxy.tunnel_close import DrainReason
@@ -255,6 +255,7 @@ class WorkerServer:
             self._close()
             raise
         self.admin = Admin(address, source, self.service.config.server_names())
+        self.admin.compare = lambda body: against.told(self.service.config, body)
         await self.admin.start(socks)
         stack.push_async_callback(self.admin.close)
         if self.admin.exposed():

@@ -16,7 +16,6 @@ import logging
 import math
 import os
 import time
-from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final, Protocol
@@ -55,10 +54,10 @@ class Sweepable(Protocol):
     def abort(self) -> None: ...
 
 
-class PreparedService(metaclass=ABCMeta):
+class PreparedService(Protocol):
     """Another configuration, ready to be put in force: `service_change` makes it.
 
-    Every step that can fail is done. A class for the same reason as `Guard`.
+    Every step that can fail is done.
     """
 
     config: Config
@@ -67,7 +66,6 @@ class PreparedService(metaclass=ABCMeta):
     targets: RouteTargets
     sites: dict[Address | None, Sites[RouteTarget]]
 
-    @abstractmethod
     def put_groups(self, service: Service) -> None:
         """Let the groups of `service` be those of the configuration."""
 

@@ -22,7 +22,7 @@ from rawproxy.config.difference import remade
 from rawproxy.config.model import Address, Config, Group, Upstream
 from rawproxy.protocol.http1.parser import request_parser
 from rawproxy.proxy.recorder import Recorder
-from rawproxy.proxy.service import PreparedService, Service
+from rawproxy.proxy.service import Service
 from rawproxy.routing.match import Routes, Sites
 from rawproxy.routing.route_targets import RouteTarget
 from rawproxy.routing.site_routes import RouteTargets
@@ -51,7 +51,7 @@ async def in_slices(items: Iterable[T], work: Callable[[T], object]) -> None:
             until = time.monotonic() + SLICE_TIME
 
 
-class ServiceChange(PreparedService):
+class ServiceChange:
     """One change. `files` are those with another content than when the service read them."""
 
     def __init__(

@@ -114,7 +114,7 @@ class FolderBeat:
         after = [at for at, _ in self.states if good and at > good[-1]]
         if not good or (after and after[0] < began - SLACK):
             self.wrong.append(f"{status!r} at {began:.2f}: {self.states[-3:]}")
-        elif changed:
+        elif changed and good[-1]:  # 0: from before the first step
             self.late.append(began - good[-1])
 
     def report(self) -> str:

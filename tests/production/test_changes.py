@@ -4,18 +4,23 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
 
 import psutil
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
+from rawproxy.process.leaving import MOST
 from tests.process import PATIENCE, RawProxy, free_port
 
 from .changes import Bulk, ChangingRun
 from .folder_beat import FolderBeat
-from .stage import reload, until, upstream, workers
+from .stage import COMMAND, ask, reload, until, upstream, workers
 
 
 def test_changes_fail_no_request_and_no_websocket_notices():
@@ -238,3 +243,81 @@ def test_two_threads_of_reloads_do_not_hurt(changing):
         for thread in threads:
             thread.join()
         until(lambda: served(p, "m3.test") == {b"200"}, p.err())
+
+
+def test_what_a_reload_would_change_is_told_and_not_done(changing, tmp_path):
+    with RawProxy("--config", str(changing.path), https=False) as p:
+        other = Changing(tmp_path / "other.toml", changing.back)
+        other.admin = changing.admin
+
+        def checked() -> str:
+            where = f"127.0.0.1:{changing.admin}"
+            command = [*COMMAND, "check", "--against", where, "--config", str(other.path)]
+            command += ["--http", f"127.0.0.1:{p.http}"] if listens else []
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=PATIENCE, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        listens = False
+        other.write("a.test")
+        said = checked()
+        assert "a reload would change: new processes: --http is another one" in said
+        assert "a reload would close 0 connections within 30 s" in said
+        assert "0 WebSockets would be closed within 30 s" in said
+        other.write("b.test", "c.test", more='http = "127.0.0.1:0"\n')
+        said = checked()
+        for line in (
+            "change: site b.test: added", "change: site c.test: added",
+            "change: site a.test: removed", "close no connection",
+        ):  # fmt: skip
+            assert f"a reload would {line}\n" in said, said
+        other.write("a.test", more='http = "127.0.0.1:0"\n')
+        assert "a reload would change nothing\n" in checked()
+        assert served(p, "a.test") == {b"200"} and served(p, "b.test") == {b"421"}
+        assert changing.counted("in_place") == 0
+        for kind, body, status in (
+            ("text/plain", b"{}", 415), ("application/json", b"{}", 400),
+            ("application/json", b"x" * (9 << 20), 413),
+        ):  # fmt: skip
+            url = f"http://127.0.0.1:{changing.admin}/change"
+            asking = urllib.request.Request(url, body, {"Content-Type": kind})
+            with pytest.raises(OSError, match=str(status) if status != 413 else ".*"):
+                urllib.request.urlopen(asking, timeout=PATIENCE)
+    command = [*COMMAND, "check", "--against", f"127.0.0.1:{free_port()}"]
+    command += ["--upstream", changing.back]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 1 and "is rawproxy running with --admin" in done.stderr
+
+
+def test_tunnels_may_stay_with_old_processes_but_not_in_any_number(tmp_path):
+    with contextlib.ExitStack() as stack:
+        back = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.production.load_upstream"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        stack.callback(back.stdin.close)
+        url = f"http://127.0.0.1:{int(back.stdout.readline())}"
+        options = ["--drain-timeout", "1", "--timeout", "tunnel-drain=0", "--access-log", "off"]
+        p = stack.enter_context(RawProxy("--upstream", url, *options, https=False))
+        (old,) = workers(p)
+        ws = stack.enter_context(connect(f"ws://127.0.0.1:{p.http}/ws", proxy=None))
+        kept = stack.enter_context(socket.create_connection(("127.0.0.1", p.http), PATIENCE))
+        ask(kept)
+        reload(p, "all of them new", signal.SIGUSR2)
+        assert kept.recv(10) == b"", "a connection without a tunnel ends as it does"
+        time.sleep(1.5)  # beyond the drain
+        ws.send("still here")
+        assert ws.recv(PATIENCE) == "still here" and old in workers(p)
+        for _ in range(MOST):  # each keeps a tunnel; a generation without any is none
+            stack.enter_context(connect(f"ws://127.0.0.1:{p.http}/ws", proxy=None))
+            reload(p, "all of them new", signal.SIGUSR2)
+        with pytest.raises(ConnectionClosed) as closed:
+            ws.recv(PATIENCE)
+        assert closed.value.rcvd.code == 1012
+        until(lambda: old not in workers(p), "its process ends with it")

@@ -88,6 +88,10 @@ CASES = {
         replace(OLD, workers=2),
         Change(new_processes=("--workers is another one",)),
     ),
+    "a keeper begins": (
+        replace(OLD, keepers=(("acme", {"state": "/a"}),)),
+        Change(new_processes=("acme begins",), options=("keepers",)),
+    ),
     "where it comes from": (replace(OLD, file="/x", has_sources=True), Change()),
 }  # fmt: skip
 
@@ -101,6 +105,18 @@ def test_each_kind_has_its_name(case):
     assert change.in_place() == (not expected.new_processes)
     assert patched(OLD, json.loads(json.dumps(patch_of(OLD, new)))) == new
     assert len(change.lines()) >= (expected != Change())
+
+
+def test_keepers_change_in_place_unless_workers_read_what_they_keep():
+    def kept(*keepers):
+        return replace(OLD, keepers=keepers)
+
+    acme, names = ("acme", {"state": "/a"}), ("acme", {"state": "/a", "names": ["x"]})
+    assert difference(kept(acme), kept(names)).in_place()
+    moved = ("acme", {"state": "/b"})
+    assert difference(kept(acme), kept(moved)).new_processes == ("acme has another --state",)
+    assert difference(kept(acme), kept()).new_processes == ("acme ends",)
+    assert difference(kept(("store", "a")), kept(("store", "b"))).in_place()
 
 
 def test_words():
