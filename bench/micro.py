@@ -161,8 +161,8 @@ def add_routing_rows(
         heads = [head._replace(target=target)] * 64
 
         def one(request: RequestHead) -> None:
-            asked = Asked(request, context, b"h", 443, 1, ready.captures(request.target))
-            ready.plan.of(ready.edits, asked)
+            asked = Asked(request, context, b"h", 443, 1)
+            ready.plan.of(ready.edits, asked._replace(captures=ready.captures(asked)))
 
         row(f"route: {name}", one, heads)
 

@@ -52,6 +52,8 @@ class Upstream:
         plan = self.planned[pair[1:]]
         kept = line.endswith("HTTP/1.1") and fields.get("connection", "").lower() != "close"
         lines = [f"HTTP/1.1 {plan.status} Said", "Content-Type: text/plain", *plan.lines]
+        if not kept:  # said, so that nobody keeps what is about to end
+            lines.append("Connection: close")
         if plan.status not in (204, 304):
             lines.append(f"Content-Length: {len(plan.body)}")
         made = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
