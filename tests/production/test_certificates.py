@@ -283,6 +283,22 @@ def _keeper(found: RawProxy):
     return look()[0]
 
 
+def test_a_name_that_a_reload_brings(tmp_path, pebble, upstream):
+    """The workers stay, and so does the certificate of the name that was there."""
+    program = by_file(tmp_path, pebble, upstream, '[[site]]\nserver-name = "five.test"\n')
+    try:
+        program.says("rawproxy ready")
+        one = trusted(pebble.tls, "five.test", pebble)
+        with (tmp_path / "f.toml").open("a") as file:
+            file.write('[[site]]\nserver-name = "six.test"\n')
+        program.process.send_signal(signal.SIGHUP)
+        program.says("reloaded")
+        trusted(pebble.tls, "six.test", pebble)
+        assert shown(pebble.tls, "five.test", pebble.issuer()) == one
+    finally:
+        assert program.stop(signal.SIGTERM) == 0
+
+
 def test_two_that_share_a_folder_order_once_and_one_takes_over(tmp_path, upstream):
     """Whoever is asked answers; who is killed in the middle is followed within a minute."""
     state = tmp_path / "state"
