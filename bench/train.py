@@ -185,10 +185,12 @@ class Speaker:
         for _ in range(times):
             head = self.heads[self.turn // self.alike % 8]
             self.turn += 1
+            frames = []
             for _ in range(at_once):
                 block = self.encoder.encode(fields(*head))
-                self.client.writer.write(frame(HEADERS, END_OF_HEAD, self.number, block))
+                frames.append(frame(HEADERS, END_OF_HEAD, self.number, block))
                 self.number += 2
+            self.client.writer.write(b"".join(frames))
             ended = 0
             while ended < at_once:
                 ended += await self._frame()
