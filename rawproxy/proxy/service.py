@@ -97,8 +97,9 @@ class Service(WorkerGroups):
         self._contexts = functools.lru_cache(CLIENTS)(self._client_context)
         self.lag = 0.0  # seconds by which the last sweep was late: how busy the loop is
         self.admission = Admission(self.limits.connections, self.limits.per_client)
-        # Clients' connections beyond which slow readers are told from others early.
-        self.crowd = crowd_of(config)
+        self.crowd = crowd_of(
+            config
+        )  # clients' connections beyond which slow readers are told early
         self.most_tunnels = self.limits.tunnels
         # What capabilities count: the leaves each has in a snapshot, by its room's name.
         self.counted: dict[str, Callable[[], Tree]] = {}
@@ -273,8 +274,12 @@ class Service(WorkerGroups):
         self, context: rewrite.ClientContext, route_target: RouteTarget
     ) -> rewrite.ClientContext:
         """The facts of a connection for a request that goes to `route_target`."""
-        hsts = route_target.hsts if context.scheme == b"https" else context.hsts
-        return context._replace(hsts=hsts, edits=route_target.edits, id=b"")
+        last = route_target.followed
+        if last is None or last[0] is not context:
+            hsts = route_target.hsts if context.scheme == b"https" else context.hsts
+            made = context._replace(hsts=hsts, edits=route_target.edits, id=b"")
+            last = route_target.followed = (context, made)
+        return last[1]
 
     def asked(
         self,

@@ -39,6 +39,7 @@ class RouteTarget:
         "client_cert_policy",
         "deadlines",
         "edits",
+        "followed",
         "gather",
         "gather_passes",
         "group",
@@ -82,6 +83,9 @@ class RouteTarget:
         if cookies is None:
             cookies = own_cookies(config.groups, site)
         self.edits = edits(route, cookies, _response_map(config, route))
+        # The context that was last made to follow this route, behind what it was made of: most
+        # requests come from a client that has just sent another one.
+        self.followed: tuple[ClientContext, ClientContext] | None = None
         # What differs from request to request; None: `edits` is all there is.
         self.plan = plan(route)
         self.trace = config.allow_trace if route.allow_trace is None else route.allow_trace

@@ -6,6 +6,7 @@ import contextlib
 import pytest
 
 from rawproxy.config.model import Edits, Respond, ResponseMapping, Route, Site
+from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http2 import frames
 
 from .h2raw import H2Client
@@ -46,6 +47,25 @@ def talk(version, client, **options):
             version(rig) as one,
         ):
             await client(one, rig)
+
+    run(test())
+
+
+def test_what_a_route_makes_of_a_client_is_made_again_for_another():
+    def context(peer: bytes) -> rewrite.ClientContext:
+        return rewrite.context(peer, b"http", False, False, None)
+
+    async def test():
+        routes = (Route("/"), Route("/a", response_headers=NO_ROBOTS))
+        async with Rig(
+            lambda reader, writer: read_head(reader), sites=[Site(routes=routes)]
+        ) as rig:
+            target = rig.service.route_target
+            one, other = context(b"10.0.0.1"), context(b"10.0.0.2")
+            for asked in (one, one, other, one):
+                made = rig.service.follow(asked, target)
+                assert made == asked._replace(edits=target.edits)
+                assert rig.service.follow(asked, target) is made
 
     run(test())
 
