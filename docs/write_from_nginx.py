@@ -42,10 +42,17 @@ Whatever the file says, these differ on purpose:
 * Redirects of a missing slash name the host and the port that were asked for.
 * `Server` and `Date` are the upstream's.
 * Error pages are our own. What `add_header` adds is added whatever the status.
+* What a guard (`auth_request`) answers by 401, 403 or a redirect goes to the client as it is. If it
+  cannot be asked the answer is 503. A 401 leads to the place of `error_page 401` for whoever
+  navigates; a script gets the 401. The guard is told method and URI by X-Forwarded-* too.
+* After ten wrong passwords an address gets 429 for a while; a password is asked for in UTF-8.
+* `limit_req` never delays: the burst passes at once, and what is more gets 429.
+* Where client certificates are asked for, SSL-Client-* tell the upstream who came.
 * No files are served: a location without `proxy_pass` and `return` answers 404.
 
 How this is known: `tests/nginx/` runs nginx and rawproxy with the same files, sends both the same
-requests and compares what the upstream and the client saw. To try a file put it into
+requests and compares what the upstream and the client saw; the
+[table](../tests/nginx/CONFIGURATIONS.md) has all of them. To try a file put it into
 `tests/nginx/configs/`. `make nginx-pairs` puts configurations together at random and compares
 100,000 requests ([results](../tests/nginx/PAIRS.md)).
 

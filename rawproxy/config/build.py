@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rawproxy.config import addresses, option_values
+from rawproxy.config import addresses, option_values, route_values
 from rawproxy.config.build_route import route
 from rawproxy.config.capabilities import modules
 from rawproxy.config.model import (
@@ -232,7 +232,11 @@ def _site(scope: Scope, config: Config) -> Site:
     listeners: tuple[Address, ...] = ()
     if "listen" in table:
         listeners = scope.several("listen", lambda text: addresses.parse_address("--listen", text))
+    patterns: tuple[str, ...] = ()
+    if "server-name-regex" in table:
+        patterns = scope.several("server-name-regex", route_values.parse_name_regex)
     return Site(
+        patterns=patterns,
         names=scope.several("server-name", addresses.parse_server_name),
         routes=tuple(routes),
         certificates=settings.pairs(scope, "cert", "key"),

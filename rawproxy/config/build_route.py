@@ -6,11 +6,12 @@ mistake is collected, and a valid value stands in the place of a wrong one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from rawproxy.config import option_values, route_values
-from rawproxy.config.conditions import groups_of, parse_condition
+from rawproxy.config import option_values, route_values, variables
+from rawproxy.config.conditions import groups_of, keeps_host, parse_condition
 from rawproxy.config.model import (
     DEFAULT,
     HANG_UP,
@@ -33,13 +34,18 @@ _MAPS = ("map-location", "map-cookie-path", "map-cookie-domain", "map-back")
 _PATHS = ("strip-prefix", "replace-prefix", "rewrite")
 
 
+_KEPT_HOST = re.compile(
+    r"\A((?:https?|\$scheme)://)(?:[A-Za-z0-9-]+\.)*(?:\$[1-9]|\$\{[1-9]\})(?:\.[A-Za-z0-9-]+)*(?![A-Za-z0-9.@-])"
+).sub
+
+
 def route(scope: Scope, config: Config) -> Route:
     """The route of one table. `config` has the groups already."""
     settings, table, path = scope.settings, scope.table, scope.path
     regex = scope.take("path-regex", _regex, None) if "path-regex" in table else None
     when = _when(scope, regex.groups if regex else 0)
     groups = groups_of(when, regex.groups if regex else 0)
-    redirect, respond = _redirect(scope, groups), _respond(scope, groups)
+    redirect, respond = _redirect(scope, groups, keeps_host(when)), _respond(scope, groups)
     _alone(scope, _ANSWERS, ("group",), "answers by itself")
     _alone(scope, _ANSWERS, _PATHS, "leaves no path to be changed")
     _alone(scope, _PATHS, (), "says what the path becomes")
@@ -131,10 +137,18 @@ def _regex(text: str) -> PathRegex:
         raise ConfigError(f"--path-regex {text}: {error}") from None
 
 
-def _redirect(scope: Scope, groups: int) -> Redirect | None:
+def _redirect(scope: Scope, groups: int, of_host: bool) -> Redirect | None:
     if "redirect" not in scope.table:
         return None
-    target = scope.take("redirect", lambda text: option_values.parse_redirect(text, groups), "/")
+
+    def parse(text: str) -> str:
+        # A part of the name that was asked for names no other host than that name does.
+        named = _KEPT_HOST(r"\1$host", text) if of_host else text
+        option_values.parse_redirect(named, groups)
+        variables.check(f"--redirect {text}", text, groups)
+        return text
+
+    target = scope.take("redirect", parse, "/")
     return Redirect(int(scope.table.get("status", "302")), target)
 
 

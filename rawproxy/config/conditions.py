@@ -52,6 +52,16 @@ def parse_condition(value: str, test: str, groups: int) -> tuple[str, str]:
     return value, test
 
 
+def keeps_host(conditions: tuple[tuple[str, str], ...]) -> bool:
+    """Whether what `$1` and so on are was found in the name that was asked for."""
+    kept = ""
+    for value, text in conditions:
+        test = parse_test(text)
+        if test.regex is not None and test.regex.groups and not test.negated:
+            kept = value
+    return kept in ("$host", "${host}")
+
+
 def groups_of(conditions: tuple[tuple[str, str], ...], groups: int) -> int:
     """How many groups a route's values can name: those of the last expression that has any."""
     for _, text in conditions:

@@ -171,11 +171,11 @@ def _options(name: str, old: Config, new: Config) -> Iterator[str]:
 
 def _by_name(sites: Sequence[Site]) -> dict[tuple[object, ...], Site]:
     """Sites by what tells them apart: their first name, and where they are served."""
-    return {(one.names[:1], one.listeners): one for one in sites}
+    return {(one.called()[:1], one.listeners): one for one in sites}
 
 
 def _called(site: Site) -> str:
-    return site.names[0] if site.names else "without a name"
+    return site.called()[0] if site.called() else "without a name"
 
 
 def _sites(old: Config, new: Config) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
@@ -249,7 +249,7 @@ def _listed(old: Sequence[Any], new: Sequence[Any]) -> list[Any]:
 
 def _key(one: Any) -> object:
     """By what it is looked for in the other configuration."""
-    return one.name if isinstance(one, Group) else (one.names[:1], one.listeners)
+    return one.name if isinstance(one, Group) else (one.called()[:1], one.listeners)
 
 
 def patched(old: Config, patch: Mapping[str, Any]) -> Config:

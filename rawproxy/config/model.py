@@ -216,6 +216,12 @@ class Site:
     client_ca: str | None = None  # a PEM file: the authorities of client certificates
     client_verify: str = "off"  # one of `CLIENT_VERIFY`
     listeners: tuple[Address, ...] = ()  # the only ones it is served on; none: all of `Config`
+    # --server-name-regex: names that no site has by `names`; asked in the order of the sites.
+    patterns: tuple[str, ...] = ()
+
+    def called(self) -> tuple[str, ...]:
+        """Its names as `routing.match.Sites` takes them: a `~` stands before an expression."""
+        return (*self.names, *(f"~{one}" for one in self.patterns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,9 @@ _OURS = frozenset(
 _SEGMENT = r"[A-Za-z0-9._~!$&'()*+,=:@-]"  # RFC 3986 3.3, less what could be read in two ways
 _PATH = re.compile(rf"/(?:{_SEGMENT}+/)*{_SEGMENT}*").fullmatch
 # A client's words stand behind a whole host, so that they can never name another one.
-_HOST_NAMED = r"\$(?:http_host|host|server_name|\{(?:http_host|host|server_name)\})"
+_HOST_NAMED = (
+    r"(?:[A-Za-z0-9-]+\.)*\$(?:http_host|host|server_name|\{(?:http_host|host|server_name)\})"
+)
 _PATH_NAMED = r"\$(?:path|request_uri|uri|\{(?:path|request_uri|uri)\})(?![A-Za-z0-9_])"
 _REDIRECT = re.compile(
     rf"(?:(?:https?|\$scheme)://(?:{_HOST_NAMED}|[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?"

@@ -350,6 +350,10 @@ ROUTE: Keys = {
 }
 SITE: Keys = {
     **_shared("server-name", "cert", "key", "hsts", "no-hsts", "client-ca", "client-verify"),
+    "server-name-regex": {
+        "multiple": True,
+        "help": "RE2 for names that no site has as server-name; sites are asked in order.",
+    },
     "listen": {
         "multiple": True,
         "help": "Served only there: addresses that stand under http or https too.",

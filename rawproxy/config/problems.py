@@ -124,7 +124,7 @@ def _site_problems(config: Config) -> Iterator[tuple[Key, str]]:
         here: Key = ("site", number)
         if site.client_verify != "off" and site.client_ca is None:
             yield (*here, "client-verify"), " needs --client-ca FILE: type that too"
-        for name in site.names or ("",):
+        for name in site.called() or ("",):
             if seen.setdefault((name, site.listeners), number) != number:
                 shown = f" {name}" if name else ""
                 why = "another site has it too" if name else "missing, and in another site too"

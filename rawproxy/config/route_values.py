@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from rawproxy.config import variables
+from rawproxy.config.path_regex import path_regex
 from rawproxy.errors import ConfigError
 
 _PREFIX = re.compile(r"/[A-Za-z0-9._~!$&'()*+,=:@/-]*").fullmatch
@@ -22,6 +23,15 @@ def parse_prefix(text: str) -> str:
     """The `replace-prefix` of a route."""
     if not _PREFIX(text) or "//" in text or "." in text.split("/") or ".." in text.split("/"):
         raise ConfigError(f"--replace-prefix {text}: type a plain path, as /v1")
+    return text
+
+
+def parse_name_regex(text: str) -> str:
+    """One `server-name-regex` of a site; names are lower case when it is asked."""
+    try:
+        path_regex(text)
+    except ConfigError as error:
+        raise ConfigError(f"--server-name-regex {text}: {error}") from None
     return text
 
 

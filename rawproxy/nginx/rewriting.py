@@ -29,6 +29,7 @@ _OF_REWRITE: Final = ("set", "if", "return", "rewrite", "break")
 _REDIRECTS: Final = {"permanent": 301, "redirect": 302}
 _DIGIT: Final = re.compile(r"\$(?:[1-9]|\{[1-9]\})").search
 _NAMES: Final = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z_][A-Za-z0-9_]*))")
+_ALL: Final = {"^(.*)$": "$1", "^(.*)": "$1", "(.*)": "$1", "^/(.*)$": "/$1", "^/(.*)": "/$1"}
 NOT_EMPTY: Final = ("!", "!0")
 
 
@@ -216,6 +217,11 @@ class Rewriting:
     def _rewrite(self, one: Directive, rest: list[Directive], way: Way) -> _Run:
         """The same of a `rewrite`."""
         pattern, instead, flag = one.args[0], one.args[1], (*one.args[2:], "")[0]
+        if pattern in _ALL and not any(_DIGIT(text) for text in _texts(rest)):
+            # What it keeps is the path itself, so what others have kept stays known.
+            instead = instead.replace(_ALL[pattern], "$uri")
+            pattern = "^" if not _DIGIT(instead) else pattern
+            one = Directive(one.name, (pattern, instead, *one.args[2:]), one.file, one.line)
         away = flag in _REDIRECTS or instead.startswith(("http://", "https://", "$scheme"))
         if not away and flag != "break":
             raise Refusal(

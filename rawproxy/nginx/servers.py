@@ -9,12 +9,13 @@ It never looks into a location. Invariant: each pair of address and name leads t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rawproxy.nginx.reading import Directive
 from rawproxy.nginx.scope import Blocks
-from rawproxy.nginx.values import Refusal
+from rawproxy.nginx.values import Refusal, named_groups
 
 _QUIET: Final = {
     "http2", "reuseport", "deferred", "bind", "fastopen", "so_keepalive", "ipv6only", "quic",
@@ -32,6 +33,8 @@ class ServerBlock:
     secure: list[str] = field(default_factory=list)
     default_of: set[str] = field(default_factory=set)
     names: list[str] = field(default_factory=list)
+    patterns: list[str] = field(default_factory=list)  # of names, as expressions
+    behind: list[str] = field(default_factory=list)  # before the * of one at the end
     said_name: str = ""  # what $server_name says
     proxy_protocol: bool = False
 
@@ -50,7 +53,7 @@ def server_of(block: Directive, around: Blocks) -> ServerBlock:
         server.plain.append(":80")
     for one in blocks.own("server_name"):
         for name in one.args:
-            server.names += _name(name)
+            _name(server, name)
             server.said_name = server.said_name or name.lower().removeprefix(".")
     return server
 
@@ -90,16 +93,32 @@ def _address(text: str) -> str:
     return f"{host}:{port}"
 
 
-def _name(text: str) -> list[str]:
+def _name(server: ServerBlock, text: str) -> None:
+    """One name: as it is, or as an expression; a wildcard of nginx's stands for several labels."""
     if text.startswith("~"):
-        raise Refusal(f"server_name {text}: type the names, or *.name")
-    if text.endswith(".*"):
-        raise Refusal(f"server_name {text}: type the names, or *.name")
-    if text.startswith("."):
-        return [text[1:].lower(), f"**{text.lower()}"]
-    if text.startswith("*."):
-        text = f"*{text}"
-    return [] if text in ("_", '""', "") or set(text) <= {"_", "-"} else [text.lower()]
+        pattern, names = named_groups(text[1:])
+        if names:
+            raise Refusal(f"server_name {text}: what its groups keep is not known here")
+        server.patterns.append(f"(?i){pattern}")
+    elif text.endswith(".*"):
+        server.behind.append(text[:-2].lower())
+        server.patterns.append(rf"^{re.escape(text[:-2].lower())}\..+$")
+    elif text.startswith("."):
+        server.names += [text[1:].lower(), f"**{text.lower()}"]
+    elif text.startswith("*."):
+        server.names.append(f"*{text.lower()}")
+    elif text and text != '""' and set(text) - {"_", "-"}:
+        server.names.append(text.lower())
+
+
+def settle(servers: list[ServerBlock]) -> None:
+    """What nginx has another order for among names that are expressions is refused."""
+    behind = [one for server in servers for one in server.behind]
+    if any(one.startswith(f"{other}.") for one in behind for other in behind):
+        raise Refusal("of two names that end with .* one begins the other: type the names")
+    expressions = [one for server in servers for one in server.patterns]
+    if behind and any(one.startswith("(?i)") for one in expressions):
+        raise Refusal("server_name NAME.* beside regular expressions: type the names")
 
 
 def defaults(servers: list[ServerBlock]) -> dict[str, ServerBlock]:

@@ -20,12 +20,12 @@ from rawproxy.nginx.cases import case
 from rawproxy.nginx.guards import Guards, Zones
 from rawproxy.nginx.locations import Around, Location
 from rawproxy.nginx.maps import Map, maps_of
-from rawproxy.nginx.matching import LocationMatch, grouped, match_of, way_into
+from rawproxy.nginx.matching import LocationMatch, match_of, way_into
 from rawproxy.nginx.reading import Directive, read
 from rawproxy.nginx.report import Remark, Report
 from rawproxy.nginx.rewriting import Rewriting, Way
 from rawproxy.nginx.scope import Blocks
-from rawproxy.nginx.servers import ServerBlock, defaults, server_of, tls_facts
+from rawproxy.nginx.servers import ServerBlock, defaults, server_of, settle, tls_facts
 from rawproxy.nginx.upstreams import Groups
 from rawproxy.nginx.values import Refusal, seconds
 
@@ -85,6 +85,7 @@ class _Translator:
         servers = self._servers()
         self.maps = maps_of(self.tree)
         try:
+            settle(servers)
             unnamed = defaults(servers)
         except Refusal as error:
             self.report.refuse(servers[0].block, str(error))
@@ -115,16 +116,13 @@ class _Translator:
         except Refusal as error:
             self.report.refuse(server.block, str(error))
             return
-        if server.names:
-            self._add(server.names, server.listens(), facts, routes, server)
+        called = {"server-name": server.names, "server-name-regex": server.patterns}
+        called = {key: names for key, names in called.items() if names}
+        place = server.block.place
+        if called:
+            self.sites.append((called | {"listen": server.listens()} | facts, routes, place))
         if unnamed:
-            self._add([], unnamed, facts, routes, server)
-
-    def _add(
-        self, names: list[str], listen: list[str], facts: TomlKeys, routes: Any, server: ServerBlock
-    ) -> None:
-        site = {"server-name": names} if names else {}
-        self.sites.append((site | {"listen": listen} | facts, routes, server.block.place))
+            self.sites.append(({"listen": unnamed} | facts, routes, place))
 
     def _routes(self, server: ServerBlock) -> list[tuple[TomlKeys, str]]:
         """The routes of a server, for each way through its rewrites."""
@@ -140,7 +138,7 @@ class _Translator:
             if way.end is None:
                 self._locations(server, way._replace(block=None), found)
                 continue
-            first = {"first": True, "when": grouped(way.when)} if way.when else {}
+            first = {"first": True} if way.when else {}
             match = LocationMatch({"path": "/"} | first)
             ends = Location(server.blocks.within(()), self._around(server, way), match, way)
             ends.fill()

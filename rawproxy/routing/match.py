@@ -2,7 +2,7 @@ r"""Finds the site by Host, and then the route by path.
 
 Sites: the exact name comes first, then the wildcard that stands for its first label (letters,
 digits and hyphens), then `**.name`, which stands for any number of them, the longest name first,
-then the site without names.
+then the first regular expression that matches (`~RE`), then the site without names.
 
 Routes: those with `first = true` come before all others, in their order (`early`). Then an exact
 path comes. Then the `path-regex` routes are tried in their order, as in nginx. Then the longest
@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from rawproxy.config.path_regex import PathRegex, PathRegexes
+from rawproxy.config.path_regex import PathRegex, PathRegexes, path_regex
 from rawproxy.errors import ClientError
 from rawproxy.protocol.http.target import split_host
 
@@ -254,12 +254,13 @@ def _character(match: re.Match[bytes]) -> bytes:
 class Sites(Generic[T]):
     """All sites that one listener serves."""
 
-    __slots__ = ("_deep", "_default", "_exact", "_first", "_wildcards")
+    __slots__ = ("_deep", "_default", "_exact", "_first", "_patterns", "_wildcards")
 
     def __init__(self, sites: Sequence[tuple[Sequence[str], Routes[T]]] = ()) -> None:
         self._exact: dict[bytes, Routes[T]] = {}
         self._wildcards: dict[bytes, Routes[T]] = {}  # by what stands behind the label
         self._deep: dict[bytes, Routes[T]] = {}  # likewise, behind any number of labels
+        self._patterns: list[tuple[PathRegex, Routes[T]]] = []  # in the order of the sites
         self._default: Routes[T] | None = None
         # A listener without sites serves nobody: 421, whatever the name is.
         self._first: Routes[T] | None = None
@@ -275,6 +276,8 @@ class Sites(Generic[T]):
                 self._deep[name[3:].encode()] = routes
             elif name.startswith("*."):
                 self._wildcards[name[2:].encode()] = routes
+            elif name.startswith("~"):
+                self._patterns.append((path_regex(name[1:]), routes))
             else:
                 self._exact[name.encode()] = routes
         if not names:
@@ -291,6 +294,13 @@ class Sites(Generic[T]):
         """
         return self._exact.get(host) or self._search(host)
 
+    def _matched(self, name: bytes) -> Routes[T] | None:
+        """The first site with an expression that matches."""
+        for regex, routes in self._patterns:
+            if regex.captures(name) is not None:
+                return routes
+        return None
+
     def _search(self, host: bytes) -> Routes[T]:
         name = split_host(host)[0].lower().removesuffix(b".")
         routes = self._exact.get(name)
@@ -299,7 +309,7 @@ class Sites(Generic[T]):
             routes = self._wildcards.get(rest) if _LABEL(label) else None
             if routes is None and self._deep:
                 routes = self._below(name)
-            routes = routes or self._default
+            routes = routes or self._matched(name) or self._default
             if routes is None and not host:
                 routes = self._first
         if routes is None:

@@ -84,7 +84,7 @@ class RouteTargets:
         """The names and routes of each site that `address` serves."""
         for site, routes in self._served:
             if not site.listeners or address in site.listeners:
-                yield site.names, routes
+                yield site.called(), routes
 
     def for_listener(self, address: Address | None) -> Sites[RouteTarget] | None:
         """What `address` serves; None if all requests go to the default route."""
@@ -103,4 +103,4 @@ def _everything(site: Site) -> bool:
     plain = first.path == "/" and not first.exact and own_answer(first) is None
     plain = plain and not first.when and first.path_regex is None and plan(first) is None
     plain = plain and first.access is None and not first.as_nginx
-    return plain and not others and not site.names and client_cert_policy(site) is None
+    return plain and not others and not site.called() and client_cert_policy(site) is None

@@ -83,7 +83,7 @@ def server_context(
         (_leaf(pair.cert).not_valid_after_utc.timestamp(), pair.cert)
         for pair in config.certificates()
     )
-    nameless = next((site for site in config.sites if not site.names), config.sites[0])
+    nameless = next((site for site in config.sites if not site.called()), config.sites[0])
     default = made[client_cert_policy(nameless)]
     default.pick = _by_name(config.sites, made, default) if len(made) > 1 else None
     for room in modules(CAPABILITIES, "contexts") if config.keepers else ():

@@ -26,6 +26,12 @@ ALLOWED: Final = {
     "body of no use": "an answer of the proxy's own does not depend on the size of a body",
     "type of return": "what return says has the type of default_type, whatever the path ends with",
     "one slash": "a path that is changed never begins with two slashes",
+    "charset": "a password is asked for in UTF-8, and the challenge says so",
+    "guard's answer": "what a guard answers by 401 or 403 goes to the client as it is",
+    "guard's question": "a guard is told method and URI by X-Forwarded-* as well",
+    "body passes": "proxy_pass_request_body off holds for questions to a guard, and for no others",
+    "not kept": "a redirect to sign in says Cache-Control: no-store",
+    "client certificate": "who came is told by SSL-Client-* where certificates are asked for",
     "no files": "where no location proxies or returns it is 404, whatever is asked",
 }
 BY_ENDING = {"text/html", "image/jpeg", "image/gif"}  # what nginx has without a `types`
@@ -87,13 +93,24 @@ class _Pair:
             expected, got = theirs.fields.get(name), ours.fields.get(name)
             if name == "connection" or expected == got:
                 continue
+            if name == "content-length" and not theirs.sent and expected is None and ours.sent:
+                self._allow("body passes")
+                continue
+            if name in ("x-forwarded-method", "x-forwarded-uri") and "auth" in ours.line:
+                self._allow("guard's question")
+                continue
             if name not in OF_REQUESTS and _same_unescaped(expected, got):
                 self._allow("escaped stays")
                 continue
-            if name not in OF_REQUESTS or not _claimed(expected):
+            if name.startswith("ssl-client-") and expected is None:
+                self._allow("client certificate")
+                continue
+            if name not in OF_REQUESTS or not (
+                _claimed(expected) or got == f"{expected}, 127.0.0.1"
+            ):
                 return f"request {name}: {expected!r} and {got!r}"
             self._allow("forwarded")
-        if theirs.sent != ours.sent:
+        if theirs.sent != ours.sent and (theirs.sent or "content-length" in theirs.fields):
             return f"request body {theirs.sent!r} and {ours.sent!r}"
         return ""
 
@@ -103,32 +120,49 @@ class _Pair:
         if self.over:
             return ""
         own = not theirs.line and (not theirs.body or OWN_PAGE in theirs.body)
+        own = own or self._of_guard() or (OWN_PAGE in theirs.body and "auth" in theirs.line)
         for name in sorted(theirs.answer.keys() | ours.answer.keys()):
             expected, got = theirs.answer.get(name), ours.answer.get(name)
             if expected == got:
                 continue
-            if name in OF_RESPONSES:
-                self._allow("server and date")
-            elif own and name in FRAMED:
-                self._allow("own page")
-            elif name == "location" and _same_place(expected, got, own):
-                self._allow("host asked for")
-            elif theirs.status not in ADDED and _added(expected, got):
-                self._allow("always")
-            elif _same_unescaped(expected, got):
-                self._allow("escaped stays")
-            elif name == "content-type" and not ours.line and expected in BY_ENDING:
-                self._allow("type of return")
-            elif name == "content-length" and not ours.line and self._same_body():
-                self._allow("escaped stays")
-            else:
-                return f"response {name}: {expected!r} and {got!r}"
+            if self._field_on_purpose(name, expected, got, own):
+                continue
+            return f"response {name}: {expected!r} and {got!r}"
         if own or theirs.body == ours.body:
             return ""
         if not ours.line and self._same_body():
             self._allow("escaped stays")
             return ""
         return f"body {theirs.body!r} and {ours.body!r}"
+
+    def _field_on_purpose(
+        self, name: str, expected: str | None, got: str | None, own: bool
+    ) -> bool:
+        """Whether a field of the answer differs as it should."""
+        bare = not self.ours.line
+        for purpose, fits in (
+            ("server and date", name in OF_RESPONSES),
+            ("own page", own and name in FRAMED),
+            ("charset", name == "www-authenticate" and got == f'{expected}, charset="UTF-8"'),
+            ("guard's answer", expected is None and self._of_guard()),
+            ("not kept", name == "cache-control" and expected is None and self._signs_in()),
+            ("host asked for", name == "location" and _same_place(expected, got, own)),
+            ("always", self.theirs.status not in ADDED and _added(expected, got)),
+            ("escaped stays", _same_unescaped(expected, got)),
+            ("type of return", name == "content-type" and bare and expected in BY_ENDING),
+            ("escaped stays", name == "content-length" and bare and self._same_body()),
+        ):
+            if fits:
+                self._allow(purpose)
+                return True
+        return False
+
+    def _signs_in(self) -> bool:
+        return self.ours.status == 302 and "auth" in self.ours.line
+
+    def _of_guard(self) -> bool:
+        """Whether a guard was asked last, and said no."""
+        return self.theirs.status in (401, 403) and "auth" in self.theirs.line
 
     def _same_body(self) -> bool:
         return unquote_to_bytes(self.theirs.body) == unquote_to_bytes(self.ours.body)

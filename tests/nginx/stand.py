@@ -16,10 +16,14 @@ import ssl
 import sys
 from typing import Any, NamedTuple
 
+from rawproxy.access.password_hashes import apr1
+from rawproxy.errors import ignore
 from rawproxy.nginx.reading import Directive, read
 from tests.nginx.upstream import Recorder
-from tests.process import LEAF, PATIENCE, Program, free_port, wait_for_port
+from tests.process import CA, LEAF, PATIENCE, Program, free_port, wait_for_port
 
+# alice's password, hunter2, as both proxies read it.
+HUNTER2 = "$apr1$salt$" + apr1(b"hunter2", b"salt", ignore)
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 WRAP = """
 daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
@@ -77,10 +81,13 @@ class Stand:
         self.stack.callback(self.secure.close)
         pem = folder / "pem"
         LEAF.private_key_and_cert_chain_pem.write_to_path(str(pem))
+        self.authority, self.users = folder / "authority.pem", folder / "users"
+        CA.cert_pem.write_to_path(str(self.authority))
+        self.users.write_text(f"alice:{HUNTER2}\n")
         self.ports: dict[str, dict[str, int]] = {"nginx": {}, "rawproxy": {}}
         self.tls: set[str] = set()
-        if re.match(r"\s*location\b", text):
-            text = "server { listen 80; " + text + "}"
+        if re.match(r"(?:\s|#[^\n]*\n)*location\b", text):
+            text = "server { listen 80;\n" + text + "}"
         for name in self.ports:
             (folder / f"{name}.conf").write_text(self.moved(text, name, str(pem)))
         self.tree = read(str(folder / "rawproxy.conf"))
@@ -112,6 +119,9 @@ class Stand:
         text = re.sub(r"\blisten\s+(\[::\]:|\S+?:)?(\d+)([^;]*);", listen, text)
         text = re.sub(r"\bproxy_pass\s+(https?)://([^/;\s$]+)", self._pass, text)
         text = re.sub(r"\bssl_certificate(_key)?\s+[^;]+;", rf"ssl_certificate\1 {pem};", text)
+        text = re.sub(r"\b(ssl_client_certificate)\s+[^;]+;", rf"\1 {self.authority};", text)
+        text = re.sub(r"\b(auth_basic_user_file)\s+[^;]+;", rf"\1 {self.users};", text)
+        text = re.sub(r"\b127\.0\.0\.1:900[0-9]\b", f"127.0.0.1:{self.plain.port}", text)
         return re.sub(r"\bset\s+(\$upstream\w*)\s+([^;]+);", self._set, text)
 
     def _pass(self, match: re.Match[str]) -> str:
@@ -165,13 +175,18 @@ class Stand:
             raw.sendall("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + request.body)
             answer = b""
             while not _whole(answer, request.method == "HEAD"):
-                data = raw.recv(65536)
+                try:
+                    data = raw.recv(65536)
+                except ConnectionError:
+                    data = b""
                 if not data:
                     break
                 answer += data
         return self._seen(answer, request.method == "HEAD")
 
     def _seen(self, answer: bytes, headless: bool) -> Seen:
+        if not answer:
+            answer = b"HTTP/1.1 444 hung up"
         head, _, body = answer.partition(b"\r\n\r\n")
         status, *fields = head.decode("latin-1").split("\r\n")
         named = fields_of(fields)

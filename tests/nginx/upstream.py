@@ -7,11 +7,23 @@ from urllib.parse import parse_qs
 
 from tests.process import LEAF
 
+# What a guard says of everybody.
+TOLD = [
+    f"{family}{name}: {value}"
+    for family, names in (
+        ("X-authentik-", "username groups email"),
+        ("Remote-", "User Groups"),
+        ("X-Auth-Request-", "User Email Access-Token"),
+    )
+    for name, value in ((one, one.lower() + "-of-alice") for one in names.split())
+]
+
 
 class Recorder:
     """An HTTP/1.1 server, plain or with TLS, that keeps the last request it was sent.
 
-    ?status=404 answers so, ?loc=URL with that Location, ?cookie=VALUE with that Set-Cookie.
+    ?status=404 answers so, ?loc=URL with that Location, ?cookie=VALUE with that Set-Cookie. Where a path has `auth` in it, it
+    is a guard: whoever has the cookie guard=401 may not pass.
     """
 
     def __init__(self, tls: bool) -> None:
@@ -59,7 +71,12 @@ class Recorder:
         method, target, _ = line.split(" ", 2)
         query = parse_qs(target.partition("?")[2])
         status = query.get("status", ["200"])[0]
-        lines = [f"HTTP/1.1 {status} Said", "X-Up: 1", "Content-Type: text/plain"]
+        lines = ["X-Up: 1", "Content-Type: text/plain"]
+        if "auth" in target:  # a guard is asked: it lets everybody in but whose cookie says no
+            said = dict(fields).get("cookie", "").partition("guard=")[2]
+            status = said or status
+            lines += TOLD
+        lines.insert(0, f"HTTP/1.1 {status} Said")
         lines += [f"Location: {one}" for one in query.get("loc", [])]
         lines += [f"Set-Cookie: {one}" for one in query.get("cookie", [])]
         page = b"" if status in ("204", "304") else b"from above\n"

@@ -202,7 +202,7 @@ OURS = {
     "config.option_values._STATUS", "config.option_values._TOKEN", "config.option_values.parse_group", "config.option_values.parse_parameter",
     "config.option_values.parse_target", "config.option_values.parse_upgrade", "config.toml_lines._BLANK", "config.toml_lines._PART", "config.toml_lines._SCALAR",
     "config.toml_lines._STRING", "config.toml_lines._Scan", "admin.top_screen._ANSI", "config.sources._OPTION", "tls.server._CERTIFICATE", "tls.server._KEY", "config.variables._DOLLAR",
-    "config.route_values._PREFIX", "config.route_values._PRINTABLE", "config.route_values._REWRITE", "config.route_values._TYPE",
+    "config.build_route._KEPT_HOST", "config.route_values._PREFIX", "config.route_values._PRINTABLE", "config.route_values._REWRITE", "config.route_values._TYPE",
     "config.route_values.parse_mapping",
     "nginx.guards.Guards", "nginx.guards._KEY", "nginx.guards._RATE", "nginx.maps.Choice", "nginx.maps._LETTERS", "nginx.matching._groups", "nginx.matching.found_by",
     "nginx.rewriting.Rewriting", "nginx.rewriting._DIGIT", "nginx.rewriting._NAMES", "nginx.rewriting._captured", "nginx.rewriting._without_groups",

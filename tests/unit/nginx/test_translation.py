@@ -1,5 +1,6 @@
 """A file into ours: what is refused is refused with file and line, and nothing is left unsaid."""
 
+import re
 import tomllib
 
 import pytest
@@ -59,7 +60,9 @@ def proxied(more: str) -> str:
         (SERVER.format("location / { proxy_pass http://$http_x; }"), "differs from request"),
         ("upstream u { server a:1; hash $uri; }\nserver { location / { proxy_pass http://u; } }", "of $remote_addr alone"),
         ("upstream u { server a:1 down; }\nserver { location / { proxy_pass http://u; } }", "is up"),
-        ("server { server_name ~^x$; }", "type the names"),
+        ("server { server_name ~^(?<sub>.+)[.]x$; }", "what its groups keep"),
+        ("server { server_name a.* ~^x$; }", "type the names"),
+        ("server { server_name a.* a.b.*; }", "one begins the other"),
         ("server { listen 1 default_server; }\nserver { listen 1 default_server; }", "a second default_server"),
         ("server { real_ip_header X-Real-IP; }", "only X-Forwarded-For"),
     ],
@@ -86,7 +89,10 @@ def test_every_directive_has_its_word(path):
     made = translated(str(path))
     assert not made.refused
     lines = {one.place for one in made.remarks}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    text = re.sub(
+        r"^map [^}]+}", lambda match: "\n" * match[0].count("\n"), path.read_text(), flags=re.M
+    )
+    for number, line in enumerate(text.splitlines(), 1):
         text = line.partition("#")[0].strip()
         if text.endswith(";") and "''" not in text and "default " not in text:
             assert f"{path}:{number}" in lines, line
@@ -118,6 +124,25 @@ def test_the_parameters_of_an_upstreams_servers(written):
             served(written(block.format(name, "") + use))
 
 
+def test_names_by_expressions_and_wildcards(written):
+    location = "location / { proxy_pass http://127.0.0.1:1; add_header X $server_name; }"
+    text = "".join(
+        f"server {{ listen 8080; server_name {name}; {location} }}"
+        for name in ("_", "App.*", ".b.test *.c.b.test")
+    )
+    sites = tomllib.loads(served(written(text)).text)["site"]
+    names = [(one.get("server-name"), one.get("server-name-regex")) for one in sites]
+    assert names == [
+        (None, None), (None, [r"^app\..+$"]), (["b.test", "**.b.test", "**.c.b.test"], None),
+    ]  # fmt: skip
+    first = [one["route"][0]["response-headers"]["add"]["X"] for one in sites]
+    assert first == ["_", "app.*", "b.test"]
+    (one,) = tomllib.loads(
+        served(written(f"server {{ listen 1; server_name ~^W[0-9]+; {location} }}")).text
+    )["site"][:1]
+    assert one["server-name-regex"] == ["(?i)^W[0-9]+"]
+
+
 def test_one_resolver_for_the_whole_file(written):
     path = written("resolver 127.0.0.11 valid=30s;\n" + proxied("resolver 127.0.0.11;"))
     assert reread(["--nginx", path]).resolver.host == "127.0.0.11"
@@ -143,6 +168,13 @@ def test_an_if_of_a_server_comes_before_its_locations(written):
     first, _ = routes_of(written, SERVER.format(text))
     assert first["when"] == {"$host": "~*^www\\.(.+)$"}
     assert first["redirect"] == "https://$1$request_uri"
+
+
+def test_a_redirect_to_a_part_of_the_name_that_was_asked_for(written):
+    text = "if ($host ~* ^www[.](.+)$) { return 301 https://$1$request_uri; } return 301 https://www.$host/;"
+    first, other = reread(["--nginx", written(SERVER.format(text))]).sites[0].routes
+    assert first.redirect.target == "https://$1$request_uri"
+    assert other.redirect.target == "https://www.$host/"
 
 
 def test_what_an_if_sets_and_a_later_one_asks(written):
@@ -182,9 +214,7 @@ def test_a_map_is_a_choice_among_routes(written):
         ({"$http_origin": "~*^x\\.test$"}, "y"),
         ({"$http_origin": "~^https://(?:.+)\\.a\\.test$"}, "$http_origin"),
     ]
-    assert (
-        "response-headers" not in routes[2] and "when" not in routes[2]
-    )  # what is empty is not sent
+    assert "response-headers" not in routes[2] and "when" not in routes[2]
     routes = routes_of(written, maps + SERVER.format("location / { proxy_pass http://$pool; }"))
     assert [(one.get("when", {}).get("$host"), one["group"][-1]) for one in routes] == [
         ("~*^.+[.]b\\.test$", "2"), ("~*^(?:.+[.])?c\\.test$", "3"), ("~*^d[.].+$", "4"), (None, "1"),

@@ -392,3 +392,18 @@ def test_paths_that_may_have_several_readings_are_told_from_all_others():
             path = bytes(letters)
             assert match._odd(path) is (odd(path) is not None), path
     assert match._odd(b"/a\\b") and not match._odd(b"/a.b/c..d/e")
+
+
+def test_a_name_by_an_expression():
+    sites = Sites(
+        [
+            (("a.test", "*.b.test"), routes("/")),
+            (("~^(?i)APP[.]",), routes("=/app")),
+            (("~[.]test$",), routes("=/test")),
+        ]
+    )
+    assert sites.find(b"a.test", b"/") == sites.find(b"x.b.test", b"/") == "/"
+    assert sites.find(b"App.test:80", b"/app") == "=/app", "the first one that matches"
+    assert sites.find(b"other.test", b"/test") == "=/test"
+    with pytest.raises(ClientError, match="no site is called"):
+        sites.find(b"other.tld", b"/")
