@@ -206,6 +206,10 @@ class Location:
     def _guards(self) -> None:
         self.route |= keys(self.blocks, self.around.zones, self.known)
         asked = self.blocks.last("auth_request")
+        for one in self.blocks.all("error_page"):
+            leads = "=" in " ".join(one.args) or not one.args[-1].startswith("/")
+            if leads and "401" in one.args and "basic-auth" in self.route:
+                raise Refusal(f"{one.place}: a 401 for a password leads nowhere else here")
         copied = self.copied
         if asked is None or asked.args[0] == "off":
             if copied:  # nobody says it, so what the client says of itself is cut

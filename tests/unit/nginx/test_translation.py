@@ -57,6 +57,7 @@ def proxied(more: str) -> str:
         ("limit_conn_zone $uri zone=z:1m;" + proxied("limit_conn z 1;"), "not by $uri"),
         (proxied("auth_basic x;"), "without auth_basic_user_file"),
         (proxied("error_page 502 = @x;"), "pages of the upstream"),
+        (proxied("auth_basic x; auth_basic_user_file y; error_page 401 =302 https://z/;"), "leads nowhere else"),
         (SERVER.format("location / { proxy_pass http://$http_x; }"), "differs from request"),
         ("upstream u { server a:1; hash $uri; }\nserver { location / { proxy_pass http://u; } }", "of $remote_addr alone"),
         ("upstream u { server a:1 down; }\nserver { location / { proxy_pass http://u; } }", "is up"),
