@@ -98,7 +98,7 @@ test-fast: fast
 	$(FAST) install "$$(echo build/fast/*.whl)[test]"
 	rm -rf build/test-fast
 	mkdir -p build/test-fast
-	cp -r tests bench docs pyproject.toml README.md build/test-fast
+	cp -r tests bench docs examples pyproject.toml README.md build/test-fast
 	cd build/test-fast && $(call BYTECODE,.venv-fast) RAWPROXY_TESTED=compiled \
 		../../.venv-fast/bin/python -m pytest $(BESIDE) -W "ignore:$(THROW):DeprecationWarning" $(FAST_TESTS)
 

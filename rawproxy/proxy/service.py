@@ -121,7 +121,7 @@ class Service(WorkerGroups):
 
     def start(self) -> None:
         """Begin to sweep. Called in the running loop."""
-        self._loop = asyncio.get_running_loop()
+        self._home = self._loop = asyncio.get_running_loop()
         self.recorder.gather(self._loop.call_later)
         self._tick()
         for group in self.groups.values():

@@ -48,6 +48,7 @@ class WorkerGroups:
         self.own_targets: list[RouteTarget] = []  # of requests that are ours: questions to guards
         self.tell: Callable[[], object] = ignore  # that a certificate was accepted
         self._tasks: set[asyncio.Task[None]] = set()
+        self._home: asyncio.AbstractEventLoop | None = None  # the worker's, once it has begun
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -82,7 +83,7 @@ class WorkerGroups:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a dial, say, beside the connections' own calls; the reference keeps it alive."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = (self._home or asyncio.get_running_loop()).create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -28,7 +28,9 @@ CA = trustme.CA()
 LEAF = CA.issue_cert("localhost", "127.0.0.1", "::1", "*.example.test")
 # Where a test sets no deadline, none comes while it lasts: what it waits for has to happen by itself,
 # and does not pass for having happened when a default ends it.
-NO_DEADLINE = dict.fromkeys(Deadlines.__dataclass_fields__, float(LATER)) | {"wait": 0.0}
+NO_DEADLINE = dict.fromkeys(Deadlines.__dataclass_fields__, float(LATER)) | {
+    "wait": 0.0, "tunnel_drain": -1.0,  # as `drain`
+}  # fmt: skip
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
