@@ -2,11 +2,11 @@
 
 import pytest
 
-from rawproxy.config.model import Config, Respond, Route, Site
+from rawproxy.config.model import Config, Respond, Route, Site, single
 from rawproxy.errors import ClientError
 from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.routing.conditions import Conditions
-from rawproxy.routing.route_targets import fitting
+from rawproxy.routing.route_targets import RouteTarget, fitting
 from rawproxy.routing.site_routes import RouteTargets
 from tests.unit.access import heads
 
@@ -126,3 +126,9 @@ def test_nobody_gets_past_a_first_route_by_spelling():
 def test_a_route_with_a_when_alone_is_looked_at():
     one = Site(routes=(Route(when=(("$method", "GET"),)),))
     assert RouteTargets(Config(sites=(one,))).for_listener(None) is not None
+
+
+def test_a_route_without_a_when_fits_whatever_a_request_is_like():
+    route = Route("/")
+    target = RouteTarget(single(()), Site(routes=(route,)), route)
+    assert target.fits(ONE)
