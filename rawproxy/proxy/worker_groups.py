@@ -32,7 +32,7 @@ from rawproxy.upstream.resolver import Resolver
 
 log = logging.getLogger("rawproxy")
 # Connections that may each leave megabytes in the kernel before anybody knows they are slow.
-CROWD: Final = 32
+CROWD: Final = 8
 
 
 class WorkerGroups:
