@@ -4,7 +4,7 @@
     settings         what the keeper has to know, as it travels to it
     timing, plan     when a certificate is renewed, when a try is repeated, what to do next
     advice           an authority's refusal in words that somebody can act upon
-    storage, leases  the state folder: certificates, orders under way, who works on which name
+    archive, leases  the state folder: certificates, orders under way, who works on which name
     answers          what answers challenges, put down by the keeper and read by every worker
     client, order    the conversation with an authority; one order, step by step
     dns_records      the records of DNS-01: by RFC 2136, or by a program of the admin's

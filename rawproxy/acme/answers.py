@@ -14,8 +14,8 @@ import os
 import re
 from typing import Final
 
+from rawproxy.acme.archive import read, remove, write
 from rawproxy.acme.settings import file_name
-from rawproxy.acme.storage import read, remove, write
 
 PATH: Final = b"/.well-known/acme-challenge/"
 LARGEST: Final = 1024  # bytes of a key authorization: a token and 43 more

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from rawproxy.acme.archive import Archive
 from rawproxy.acme.settings import AcmeSettings, Authority
-from rawproxy.acme.storage import Store
 from rawproxy.config.json_codec import from_json
 from rawproxy.config.model import Config
 from rawproxy.errors import ConfigError
@@ -25,23 +25,23 @@ def look(config: Config) -> Iterator[str]:
     if told is None:
         return
     settings = from_json(AcmeSettings, told)
-    store = Store(settings.folder(), settings.authorities)
-    wrong = store.unsafe()
+    archive = Archive(settings.folder(), settings.authorities)
+    wrong = archive.unsafe()
     if wrong is not None:
         raise ConfigError(f"--state {settings.state}: {wrong}")
     for authority in settings.authorities:
-        yield _authority(settings, authority, store)
+        yield _authority(settings, authority, archive)
     for name in settings.names[:SHOWN]:
-        yield f"certificate of {name}: {state_of(store, name)}"
+        yield f"certificate of {name}: {state_of(archive, name)}"
     if len(settings.names) > SHOWN:
         yield f"and {len(settings.names) - SHOWN} more: type rawproxy certificates list"
 
 
-def _authority(settings: AcmeSettings, authority: Authority, store: Store) -> str:
+def _authority(settings: AcmeSettings, authority: Authority, archive: Archive) -> str:
     from rawproxy.acme.advice import IssueError
     from rawproxy.acme.client import Conversation
 
-    talk = Conversation(settings, authority, store, dry=True)
+    talk = Conversation(settings, authority, archive, dry=True)
     try:
         offers = talk.offers()
         talk.look_at_clock()
@@ -56,9 +56,9 @@ def _authority(settings: AcmeSettings, authority: Authority, store: Store) -> st
     return f"authority {authority.url}: answers, and {window}; its terms: {offers.terms or 'none'}"
 
 
-def state_of(store: Store, name: str) -> str:
+def state_of(archive: Archive, name: str) -> str:
     """How it stands with a name, in words."""
-    standings = store.standings(name)
+    standings = archive.standings(name)
     now = time.time()
     said = next((one.record.said for one in standings if one.record.failures), "")
     why = f"; the last try: {said}" if said else ""

@@ -32,8 +32,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from rawproxy import __version__
 from rawproxy.acme import advice
 from rawproxy.acme.advice import IssueError
+from rawproxy.acme.archive import Archive, read
 from rawproxy.acme.settings import AcmeSettings, Authority
-from rawproxy.acme.storage import Store, read
 from rawproxy.acme.timing import HOUR, Trouble
 from rawproxy.telemetry.error_log import log
 
@@ -72,12 +72,12 @@ class Conversation:
     """With one authority, of one thread."""
 
     def __init__(
-        self, settings: AcmeSettings, authority: Authority, store: Store, *, dry: bool = False
+        self, settings: AcmeSettings, authority: Authority, archive: Archive, *, dry: bool = False
     ) -> None:
         self.settings = settings
         self.authority = authority
-        self.path = store.of(authority, "_account", "account.json")
-        self._store = store
+        self.path = archive.of(authority, "_account", "account.json")
+        self._archive = archive
         self._dry = dry  # nothing is signed or written
         self._client: Any = None
         self._pem = ""  # the key that signs
@@ -200,15 +200,15 @@ class Conversation:
 
     def _key(self) -> Any:
         """The account's key: the one in the folder, or a new one, which is there first."""
-        pem = str(self._store.json(self.path).get("key", "")).encode()
+        pem = str(self._archive.json(self.path).get("key", "")).encode()
         if not pem:
             private = ec.generate_private_key(ec.SECP256R1())
             pem = pem_of(private)
-            if not self._store.save(self.path, {"key": pem.decode()}, first=True):
-                found = str(self._store.json(self.path).get("key", "")).encode()
+            if not self._archive.save(self.path, {"key": pem.decode()}, first=True):
+                found = str(self._archive.json(self.path).get("key", "")).encode()
                 if not found:  # damaged: that account is lost, and another one takes its place
                     log.warning("%s cannot be read: a new account takes its place", self.path)
-                    self._store.save(self.path, {"key": pem.decode()})
+                    self._archive.save(self.path, {"key": pem.decode()})
                 pem = found or pem
         self._pem = pem.decode()
         try:
@@ -220,24 +220,24 @@ class Conversation:
 
     def account(self) -> None:
         """Have an account; a new one if there is none. Raises `IssueError`."""
-        known = self._store.json(self.path)
+        known = self._archive.json(self.path)
         if known.get("key") != self._pem:
             self._client = None  # another process has given it a new key
         mine = self._ready()
-        known = self._store.json(self.path)
+        known = self._archive.json(self.path)
         if mine.net.account is None and known.get("uri"):
             mine.net.account = messages.RegistrationResource(
                 body=messages.Registration(), uri=known["uri"]
             )
         if mine.net.account is not None and known.get("next"):
             mine = self._settle_key(mine, known)
-            known = self._store.json(self.path)
+            known = self._archive.json(self.path)
         if mine.net.account is None or not known.get("uri"):
             self._register(mine)
         elif known.get("email") != self.settings.email:
             contact = [f"mailto:{self.settings.email}"] if self.settings.email else []
             self.post(known["uri"], {"contact": contact})
-            self._store.save(self.path, known | {"email": self.settings.email})
+            self._archive.save(self.path, known | {"email": self.settings.email})
 
     def _settle_key(self, mine: Any, known: JsonObject) -> Any:
         """A change of the key was cut short: go on with the one that the authority knows."""
@@ -245,11 +245,11 @@ class Conversation:
         try:
             self.post(known["uri"])
             told = {name: value for name, value in known.items() if name != "next"}
-            self._store.save(self.path, told)
+            self._archive.save(self.path, told)
             return mine
         except RefusedError:
             pass
-        self._store.save(self.path, {"key": known["next"], "uri": known["uri"]})
+        self._archive.save(self.path, {"key": known["next"], "uri": known["uri"]})
         self._client = None
         mine = self._ready()
         mine.net.account = account
@@ -269,8 +269,8 @@ class Conversation:
         answer = self.post(mine.directory["newAccount"], told)
         uri = answer.headers["Location"]
         mine.net.account = messages.RegistrationResource(body=messages.Registration(), uri=uri)
-        known = self._store.json(self.path)
-        self._store.save(self.path, known | {"uri": uri, "email": self.settings.email})
+        known = self._archive.json(self.path)
+        self._archive.save(self.path, known | {"uri": uri, "email": self.settings.email})
 
     def _binding(self, mine: Any) -> Any:
         file = self.authority.key_file or ""
@@ -288,9 +288,9 @@ class Conversation:
 
     def forget_account(self) -> None:
         """The authority does not know it any more: the same key gets a new one."""
-        known = self._store.json(self.path)
+        known = self._archive.json(self.path)
         known.pop("uri", None)
-        self._store.save(self.path, known)
+        self._archive.save(self.path, known)
         if self._client is not None:
             self._client.net.account = None
 
@@ -306,9 +306,9 @@ class Conversation:
         """
         self.account()
         mine = self._ready()
-        known = self._store.json(self.path)
+        known = self._archive.json(self.path)
         private = ec.generate_private_key(ec.SECP256R1())
-        self._store.save(self.path, known | {"next": pem_of(private).decode()})
+        self._archive.save(self.path, known | {"next": pem_of(private).decode()})
         url = str(mine.directory["keyChange"])
         told = {"account": known["uri"], "oldKey": mine.net.key.public_key().to_json()}
         with self._words(""):
@@ -316,7 +316,7 @@ class Conversation:
                 json.dumps(told).encode(), josepy.JWKEC(key=private), josepy.ES256, None, url
             )
         self.post(url, json.loads(inner.json_dumps()))
-        self._store.save(self.path, known | {"key": pem_of(private).decode()})
+        self._archive.save(self.path, known | {"key": pem_of(private).decode()})
         self._client = None  # the next message is signed by the new one
 
     # ── certificates that are there ─────────────────────────────────────────────────────────────

@@ -25,7 +25,7 @@ from rawproxy.config.model import Config
 from rawproxy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rawproxy.acme.storage import Store
+    from rawproxy.acme.archive import Archive
 
 PATIENCE: Final = 180.0  # seconds that `renew` waits for an outcome
 TAKEN: Final = 15.0  # seconds for a keeper to begin
@@ -47,32 +47,32 @@ def group(command: Make, configured: Callable[[click.Context], Config]) -> click
 
     @command(certificates, "list", "Whose certificates there are, until when, what failed.")
     def _list(ctx: click.Context, /, **_: Any) -> None:
-        settings, store = opened(configured(ctx))
-        click.echo("\n".join(listed(settings, store)))
+        settings, archive = opened(configured(ctx))
+        click.echo("\n".join(listed(settings, archive)))
 
     @command(certificates, "renew", "Have a running rawproxy get new certificates now.")
     @click.argument("names", nargs=-1, metavar="[NAME]...")
     @click.option("--account-key", is_flag=True, help="Give the account a new key instead.")
     def _renew(ctx: click.Context, /, names: tuple[str, ...], account_key: bool, **_: Any) -> None:
-        settings, store = opened(configured(ctx))
+        settings, archive = opened(configured(ctx))
         if account_key:
-            changed(settings, store)
+            changed(settings, archive)
         else:
-            renewed(store, chosen(settings, names))
+            renewed(archive, chosen(settings, names))
 
     @command(certificates, "revoke", "Tell the authority that a certificate holds no more.")
     @click.argument("names", nargs=-1, required=True, metavar="NAME...")
     @click.option("--reason", type=click.Choice(list(REASONS)), default="unspecified")
     def _revoke(ctx: click.Context, /, names: tuple[str, ...], reason: str, **_: Any) -> None:
-        settings, store = opened(configured(ctx))
-        revoked(settings, store, chosen(settings, names), REASONS[reason])
+        settings, archive = opened(configured(ctx))
+        revoked(settings, archive, chosen(settings, names), REASONS[reason])
 
     return certificates
 
 
-def opened(config: Config) -> tuple[AcmeSettings, Store]:
+def opened(config: Config) -> tuple[AcmeSettings, Archive]:
     """The settings and the folder. Raises `ConfigError` where no certificate keeps itself."""
-    from rawproxy.acme.storage import Store
+    from rawproxy.acme.archive import Archive
 
     told = dict(config.keepers).get("acme")
     if told is None:
@@ -80,7 +80,7 @@ def opened(config: Config) -> tuple[AcmeSettings, Store]:
             "--acme is missing: type it and the other options of the run, or --config"
         )
     settings = from_json(AcmeSettings, told)
-    return settings, Store(settings.folder(), settings.authorities)
+    return settings, Archive(settings.folder(), settings.authorities)
 
 
 def chosen(settings: AcmeSettings, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -92,38 +92,38 @@ def chosen(settings: AcmeSettings, names: tuple[str, ...]) -> tuple[str, ...]:
     return names or settings.names
 
 
-def listed(settings: AcmeSettings, store: Store) -> list[str]:
+def listed(settings: AcmeSettings, archive: Archive) -> list[str]:
     """A line for each name."""
     from rawproxy.acme.checking import state_of
 
     wide = max((len(name) for name in settings.names), default=0)
     lines = []
     for name in settings.names:
-        at = store.linked(name)
+        at = archive.linked(name)
         whose = settings.authorities[at].url if at is not None else "nobody"
-        lines.append(f"{name:{wide}}  {state_of(store, name)}; by {whose}")
+        lines.append(f"{name:{wide}}  {state_of(archive, name)}; by {whose}")
     return lines
 
 
-def renewed(store: Store, names: tuple[str, ...]) -> None:
+def renewed(archive: Archive, names: tuple[str, ...]) -> None:
     """Ask for new certificates and wait for them. Raises `ConfigError` for what did not come."""
-    from rawproxy.acme.storage import write
+    from rawproxy.acme.archive import write
 
-    before = {name: _serials(store, name) for name in names}
+    before = {name: _serials(archive, name) for name in names}
     for name in names:
-        write(store.wanted(name), b"renew\n")
+        write(archive.wanted(name), b"renew\n")
     left = set(names)
     begun = time.monotonic()
     wrong = []
     while left and time.monotonic() - begun < PATIENCE:
         for name in sorted(left):
-            if _serials(store, name) != before[name]:
+            if _serials(archive, name) != before[name]:
                 click.echo(f"{name}: renewed")
                 left.discard(name)
-            elif not os.path.exists(store.wanted(name)):
-                failed = [one.record.said for one in store.standings(name) if one.record.failures]
+            elif not os.path.exists(archive.wanted(name)):
+                failed = [one.record.said for one in archive.standings(name) if one.record.failures]
                 # The mark goes after the certificate is there, and after a failure is noted.
-                if _serials(store, name) == before[name]:
+                if _serials(archive, name) == before[name]:
                     wrong.append(f"{name}: {failed[0] if failed else 'nothing came of it'}")
                     left.discard(name)
         time.sleep(0.2)
@@ -137,43 +137,43 @@ def renewed(store: Store, names: tuple[str, ...]) -> None:
         raise ConfigError(*wrong)
 
 
-def _serials(store: Store, name: str) -> list[str]:
-    return [one.certificate.serial if one.certificate else "" for one in store.standings(name)]
+def _serials(archive: Archive, name: str) -> list[str]:
+    return [one.certificate.serial if one.certificate else "" for one in archive.standings(name)]
 
 
-def revoked(settings: AcmeSettings, store: Store, names: tuple[str, ...], reason: int) -> None:
+def revoked(settings: AcmeSettings, archive: Archive, names: tuple[str, ...], reason: int) -> None:
     """Have certificates revoked; new ones are asked for. Raises `ConfigError`."""
     from rawproxy.acme.advice import IssueError
+    from rawproxy.acme.archive import read, write
     from rawproxy.acme.client import Conversation
-    from rawproxy.acme.storage import read, write
 
     wrong = []
     for name in names:
-        at = store.linked(name)
+        at = archive.linked(name)
         authority = settings.authorities[at or 0]
-        pem = read(store.of(authority, name, "certificate.pem"))
+        pem = read(archive.of(authority, name, "certificate.pem"))
         if at is None or pem is None:
             wrong.append(f"{name}: there is no certificate that could be revoked")
             continue
         try:
-            Conversation(settings, authority, store).revoke(pem, reason)
+            Conversation(settings, authority, archive).revoke(pem, reason)
         except IssueError as error:
             wrong.append(error.words)
             continue
-        write(store.wanted(name), b"revoked\n")
+        write(archive.wanted(name), b"revoked\n")
         click.echo(f"{name}: revoked; a running rawproxy orders another one now")
     if wrong:
         raise ConfigError(*wrong)
 
 
-def changed(settings: AcmeSettings, store: Store) -> None:
+def changed(settings: AcmeSettings, archive: Archive) -> None:
     """Give each account a new key. Raises `ConfigError`."""
     from rawproxy.acme.advice import IssueError
     from rawproxy.acme.client import Conversation
 
     for authority in settings.authorities:
         try:
-            Conversation(settings, authority, store).change_key()
+            Conversation(settings, authority, archive).change_key()
         except IssueError as error:
             raise ConfigError(error.words) from None
         click.echo(f"{authority.url}: the account has a new key")

@@ -29,8 +29,8 @@ import dns.tsig
 import dns.update
 
 from rawproxy.acme.advice import IssueError
+from rawproxy.acme.archive import read
 from rawproxy.acme.settings import AcmeSettings, DnsServer
-from rawproxy.acme.storage import read
 from rawproxy.acme.timing import Trouble
 from rawproxy.telemetry.error_log import log
 

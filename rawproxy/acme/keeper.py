@@ -26,11 +26,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rawproxy.acme.advice import IssueError
+from rawproxy.acme.archive import Archive, read, remove, write
 from rawproxy.acme.leases import BEAT, Lease, Leases
 from rawproxy.acme.on_demand import is_name
 from rawproxy.acme.plan import Do, NextStep, Record, Standing, next_step
 from rawproxy.acme.settings import AcmeSettings, Authority
-from rawproxy.acme.storage import Store, read, remove, write
 from rawproxy.acme.timing import AGAIN, HOUR, MINUTE, Trouble, pause
 from rawproxy.config.json_codec import from_json
 from rawproxy.telemetry import error_log
@@ -75,7 +75,7 @@ class Keeper:
 
     def __init__(self, settings: AcmeSettings, step: Callable[[str], object] | None = None) -> None:
         self.settings = settings
-        self.store = Store(settings.folder(), settings.authorities)
+        self.archive = Archive(settings.folder(), settings.authorities)
         self.leases = Leases(settings.folder())
         self._step = step or _step
         self._due: list[tuple[float, str]] = []
@@ -96,11 +96,11 @@ class Keeper:
 
     def run(self) -> None:
         """Work until the process ends."""
-        wrong = self.store.unsafe()
+        wrong = self.archive.unsafe()
         if wrong is not None:
             log.error("--state %s: %s", self.settings.folder(), wrong)
-        self.store.sweep()
-        self._names |= set(self.store.take_names("demanded", remove_them=False))
+        self.archive.sweep()
+        self._names |= set(self.archive.take_names("demanded", remove_them=False))
         self._due = [(0.0, name) for name in sorted(self._names)]
         with ThreadPoolExecutor(HANDS, "certificates") as hands:
             while True:
@@ -109,7 +109,7 @@ class Keeper:
 
     def _hand_out(self, hands: ThreadPoolExecutor) -> None:
         """Begin with every name that is due, or asked for."""
-        for name in self.store.wishes():
+        for name in self.archive.wishes():
             if name in self._names and name not in self._busy:
                 self._begin(hands, name)
         for name in self._asked():
@@ -148,7 +148,7 @@ class Keeper:
         """Names on demand that workers have put down."""
         if self.permission is None:
             return []
-        found = self.store.take_names("asks", remove_them=True)
+        found = self.archive.take_names("asks", remove_them=True)
         return [one for one in found if is_name(one) and one not in self._names | self._busy]
 
     def _consider(self, name: str) -> None:
@@ -157,7 +157,7 @@ class Keeper:
         try:
             allowed = self.may(name)
             if allowed:
-                write(self.store.demanded(name), b"")
+                write(self.archive.demanded(name), b"")
                 self._names.add(name)
         except OSError as error:
             log.error("%s: the state folder cannot be written: %s", name, error)
@@ -182,7 +182,7 @@ class Keeper:
         if name in self.settings.names or self.permission is None or self.permission.allows(name):
             return False
         log.info("%s: not allowed any more: its certificate is not renewed", name)
-        remove(self.store.demanded(name))
+        remove(self.archive.demanded(name))
         self._names.discard(name)
         return True
 
@@ -191,7 +191,7 @@ class Keeper:
     def attend(self, name: str) -> float:
         """The next steps of a name; when to look again, in seconds since 1970."""
         for _ in range(STEPS):
-            wanted = os.path.exists(self.store.wanted(name))
+            wanted = os.path.exists(self.archive.wanted(name))
             step = self._plan(name, wanted)
             if step.do is Do.WAIT:
                 return step.at
@@ -209,12 +209,14 @@ class Keeper:
         return time.time() + MINUTE
 
     def _plan(self, name: str, wanted: bool) -> NextStep:
-        return next_step(self._standings(name), self.store.linked(name), time.time(), wanted=wanted)
+        return next_step(
+            self._standings(name), self.archive.linked(name), time.time(), wanted=wanted
+        )
 
     def _standings(self, name: str) -> list[Standing]:
-        found = self.store.standings(name)
+        found = self.archive.standings(name)
         for at, authority in enumerate(self.settings.authorities):
-            known = self._spent.get(self.store.of(authority, name))
+            known = self._spent.get(self.archive.of(authority, name))
             if known is not None:
                 found[at] = replace(found[at], record=known)
             closed = self._closed.get(authority, 0.0)
@@ -237,7 +239,7 @@ class Keeper:
         authority = self.settings.authorities[step.authority]
         try:
             if step.do is Do.LINK:
-                self.store.link(authority, name)
+                self.archive.link(authority, name)
             elif step.do is Do.WINDOW:
                 self._ask_window(name, authority)
             else:
@@ -252,23 +254,23 @@ class Keeper:
             )
             self._failed(name, authority, IssueError(Trouble.OURS, words))
         if step.do is Do.ORDER and wanted:
-            remove(self.store.wanted(name))
+            remove(self.archive.wanted(name))
         return step.do is Do.ORDER or not failed
 
     def _order(self, name: str, authority: Authority, lease: Lease) -> None:
         from rawproxy.acme.order import OrderRun  # loads the client
 
-        before = self.store.record(authority, name)
+        before = self.archive.record(authority, name)
         run = OrderRun(
-            self.settings, self._talk(authority), self.store, lease, lambda word: self._step(word)
+            self.settings, self._talk(authority), self.archive, lease, lambda word: self._step(word)
         )
         log.info("%s: ordering a certificate from %s", name, authority.url)
         run.run(before.failed_challenges)
         chance = random.random()  # noqa: S311, it only spreads renewals
         self._limited.pop(authority, None)
         self._remember(name, authority, Record(chance=chance))
-        self.store.link(authority, name)
-        found = self.store.certificate(authority, name)
+        self.archive.link(authority, name)
+        found = self.archive.certificate(authority, name)
         if found is None or not found.holds(time.time()):
             words = f"{name}: the new certificate does not hold today: is the clock right?"
             raise IssueError(Trouble.OURS, words, HOUR)
@@ -276,9 +278,9 @@ class Keeper:
         log.info("%s: a new certificate is there, until %s UTC", name, until)
 
     def _ask_window(self, name: str, authority: Authority) -> None:
-        record = self.store.record(authority, name)
-        pem = read(self.store.of(authority, name, "certificate.pem")) or b""
-        found = self.store.certificate(authority, name)
+        record = self.archive.record(authority, name)
+        pem = read(self.archive.of(authority, name, "certificate.pem")) or b""
+        found = self.archive.certificate(authority, name)
         window: tuple[float, ...] = ()
         wait = AGAIN
         try:
@@ -293,7 +295,7 @@ class Keeper:
         self._remember(name, authority, told)
 
     def _failed(self, name: str, authority: Authority, error: IssueError) -> None:
-        before = self._spent.get(self.store.of(authority, name)) or self.store.record(
+        before = self._spent.get(self.archive.of(authority, name)) or self.archive.record(
             authority, name
         )
         failures = before.failures + 1
@@ -316,9 +318,9 @@ class Keeper:
 
     def _remember(self, name: str, authority: Authority, record: Record) -> None:
         """Write it down; with a full disk it is known as long as the process lives."""
-        key = self.store.of(authority, name)
+        key = self.archive.of(authority, name)
         try:
-            self.store.save_record(authority, name, record)
+            self.archive.save_record(authority, name, record)
             self._spent.pop(key, None)
         except OSError as error:
             log.error("%s: the state folder cannot be written: %s", name, error)
@@ -330,7 +332,7 @@ class Keeper:
 
         known = self._own.__dict__.setdefault("talks", {})
         if authority not in known:
-            known[authority] = Conversation(self.settings, authority, self.store)
+            known[authority] = Conversation(self.settings, authority, self.archive)
         return known[authority]
 
 

@@ -23,8 +23,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from rawproxy.acme.archive import make_folder, read, remove, write
 from rawproxy.acme.settings import file_name
-from rawproxy.acme.storage import make_folder, read, remove, write
 
 BEAT: Final = 4.0  # seconds between two beats
 SILENCE: Final = (

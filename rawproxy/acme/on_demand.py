@@ -18,8 +18,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from rawproxy.acme.archive import write
 from rawproxy.acme.settings import AcmeSettings, served_file
-from rawproxy.acme.storage import write
 from rawproxy.config.addresses import parse_server_name
 from rawproxy.config.model import KeptCertificate
 from rawproxy.errors import ConfigError

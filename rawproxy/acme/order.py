@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from rawproxy.acme import advice, answers, dns_records, tls_answers
 from rawproxy.acme.advice import IssueError
+from rawproxy.acme.archive import Archive, read, remove, validity, write
 from rawproxy.acme.client import (
     Conversation,
     JsonObject,
@@ -38,7 +39,6 @@ from rawproxy.acme.client import (
 )
 from rawproxy.acme.leases import Lease
 from rawproxy.acme.settings import WILDCARD, AcmeSettings
-from rawproxy.acme.storage import Store, read, remove, validity, write
 from rawproxy.acme.timing import DAY, Trouble
 from rawproxy.telemetry.error_log import log
 
@@ -57,20 +57,20 @@ class OrderRun:
         self,
         settings: AcmeSettings,
         talk: Conversation,
-        store: Store,
+        archive: Archive,
         lease: Lease,
         step: Callable[[str], object],
     ) -> None:
         self.settings = settings
         self.talk = talk
-        self.store = store
+        self.archive = archive
         self.lease = lease
         self.name = lease.name
         self.step = step
         authority = talk.authority
-        self._order_file = store.of(authority, self.name, "order.json")
-        self._key_file = store.of(authority, self.name, "order-key.pem")
-        self._file = store.of(authority, self.name, "certificate.pem")
+        self._order_file = archive.of(authority, self.name, "order.json")
+        self._key_file = archive.of(authority, self.name, "order-key.pem")
+        self._file = archive.of(authority, self.name, "certificate.pem")
         self.kind = ""  # of the challenge that was answered last
 
     def run(self, avoid: tuple[str, ...] = ()) -> None:
@@ -100,7 +100,7 @@ class OrderRun:
 
     def _resumed(self) -> tuple[str, Any] | None:
         """The order that was under way, if the authority knows it and it may still succeed."""
-        known = self.store.json(self._order_file)
+        known = self.archive.json(self._order_file)
         url = known.get("url")
         if not isinstance(url, str) or read(self._key_file) is None:
             return None
@@ -126,7 +126,7 @@ class OrderRun:
         self.step("order")
         answer = self._post_order({"identifiers": [{"type": "dns", "value": self.name}]})
         url = str(answer.headers["Location"])
-        self.store.save(self._order_file, {"url": url, "begun": time.time()})
+        self.archive.save(self._order_file, {"url": url, "begun": time.time()})
         return url, self.talk.body_of(answer)
 
     def _post_order(self, order: JsonObject) -> Any:

@@ -25,9 +25,9 @@ import time
 import psutil
 import trustme
 
+from rawproxy.acme.archive import Archive, write
 from rawproxy.acme.plan import Record
 from rawproxy.acme.settings import Authority
-from rawproxy.acme.storage import Store, write
 from tests.process import RawProxy, free_port
 
 from .authority import Pebble
@@ -142,14 +142,14 @@ class Thousand:
         self.ca = trustme.CA()
         self.state = os.path.join(folder, "state")
         authority = Authority("https://127.0.0.1:1/dir")
-        store = Store(os.path.join(self.state, "acme"), (authority,))
+        archive = Archive(os.path.join(self.state, "acme"), (authority,))
         # The authority is not to be asked for its windows: it is not what is measured.
         later = Record(ask_at=time.time() + 10**6)
         for name in self.names:
             pem = self.ca.issue_cert(name).private_key_and_cert_chain_pem.bytes()
-            write(store.of(authority, name, "certificate.pem"), pem)
-            store.save_record(authority, name, later)
-            store.link(authority, name)
+            write(archive.of(authority, name, "certificate.pem"), pem)
+            archive.save_record(authority, name, later)
+            archive.link(authority, name)
 
     def measure(self, label: str, names: int, given: bool) -> dict[str, object]:
         """Start a proxy with so many of them; what it takes."""

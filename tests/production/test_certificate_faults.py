@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("acme")
 
-from rawproxy.acme import storage
+from rawproxy.acme import archive
+from rawproxy.acme.archive import read, validity, write
 from rawproxy.acme.keeper import Keeper
 from rawproxy.acme.plan import Record
 from rawproxy.acme.settings import AcmeSettings, Authority
-from rawproxy.acme.storage import read, validity, write
 from rawproxy.acme.timing import DAY, HOUR
 from rawproxy.config.json_codec import from_json, to_json
 from tests.process import free_port
@@ -58,17 +58,17 @@ def of(pebble) -> Authority:
 
 
 def served(keeper: Keeper):
-    return validity(read(keeper.store.live(NAME)))
+    return validity(read(keeper.archive.live(NAME)))
 
 
 def record(keeper: Keeper, at: int = 0) -> Record:
-    return keeper.store.record(keeper.settings.authorities[at], NAME)
+    return keeper.archive.record(keeper.settings.authorities[at], NAME)
 
 
 def files(keeper: Keeper) -> list[str]:
     """What is left of an order, of answers, or half-written."""
     found = []
-    for folder, _, names in os.walk(keeper.store.folder):
+    for folder, _, names in os.walk(keeper.archive.folder):
         kind = os.path.basename(folder)
         found += [n for n in names if n.startswith(("order", ".part")) or kind in ("answers",)]
     return found
@@ -109,7 +109,7 @@ def test_a_renewal_that_is_cut_leaves_the_old_one(tmp_path, pebble, word):
         if now == word:
             raise CutError
 
-    write(keeper.store.wanted(NAME), b"")
+    write(keeper.archive.wanted(NAME), b"")
     with pytest.raises(CutError):
         Keeper(told, step).attend(NAME)
     if word != "forget":
@@ -134,7 +134,7 @@ def test_a_full_disk_at_each_step(tmp_path, pebble, monkeypatch, word):
         nonlocal full
         full = full or now == word
 
-    monkeypatch.setattr(storage.os, "fsync", write_on)
+    monkeypatch.setattr(archive.os, "fsync", write_on)
     keeper = Keeper(told, step)
     again = keeper.attend(NAME)
     if word != "forget":
@@ -145,7 +145,7 @@ def test_a_full_disk_at_each_step(tmp_path, pebble, monkeypatch, word):
     keeper._step = lambda _: None
     keeper.settings = dataclasses.replace(told)
     keeper._spent.clear()
-    write(keeper.store.wanted(NAME), b"")
+    write(keeper.archive.wanted(NAME), b"")
     good(keeper)
 
 
@@ -159,7 +159,7 @@ def test_an_authority_that_is_down_and_comes_back(tmp_path):
         assert f"{pebble.url}: cannot be reached: " in known.said and NAME not in files(keeper)
         pebble.start()
         assert keeper.attend(NAME) == again, "not before its time"
-        write(keeper.store.wanted(NAME), b"")
+        write(keeper.archive.wanted(NAME), b"")
         good(keeper)
 
 
@@ -168,13 +168,13 @@ def test_an_authority_that_forgot_our_account(tmp_path):
         told = settings(tmp_path, of(pebble))
         keeper = Keeper(told)
         good(keeper)
-        before = read(keeper.store.of(of(pebble), "_account", "account.json"))
+        before = read(keeper.archive.of(of(pebble), "_account", "account.json"))
         pebble.stop()
         pebble.start()
         for one in (keeper, Keeper(told)):
-            write(keeper.store.wanted(NAME), b"")
+            write(keeper.archive.wanted(NAME), b"")
             good(one)
-        after = read(keeper.store.of(of(pebble), "_account", "account.json"))
+        after = read(keeper.archive.of(of(pebble), "_account", "account.json"))
         assert json.loads(before)["key"] == json.loads(after)["key"], (
             "the same key, registered anew"
         )
@@ -188,12 +188,12 @@ def test_a_second_authority_steps_in_and_the_first_one_is_taken_back(tmp_path):
         first.stop()
         keeper = Keeper(settings(tmp_path, of(first), of(second)))
         assert keeper.attend(NAME) > time.time()
-        assert record(keeper).failures == 1 and keeper.store.linked(NAME) == 1
+        assert record(keeper).failures == 1 and keeper.archive.linked(NAME) == 1
         one = served(keeper)
         first.start()
-        write(keeper.store.wanted(NAME), b"")
+        write(keeper.archive.wanted(NAME), b"")
         good(keeper)
-        assert keeper.store.linked(NAME) == 0 and served(keeper) != one
+        assert keeper.archive.linked(NAME) == 0 and served(keeper) != one
 
 
 def test_a_proof_that_fails_says_what_to_check_and_another_kind_is_tried(tmp_path):
@@ -208,7 +208,7 @@ def test_a_proof_that_fails_says_what_to_check_and_another_kind_is_tried(tmp_pat
         assert files(keeper) == []
         again = Keeper(keeper.settings)
         assert again.attend(NAME) > time.time() + 40, "a restart does not ask earlier"
-        write(keeper.store.wanted(NAME), b"")
+        write(keeper.archive.wanted(NAME), b"")
         again.attend(NAME)
         assert record(keeper).failed_challenges == ("tls-alpn-01",)
         assert "port 443" in record(keeper).said and record(keeper).failures == 2
@@ -247,7 +247,7 @@ def test_a_limit_is_waited_for_as_long_as_the_authority_says(tmp_path):
         before = list(server.seen)
         assert Keeper(keeper.settings).attend(NAME) == again and server.seen == before
         server.answers["newOrder"] = 429, told, {}
-        write(keeper.store.wanted(NAME), b"")
+        write(keeper.archive.wanted(NAME), b"")
         assert keeper.attend(NAME) - time.time() > 2 * HOUR, "the second time, without a word"
 
 
@@ -297,8 +297,8 @@ def test_the_authority_s_window(tmp_path, pebble):
     with refusing() as server:
         keeper = refused(server, tmp_path)
         ours, theirs = of(pebble), keeper.settings.authorities[0]
-        pem = read(first.store.of(ours, NAME, "certificate.pem"))
-        write(keeper.store.of(theirs, NAME, "certificate.pem"), pem)
+        pem = read(first.archive.of(ours, NAME, "certificate.pem"))
+        write(keeper.archive.of(theirs, NAME, "certificate.pem"), pem)
         window = {"start": "2099-01-02T03:04:05Z", "end": "2099-01-03T03:04:05.5Z"}
         server.answers["renewalInfo"] = 200, {"suggestedWindow": window}, {"Retry-After": "7200"}
         again = keeper.attend(NAME)
@@ -308,13 +308,13 @@ def test_the_authority_s_window(tmp_path, pebble):
         assert known.serial == served(keeper).serial and known.ask_at > time.time() + 7000
         assert sum(path.startswith("/renewalInfo/") for path in server.seen) == 1
         server.answers["renewalInfo"] = 200, {"suggestedWindow": window | {"start": "x"}}, {}
-        keeper.store.save_record(theirs, NAME, Record())
+        keeper.archive.save_record(theirs, NAME, Record())
         keeper.attend(NAME)
         assert record(keeper).window == () and record(keeper).ask_at > time.time() + 5 * HOUR
         window = {"start": "2020-01-02T03:04:05Z", "end": "2020-01-03T03:04:05Z"}
         server.answers["renewalInfo"] = 200, {"suggestedWindow": window}, {}
         server.answers["newOrder"] = 429, problem("rateLimited", "x"), {}
-        keeper.store.save_record(theirs, NAME, Record())
+        keeper.archive.save_record(theirs, NAME, Record())
         keeper.attend(NAME)
         assert server.seen[-1] == "/newOrder", "it is due now, and says what it replaces or not"
 
@@ -327,11 +327,11 @@ def test_a_damaged_folder_costs_one_order(tmp_path, pebble):
         ("certificate.pem", b"half"), ("record.json", b"{"), ("order.json", b'{"url": 5}'),
         ("order.json", b'{"url": "https://127.0.0.1:1/x", "begun": 0}'),
     ):  # fmt: skip
-        write(keeper.store.of(of(pebble), NAME, name), text)
+        write(keeper.archive.of(of(pebble), NAME, name), text)
         good(Keeper(told))
     for text in (b"", b"{", b'{"key": "x"}', b"[]"):
-        write(keeper.store.of(of(pebble), "_account", "account.json"), text)
-        write(keeper.store.wanted(NAME), b"")
+        write(keeper.archive.of(of(pebble), "_account", "account.json"), text)
+        write(keeper.archive.wanted(NAME), b"")
         good(Keeper(told))
 
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from rawproxy.acme import leases
+from rawproxy.acme.archive import write
 from rawproxy.acme.leases import SILENCE, Leases
-from rawproxy.acme.storage import write
 
 
 class Watch:

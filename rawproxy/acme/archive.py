@@ -125,8 +125,8 @@ def validity(pem: bytes | None) -> Validity | None:
     return Validity(begin.timestamp(), end.timestamp(), f"{leaf.serial_number:x}")
 
 
-class Store:
-    """The folder of this room under `--state`."""
+class Archive:
+    """What this machine keeps of certificates: the folder of this room under `--state`."""
 
     def __init__(self, folder: str, authorities: tuple[Authority, ...] = ()) -> None:
         self.folder = folder
