@@ -41,7 +41,7 @@ _RULES: dict[str, dict[str, Any]] = {
 }
 
 
-NAMES = tuple(_RULES)  # the keys of a site or route that say who may pass
+NAMES = frozenset(_RULES)  # the keys of a site or route that say who may pass
 
 
 def brought(group: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:

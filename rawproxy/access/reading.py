@@ -180,7 +180,7 @@ def _parse_sign_in(text: str) -> str:
 
 def _site(scope: Scope, site: Site, known: Mapping[str, AuthRule]) -> Site:
     tables = scope.table.get("route") or [{}]
-    if not any(name in table for table in (scope.table, *tables) for name in NAMES):
+    if all(map(NAMES.isdisjoint, (scope.table, *tables))):
         return site
     scopes = [
         Scope(scope.settings, (*scope.path, "route", at), table) for at, table in enumerate(tables)

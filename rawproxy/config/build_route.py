@@ -30,9 +30,10 @@ from rawproxy.errors import ConfigError
 
 # Of each of these rows a route may have one key: what answers a request, and what its path becomes.
 _ANSWERS = ("redirect", "respond")
-_MAPS = ("map-location", "map-cookie-path", "map-cookie-domain", "map-back")
+_MAPS = frozenset(("map-location", "map-cookie-path", "map-cookie-domain", "map-back"))
 _PATHS = ("strip-prefix", "replace-prefix", "rewrite")
-
+# Most routes have none of these keys, and then none of them can be wrong beside another.
+_BESIDE = frozenset((*_ANSWERS, *_PATHS, "status", "gather-over", "map-back", "path-regex"))
 
 _KEPT_HOST = re.compile(
     r"\A((?:https?|\$scheme)://)(?:[A-Za-z0-9-]+\.)*(?:\$[1-9]|\$\{[1-9]\})(?:\.[A-Za-z0-9-]+)*(?![A-Za-z0-9.@-])"
@@ -46,10 +47,11 @@ def route(scope: Scope, config: Config) -> Route:
     when = _when(scope, regex.groups if regex else 0)
     groups = groups_of(when, regex.groups if regex else 0)
     redirect, respond = _redirect(scope, groups, keeps_host(when)), _respond(scope, groups)
-    _alone(scope, _ANSWERS, ("group",), "answers by itself")
-    _alone(scope, _ANSWERS, _PATHS, "leaves no path to be changed")
-    _alone(scope, _PATHS, (), "says what the path becomes")
-    _together(scope, groups)
+    if not _BESIDE.isdisjoint(table):
+        _alone(scope, _ANSWERS, ("group",), "answers by itself")
+        _alone(scope, _ANSWERS, _PATHS, "leaves no path to be changed")
+        _alone(scope, _PATHS, (), "says what the path becomes")
+        _together(scope)
     only = config.groups[0].name if len(config.groups) == 1 else DEFAULT
     group = table.get("group") or only
     limits, timeouts = table.get("limits"), table.get("timeouts")
@@ -99,7 +101,7 @@ def _alone(scope: Scope, names: tuple[str, ...], others: tuple[str, ...], why: s
         scope.settings.mistake((*scope.path, given[0]), text)
 
 
-def _together(scope: Scope, groups: int) -> None:
+def _together(scope: Scope) -> None:
     """Note keys that mean something only beside other keys, and keys that exclude each other."""
     table = scope.table
 
@@ -191,7 +193,7 @@ def _rewrite(scope: Scope, groups: int) -> str | None:
 
 def _mapping(scope: Scope) -> ResponseMapping:
     table = scope.table
-    if not any(name in table for name in _MAPS):
+    if _MAPS.isdisjoint(table):
         return ResponseMapping()
     found: list[tuple[tuple[str, str], ...]] = []
     for name in ("map-location", "map-cookie-path", "map-cookie-domain"):

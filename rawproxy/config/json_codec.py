@@ -30,10 +30,12 @@ def to_json(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float | dict):
         return value
     if is_dataclass(value):
-        pairs = (
-            (name, getattr(value, name), default) for name, default in _layout(value.__class__)
-        )
-        return {name: to_json(inner) for name, inner, default in pairs if inner != default}
+        found = {}
+        for name, default in _layout(value.__class__):
+            inner = getattr(value, name)
+            if inner is not default and inner != default:  # most are the default itself
+                found[name] = to_json(inner)
+        return found
     if isinstance(value, tuple):
         return [to_json(one) for one in value]
     if isinstance(value, frozenset):

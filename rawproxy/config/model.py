@@ -221,6 +221,8 @@ class Site:
 
     def called(self) -> tuple[str, ...]:
         """Its names as `routing.match.Sites` takes them: a `~` stands before an expression."""
+        if not self.patterns:
+            return self.names
         return (*self.names, *(f"~{one}" for one in self.patterns))
 
 

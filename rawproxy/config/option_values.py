@@ -8,6 +8,7 @@ which begins with the option and says what to type.
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
 from collections.abc import Iterable
@@ -231,6 +232,7 @@ def parse_file(option: str, text: str, words: str = "") -> str:
     return text
 
 
+@functools.lru_cache(maxsize=16)  # thousands of sites have the same one
 def check_hsts(value: str) -> str:
     """The value of `--hsts` (RFC 6797 6.1). Raises `ConfigError`.
 

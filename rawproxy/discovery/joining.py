@@ -23,7 +23,6 @@ from rawproxy.discovery.source import Fragment, SourceError
 from rawproxy.discovery.sources import sources_of
 from rawproxy.errors import ConfigError
 from rawproxy.telemetry.error_log import log
-from rawproxy.tls.server import ServerContext, load
 
 Name = tuple[str, str]  # of the source and of the fragment
 TRIES = 32  # fragments that are tried one by one, where several are wrong together
@@ -201,8 +200,11 @@ class LastGood:
         if wrong:
             raise ConfigError(*wrong)
         config = self._reading.config(JoinedDocument(self._file, others))
-        for pair in config.certificates():
-            if pair not in self._usable:
+        fresh = [pair for pair in config.certificates() if pair not in self._usable]
+        if fresh:
+            from rawproxy.tls.server import ServerContext, load  # heavy, and not always needed
+
+            for pair in fresh:
                 load(ServerContext(ssl.PROTOCOL_TLS_SERVER), pair)
                 self._usable.add(pair)
         return config

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from rawproxy.config.collector import paused
 from rawproxy.discovery.joining import LastGood, Name
 from rawproxy.discovery.source import Fragment, Fragments, FragmentSource
 from rawproxy.telemetry.error_log import log
@@ -54,9 +55,10 @@ class Watching:
             self._news.clear()
             await asyncio.sleep(QUIET)
         self._news.clear()
-        return self._good.take(
-            {name: one for found in self._found.values() for name, one in found.items()}
-        )
+        with paused():
+            return self._good.take(
+                {name: one for found in self._found.values() for name, one in found.items()}
+            )
 
     async def run(self, source: FragmentSource) -> None:
         """Run one source for ever."""

@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import Callable
 
+from rawproxy.config.collector import paused
 from rawproxy.config.reading import Reading
 from rawproxy.errors import failure
 from rawproxy.process.channel import Message, encode, first_message
@@ -53,8 +54,9 @@ def main(fd: int, read: Read) -> int:
         else:
             from rawproxy.process.loader import Loader
 
-            loader = Loader(read(sys.argv[1:]), message)
-            answer = loader.offer()
+            with paused():
+                loader = Loader(read(sys.argv[1:]), message)
+                answer = loader.offer()
     except Exception as error:  # noqa: BLE001, and may fail in any way
         reasons, code = failure(error)
         answer = {"failed": reasons, "code": code}

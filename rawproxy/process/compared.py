@@ -62,5 +62,15 @@ def _revived(old: Any, new: Any, config: Config) -> Config:
 def _parts(kind: type[Any], old: Any, new: list[Any], made: tuple[Any, ...]) -> Any:
     if old is None:
         return None  # the default
-    known = {json.dumps(one): part for one, part in zip(new, made, strict=False)}
-    return tuple(known.get(json.dumps(one)) or from_json(kind, one) for one in old)
+    # Before the first that is other, and behind the last, they stand in the same places.
+    both = min(len(old), len(new), len(made))
+    first = next((at for at in range(both) if old[at] != new[at]), both)
+    last = next((at for at in range(both - first) if old[-1 - at] != new[-1 - at]), both - first)
+    known = {
+        json.dumps(one): part
+        for one, part in zip(new[first : len(new) - last], made[first:], strict=False)
+    }
+    between = (
+        known.get(json.dumps(one)) or from_json(kind, one) for one in old[first : len(old) - last]
+    )
+    return (*made[:first], *between, *made[len(made) - last :])

@@ -20,13 +20,13 @@ import socket
 from typing import Any, cast
 
 from rawproxy.config.capabilities import modules
+from rawproxy.config.collector import paused
 from rawproxy.config.model import Config
 from rawproxy.config.options import CAPABILITIES
 from rawproxy.config.reading import Reading
 from rawproxy.process.channel import IN_FORCE, REFUSED, LineReader, Message, encode
 from rawproxy.process.compared import compared
 from rawproxy.process.order import Order, order, unpacked
-from rawproxy.tls.server import server_context
 
 
 class Loader:
@@ -44,6 +44,8 @@ class Loader:
             self._good, self._room = joining.joined(reading, message.get("kept") or []), watching
         self._config: Config = reading.config() if self._good is None else self._good.config
         if self._config.https:
+            from rawproxy.tls.server import server_context  # heavy, and not every proxy speaks TLS
+
             server_context(self._config)
         self._offered = order(self._config)
 
@@ -70,9 +72,11 @@ class Loader:
             if not another:
                 verdicts.say(self._state())
                 return
-            self._config = self._good.config
-            self._offered = order(self._config)
-            verdicts.say(self.offer())
+            with paused():
+                self._config = self._good.config
+                self._offered = order(self._config)
+                offer = self.offer()
+            verdicts.say(offer)
             if await verdicts.next() == IN_FORCE:
                 self._running = self._offered
 

@@ -4,6 +4,9 @@ import json
 import os
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from rawproxy.config.difference import patched
 from rawproxy.config.model import Certificate, Group, Route, Site, Upstream, single
 from rawproxy.process.compared import LINES, OTHER_CODE, compared
@@ -11,6 +14,14 @@ from rawproxy.process.order import order, unpack_config, unpacked
 
 A = Upstream("http://a:1", tls=False, host="a", port=1)
 OLD = single((A,))
+SITES = st.lists(
+    st.builds(
+        lambda n, hsts: Site((f"s{n}.test",), hsts=hsts), st.integers(0, 7), st.sampled_from("ab")
+    ),
+    min_size=1,
+    max_size=8,
+    unique_by=lambda site: site.names,
+)
 
 
 def travelled(config):
@@ -27,6 +38,17 @@ def test_a_patch_for_what_can_be_taken_over():
     assert patched(OLD, json.loads(json.dumps(found["patch"]))) == new
     assert patched(OLD, found["patch"]).sites[1] is OLD.sites[0]
     assert unpack_config(travelled(new)) == new
+
+
+@given(before=SITES, after=SITES)
+def test_sites_that_come_go_change_and_move(before, after):
+    """Those at the beginning and the end that stay are not looked for, and the rest is found."""
+    old, new = (replace(OLD, sites=tuple(one)) for one in (before, after))
+    found = compared(travelled(old), order(new), new)
+    patch = json.loads(json.dumps(found["patch"]))
+    assert patched(old, patch) == new
+    assert sum(isinstance(one, dict) for one in patch["sites"]) == len(set(after) - set(before))
+    assert found["nothing"] == (before == after)
 
 
 def test_nothing_and_everything():
