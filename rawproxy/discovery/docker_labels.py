@@ -9,9 +9,10 @@
     rawproxy.KEY        any other key of a route, a group or a site, in this order: path, auth,
                         strip-prefix, policy; of a table with a dot: timeouts.response-head
 
-All running containers of a group serve; those that are not healthy, only while none is. Where the
-labels of two differ, the word of the newest counts, as the others are about to be replaced. A
-container with a group and no host serves what the file sends to that group.
+All running containers of a group serve; those that are not healthy are backups: they serve only
+while none of the others can be reached. Where the labels of two differ, the word of the newest
+counts, as the others are about to be replaced. A container with a group and no host serves what
+the file sends to that group.
 
 It never talks to Docker. Invariant: whatever a label says, it ends up as one value of one key: what
 is wrong with it is found where every file is checked, and named by the container.
@@ -33,7 +34,8 @@ from rawproxy.discovery.source import Fragment
 
 PREFIX = "rawproxy."
 HOST, PORT, SCHEME, NAME, NETWORK = "host", "port", "scheme", "group", "network"
-MEMBER = ("weight", "backup")
+BACKUP = "backup"
+MEMBER = ("weight", BACKUP)
 OWN = (HOST, PORT, SCHEME, NAME, NETWORK, *MEMBER)
 # What labels cannot say, as it comes from what there is, or belongs to several containers at once.
 _NOT = ("upstream", "route", "server-name", "group", "listen")
@@ -149,9 +151,13 @@ def _group(name: str, members: list[Container], network: str) -> str:
         _check(one)
     newest = members[-1]
     lines = [f"[group.{_quoted(name)}]", "upstream = ["]
-    for one in [each for each in members if each.well] or members:
+    well = [one for one in members if one.well and one.labels.get(BACKUP) != "true"]
+    for one in members if well else [each for each in members if each.well] or members:
         told = [f"url = {_quoted(_url(one, network))}"]
-        told += [f"{key} = {_bare(one.labels[key])}" for key in MEMBER if key in one.labels]
+        said = {key: one.labels[key] for key in MEMBER if key in one.labels}
+        if well and not one.well:
+            said[BACKUP] = "true"
+        told += [f"{key} = {_bare(value)}" for key, value in said.items()]
         lines.append(f"  {{ {', '.join(told)} }},  # container {_comment(one.name)}")
     lines.append("]")
     for label, value in newest.labels.items():

@@ -74,13 +74,17 @@ class Crowd:
 
 
 def holders_of(port: int, pids: set[int]) -> dict[int, int]:
-    """Which process holds the connection of each client, by the client's port."""
-    return {
-        one.raddr.port: pid
-        for pid in pids
-        for one in psutil.Process(pid).net_connections("tcp")
-        if one.raddr and one.laddr.port == port
-    }
+    """Which process holds the connection of each client, by the client's port.
+
+    One of an earlier generation may end meanwhile: it holds none.
+    """
+    held = {}
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for one in psutil.Process(pid).net_connections("tcp"):
+                if one.raddr and one.laddr.port == port:
+                    held[one.raddr.port] = pid
+    return held
 
 
 def renew(folder: pathlib.Path, proxy: RawProxy) -> None:
@@ -97,6 +101,7 @@ def write(folder: pathlib.Path, leaf) -> None:
 
 def kill_one(proxy: RawProxy) -> None:
     """A worker dies, and another one takes its place."""
+    until(lambda: len(workers(proxy)) == 2, proxy.err())
     before = workers(proxy)
     os.kill(min(before), signal.SIGKILL)
     until(lambda: len(workers(proxy)) == 2 and workers(proxy) != before, proxy.err())

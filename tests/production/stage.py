@@ -67,10 +67,13 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 def workers(proxy: RawProxy) -> set[int]:
     """The process ids of a master's children that live."""
+    living = set()
     with contextlib.suppress(psutil.NoSuchProcess):
-        children = psutil.Process(proxy.process.pid).children()
-        return {c.pid for c in children if c.status() != psutil.STATUS_ZOMBIE}
-    return set()
+        for child in psutil.Process(proxy.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    living.add(child.pid)
+    return living
 
 
 def ask(sock: socket.socket, path: str = "/x") -> bytes:

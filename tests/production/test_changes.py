@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from rawproxy.process.leaving import MOST
-from tests.process import PATIENCE, RawProxy, free_port
+from tests.process import PATIENCE, RawProxy, free_port, replace
 
 from .changes import Bulk, ChangingRun
 from .folder_beat import FolderBeat
@@ -48,7 +48,7 @@ class Changing:
     def write(self, *names: str, more: str = "") -> None:
         sites = "".join(f'[[site]]\nserver-name = "{name}"\n' for name in names)
         head = f'upstream = "{self.back}"\nworkers = 2\naccess-log = "off"\n'
-        self.path.write_text(f'{head}admin = "127.0.0.1:{self.admin}"\n{more}{sites}')
+        replace(self.path, f'{head}admin = "127.0.0.1:{self.admin}"\n{more}{sites}')
 
     def counted(self, result: str) -> float:
         """Changes with this result, as Prometheus has them."""
@@ -93,7 +93,7 @@ def test_a_broken_file_changes_nothing(changing):
 def test_a_certificate_that_cannot_be_used_changes_nothing(changing, tmp_path):
     with RawProxy("--config", str(changing.path), https=False) as p:
         more = f'access-log = "{tmp_path}/no/log"\n'
-        changing.path.write_text(changing.path.read_text().replace('access-log = "off"\n', more))
+        replace(changing.path, changing.path.read_text().replace('access-log = "off"\n', more))
         reload(p, "reload refused")
         assert "No such file or directory" in p.err()
         assert served(p, "a.test") == {b"200"}
@@ -168,7 +168,7 @@ def test_another_number_of_workers_brings_new_processes(changing):
     with RawProxy("--config", str(changing.path), https=False) as p:
         before = workers(p)
         text = changing.path.read_text()
-        changing.path.write_text(text.replace("workers = 2", "workers = 3"))
+        replace(changing.path, text.replace("workers = 2", "workers = 3"))
         reload(p, "all of them new")
         p.says("new processes are needed: --workers is another one")
         until(lambda: len(workers(p)) == 3 and not workers(p) & before, p.err())
@@ -192,9 +192,9 @@ def test_a_proxy_with_nothing_but_a_folder(tmp_path, back):
         '[[site.route]]\ngroup = "a"\n'  # fmt: skip
     with RawProxy("--config", str(main), https=False) as p:
         assert served(p, "a.test") == {b"421"}
-        (folder / "a.toml").write_text(text)
+        replace(folder / "a.toml", text)
         until(lambda: served(p, "a.test") == {b"200"}, p.err())
-        (folder / "a.toml").write_text(text + "nonsense")
+        replace(folder / "a.toml", text + "nonsense")
         p.says("its last good state stays")
         p.process.send_signal(signal.SIGHUP)
         p.says("reloaded: 2 workers, nothing has changed")
@@ -202,13 +202,13 @@ def test_a_proxy_with_nothing_but_a_folder(tmp_path, back):
         watcher = next(one for one in p.family()[1:] if one.pid not in serving(p))
         watcher.kill()
         p.says("nobody watches the sources")
-        (folder / "b.toml").write_text(text.replace("a.test", "b.test").replace("group.a", "group.b")
+        replace(folder / "b.toml", text.replace("a.test", "b.test").replace("group.a", "group.b")
                                        .replace('"a"', '"b"'))  # fmt: skip
         until(lambda: served(p, "b.test") == {b"200"}, p.err())
         assert served(p, "a.test") == {b"200"}
         os.remove(folder / "a.toml")
         until(lambda: served(p, "a.test") == {b"421"}, p.err())
-        main.write_text(main.read_text().partition("[discovery]")[0] + f'upstream = "{back}"\n')
+        replace(main, main.read_text().partition("[discovery]")[0] + f'upstream = "{back}"\n')
         reload(p, "changed in place")
         until(lambda: served(p, "any.test") == {b"200"}, p.err())
         until(lambda: len(p.family()) == 3, "nobody watches any more")

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import trustme
 
-from tests.process import LATER, PATIENCE, Program, RawProxy, free_port
+from tests.process import LATER, PATIENCE, Program, RawProxy, free_port, replace
 
 from .stage import (
     COMMAND,
@@ -341,7 +341,7 @@ def test_a_reload_follows_the_file(back, tmp_path):
                 assert fetch(port).startswith(b"HTTP/1.1 200")
             if len(ports) == 1:
                 until(lambda: refused(first), "an address that is wanted no more")
-        file.write_text(file.read_text() + "keepalvie = 3\n")
+        replace(file, file.read_text() + "keepalvie = 3\n")
         reload(process, "reload refused")
         assert "did you mean keepalive?" in process.err()
         assert fetch(first).startswith(b"HTTP/1.1 200")

@@ -182,10 +182,21 @@ def test_who_is_not_healthy_serves_only_if_nobody_is(status):
     labels = {"host": "a.test", "group": "g"}
     ill = listed("ill", labels, ip="172.20.0.8", status=status)
     well = listed("well", labels, ip="172.20.0.9", status="Up 2 hours (healthy)")
-    urls = [one["url"] for one in data(made(ill, well)["group g"])["group"]["g"]["upstream"]]
-    assert urls == ["http://172.20.0.9:8000"]
+    assert data(made(ill, well)["group g"])["group"]["g"]["upstream"] == [
+        {"url": "http://172.20.0.8:8000", "backup": True},
+        {"url": "http://172.20.0.9:8000"},
+    ]
     urls = [one["url"] for one in data(made(ill)["group g"])["group"]["g"]["upstream"]]
     assert urls == ["http://172.20.0.8:8000"]
+
+
+def test_who_is_not_healthy_does_not_stand_beside_backups():
+    labels = {"host": "a.test", "group": "g"}
+    ill = listed("ill", labels, ip="172.20.0.8", status="Up 2 hours (unhealthy)")
+    spare = listed("spare", labels | {"backup": "true"}, ip="172.20.0.9", status="Up 2 hours")
+    assert data(made(ill, spare)["group g"])["group"]["g"]["upstream"] == [
+        {"url": "http://172.20.0.9:8000", "backup": True}
+    ]
 
 
 def networks(**addresses):
