@@ -76,9 +76,10 @@ dist/.done: .venv-fast/.done .venv-release/.done README.md LICENSE LICENSE.pcre2
 wheel-check: dist/.done
 	$(PYTHON) -m tests.wheel
 
-# The tests run side by side, a process for each processor; JOBS=1: one after the other. Bytecode is
-# kept even where the environment asks for none, in a folder of its own: the tests start hundreds of
-# programs, and each would compile the source again.
+# The tests run side by side, a process for each processor; JOBS=1: one after the other. A few that
+# fail are asked again alone, and both results are printed (tests/alone.py). Bytecode is kept even
+# where the environment asks for none, in a folder of its own: the tests start hundreds of programs,
+# and each would compile the source again.
 JOBS := logical
 BESIDE = --numprocesses $(JOBS) --maxprocesses 4 --dist worksteal
 BYTECODE = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/$(1)/bytecode
@@ -87,7 +88,7 @@ BYTECODE = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/$(1)/bytecode
 test: $(VENV)/.test
 	$(BIN)/coverage erase
 	$(call BYTECODE,$(VENV)) COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml \
-		$(BIN)/python -m pytest $(BESIDE)
+		$(BIN)/python -m tests.alone $(BESIDE)
 
 # The tests again over the compiled modules, from a folder where the plain ones are not in the way.
 # Python 3.12 and later warn of how mypyc's coroutines throw: with three arguments. Any other warning
