@@ -90,16 +90,20 @@ test: $(VENV)/.test
 	$(call BYTECODE,$(VENV)) COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml \
 		$(BIN)/python -m tests.alone $(BESIDE)
 
-# The tests again over the compiled modules, from a folder where the plain ones are not in the way.
-# Python 3.12 and later warn of how mypyc's coroutines throw: with three arguments. Any other warning
-# is an error, as in the plain run.
+# All the tests again over the compiled modules: from a folder that has everything but the package's
+# sources, and in their place what is installed. Nothing but coverage is left to the plain run, and
+# what `tests/builds.py` marks. Python 3.12 and later warn of how mypyc's coroutines throw: with three
+# arguments. Any other warning is an error, as in the plain run.
 THROW := the (type, exc, tb) signature of throw() is deprecated
-FAST_TESTS := tests/unit tests/property tests/wire
+FAST_TESTS :=# folders or files; nothing: all of them
+BESIDE_PACKAGE := tests bench docs examples .ci .dockerignore LICENSE LICENSE.pcre2 MANIFEST.in Makefile \
+	pyproject.toml setup.py $(wildcard *.md)
 test-fast: fast
 	$(FAST) install "$$(echo build/fast/*.whl)[test]"
 	rm -rf build/test-fast
 	mkdir -p build/test-fast
-	cp -r tests bench docs examples pyproject.toml README.md build/test-fast
+	cp -r $(BESIDE_PACKAGE) build/test-fast
+	ln -s "$$(echo $(CURDIR)/.venv-fast/lib/python*/site-packages/rawproxy)" build/test-fast/rawproxy
 	cd build/test-fast && $(call BYTECODE,.venv-fast) RAWPROXY_TESTED=compiled \
 		../../.venv-fast/bin/python -m pytest $(BESIDE) -W "ignore:$(THROW):DeprecationWarning" $(FAST_TESTS)
 

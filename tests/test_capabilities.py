@@ -12,6 +12,7 @@ import pytest
 
 import rawproxy
 from rawproxy.config.options import CAPABILITIES
+from tests.builds import plain_only
 from tests.outposts.server import Recorder
 from tests.process import Program, free_port, wait_for_port
 
@@ -25,7 +26,7 @@ KEYS = {
 PACKAGE = pathlib.Path(rawproxy.__file__).parent
 
 
-@pytest.mark.skipif(not (PACKAGE / "cli.py").exists(), reason="needs the sources")
+@plain_only("a copy of the sources is what serves here")
 @pytest.mark.parametrize("room", CAPABILITIES)
 def test_a_proxy_without_it_serves(tmp_path, room):
     copy = tmp_path / "rawproxy"

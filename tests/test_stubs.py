@@ -8,10 +8,10 @@ import ast
 
 import pytest
 
-from rawproxy.proxy import client_side
 from rawproxy.proxy.client_side import ClientSide
 from rawproxy.upstream.connection import ConnectionOwner
 from rawproxy.upstream.response_handler import ResponseHandler
+from tests.builds import plain_only
 from tests.test_floors import FILES, MODULES
 
 # Any of them takes an argument or none, and does no harm.
@@ -55,7 +55,7 @@ def test_a_callback_that_does_nothing_says_so(module: str) -> None:
             )
 
 
-@pytest.mark.skipif(not client_side.__file__.endswith(".py"), reason="the compiler has looked")
+@plain_only("the compiler has looked")
 @pytest.mark.parametrize("base", [ClientSide, ResponseHandler, ConnectionOwner])
 def test_whoever_forgets_one_is_never_made(base: type) -> None:
     with pytest.raises(TypeError, match="abstract"):

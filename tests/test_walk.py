@@ -14,10 +14,9 @@ import time
 import h2.config
 import h2.connection
 import h2.events
-import pytest
 from wsproto.utilities import generate_accept_token
 
-from rawproxy.client import listener
+from tests.builds import plain_only
 from tests.process import PATIENCE, Program, free_port
 from tests.test_architecture_page import PAGE
 
@@ -112,7 +111,7 @@ def websocket(port: int, proxy: Program) -> None:
             pass
 
 
-@pytest.mark.skipif(not listener.__file__.endswith(".py"), reason="compiled calls are not seen")
+@plain_only("compiled calls are not seen")
 def test_the_walk_has_the_order_in_which_the_code_runs(tmp_path):
     port, log = free_port(), tmp_path / "access.log"
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Upstream) as server:

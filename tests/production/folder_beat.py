@@ -3,7 +3,7 @@
     python -m tests.production.folder_beat      a minute of it
 
 What serves must always be the last good state: an answer counts as wrong if it is that of no state
-that was good since the request began, or up to `SLACK` seconds before.
+that was good since the request began, or up to `slack` seconds before: `SLACK`, unless told otherwise.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ NAME = "beat.test"
 class FolderBeat:
     """One run in a folder of its own."""
 
-    def __init__(self, folder: pathlib.Path, seconds: float) -> None:
-        self.folder, self.seconds = folder, seconds
+    def __init__(self, folder: pathlib.Path, seconds: float, slack: float = SLACK) -> None:
+        self.folder, self.seconds, self.slack = folder, seconds, slack
         # What a request may be answered: the status, and since when; the last is that of now.
         self.states: list[tuple[float, bytes]] = [(0.0, b"421")]
         self.wrong: list[str] = []
@@ -76,7 +76,7 @@ class FolderBeat:
             step += 1
             await asyncio.sleep(BEAT)
         self.steps = step
-        await asyncio.sleep(SLACK)
+        await asyncio.sleep(self.slack)
 
     def put(self, fragment: pathlib.Path, text: str) -> None:
         new = fragment.with_name(".new")
@@ -112,7 +112,7 @@ class FolderBeat:
         """Whether this status was that of the last good state, or of one just before it."""
         good = [at for at, one in self.states if one == status]
         after = [at for at, _ in self.states if good and at > good[-1]]
-        if not good or (after and after[0] < began - SLACK):
+        if not good or (after and after[0] < began - self.slack):
             self.wrong.append(f"{status!r} at {began:.2f}: {self.states[-3:]}")
         elif changed and good[-1]:  # 0: from before the first step
             self.late.append(began - good[-1])

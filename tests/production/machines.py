@@ -24,6 +24,7 @@ from tests.stores import RedisServer
 
 HOME, ADDRESSES = "10.77.0.1", ("10.77.0.11", "10.77.0.12")
 RATE, BURST, SECONDS = 200, 20, 8.0
+CLIENTS = 12  # that ask for what is limited
 FILE = """\
 upstream = ["http://{home}:{port}", "http://{home}:{other}"]
 store = "{store}"
@@ -137,6 +138,11 @@ class Load:
         for one in connections.values():
             one.close()
 
+    def answered(self) -> int:
+        """How many requests, whatever came."""
+        with self._lock:
+            return sum(self.statuses.values())
+
     def stop(self) -> dict:
         self._stop.set()
         for thread in self._threads:
@@ -168,10 +174,10 @@ def ask(connections: dict, address: str, path: str, key: str) -> int:
 
 def limited(key: str, seconds: float = SECONDS, during=None) -> dict:
     """Three times as much as may pass, and what did."""
-    load = Load("/limited", key, 12, 0.012)
+    load = Load("/limited", key, CLIENTS, 0.012)
     began = time.monotonic()
     if during is not None:
-        during()
+        during(load)
     time.sleep(max(seconds - (time.monotonic() - began), 0))
     found = load.stop()
     found["may"] = round(RATE * (time.monotonic() - began) + BURST + 1)
@@ -207,7 +213,7 @@ def run(folder: pathlib.Path, names: list[str], redis: RedisServer, ports: tuple
         cookie = visit(ADDRESSES[0], None)[2]
         found["limited"] = limited("a")
 
-        def redis_dies() -> None:
+        def redis_dies(_: Load) -> None:
             time.sleep(2)
             redis.kill()
             until(lambda: one.metrics()["rawproxy_store_up"] == 0, "it has not noticed")
@@ -222,11 +228,14 @@ def run(folder: pathlib.Path, names: list[str], redis: RedisServer, ports: tuple
         found["said away"] = said.count(" is away: ")
         found["said back"] = len(re.findall(r"INFO the store \S+ is back", said))
 
-        def redis_hangs() -> None:
+        def redis_hangs(load: Load) -> None:
             time.sleep(1)
             redis.freeze()
+            before, began = load.answered(), time.monotonic()
             until(lambda: one.metrics()["rawproxy_store_up"] == 0, "it has not noticed")
             time.sleep(1)
+            found["answered while it hung"] = load.answered() - before
+            found["hung for"] = time.monotonic() - began
             redis.thaw()
             until(lambda: one.metrics()["rawproxy_store_up"] == 1, "it has not come back")
 

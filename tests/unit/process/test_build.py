@@ -44,7 +44,8 @@ def test_every_process_of_the_tests_has_the_build_that_is_to_be_tested(tmp_path)
         name = ".".join(
             ["rawproxy", *path.relative_to(package).parent.parts, path.stem.split(".")[0]]
         )
-        assert importlib.import_module(name).__file__ == str(path)
+        # The folder of `make test-fast` has the package by a link.
+        assert path.samefile(importlib.import_module(name).__file__)
     for folder in (None, tmp_path):
         command = [sys.executable, "-m", "rawproxy", "--version"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)

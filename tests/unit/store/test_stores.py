@@ -11,6 +11,7 @@ from rawproxy.store import opening
 from rawproxy.store.amounts import Amounts
 from rawproxy.store.opening import open_store
 from rawproxy.store.verbs import VALUE, StoreError, ValueChanged
+from tests.process import LATER, PATIENCE
 from tests.stores import NEEDS_REDIS, RedisServer
 
 
@@ -112,13 +113,16 @@ def test_a_lock(url, store):
 
 def test_a_lock_that_nobody_renews_ends(url, store):
     with open_store(url) as other:
-        lease = store.lock("l", 0.6)
-        time.sleep(0.4)
+        seconds = 1.5
+        lease = store.lock("l", seconds)
+        time.sleep(0.7)
+        began = time.monotonic()
         assert lease.renew()
-        time.sleep(0.4)
-        assert other.lock("l", 5) is None, "it was renewed"
-        time.sleep(0.4)
-        assert other.lock("l", 5) is not None
+        end = began + PATIENCE
+        while other.lock("l", LATER) is None:
+            assert time.monotonic() < end, "it never ends"
+            time.sleep(0.02)  # polling: there is nothing to wait on
+        assert time.monotonic() - began >= 0.9 * seconds, "it was renewed, for as long again"
         assert not lease.renew()
 
 
