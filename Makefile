@@ -105,7 +105,7 @@ test-fast: fast
 	cp -r $(BESIDE_PACKAGE) build/test-fast
 	ln -s "$$(echo $(CURDIR)/.venv-fast/lib/python*/site-packages/rawproxy)" build/test-fast/rawproxy
 	cd build/test-fast && $(call BYTECODE,.venv-fast) RAWPROXY_TESTED=compiled \
-		../../.venv-fast/bin/python -m pytest $(BESIDE) -W "ignore:$(THROW):DeprecationWarning" $(FAST_TESTS)
+		../../.venv-fast/bin/python -m tests.alone $(BESIDE) -W "ignore:$(THROW):DeprecationWarning" $(FAST_TESTS)
 
 check: fmt-check lint types test cover
 

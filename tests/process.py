@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -108,12 +109,17 @@ class Program:
 
     def cpu(self) -> float:
         """Seconds of user and system time so far, of it and its children."""
-        times = [process.cpu_times() for process in self.family()]
-        return sum(time.user + time.system for time in times)
+        return sum(self._of_each(lambda one: sum(one.cpu_times()[:2])))
 
     def rss(self) -> int:
         """Resident memory of it and its children, in bytes."""
-        return sum(process.memory_info().rss for process in self.family())
+        return int(sum(self._of_each(lambda one: one.memory_info().rss)))
+
+    def _of_each(self, asked: Callable[[psutil.Process], float]) -> Iterator[float]:
+        """Of all but those that have just ended: a loader, a worker of before a reload."""
+        for process in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                yield asked(process)
 
     def family(self) -> list[psutil.Process]:
         """It and its children."""
