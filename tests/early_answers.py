@@ -306,7 +306,7 @@ class Upload:
 
 async def http2(ports: Ports, *, on: bool = True) -> Outcome:
     """`on`: the client sends on after the answer, until it is told to stop; else it waits."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     CA.configure_trust(context)
     context.set_alpn_protocols(["h2"])
     reader, writer = await asyncio.open_connection(

@@ -63,7 +63,7 @@ class Upstream(socketserver.BaseRequestHandler):
 
 
 def connect(port: int, protocol: str) -> ssl.SSLSocket:
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols([protocol])
     sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)

@@ -59,7 +59,7 @@ def connect(port: int, buffer: int = 0) -> socket.socket:
 
 def connect_h2(port: int, buffer: int = 0, window: int = 0) -> ssl.SSLSocket:
     """A connection of HTTP/2 whose windows are `window` wide; the preface is sent."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])

@@ -144,7 +144,7 @@ def wait_for(child: subprocess.Popen[bytes], log: Path, pattern: str) -> re.Matc
 def wait_for_port(child: subprocess.Popen[bytes], port: int, scheme: str, log: Path) -> None:
     """Until `port` accepts; where it is a TLS one, until it shakes hands."""
     deadline = time.monotonic() + START_TIMEOUT
-    tls = ssl.create_default_context()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     tls.check_hostname = False
     tls.verify_mode = ssl.CERT_NONE
     while child.poll() is None and time.monotonic() < deadline:

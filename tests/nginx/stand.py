@@ -163,7 +163,7 @@ class Stand:
         self.plain.seen = self.secure.seen = None
         raw = socket.create_connection(("127.0.0.1", self.ports[who][request.listen]), PATIENCE)
         if request.listen in self.tls:
-            context = ssl.create_default_context()
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             raw = context.wrap_socket(raw, server_hostname=request.host.partition(":")[0])

@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 from tests.process import CA, PATIENCE, Program, RawProxy, free_port, wait_for_port
 
 SITE = pathlib.Path(__file__).with_name("site_django.py")
-TRUST = ssl.create_default_context()
+TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 CA.configure_trust(TRUST)
 
 

@@ -80,7 +80,7 @@ def options(url: str) -> list[str]:
 def client(proxy: RawProxy, tls: bool):
     sock = socket.create_connection(("localhost", proxy.https if tls else proxy.http), 60)
     if tls:
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         CA.configure_trust(context)
         sock = context.wrap_socket(sock, server_hostname="localhost")
     with sock:

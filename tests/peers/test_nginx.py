@@ -303,7 +303,7 @@ def test_server_sent_events_arrive_unbuffered(tls):
         url = f"{scheme}://localhost:{server.sockets[0].getsockname()[1]}"
         proxy = await asyncio.to_thread(RawProxy, "--upstream", url, "--no-redirect")
         with proxy:
-            trusting = ssl.create_default_context()
+            trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             CA.configure_trust(trusting)
             port = proxy.https if tls else proxy.http
             reader, writer = await asyncio.open_connection(

@@ -138,7 +138,7 @@ class ChangingRun:
         return int(ssl_serial(leaf))
 
     def tls(self, *protocols: str) -> ssl.SSLContext:
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         CA.configure_trust(context)
         context.set_alpn_protocols(protocols)
         return context

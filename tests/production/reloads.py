@@ -106,7 +106,7 @@ class Run:
                 self.upstream_closes = json.loads(sock.recv(65536).partition(b"\r\n\r\n")[2])
 
     def tls(self, *protocols: str) -> ssl.SSLContext:
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         CA.configure_trust(context)
         context.set_alpn_protocols(protocols)
         return context

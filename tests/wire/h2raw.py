@@ -21,7 +21,7 @@ class H2Client:
     def __init__(
         self, port: int, settings: dict[int, int] | None = None, preface: bytes = b""
     ) -> None:
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         self._open(

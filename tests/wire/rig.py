@@ -215,7 +215,7 @@ class Rig:
         """A raw connection to the proxy."""
         context = None
         if self.tls:
-            context = ssl.create_default_context()
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             CA.configure_trust(context)
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", self.port, ssl=context, server_hostname="localhost" if context else None,

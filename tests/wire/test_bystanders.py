@@ -96,7 +96,7 @@ class Crowd:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.context = ssl.create_default_context()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         CA.configure_trust(self.context)
         self.resets = self.uploads = 0
         self.cut: list[str] = []

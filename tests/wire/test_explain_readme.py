@@ -87,7 +87,7 @@ class Stand:
         scheme, _, rest = url.partition("://")
         host, slash, path = rest.partition("/")
         tls = scheme in ("https", "wss")
-        context = ssl.create_default_context() if tls else None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if tls else None
         if context is not None:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 

@@ -26,7 +26,7 @@ def ca(tmp_path_factory):
 
 async def ask(rig, name, certificate=None, lines=(), alpn="http/1.1", host=None, session=None):
     """One request over a connection of its own: status, and the head that the upstream saw."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     CA.configure_trust(context)
     if certificate is not None:
         certificate.configure_cert(context)
@@ -147,7 +147,7 @@ def test_a_client_hello_in_pieces(ca):
             Site(("closed.example.test",), client_ca=ca, client_verify="require"),
         )
         async with Rig(mirror, True, sites=sites) as rig:
-            context = ssl.create_default_context()
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             CA.configure_trust(context)
             CLIENT.configure_cert(context)
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -221,7 +221,7 @@ def test_no_session_lets_anybody_in_again(ca):
         async with Rig(mirror, True, sites=sites) as rig:
 
             def work():
-                context = ssl.create_default_context()
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 CA.configure_trust(context)
                 CLIENT.configure_cert(context)
                 with H2Client.over(rig.port, context, "localhost") as client:

@@ -73,7 +73,7 @@ def connect(rig: Rig, buffer: int = 0, alpn: str = "") -> socket.socket:
     sock.connect(("127.0.0.1", rig.port))
     if not rig.tls:
         return sock
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     CA.configure_trust(context)
     if alpn:
         context.set_alpn_protocols([alpn])
@@ -499,7 +499,7 @@ def test_a_flood_of_interim_responses():
 
 def hellos(count: int) -> list[bytes]:
     """ClientHellos, to be sent when there is no time to make them."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     CA.configure_trust(context)
     made = []
     for _ in range(count):

@@ -38,7 +38,7 @@ async def told(rig, header: bytes, pause: int = 0, request: bytes = b"") -> byte
     if rig.tls:
         import ssl
 
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         CA.configure_trust(context)
         await writer.start_tls(context, server_hostname="localhost")
     assert loop.is_running()

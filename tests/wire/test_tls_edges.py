@@ -23,7 +23,7 @@ def status(head: bytes) -> int:
 
 async def handshake(rig: Rig, name: str | None, *alpn: str):
     """A TLS connection: reader, writer, and the protocol that was agreed on."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     CA.configure_trust(context)
     context.check_hostname = False
     if alpn:

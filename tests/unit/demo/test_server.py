@@ -15,7 +15,7 @@ BODY = bytes(range(256)) * 300
 async def talk(*requests: bytes) -> list[bytes]:
     """What comes back to requests that follow each other on one connection."""
     demo = await server.start(Address("127.0.0.1", 0))
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         async with asyncio.timeout(PATIENCE):

@@ -55,7 +55,7 @@ def watched(folder, **options):
 
 def organization(context: ssl.SSLContext) -> str:
     """Whose certificate a client is shown."""
-    client = ssl.create_default_context()
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     CA.configure_trust(client)
     ours, theirs = socket.socketpair()
 
