@@ -104,6 +104,7 @@ test-fast: fast
 	mkdir -p build/test-fast
 	cp -r $(BESIDE_PACKAGE) build/test-fast
 	ln -s "$$(echo $(CURDIR)/.venv-fast/lib/python*/site-packages/rawproxy)" build/test-fast/rawproxy
+	test ! -d $(VENV)-scan || ln -s $(CURDIR)/$(VENV)-scan build/test-fast
 	cd build/test-fast && $(call BYTECODE,.venv-fast) RAWPROXY_TESTED=compiled \
 		../../.venv-fast/bin/python -m tests.alone $(BESIDE) -W "ignore:$(THROW):DeprecationWarning" $(FAST_TESTS)
 
