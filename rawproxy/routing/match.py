@@ -190,7 +190,8 @@ def _fits_all(entry: RouteEntry[T]) -> bool:
 
 def path_of(target: bytes) -> bytes:
     """The part of `target` that decides the route."""
-    path = target.partition(b"?")[0]
+    at = target.find(b"?")
+    path = target if at < 0 else target[:at]
     return b"/" if path == b"*" else path  # OPTIONS * asks about the server (RFC 9110 9.3.7)
 
 
@@ -200,16 +201,16 @@ def has_dots(path: bytes) -> bool:
 
 
 def _odd(path: bytes) -> bool:
-    """Whether there may be several readings of `path`. Most have one, and are asked no more."""
-    return (
-        b"%" in path
-        or b";" in path
-        or b"\\" in path
-        or b"/." in path
-        or b"./" in path
-        or b"//" in path
-        or path.endswith(b".")
-    )
+    """Whether there may be several readings of `path`. Most have one, and are asked no more.
+
+    With `find`, as CPython raises and drops an error within each `b"%" in path`.
+    """
+    find = path.find
+    if find(b"%") >= 0 or find(b";") >= 0 or find(b"\\") >= 0 or find(b"//") >= 0:
+        return True
+    if find(b".") < 0:
+        return False
+    return find(b"/.") >= 0 or find(b"./") >= 0 or path.endswith(b".")
 
 
 def unreadable(path: bytes) -> bool:
@@ -254,7 +255,7 @@ def _character(match: re.Match[bytes]) -> bytes:
 class Sites(Generic[T]):
     """All sites that one listener serves."""
 
-    __slots__ = ("_deep", "_default", "_exact", "_first", "_patterns", "_wildcards")
+    __slots__ = ("_deep", "_default", "_exact", "_first", "_lone", "_patterns", "_wildcards")
 
     def __init__(self, sites: Sequence[tuple[Sequence[str], Routes[T]]] = ()) -> None:
         self._exact: dict[bytes, Routes[T]] = {}
@@ -264,6 +265,7 @@ class Sites(Generic[T]):
         self._default: Routes[T] | None = None
         # A listener without sites serves nobody: 421, whatever the name is.
         self._first: Routes[T] | None = None
+        self._lone: Routes[T] | None = None  # of the site without names, while there is no other
         for names, routes in sites:
             self.add(names, routes)
 
@@ -282,6 +284,8 @@ class Sites(Generic[T]):
                 self._exact[name.encode()] = routes
         if not names:
             self._default = routes
+        named = self._exact or self._wildcards or self._deep or self._patterns
+        self._lone = None if named else self._default
 
     def find(self, host: bytes, target: bytes) -> T:
         """What a request leads to, if nothing but name and path decides."""
@@ -292,6 +296,8 @@ class Sites(Generic[T]):
 
         Without a `host` (only in HTTP/1.0) the first site serves.
         """
+        if self._lone is not None:
+            return self._lone
         return self._exact.get(host) or self._search(host)
 
     def _matched(self, name: bytes) -> Routes[T] | None:

@@ -176,7 +176,7 @@ def one_client(address: bytes) -> bytes:
 
     Whoever has one IPv6 address has 2^64 of them (RFC 6177), and may use another for each request.
     """
-    if b":" not in address:
+    if address.find(b":") < 0:
         return address
     try:
         whole = ipaddress.IPv6Address(address.partition(b"%")[0].decode("latin-1"))

@@ -57,7 +57,7 @@ def field(name: bytes, value: bytes) -> Field:
     line = b"%b: %b\r\n" % (name, value)
     if not _LINE(line) or line.find(b":") != len(name):
         return MALFORMED, name, value, b""
-    kind = UNDERSCORED if b"_" in name else _KINDS.get(name, REGULAR)
+    kind = UNDERSCORED if name.find(b"_") >= 0 else _KINDS.get(name, REGULAR)
     if name == b"te" and value.lower() != b"trailers":
         kind = MALFORMED  # 8.2.2
     return kind, name, value, line
@@ -164,7 +164,7 @@ def _authority(authority: bytes | None, hosts: list[bytes]) -> bytes:
 
 
 def _has_length(head: RequestHead) -> bool:
-    return bool(head.framing) or b"\ncontent-length:" in head.block
+    return bool(head.framing) or head.block.find(b"\ncontent-length:") >= 0
 
 
 def _malformed(detail: str) -> StreamFault:

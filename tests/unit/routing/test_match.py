@@ -290,6 +290,17 @@ def test_a_wildcard_for_any_number_of_labels(host, value):
     assert sites.routes(host).find(value.removeprefix("=").encode()) == value
 
 
+def test_a_site_without_names_serves_all_while_there_is_no_other():
+    sites = Sites([((), routes("/"))])
+    for host in (b"a.test", b"", b"[::1]:80", b"y..a.test"):
+        assert sites.find(host, b"/") == "/"
+    for name in ("a.test", "*.a.test", "**.a.test", "~a.test$"):
+        sites = Sites([((), routes("/"))])
+        sites.add((name,), routes("=/"))
+        assert [sites.find(host, b"/") for host in (b"b", b"")] == ["/", "/"]
+        assert sites.find(b"a.test" if name[0] == "a" else b"x.a.test", b"/") == "=/", name
+
+
 def test_no_site_is_421_but_for_http_1_0():
     named = Sites([(("*.a.test",), routes("/")), (("b.test",), routes("=/"))])
     assert named.find(b"", b"/") == "/", "without a Host: the first site"
