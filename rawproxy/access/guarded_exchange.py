@@ -22,13 +22,12 @@ from rawproxy.access.counts import AccessCounts
 from rawproxy.access.inquiry import AuthGate, Inquiry
 from rawproxy.access.passwords import Passwords
 from rawproxy.access.questions import url
-from rawproxy.access.verdicts import AuthVerdict, Ruling
+from rawproxy.access.verdicts import PASS, AuthVerdict, Ruling
 from rawproxy.config.field_names import plain
 from rawproxy.errors import CapacityError, ClientError, ProxyError
 from rawproxy.net.backpressure import NO_UPSTREAM
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
-from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.checkout import DONE, GUARD, REWRITE
 from rawproxy.proxy.client_side import ClientSide
@@ -44,12 +43,13 @@ BodyPiece = tuple[bytes, bool, bytes]  # of a body: as `on_request_body` gets it
 class AskedGuard(Guard):
     """A guard as its exchanges know it. A class for the same reason as `ResponseHandler`."""
 
-    __slots__ = ("counts", "gate", "passwords", "patience")
+    __slots__ = ("counts", "covered", "gate", "passwords", "patience")
 
     counts: AccessCounts
     gate: AuthGate | None  # who is asked; None: nobody
     passwords: Passwords | None
     patience: float  # seconds for all that takes time
+    covered: bool  # who looks for what is cut of questions has looked for what the route cuts
 
     @abstractmethod
     def at_once(self, exchange: GuardedExchange) -> ProxyError | None:
@@ -72,7 +72,7 @@ class GuardedExchange(Exchange):
     """One request of a guarded route, and its response."""
 
     __slots__ = (
-        "asked", "authorizes", "coming", "cookies", "counted", "early", "excused", "guard",
+        "asked", "authorizes", "clean", "coming", "cookies", "counted", "early", "excused", "guard",
         "inquiry", "reached", "told", "visitor",
     )  # fmt: skip
 
@@ -86,9 +86,8 @@ class GuardedExchange(Exchange):
     ) -> None:
         super().__init__(service, client, head)
         self.guard = guard
-        target = client.route_target
-        asked = Asked(head, client.context, target.name, slot.server_port, slot.port)
-        self.asked = asked._replace(captures=target.captures(asked))
+        self.asked = client.route_target.asked(head, client.context, slot.server_port, slot.port)
+        self.clean = False  # there is nothing in its head that would be cut of a question
         self.excused = False  # its address is enough: nothing else is asked
         self.reached = False  # it was sent to an upstream, or was to be
         self.visitor = b""  # who asks, as it counts in rates
@@ -148,7 +147,8 @@ class GuardedExchange(Exchange):
             self._pass()
             return
         request_id = self.facts.id if self.facts is not None else b""
-        inquiry = gate.ask(self.asked, request_id, self.on_verdict)
+        self.clean = gate.form.clean(self.head)
+        inquiry = gate.ask(self.asked, request_id, self.on_verdict, self.clean)
         if inquiry is not None:
             self.inquiry = inquiry
 
@@ -161,7 +161,7 @@ class GuardedExchange(Exchange):
         assert gate is not None
         self.cookies = verdict.cookies
         ruling = verdict.ruling
-        if ruling is Ruling.PASS:
+        if ruling is PASS:
             self.told = verdict.lines
             self.authorizes = verdict.authorizes
             self._pass()
@@ -179,7 +179,7 @@ class GuardedExchange(Exchange):
         """The guard's own answer goes to the client."""
         self.guard.counts.results[count.GUARD] += 1
         if inquiry is not None:
-            self.endpoint = inquiry.exchange.endpoint  # who has answered
+            self.endpoint = inquiry.endpoint  # who has answered
             self.reached = True
         self._answer(verdict.status, verdict.lines, verdict.body)
 
@@ -217,13 +217,13 @@ class GuardedExchange(Exchange):
 
     def rewritten(self, authority: bytes) -> bytes:
         """The head for the upstream, with what the guard has told."""
-        opening = super().rewritten(authority)
-        told = self.told
-        if not told:
-            return opening
-        if self.authorizes:  # the client's own has come so far, and goes
-            opening = replaced(opening, told)
-        return opening[:-2] + told + rewrite.CRLF
+        head, context = self.head, self.client.context
+        clean = self.clean and self.guard.covered
+        if not self.authorizes:
+            return rewrite.request(head, context, authority, self.told, clean)
+        opening = rewrite.request(head, context, authority, b"", clean)
+        # The client's own has come so far, and goes.
+        return replaced(opening, self.told)[:-2] + self.told + rewrite.CRLF
 
     def on_request_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """Bytes of the body: they wait while it is not known whether they are wanted."""
@@ -308,7 +308,7 @@ class GuardedExchange(Exchange):
             super().sweep(now)
             return
         if self.inquiry is not None:
-            self.inquiry.exchange.sweep(now)
+            self.inquiry.sweep(now)
         if self.state is GUARD and now >= self.deadline:
             why = f"no answer for {self.guard.patience:g} s"
             gate = self.guard.gate

@@ -34,6 +34,7 @@ from rawproxy.proxy.service import Service
 from rawproxy.routing.route_targets import RouteTarget
 from rawproxy.telemetry.facts import Facts
 from rawproxy.upstream.connection import UpstreamConnection
+from rawproxy.upstream.endpoint import Endpoint
 
 OnVerdict = Callable[[AuthVerdict], None]
 NOBODY: Final = "it was given up"
@@ -56,10 +57,15 @@ class AuthGate:
         self.under_way: dict[bytes, Inquiry] = {}  # where answers are remembered
         self.target = _target(config, rule)
 
-    def ask(self, asked: Asked, request_id: bytes, waiter: OnVerdict) -> Inquiry | None:
-        """Ask about a request; `waiter` is told, perhaps before this returns: then it is None."""
+    def ask(
+        self, asked: Asked, request_id: bytes, waiter: OnVerdict, clean: bool = False
+    ) -> Inquiry | None:
+        """Ask about a request; `waiter` is told, perhaps before this returns: then it is None.
+
+        `clean` is what the form has said of the request's head, if it was asked.
+        """
         question = self.form.head(asked.head, asked)
-        opening = self.form.opening(question, asked)
+        opening = self.form.opening(question, asked, clean)
         key = b""
         cache = self.cache
         if cache is not None:
@@ -80,15 +86,18 @@ class AuthGate:
             self.under_way[key] = inquiry
         self.counts.asked += 1
         inquiry.begin(opening, request_id)
-        return None if inquiry.over else inquiry
+        return None if inquiry.exchange is None else inquiry
 
 
 class Inquiry(ClientSide):
     """One question under way. To its exchange it is a client that takes whatever comes."""
 
     __slots__ = (
-        "began", "error", "exchange", "gate", "head", "key", "over", "pieces", "size", "waiters",
+        "began", "endpoint", "error", "exchange", "gate", "head", "key", "pieces", "size",
+        "waiters",
     )  # fmt: skip
+
+    endpoint: Endpoint  # who has answered
 
     def __init__(
         self, gate: AuthGate, asked: Asked, question: RequestHead, waiter: OnVerdict
@@ -104,25 +113,31 @@ class Inquiry(ClientSide):
         self.pieces: list[bytes] = []
         self.size = 0
         self.error = ""
-        self.over = False
         self.began = 0.0
-        self.exchange = Exchange(gate.service, self, question)
+        self.exchange: Exchange | None = Exchange(gate.service, self, question)
 
     def begin(self, opening: bytes, request_id: bytes) -> None:
         """Send it. It has the id of the request that it is about."""
-        recorder = self.gate.service.recorder
+        exchange, recorder = self.exchange, self.gate.service.recorder
+        assert exchange is not None
         if recorder.marks:
-            self.exchange.facts = Facts(request_id, 0.0, recorder.tally)
-        self.began = monotonic()
-        self.exchange.set_out(opening, coming=False)
+            exchange.facts = Facts(request_id, 0.0, recorder.tally)
+        if recorder.metered:
+            self.began = monotonic()
+        exchange.set_out(opening, coming=False)
 
     def leave(self, waiter: OnVerdict) -> None:
         """Somebody does not wait any more."""
         if waiter in self.waiters:
             self.waiters.remove(waiter)
-        if not self.waiters and not self.over:
+        if not self.waiters and self.exchange is not None:
             self.error = NOBODY
             self.exchange.cancel()
+
+    def sweep(self, now: float) -> None:
+        """Called about once a second: end a wait that is over."""
+        if self.exchange is not None:
+            self.exchange.sweep(now)
 
     # ── what the exchange calls ─────────────────────────────────────────────────────────────────
 
@@ -139,7 +154,7 @@ class Inquiry(ClientSide):
         self._keep(payload, False)
 
     def _keep(self, payload: bytes, ended: bool) -> None:
-        if self.error:
+        if self.error or not payload:
             return
         self.size += len(payload)
         if self.size <= BODY:
@@ -147,7 +162,7 @@ class Inquiry(ClientSide):
             return
         self.error = f"its answer is larger than {BODY // 1024} KiB"
         self.pieces.clear()
-        if not ended:
+        if not ended and self.exchange is not None:
             self.exchange.cancel()
 
     def send_end(self, trailers: bytes) -> None:
@@ -183,9 +198,10 @@ class Inquiry(ClientSide):
 
     def exchange_done(self) -> None:
         """The answer is whole, or there will be none."""
-        if self.over:
+        exchange, self.exchange = self.exchange, None  # or only the collector could free them
+        if exchange is None:
             return
-        self.over = True
+        self.endpoint = exchange.endpoint
         gate = self.gate
         if self.key:
             del gate.under_way[self.key]
@@ -205,7 +221,7 @@ class Inquiry(ClientSide):
     def _count(self, status: int) -> None:
         """The guard is an upstream as any other, as far as metrics are concerned."""
         if self.gate.service.recorder.metered:
-            tally = self.exchange.endpoint.tally
+            tally = self.endpoint.tally
             tally.classes[status // 100] += 1
             tally.time(monotonic() - self.began, 0.0)
 

@@ -24,7 +24,7 @@ from typing import Final
 from rawproxy.access.rules import OAUTH2_PROXY, AuthRule
 from rawproxy.config.field_names import plain
 from rawproxy.protocol.http import forwarding, rewrite
-from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http.head import RequestHead, made
 from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits
 from rawproxy.protocol.http.variable_values import Asked, Value
 
@@ -42,7 +42,9 @@ CLIENTS: Final = 1024  # of which the beginning of a question is remembered: 500
 class QuestionForm:
     """How one guard is asked."""
 
-    __slots__ = ("_clients", "_edits", "_headers", "_path", "_real_ip", "method")
+    __slots__ = (
+        "_clients", "_edits", "_finds", "_followed", "_headers", "_path", "_real_ip", "method",
+    )  # fmt: skip
 
     def __init__(self, rule: AuthRule, identity: tuple[str, ...]) -> None:
         """`identity`: fields of which the client's own must not be believed."""
@@ -54,7 +56,11 @@ class QuestionForm:
         families = (*_FAMILIES, *families)
         finds = rewrite.finder(cut, families)
         self._edits = HeadEdits(cut, b"", frozenset(), b"", families=families, finds=finds)
+        # None: what is cut may be of ours, so it does not do to look at what the client has sent.
+        self._finds = None if rewrite.cuts_ours(told) else finds
         self._clients: dict[bytes, ClientContext] = {}
+        # What was last made of a context, behind it: most requests come from who has just asked.
+        self._followed: tuple[ClientContext, ClientContext] | None = None
         self._headers = headers
         self._path = Value(rule.path)
         self._real_ip = rule.kind == OAUTH2_PROXY
@@ -64,26 +70,49 @@ class QuestionForm:
         """The question's own head: an exchange goes by it, and `opening` is what is sent."""
         path = self._path.fixed
         target = self._path.url_of(asked) if path is None else path
-        return RequestHead(
+        facts = (
             self.method, target, head.minor, head.block, head.notes, 0, False, b"", False,
-            head.host, head.nominated, head.size, head.told,
+            head.host, head.nominated, head.size, head.told, b"", False,
         )  # fmt: skip
+        question: RequestHead = made(RequestHead, facts)
+        return question
 
-    def opening(self, question: RequestHead, asked: Asked) -> bytes:
-        """The bytes that are sent."""
-        head, client = asked.head, rewrite.client_of(asked.head, asked.context)
-        context = asked.context
+    def clean(self, head: RequestHead) -> bool:
+        """Whether nothing of a request's head has to be cut."""
+        return self._finds is not None and not self._finds(b"\n" + head.block)
+
+    def covers(self, edits: HeadEdits | None) -> bool:
+        """Whether of a head that is `clean` these edits cut nothing either."""
+        if edits is None:
+            return False
+        ours = self._edits
+        both = edits.request_cut <= ours.request_cut and set(edits.families) <= set(ours.families)
+        return both and not rewrite.cuts_ours((*edits.request_cut, *edits.families))
+
+    def opening(self, question: RequestHead, asked: Asked, clean: bool = False) -> bytes:
+        """The bytes that are sent. `clean`: the request's head is known to be."""
+        head = asked.head
         lines = [
-            b"X-Forwarded-Method: %b\r\nX-Forwarded-Uri: %b\r\n" % (head.method, uri(head)),
-            b"X-Real-IP: %b\r\n" % client if self._real_ip else b"",
-        ]
+            b"X-Forwarded-Method: ", head.method, b"\r\nX-Forwarded-Uri: ", uri(head), rewrite.CRLF,
+        ]  # fmt: skip
+        if self._real_ip:
+            lines += (b"X-Real-IP: ", rewrite.client_of(head, asked.context), rewrite.CRLF)
         for name, value in self._headers:
-            made = value.of(asked) if value.fixed is None else value.fixed
-            if made:  # as everywhere, an empty value is no line
-                lines.append(b"%b: %b\r\n" % (name, made))
-        ours = self._client(client, scheme_of(head, context))
-        opening = rewrite.request(question, ours, asked.server_name)
-        return opening[:-2] + b"".join(lines) + rewrite.CRLF
+            given = value.of(asked) if value.fixed is None else value.fixed
+            if given:  # as everywhere, an empty value is no line
+                lines += (name, b": ", given, rewrite.CRLF)
+        ours = self._context(head, asked.context)
+        return rewrite.request(question, ours, asked.server_name, b"".join(lines), clean)
+
+    def _context(self, head: RequestHead, context: ClientContext) -> ClientContext:
+        """What a question about this request says of its client."""
+        followed = self._followed
+        if followed is not None and followed[0] is context:
+            return followed[1]
+        ours = self._client(rewrite.client_of(head, context), scheme_of(head, context))
+        if not context.trusted:  # else each request may be another client's
+            self._followed = (context, ours)
+        return ours
 
     def _client(self, client: bytes, scheme: bytes) -> ClientContext:
         """What a question about a request of this client says of it."""

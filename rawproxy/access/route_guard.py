@@ -44,6 +44,7 @@ class RouteGuard(AskedGuard):
         self.counts = counts
         self.passwords = None
         self.gate = None
+        self.covered = False
         self.patience = rules.auth.timeout if rules.auth is not None else TIMEOUT
         self._addresses: AddressList | None = None
         if rules.addresses:

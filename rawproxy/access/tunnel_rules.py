@@ -57,7 +57,7 @@ class GuardedTunnel(TunnelWatch):
             return
         inquiry = self._inquiry
         if inquiry is not None:
-            inquiry.exchange.sweep(now)
+            inquiry.sweep(now)
             if self._inquiry is not None and now >= self._until:
                 self._give_up()
                 self.on_verdict(closed(f"no answer for {gate.rule.timeout:g} s"))

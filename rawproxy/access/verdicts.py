@@ -20,20 +20,17 @@ the fields that are listed.
 from __future__ import annotations
 
 import enum
-import re
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from rawproxy.access.questions import named
 from rawproxy.access.rules import AUTHENTIK, AuthRule
 from rawproxy.protocol import regex
-from rawproxy.protocol.http.head import RequestHead, ResponseHead
-from rawproxy.protocol.http.rewrite import Finder
+from rawproxy.protocol.http.head import RequestHead, ResponseHead, made
 from rawproxy.protocol.http.variable_values import Value
 
 BODY: Final = 64 * 1024  # bytes of an answer: pages that say no are smaller
 REDIRECTS: Final = (301, 302, 303, 307, 308)
-_COOKIES: Final = regex.all_of(rb"(?i)\n((?:set-cookie:[^\n]*\n)+)()")
 # What frames an answer or belongs to its connection; date and HSTS are written by us.
 _NOT_RELAYED: Final = frozenset(
     b"connection content-length transfer-encoding upgrade keep-alive te trailer date "
@@ -48,6 +45,9 @@ class Ruling(enum.Enum):
     REFUSE = "refuse"
     ANSWER = "answer"
     CLOSED = "closed"
+
+
+PASS: Final[Ruling] = Ruling.PASS
 
 
 class AuthVerdict(NamedTuple):
@@ -71,11 +71,11 @@ class AnswerForm:
     """How the answers of one guard are understood."""
 
     __slots__ = (
-        "_copied", "_kind", "_renamed", "_require", "_sign_in", "_statuses", "place",
+        "_kind", "_lines", "_renamed", "_require", "_sign_in", "_statuses", "place",
     )  # fmt: skip
 
     def __init__(self, rule: AuthRule) -> None:
-        self._copied = _copying(rule.copied)
+        self._lines = AnswerLines(rule.copied)
         self._renamed: dict[bytes, list[bytes]] = {}  # by the answer's names
         for field, told in rule.renamed:
             self._renamed.setdefault(told.lower().encode(), []).append(field.encode())
@@ -90,26 +90,23 @@ class AnswerForm:
 
     def verdict_of(self, head: ResponseHead, body: bytes) -> AuthVerdict:
         """The verdict, whoever has asked."""
-        block = b"\n" + head.block
-        cookie_lines, status = _joined(_COOKIES(block)), head.status
+        lines, cookies, authorizes = self._lines.of(head.block)
+        status = head.status
         if status in self._statuses:
             missing = [name for name in self._require if not head.value(name)]
             if not missing:
-                copied = self._copied(block)
-                authorizes = False
-                for one in copied:
-                    authorizes = authorizes or bool(one[1])
-                lines = _joined(copied)
                 if self._renamed:
                     more, also = self._rename(head)
                     lines, authorizes = lines + more, authorizes or also
-                return AuthVerdict(Ruling.PASS, lines, cookie_lines, authorizes=authorizes)
-            told = b", ".join(missing).decode("latin-1")
-            reason = f"it lets the request pass and does not say {told}, which is required"
-            return AuthVerdict(Ruling.REFUSE, b"", cookie_lines, 403, b"", reason)
+                facts = (PASS, lines, cookies, 0, b"", "", authorizes)
+                verdict: AuthVerdict = made(AuthVerdict, facts)
+                return verdict
+            names = b", ".join(missing).decode("latin-1")
+            reason = f"it lets the request pass and does not say {names}, which is required"
+            return AuthVerdict(Ruling.REFUSE, b"", cookies, 403, b"", reason)
         if (status in REDIRECTS and head.value(b"location")) or status in (401, 403):
             reason = f"it answered {status}"
-            return AuthVerdict(Ruling.ANSWER, relayed(head), cookie_lines, status, body, reason)
+            return AuthVerdict(Ruling.ANSWER, relayed(head), cookies, status, body, reason)
         return closed(f"it answered {status}{self._hint(status)}")
 
     def _rename(self, head: ResponseHead) -> tuple[bytes, bool]:
@@ -151,22 +148,52 @@ def _sent_to(verdict: AuthVerdict, where: bytes) -> AuthVerdict:
     return verdict._replace(status=302, lines=lines, body=b"")
 
 
-def _copying(texts: tuple[str, ...]) -> Finder:
-    """What finds the lines for the upstream, and beside each whether it is an Authorization."""
-    names, families = named(texts)
-    found = [re.escape(name) + b":" for name in sorted(names)] + list(map(re.escape, families))
-    if not found:
-        found = [rb"(?!)"]
-    if b"authorization" in names or b"authorization".startswith(families):
-        found.insert(0, b"(authorization:)")
-    else:
-        found.append(rb"(?!)()")
-    # Lines that stand together are found together, and no line is read a second time.
-    return regex.all_of(rb"(?i)\n((?:(?:%b)[^\n]%b\n)+)" % (b"|".join(found), regex.MANY))
+class AnswerLines:
+    """Finds the lines of answers that go on: cookies, and what the upstream is to get.
 
+    Lines of one kind that stand together are found together: where the first of them begins, and
+    where a line begins that is none. So no value is looked at byte by byte; tokens have some KB.
+    """
 
-def _joined(lines: list[tuple[bytes, ...]]) -> bytes:
-    return b"".join([one[0] for one in lines])
+    __slots__ = ("_authorizations", "_begins", "_cookies", "_copies_cookies", "_others")
+
+    def __init__(self, texts: tuple[str, ...]) -> None:
+        names, families = named(texts)
+        wanted = regex.beginnings([name + b":" for name in names] + list(families))
+        told = b"authorization" in names or b"authorization".startswith(families)
+        self._copies_cookies = b"set-cookie" in names or b"set-cookie".startswith(families)
+        apart = rb"(set-cookie:)|(%bauthorization:)" % (b"" if told else b"(?!)")
+        # A match is the line end in front, and a group says of which kind the line is.
+        self._begins = regex.first_of(rb"(?i)\n(?=%b|%b)" % (apart, wanted))
+        self._cookies = regex.first_of(rb"(?i)\n(?!set-cookie:)")
+        self._authorizations = regex.first_of(rb"(?i)\n(?!authorization:)")
+        self._others = regex.first_of(rb"(?i)\n(?!(?!%b)%b)" % (apart, wanted))
+
+    def of(self, block: bytes) -> tuple[bytes, bytes, bool]:
+        """Lines for the upstream; cookies; and whether an Authorization is among the first."""
+        text = b"\n" + block
+        copied: list[bytes] = []
+        cookies: list[bytes] = []
+        authorizes = False
+        at = 0
+        while (begin := self._begins(text, at)) is not None:
+            start = begin.end()
+            cookie, authorization = begin.groups()
+            ends = self._others
+            if cookie is not None:
+                ends = self._cookies
+            elif authorization is not None:
+                ends = self._authorizations
+                authorizes = True
+            end = ends(text, start)
+            stop = len(text) if end is None else end.end()
+            lines = text[start:stop]
+            if cookie is not None:
+                cookies.append(lines)
+            if cookie is None or self._copies_cookies:
+                copied.append(lines)
+            at = stop - 1
+        return b"".join(copied), b"".join(cookies), authorizes
 
 
 def relayed(head: ResponseHead) -> bytes:

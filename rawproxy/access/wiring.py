@@ -82,6 +82,7 @@ class AccessWiring:
             guard.passwords = Passwords(rules.password, self._table, self._hasher, self._counts)
         if rules.auth is not None:
             guard.gate = self._gate(config, rules.auth, rules.identity)
+            guard.covered = guard.gate.form.covers(target.edits)
         if rules != AccessRules(identity=rules.identity):
             target.guard = guard
 

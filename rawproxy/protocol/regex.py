@@ -15,7 +15,7 @@ import contextlib
 import importlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 
@@ -47,6 +47,33 @@ def all_of(pattern: bytes) -> Callable[[bytes], list[tuple[bytes, ...]]]:
     """A function that finds the groups of `pattern`, which has several, wherever it matches."""
     find: Callable[[bytes], list[tuple[bytes, ...]]] = _compile(pattern).findall
     return find
+
+
+def first_of(pattern: bytes) -> Match:
+    """A function that finds the first match of `pattern` from one place of some bytes on."""
+    found = _compile(pattern)
+    search: Match = found.search if pcre2 is None else found.match  # that of PCRE2 searches
+    return search
+
+
+def beginnings(names: Iterable[bytes]) -> bytes:
+    """A pattern of what begins with one of `names`.
+
+    Names that begin alike share their beginning. So no byte of a line is looked at twice, and most
+    lines are rejected by their first one.
+    """
+    by_first: dict[bytes, list[bytes]] = {}  # empty: nothing begins so
+    for name in sorted(names):
+        if not name:
+            return b""
+        by_first.setdefault(name[:1], []).append(name)
+    branches = []
+    for alike in by_first.values():
+        first, last, at = alike[0], alike[-1], 1  # between these two the others are
+        while at < len(first) and first[at] == last[at]:
+            at += 1
+        branches.append(re.escape(first[:at]) + beginnings([name[at:] for name in alike]))
+    return b"(?:%b)" % b"|".join(branches) if branches else b"(?!)"
 
 
 def _compile(pattern: bytes) -> Any:

@@ -290,10 +290,7 @@ class Service(WorkerGroups):
     ) -> Asked:
         """What the values of a route may use of a request."""
         context = context._replace(id=self.recorder.new_id(head, context))
-        asked = Asked(head, context, route_target.name, slot.server_port, slot.port)
-        if route_target.regex is None and route_target.when is None:
-            return asked
-        return asked._replace(captures=route_target.captures(asked))
+        return route_target.asked(head, context, slot.server_port, slot.port)
 
     def trusts(self, peer: str | None) -> bool:
         """Whether `peer` is one of `--trusted-proxy`. None is any peer of a unix socket."""

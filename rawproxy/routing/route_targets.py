@@ -14,7 +14,7 @@ from rawproxy.config.model import Config, Deadlines, Edits, Group, Limits, Route
 from rawproxy.config.path_regex import path_regex
 from rawproxy.config.variables import named
 from rawproxy.errors import ClientError
-from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http.head import RequestHead, made
 from rawproxy.protocol.http.path_change import PathChange
 from rawproxy.protocol.http.response_map import ResponseMap
 from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits, finder
@@ -94,6 +94,16 @@ class RouteTarget:
         self.gather = route.gather
         self.gather_passes = route.gather_over == "pass"
         self.trailers = frozenset(name.encode() for name in route.request_trailers)
+
+    def asked(
+        self, head: RequestHead, context: ClientContext, server_port: int, remote_port: int
+    ) -> Asked:
+        """What the values of this route may use of a request."""
+        facts = (head, context, self.name, server_port, remote_port, ())
+        asked: Asked = made(Asked, facts)
+        if self.regex is None and self.when is None:
+            return asked
+        return asked._replace(captures=self.captures(asked))
 
     def captures(self, asked: Asked) -> tuple[bytes, ...]:
         """What the groups of `path-regex` have matched in a request, or the last one of `when`."""

@@ -113,11 +113,10 @@ SEEN: dict[str, tuple[Work, bytes]] = {
         rewrite.finder(frozenset((b"range", b"x-a")), (b"x-id-",)),
         b"\nRange: b\r\nX_Id_c: d\r\n",
     ),
-    "access.verdicts._copying": (
-        verdicts._copying(("X-Id-*", "Authorization")),
-        b"\nX-Id-a: b\r\nauthorization: c\r\n",
+    "access.verdicts.AnswerLines": (
+        verdicts.AnswerLines(("X-Id-*", "Authorization")).of,
+        b"X-Id-a: b\r\nauthorization: c\r\nSet-Cookie: d\r\nE: f\r\n",
     ),
-    "access.verdicts._COOKIES": (verdicts._COOKIES, b"\nSet-Cookie: b\r\nC: d\r\n"),
     "protocol.http2.fields._CLEAN": (fields._CLEAN, b"a b"),
     "protocol.http2.fields._LINE": (fields._LINE, b"a: b c\r\n"),
     "protocol.http2.fields._METHOD": (fields._METHOD, b"GET"),
@@ -240,7 +239,15 @@ def is_expression(node: ast.AST) -> bool:
         return False
     called = ast.unparse(node.func)
     known = ("re.compile", "re.match", "re.fullmatch", "re.search", "re.findall", "re.finditer")
-    more = ("re.sub", "re.subn", "re.split", "regex.compiled", "regex.all_of", "_recogniser")
+    more = (
+        "re.sub",
+        "re.subn",
+        "re.split",
+        "regex.compiled",
+        "regex.all_of",
+        "regex.first_of",
+        "_recogniser",
+    )
     return called in (*known, *more) or "else pcre2).compile" in called
 
 

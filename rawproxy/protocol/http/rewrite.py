@@ -11,7 +11,6 @@ changes only the forwarded chain. Nothing raises.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
@@ -45,6 +44,11 @@ _VIA: Final[tuple[bytes, ...]] = tuple(
 )
 
 
+# What the names begin with that `request` writes by itself (plain).
+_OURS: Final = (
+    b"host", b"x-forwarded-", b"x-real-ip", b"forwarded", b"via", b"ssl-client-", b"connection",
+    b"upgrade", b"transfer-encoding",
+)  # fmt: skip
 Finder = Callable[[bytes], list[tuple[bytes, ...]]]
 
 
@@ -111,17 +115,53 @@ def with_real_ip(context: ClientContext) -> ClientContext:
     )
 
 
-def request(head: RequestHead, context: ClientContext, authority: bytes) -> bytes:
+def request(
+    head: RequestHead,
+    context: ClientContext,
+    authority: bytes,
+    more: bytes = b"",
+    clean: bool = False,
+) -> bytes:
     """The whole request head for the upstream; it is always HTTP/1.1.
 
-    `authority` becomes the Host of an HTTP/1.0 request that has none.
+    `authority` becomes the Host of an HTTP/1.0 request that has none. `more` are lines that go
+    behind all others. `clean`: what the route cuts is not in the head, as somebody has looked.
     """
-    block = head.block
     edits = context.edits
     target = head.target if edits is None else edits.target or head.target
     kept = [head.method, b" ", target, b" HTTP/1.1\r\n"]
+    told = _keep(kept, head, context)
+    host = head.host
+    if not host:
+        host = authority
+        kept.append(b"Host: " + authority + CRLF)
+    if told and (context.trusted or context.append):
+        kept.append(_chain(head, context, authority))
+    else:
+        kept += (context.lines, host, CRLF)
+        if context.forwarded:
+            kept += (context.forwarded, host, b'"\r\n')
+    if head.framing == CHUNKED:
+        kept.append(_CHUNKED_LINE)
+    if head.upgrade:
+        kept.append(upgrade_to(head.upgrade))
+    if context.via:
+        kept.append(_VIA[head.minor])
+    if context.identity is not None:
+        kept.append(context.identity)
+    if edits is not None:
+        kept = _edited(kept, edits, clean)
+    if more:
+        kept.append(more)
+    kept.append(CRLF)
+    return b"".join(kept)
+
+
+def _keep(kept: list[bytes], head: RequestHead, context: ClientContext) -> bool:
+    """Add what stays of the peer's own fields. True: it said something about forwarding."""
+    block = head.block
     at = 0
-    told = False  # did the peer say something about forwarding that may have to stay?
+    told = False
     for kind, start, stop in head.notes:
         if kind >= FORWARDED_FOR:
             told |= kind < TWIN
@@ -135,24 +175,7 @@ def request(head: RequestHead, context: ClientContext, authority: bytes) -> byte
     kept.append(block[at:] if at else block)
     if head.nominated:
         kept[4:] = [without(b"".join(kept[4:]), head.nominated)]
-    if not head.host:
-        kept.append(b"Host: " + authority + CRLF)
-    if told and (context.trusted or context.append):
-        kept.append(_chain(head, context, authority))
-    else:
-        kept.append(context.lines)
-        kept.append(head.host or authority)
-        kept.append(CRLF)
-        if context.forwarded:
-            kept += (context.forwarded, head.host or authority, b'"\r\n')
-    if head.framing == CHUNKED:
-        kept.append(_CHUNKED_LINE)
-    if head.upgrade:
-        kept.append(upgrade_to(head.upgrade))
-    if context.via or context.identity is not None or edits is not None:
-        kept[4:] = [_amended(b"".join(kept[4:]), head, context)]
-    kept.append(CRLF)
-    return b"".join(kept)
+    return told
 
 
 def measured(opening: bytes, size: int) -> bytes:
@@ -174,21 +197,19 @@ def _stays(kind: int, context: ClientContext, block: bytes, start: int) -> bool:
     return kind == UNDERSCORED and context.underscores
 
 
-def _amended(block: bytes, head: RequestHead, context: ClientContext) -> bytes:
-    """Add what only some requests have: Via, the client's certificate, the route's changes."""
-    if context.via:
-        block += _VIA[head.minor]
-    if context.identity is not None:
-        block += context.identity
-    return block if context.edits is None else _edited(block, context.edits)
-
-
-def _edited(block: bytes, edits: HeadEdits) -> bytes:
-    """Make the route's changes. The twins of a field that is cut are cut too."""
+def _edited(kept: list[bytes], edits: HeadEdits, clean: bool) -> list[bytes]:
+    """Make the route's changes of a head. The twins of a field that is cut are cut too."""
+    lines = edits.request_lines
     finds = edits.finds
-    if finds is not None and not edits.cookies and not finds(b"\n" + block):
-        return block + edits.request_lines  # as most are: nothing goes
-    kept = []
+    if clean and not edits.cookies:
+        kept.append(lines)
+        return kept
+    if finds is not None and not edits.cookies:
+        whole = b"".join(kept)
+        if not finds(whole):  # as in most: nothing goes
+            return [whole, lines]
+    block = b"".join(kept[4:])
+    stays = []
     for line in block.split(CRLF):
         name, _, value = line.partition(b":")
         name = name.lower()
@@ -198,22 +219,26 @@ def _edited(block: bytes, edits: HeadEdits) -> bytes:
             line = _without_cookies(line[: -len(value)], value, edits.cookies)
             if not line:
                 continue
-        kept.append(line)
-    return CRLF.join(kept) + edits.request_lines
+        stays.append(line)
+    kept[4:] = [CRLF.join(stays), lines]
+    return kept
 
 
 def finder(cut: frozenset[bytes], families: tuple[bytes, ...] = ()) -> Finder:
-    """What finds names that are cut, and their twins, in a block behind a line end.
+    """What finds names that are cut, and their twins, in lines behind a line end.
 
     In one search, which most requests pass: to look at each of their names costs as much as all
     the rest of a head. `cut` and `families` are plain.
     """
-    names = [_twins(name) + b":" for name in sorted(cut)] + list(map(_twins, families))
-    return regex.all_of(rb"(?i)\n(%b)()" % b"|".join(names)) if names else _nothing
+    names = [name + b":" for name in cut] + list(families)
+    # `-` has been escaped, and nothing else is written so.
+    twins = regex.beginnings(names).replace(rb"\-", b"[-_]")
+    return regex.all_of(rb"(?i)\n()(%b)" % twins) if names else _nothing
 
 
-def _twins(name: bytes) -> bytes:
-    return re.escape(name).replace(rb"\-", b"[-_]")
+def cuts_ours(cut: Iterable[bytes]) -> bool:
+    """Whether of these names, or beginnings of names (plain), one may be of a line of ours."""
+    return any(one.startswith(ours) or ours.startswith(one) for one in cut for ours in _OURS)
 
 
 def _nothing(_: bytes) -> list[tuple[bytes, ...]]:

@@ -6,6 +6,7 @@ import pytest
 
 from rawproxy.access.questions import CLIENTS, QuestionForm, named, scheme_of, url
 from rawproxy.access.rules import BY_KIND, KINDS
+from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http1.parser import parse_request
 from tests.unit.access.heads import asked, request, rule
 
@@ -206,3 +207,37 @@ def test_a_question_is_about_its_own_request_alone_whoever_was_asked_about_befor
         assert b"\r\nX-Forwarded-Uri: /%d\r\nX-Key: /%d\r\n" % (number, number) in opening
         assert opening.count(b"\r\nX-Key:") == 1
         assert len(form._clients) <= CLIENTS
+
+
+def test_a_clean_head_is_asked_about_and_sent_on_as_if_nobody_had_looked():
+    form = QuestionForm(rule("authentik"), BY_KIND["authentik"].copied)
+    names, families = named(("X-authentik-*",))
+    edits = rewrite.HeadEdits(names, b"", frozenset(), b"", families=families)
+    assert form.covers(edits)
+    kept = request("Accept: */*", "Cookie: a=b", "X-Authentik: no", "Connection: close")
+    assert form.clean(kept)
+    whole = asked(kept)
+    question = form.head(kept, whole)
+    assert form.opening(question, whole, True) == form.opening(question, whole)
+    context = whole.context._replace(edits=edits)
+    assert rewrite.request(kept, context, b"", b"", True) == rewrite.request(kept, context, b"")
+    for line in FORGED[7:11] + FORGED[17:20] + ["Range: bytes=0-", "If-None-Match: x"]:
+        assert not form.clean(request("Accept: */*", line)), line
+
+
+def test_who_cuts_other_fields_has_to_look_again():
+    form = QuestionForm(rule("authentik"), ("X-authentik-*", "Remote-User"))
+    for cut, families in (
+        ({b"x-mine"}, ()),
+        (set(), (b"x-mine-",)),
+        ({b"x-forwarded-for"}, ()),
+        (set(), (b"x-",)),
+    ):
+        edits = rewrite.HeadEdits(frozenset(cut), b"", frozenset(), b"", families=families)
+        assert not form.covers(edits)
+    assert not form.covers(None)
+    assert form.covers(rewrite.HeadEdits(frozenset((b"remote-user",)), b"", frozenset(), b""))
+    ours = QuestionForm(rule("request", headers=(("X-Forwarded-Host", "other.tld"),)), ())
+    assert not ours.clean(request("Accept: */*")), "a line of ours is cut"
+    lines = sent("request", facts={"headers": (("X-Forwarded-Host", "other.tld"),)})
+    assert [line for line in lines if "Forwarded-Host" in line] == ["X-Forwarded-Host: other.tld"]

@@ -5,6 +5,7 @@ import pytest
 from rawproxy.access.rules import KINDS
 from rawproxy.access.verdicts import (
     AnswerForm,
+    AnswerLines,
     AuthVerdict,
     Ruling,
     closed,
@@ -114,6 +115,32 @@ def test_an_outpost_without_this_host_is_named():
     assert "no provider for this host" in judged("authentik", 404).reason
     assert "no provider" not in judged("authelia", 404).reason
     assert closed("it is away") == AuthVerdict(Ruling.CLOSED, reason="it is away")
+
+
+@pytest.mark.parametrize(
+    ("copied", "wanted"),
+    [
+        (("X-A*", "Authorization"), "bcefi"),
+        (("X-A*",), "bcfi"),
+        (("Auth*", "X-B"), "egk"),
+        (("Set-Cookie",), "adhj"),
+        (("S*", "X-B"), "adghj"),
+        ((), ""),
+    ],
+)
+def test_lines_of_each_kind_are_found_wherever_they_stand(copied, wanted):
+    letters = iter("abcdefghijk")
+    names = (
+        "Set-Cookie", "X-A", "x-AB", "set-cookie", "AUTHORIZATION", "X-A", "X-B", "Set-Cookie",
+        "X-A-", "Set-cookie", "Author",
+    )  # fmt: skip
+    lines = {letter: f"{name}: {letter}\r\n" for letter, name in zip(letters, names, strict=True)}
+    block = "".join(lines.values()).encode()
+    found, cookies, authorizes = AnswerLines(copied).of(block)
+    assert found.decode() == "".join(lines[one] for one in wanted)
+    assert cookies.decode() == "".join(lines[one] for one in "adhj")
+    assert authorizes is ("e" in wanted)
+    assert AnswerLines(copied).of(b"") == (b"", b"", False)
 
 
 # ── 401 and signing in ──────────────────────────────────────────────────────────────────────────

@@ -313,8 +313,41 @@ def test_what_is_cut_is_found_in_every_spelling_and_nothing_else_is():
     found = rewrite.finder(cut, families)
     assert [bool(found(b"\n%b\r\n" % line)) for line in lines + stays] == [True] * 5 + [False] * 6
     assert not rewrite.finder(frozenset())(b"\nA: b\r\n")
+    for one in (b"range", b"x-a", b"x-ab", b"x-b-c", b"if-range"):  # some begin alike
+        several = rewrite.finder(frozenset((b"range", b"x-a", b"x-b-c", b"if-range")))
+        assert bool(several(b"\n%b: 1" % one)) is (one != b"x-ab"), one
+        assert not several(b"\n%bx: 1" % one) and not several(b"\nx%b: 1" % one)
     for name in (b"a*b", b"a|b", b"$", b"a.b+", b"^_`~!#&'%"):
         assert rewrite.finder(frozenset((name,)))(b"\n%b: 1" % name.upper()), name
+
+
+def test_more_lines_come_behind_all_others_and_are_not_cut():
+    edits = rewrite.HeadEdits(frozenset((b"a",)), b"X-Own: 5\r\n", frozenset(), b"")
+    head = parse_request(b"GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nB: 2\r\n\r\n")
+    for one, own in ((None, b""), (edits, b"X-Own: 5\r\n")):
+        facts = context()._replace(edits=one)
+        out = rewrite.request(head, facts, b"", b"A: 3\r\nC: 4\r\n")
+        assert out.endswith(b"\r\nX-Forwarded-Host: h\r\n%bA: 3\r\nC: 4\r\n\r\n" % own)
+        assert (b"\r\nA: 1\r\n" in out) is (one is None) and b"\r\nB: 2\r\n" in out
+
+
+def test_whoever_has_looked_at_a_head_may_say_so():
+    edits = rewrite.HeadEdits(frozenset((b"a",)), b"X-Own: 5\r\n", frozenset(), b"")
+    for quick in (edits, edits._replace(finds=rewrite.finder(edits.request_cut))):
+        facts = context()._replace(edits=quick)
+        for raw in (b"GET / HTTP/1.1\r\nHost: h\r\nB: 2\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n"):
+            head = parse_request(raw)
+            looked = rewrite.request(head, facts, b"up", clean=True)
+            assert looked == rewrite.request(head, facts, b"up")
+    head = parse_request(b"GET / HTTP/1.1\r\nHost: h\r\nCookie: a=b; c=d\r\n\r\n")
+    facts = context()._replace(edits=edits._replace(cookies=frozenset((b"a",))))
+    assert b"\r\nCookie: c=d\r\n" in rewrite.request(head, facts, b"", clean=True)
+
+
+def test_names_of_ours():
+    for ours in (b"host", b"x-forwarded-proto", b"x-forwarded-", b"x-", b"", b"ssl-client-verify"):
+        assert rewrite.cuts_ours((b"accept", ours)), ours
+    assert not rewrite.cuts_ours((b"x-authentik-", b"remote-user", b"authorization"))
 
 
 @pytest.mark.parametrize(
