@@ -34,6 +34,7 @@ from rawproxy.proxy.worker_groups import WorkerGroups, crowd_of
 from rawproxy.routing.match import Sites
 from rawproxy.routing.route_targets import RouteTarget, target_of
 from rawproxy.routing.site_routes import RouteTargets
+from rawproxy.telemetry import error_log, masks
 from rawproxy.telemetry.counters import Tree
 from rawproxy.telemetry.facts import Facts
 from rawproxy.tls.client_identity import NOBODY
@@ -41,6 +42,7 @@ from rawproxy.tls.client_identity import NOBODY
 log = logging.getLogger("rawproxy")
 CLIENTS: Final = 4096  # whose facts are remembered, some 500 bytes each
 SLICE: Final = 1024  # clients swept in one turn of the loop: a millisecond of work
+_FAILED: Final = "%s %d %s: %s"  # a request's id, its status, who asked for what, and the cause
 SWEEP: Final = 1.0  # seconds between two looks at all deadlines
 
 
@@ -351,7 +353,7 @@ class Service(WorkerGroups):
     def failed(self, request_id: str, status: int, subject: str, cause: str) -> None:
         """A line with the cause of a generated error response, unless there were many like it."""
         same = {"kind": status, "reason": cause}
-        log.warning("%s %d %s: %s", request_id, status, subject, cause, extra=same)
+        log.warning(_FAILED, request_id, status, subject, cause, extra=same)
 
     def error_page(
         self,
@@ -366,15 +368,11 @@ class Service(WorkerGroups):
         hint = error.detail if error.source is Source.CLIENT else ""
         accept = head.value(b"accept") if head is not None else b""
         kind, page = error_pages.render(error.status, accept, request_id, hint)
-        masks = self.recorder.masks
-        subject = b"from " + (context.peer if masks is None else masks.address(context.peer))
-        if head is not None:
-            target = head.target if masks is None else masks.target(head.target)
-            target = target.partition(b"?")[0]
-            subject = b"%b %b%b " % (head.method, head.host, target) + subject
-        else:  # nothing that could become an exchange, and be recorded as one
+        if head is None:  # nothing that could become an exchange, and be recorded as one
             self.recorder.tally.classes[error.status // 100] += 1
-        self.failed(request_id, error.status, subject.decode("latin-1"), error.detail)
+        if not error_log.again(_FAILED, error.status, error.detail):
+            subject = masks.subject(self.recorder.masks, head, context.peer)
+            self.failed(request_id, error.status, subject, error.detail)
         lines = b"Cache-Control: no-store\r\nX-Request-Id: %b\r\nContent-Type: %b\r\n"
         if error.status == 405:  # RFC 9110 15.5.6
             lines = b"Allow: %b\r\n" % METHODS + lines

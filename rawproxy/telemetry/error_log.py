@@ -85,6 +85,11 @@ class Journal(logging.Handler):
                 if self._repeats.over == 1:
                     self._start()  # to say how many, even if nobody logs any more
 
+    def again(self, kind: tuple[str, object], reason: str) -> bool:
+        """Whether a line would only be counted. It is, then, and need not be made."""
+        with self._wake:
+            return monotonic() < self._repeats.ends and self._repeats.again(kind, reason)
+
     def say(self, text: str) -> None:
         """Write lines that somebody waits for.
 
@@ -237,6 +242,15 @@ def set_up(*, serving: bool = True) -> None:
     sys.excepthook = _uncaught
     sys.unraisablehook = _unraisable
     threading.excepthook = _in_thread
+
+
+def again(text: str, kind: object, reason: str) -> bool:
+    """Whether a line of `text` (with its `%`) would only be counted: then it has been.
+
+    `kind` and `reason` are what a caller says in `extra`. To make a line costs as much as serving
+    two requests, and whoever is refused may come ten thousand times a second.
+    """
+    return _journal is not None and _journal.again((text, kind), reason)
 
 
 def say(text: str) -> None:

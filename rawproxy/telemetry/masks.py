@@ -17,6 +17,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from rawproxy.config.model import Config
+from rawproxy.protocol.http.head import RequestHead
 
 MASK: Final = b"***"
 NOTHING: Final = b"-"
@@ -83,3 +84,12 @@ def of(config: Config) -> Masks | None:
     names = frozenset(name.lower().encode() for name in config.access_log_mask)
     short, no_paths = config.access_log_short_addresses, config.access_log_no_paths
     return Masks(names, short, no_paths) if names or short or no_paths else None
+
+
+def subject(masks: Masks | None, head: RequestHead | None, peer: bytes) -> str:
+    """Who has asked for what, as the error log may show it. `head`: None where none was read."""
+    who = b"from " + (peer if masks is None else masks.address(peer))
+    if head is not None:
+        target = head.target if masks is None else masks.target(head.target)
+        who = b"%b %b%b %b" % (head.method, head.host, target.partition(b"?")[0], who)
+    return who.decode("latin-1")

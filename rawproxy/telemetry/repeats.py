@@ -6,7 +6,7 @@
 `PER_REASON` lines a second are said of one reason, and `PER_KIND` lines of one kind. A client can
 make up reasons, such as names that no site has, and these must not use up the lines of other kinds.
 Further lines are counted. When the second is over, their number is told together with the last of
-them.
+them that was made.
 
 This module never formats, writes or looks at a clock. Invariants: a line that `admit` has refused
 is counted in exactly one pair of `settle`. At most `KINDS` x `PER_KIND` reasons are remembered, for
@@ -35,7 +35,7 @@ class _Heard(Generic[T]):
     def __init__(self) -> None:
         self.said = 0
         self.over = 0
-        self.last: T | None = None  # of those that are over
+        self.last: T | None = None  # of those that are over, and of these that were made
 
 
 class Repeats(Generic[T]):
@@ -69,8 +69,17 @@ class Repeats(Generic[T]):
         self.over += 1
         return False
 
+    def again(self, kind: Hashable, reason: Hashable) -> bool:
+        """Count one more line of a reason that has too many already. False: ask `admit`."""
+        heard = self._heard.get((kind, reason))
+        if heard is None or heard.last is None:
+            return False
+        heard.over += 1
+        self.over += 1
+        return True
+
     def settle(self, now: float) -> list[tuple[T, int]]:
-        """The last line of each reason that had too many, and how many more there were.
+        """A late line of each reason that had too many, and how many more there were.
 
         With that a new window begins.
         """

@@ -7,6 +7,7 @@ What a page costs does not depend on the request.
 
 from __future__ import annotations
 
+import functools
 import html
 import json
 import re
@@ -47,13 +48,15 @@ margin:15vh auto;padding:0 1rem}}h1{{font-size:1.5rem}}p{{margin:.5rem 0}}\
 small{{opacity:.7}}code{{font-size:.9em}}</style>
 <h1>{status} {reason}</h1>
 <p>{sentence}</p>{hint}
-<p><small>Request id <code>{request_id}</code></small></p>
-</html>
-"""
+<p><small>Request id <code>"""
+_HTML_END = b"</code></small></p>\n</html>\n"
 # Only so much of an Accept field is looked at. No client needs more to say that it wants HTML, and
 # an error must not cost more than the request. Browsers send 140 bytes with eight ranges.
 ACCEPT: Final = 1024  # bytes
 RANGES: Final = 32
+# Pages without their request's id, and fields of Accept, that are remembered: few are usual. With
+# these bounds they are some 700 KB at most. A refusal must not cost more than what it saves.
+KEPT: Final = 256
 _RANGE: Final = re.compile(r"([0-9A-Za-z_*.+-]+)/([0-9A-Za-z_*.+-]+)").fullmatch
 _WEIGHT: Final = re.compile(r"[01](?:\.[0-9]{0,3})?").fullmatch  # RFC 9110 12.4.2
 HTML, JSON, TEXT = "text/html", "application/json", "text/plain"
@@ -62,25 +65,35 @@ _OFFERS = (TEXT, HTML, JSON)  # in the order of our preference, for curl and `Ac
 
 def render(status: int, accept: bytes, request_id: str, hint: str = "") -> tuple[bytes, bytes]:
     """The Content-Type and the body of an error page, in the format that `accept` prefers."""
+    kind = negotiate(accept)
+    content_type, before, behind = _parts(status, kind, hint)
+    if kind == JSON:
+        request_id = json.dumps(request_id)
+    elif kind == HTML and not request_id.isalnum():
+        request_id = html.escape(request_id)
+    return content_type, b"%b%b%b" % (before, request_id.encode("utf-8", "replace"), behind)
+
+
+@functools.lru_cache(KEPT)
+def _parts(status: int, kind: str, hint: str) -> tuple[bytes, bytes, bytes]:
+    """The Content-Type, and the page in two parts: the request's id goes between them."""
     reason = REASONS[status].decode()
     sentence = _SENTENCES.get(status, reason + ".")
-    kind = negotiate(accept)
     if kind == JSON:
-        facts = {"status": status, "error": reason, "message": sentence, "request_id": request_id}
-        if hint:
-            facts["hint"] = hint
-        return b"application/json", json.dumps(facts).encode() + b"\n"
+        facts = {"status": status, "error": reason, "message": sentence}
+        before = json.dumps(facts).removesuffix("}") + ', "request_id": '
+        behind = f', "hint": {json.dumps(hint)}}}\n' if hint else "}\n"
+        return b"application/json", before.encode(), behind.encode()
     if kind == HTML:
         page = _HTML.format(
             status=status,
             reason=html.escape(reason),
             sentence=html.escape(sentence),
             hint=f"<p>{html.escape(hint)}</p>" if hint else "",
-            request_id=html.escape(request_id),
         )
-        return b"text/html; charset=utf-8", page.encode("utf-8", "replace")
-    lines = [f"{status} {reason}", sentence, *([hint] if hint else []), f"Request id {request_id}"]
-    return b"text/plain; charset=utf-8", ("\n".join(lines) + "\n").encode("utf-8", "replace")
+        return b"text/html; charset=utf-8", page.encode("utf-8", "replace"), _HTML_END
+    lines = [f"{status} {reason}", sentence, *([hint] if hint else []), "Request id "]
+    return b"text/plain; charset=utf-8", "\n".join(lines).encode("utf-8", "replace"), b"\n"
 
 
 def length_line(status: int, page: bytes) -> bytes:
@@ -90,7 +103,12 @@ def length_line(status: int, page: bytes) -> bytes:
 
 def negotiate(accept: bytes) -> str:
     """The media type of the response (RFC 9110 12.5.1); plain text if nothing fits."""
-    parts = accept[:ACCEPT].decode("latin-1").lower().split(",", RANGES)[:RANGES]
+    return _negotiated(accept[:ACCEPT])
+
+
+@functools.lru_cache(KEPT)
+def _negotiated(accept: bytes) -> str:
+    parts = accept.decode("latin-1").lower().split(",", RANGES)[:RANGES]
     ranges = [found for part in parts if (found := _range(part)) is not None]
     best, best_quality = TEXT, 0.0
     for offer in _OFFERS:

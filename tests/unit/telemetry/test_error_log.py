@@ -127,6 +127,22 @@ def test_what_repeats_is_counted():
         assert pipe.journal.lost == 0
 
 
+def test_a_line_that_would_only_be_counted_is_not_made():
+    with Reader() as pipe:
+        made = 0
+        for number in range(5000):
+            if not pipe.journal.again(("%d 400: cause", 400), "cause"):
+                made += 1
+                same = {"kind": 400, "reason": "cause"}
+                pipe.log.warning("%d 400: cause", number, extra=same)
+        assert made == PER_REASON + 1
+        lines = pipe.read(b"more like it")
+        assert lines[-1].endswith(
+            f"{PER_REASON} 400: cause ... and {4999 - PER_REASON:,} more like it"
+        )
+    assert not error_log.again("%d", 400, "cause"), "a process without a journal says all"
+
+
 def test_the_count_comes_though_nobody_logs_any_more_and_at_the_end_too():
     with Reader() as pipe:
         for _ in range(20):

@@ -3,7 +3,8 @@
 import pytest
 
 from rawproxy.config.model import Config
-from rawproxy.telemetry.masks import Masks, of
+from rawproxy.protocol.http1.parser import parse_request
+from rawproxy.telemetry.masks import Masks, of, subject
 
 NAMED = Masks(frozenset({b"token", b"code"}), False, False)
 SHORT = Masks(frozenset(), True, False)
@@ -72,3 +73,11 @@ def test_without_paths_a_referer_is_its_origin(referer, shown):
 def test_addresses(address, shown):
     assert SHORT.address(address) == shown
     assert NAMED.address(address) == address
+
+
+def test_who_asked_for_what_is_masked_in_the_error_log_too():
+    head = parse_request(b"GET /a?token=1 HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert subject(None, head, b"192.0.2.7") == "GET h/a from 192.0.2.7"
+    assert subject(None, None, b"192.0.2.7") == "from 192.0.2.7"
+    masked = of(Config(access_log_short_addresses=True, access_log_no_paths=True))
+    assert subject(masked, head, b"192.0.2.7") == "GET h- from 192.0.2.0"

@@ -19,6 +19,18 @@ def test_one_reason_is_said_ten_times_and_then_counted():
     assert some.admit("kind", "reason", 0)
 
 
+def test_a_line_that_would_only_be_counted_need_not_be_made():
+    some = Repeats[int]()
+    for number in range(PER_REASON + 1):
+        assert not some.again("kind", "reason"), "it may have to be said, or told of"
+        some.admit("kind", "reason", number)
+    assert not some.again("kind", "another") and not some.again("other", "reason")
+    assert [some.again("kind", "reason") for _ in range(5)] == [True] * 5
+    assert some.over == 6
+    assert some.settle(1.0) == [(PER_REASON, 5)]
+    assert not some.again("kind", "reason") and some.over == 0
+
+
 def test_another_reason_has_lines_of_its_own():
     some = Repeats[int]()
     for number in range(1000):

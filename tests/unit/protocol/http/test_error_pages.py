@@ -58,6 +58,14 @@ def test_text():
     ]
 
 
+def test_a_page_has_its_own_id_though_its_text_is_remembered():
+    for kind in (b"text/html", b"application/json", b"text/plain"):
+        one, other = (render(429, kind, name, "a hint")[1] for name in ("abc", 'x"y'))
+        assert b"abc" in one and b"abc" not in other and b"a hint" in other
+        assert render(429, kind, "abc", "another")[1].count(b"another") == 1
+        assert render(429, kind, "abc", "a hint")[1] == one
+
+
 def test_redirect():
     assert b'href="https://h/?a=1&amp;b=&quot;"' in redirect(b'https://h/?a=1&b="')[1]
 
