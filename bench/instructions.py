@@ -1,9 +1,10 @@
 """What a guard costs requests that it is asked about, and others, in instructions.
 
 `python -m bench.instructions` runs rawproxy under valgrind's callgrind, with and without a guard,
-and writes `results/guard-instructions.json` and a table of docs/access.md. Counting begins when
-every cache of ours is warm. Counted is what runs in user space, of the proxy alone; the kernel's
-share, and time, are the bench's to tell (row `guarded-plain`).
+and nginx, whose question is the yardstick. It writes `results/guard-instructions.json` and a table
+of docs/access.md. Counting begins when every cache of ours is warm. Counted is what runs in user
+space, of the proxy alone; the kernel's share, and time, are the bench's to tell (row
+`guarded-plain`).
 
 It never measures time. Invariant: what was started is stopped.
 """
@@ -13,19 +14,21 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from bench import payloads
-from bench.peers import CONFIGS, ROOT, builds, own_python
+from bench.peers import CONFIGS, PEERS, ROOT, Lab, Setup, builds, own_python
 from bench.procs import BenchError, Proc, free_ports, spawn, wait_for_port
 from bench.report import update
 from bench.run import RESULTS
@@ -46,7 +49,10 @@ CASES = {
     "another site has a guard": (SITES.format(auth=""), GUARD + SITES.format(auth=ASKS)),
     "another route of its site has one": (ROUTES.format(auth=""), GUARD + ROUTES.format(auth=ASKS)),
 }
+NGINX = "nginx: a guard is asked about it"
 _numbers = itertools.count(1)
+# What a proxy is started with: its folder, its upstream's port and its own.
+Command = Callable[[Path, int, int], list[str]]
 
 
 async def requests(client: Client, count: int) -> None:
@@ -56,15 +62,28 @@ async def requests(client: Client, count: int) -> None:
         await client.ask(payloads.browser_request(next(_numbers), heads))
 
 
+def rawproxy(text: str, folder: Path, upstream: int, port: int) -> list[str]:
+    """How rawproxy is started with this configuration."""
+    config = folder / "rawproxy.toml"
+    config.write_text(text.replace("${upstream}", str(upstream)))
+    argv = [*own_python()[0], "-m", "rawproxy", "--config", str(config), "--access-log", "off"]
+    return [*argv, "--http", f"127.0.0.1:{port}", "--upstream", f"http://127.0.0.1:{upstream}"]
+
+
+def nginx(guard: bool, folder: Path, upstream: int, port: int) -> list[str]:
+    """How nginx is started, as in the bench. Its worker is ours: valgrind is let in."""
+    lab = Lab(folder, folder, folder, (), ())
+    argv = PEERS["nginx"].command(lab, Setup(upstream, guard=guard), port)
+    return argv if os.geteuid() else [*argv, "-g", "user root;"]
+
+
 @contextmanager
-def proxy(config: Path, upstream: int, port: int) -> Iterator[Proc]:
-    """A rawproxy under callgrind, which does not count yet."""
-    python, env = own_python()
+def proxy(command: Command, folder: Path, upstream: int, port: int) -> Iterator[Proc]:
+    """A proxy under callgrind, which does not count yet."""
     argv = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--trace-children=yes"]
-    argv += [f"--callgrind-out-file={config.parent}/%p.out", *python, "-m", "rawproxy"]
-    argv += ["--config", str(config), "--http", f"127.0.0.1:{port}", "--access-log", "off"]
-    argv += ["--upstream", f"http://127.0.0.1:{upstream}"]
-    proc = spawn("rawproxy", argv, (0, 1), config.parent / "log", env | {"PYTHONHASHSEED": "0"})
+    argv += [f"--callgrind-out-file={folder}/%p.out", *command(folder, upstream, port)]
+    env = own_python()[1] | {"PYTHONHASHSEED": "0"}
+    proc = spawn("proxy", argv, (0, 1), folder / "log", env)
     try:
         wait_for_port(proc, port, PATIENCE)
         yield proc
@@ -81,17 +100,15 @@ def counting(proc: Proc, on: str) -> None:
             raise BenchError(f"callgrind_control: {done.stderr.decode()[-300:]}")
 
 
-async def instructions(text: str, work: Path) -> float:
-    """The instructions of one request, with this configuration."""
+async def instructions(command: Command, work: Path) -> float:
+    """The instructions of one request, through the proxy that `command` starts."""
     origin = await asyncio.get_running_loop().create_server(Origin, "127.0.0.1", 0)
     upstream = origin.sockets[0].getsockname()[1]
     (port,) = free_ports(1)
     folder = Path(tempfile.mkdtemp(dir=work))
-    config = folder / "rawproxy.toml"
-    config.write_text(text.replace("${upstream}", str(upstream)))
 
     def begin() -> Proc:
-        return stack.enter_context(proxy(config, upstream, port))
+        return stack.enter_context(proxy(command, folder, upstream, port))
 
     with ExitStack() as stack:
         stack.callback(origin.close)
@@ -131,9 +148,14 @@ async def main() -> None:
     if not shutil.which("callgrind_control"):
         raise BenchError("valgrind is not installed")
     results: dict[str, Any] = {"build": builds()["rawproxy"], "cases": {}}
+    pairs: dict[str, list[Command]] = {
+        what: [partial(rawproxy, text) for text in texts] for what, texts in CASES.items()
+    }
+    if PEERS["nginx"].version() is not None:
+        pairs[NGINX] = [partial(nginx, guard) for guard in (False, True)]
     with tempfile.TemporaryDirectory(prefix="rawproxy-instructions-") as work:
-        for what, texts in CASES.items():
-            pair = [await instructions(text, Path(work)) for text in texts]
+        for what, commands in pairs.items():
+            pair = [await instructions(command, Path(work)) for command in commands]
             results["cases"][what] = pair
             print(f"{what}: {pair[0]:,.0f} without, {pair[1]:,.0f} with", flush=True)
     OUT.write_text(json.dumps(results, indent=1) + "\n")
