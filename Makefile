@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: docs setup run fast wheel wheel-check release test-fast test-pythons test-debian13 test check fmt fmt-check lint types cover failover guards conformance reloads changes certificates resumption bench bench-13 bench-quick bench-check bench-accept bench-peers soak rules nginx-pairs fuzz faults slowloris attacks tls-scan clean
+.PHONY: docs setup run fast wheel wheel-check release test-fast test-pythons test-debian13 test check fmt fmt-check lint types cover failover guards conformance reloads changes in-force certificates resumption bench bench-13 bench-quick bench-check bench-accept bench-peers soak rules nginx-pairs fuzz faults slowloris attacks tls-scan clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -278,18 +278,25 @@ nginx-pairs: $(VENV)/.test
 rules: $(VENV)/.test
 	$(BIN)/python -m tests.smuggling
 
-# 200,000 requests and 500 WebSockets through reloads, killed workers and new certificates.
+# 200,000 requests and 500 WebSockets through new processes, killed workers and new certificates;
+# writes tests/production/RELOADS.md. Here and in the next three, RAWPROXY_PROGRAM names the build
+# that is tried: make fast, then make changes RAWPROXY_PROGRAM=.venv-fast/bin/rawproxy
 reloads: $(VENV)/.test
-	$(BIN)/python -m tests.production.reloads
+	$(call BYTECODE,$(VENV)) $(BIN)/python -m tests.production.reloads
 
 # Ten renewals under load, and a thousand names; writes tests/production/CERTIFICATES.md.
 certificates: $(VENV)/.test
-	$(BIN)/python -m tests.production.certificates
+	$(call BYTECODE,$(VENV)) $(BIN)/python -m tests.production.certificates
 
 # 200,000 requests and 500 WebSockets through 50 changes that are made in place, with 3,000 sites;
 # writes tests/production/CHANGES.md.
 changes: $(VENV)/.test
-	$(BIN)/python -m tests.production.changes
+	$(call BYTECODE,$(VENV)) $(BIN)/python -m tests.production.changes
+
+# How soon a change is in force in all workers, with 3,000 sites, and how long a request waits
+# meanwhile; writes tests/production/IN_FORCE.md. Nothing else should run beside it.
+in-force: $(VENV)/.test
+	$(call BYTECODE,$(VENV)) $(BIN)/python -m tests.production.in_force
 
 # How many TLS clients that come back resume their session, with two workers; writes
 # tests/production/RESUMPTION.md.

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import psutil
 import pytest
@@ -127,13 +127,21 @@ class Program:
         return [first, *first.children(recursive=True)]
 
 
+SOURCE = (sys.executable, "-m", "rawproxy")  # or the build, where the tests run beside one
+
+
 class RawProxy(Program):
     """rawproxy on free ports: `https` where a certificate is given, `http` always."""
 
     def __init__(
-        self, *arguments: str, https: bool = True, http: str = "127.0.0.1:0", piped: bool = False
+        self,
+        *arguments: str,
+        https: bool = True,
+        http: str = "127.0.0.1:0",
+        piped: bool = False,
+        program: Sequence[str] = SOURCE,
     ) -> None:
-        command = [sys.executable, "-m", "rawproxy", "--http", http, *arguments]
+        command = [*program, "--http", http, *arguments]
         self._stack = contextlib.ExitStack()
         if https:
             pem = self._stack.enter_context(LEAF.private_key_and_cert_chain_pem.tempfile())

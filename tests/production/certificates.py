@@ -28,18 +28,18 @@ import trustme
 from rawproxy.acme.archive import Archive, write
 from rawproxy.acme.plan import Record
 from rawproxy.acme.settings import Authority
-from tests.process import RawProxy, free_port
+from tests.process import free_port
 
 from .authority import Pebble
-from .reloads import Run, Size
-from .stage import ask
+from .reloads import Size
+from .trial import Trial, build, counted, program, serial_of, tried
 
 RENEWALS = 10
 NAMES = 1000
 HANDSHAKES = 600
 
 
-class Renewals(Run):
+class Renewals(Trial):
     """HTTP/1.1, HTTP/2 and WebSockets while the certificate is renewed again and again."""
 
     def __init__(self, pebble: Pebble, folder: str, size: Size) -> None:
@@ -47,22 +47,18 @@ class Renewals(Run):
         self.pebble = pebble
         self.state = os.path.join(folder, "state")
         self.issuer = ""
+        self.renewed = 0  # certificates, each seen by clients
 
     def run(self) -> None:
         """All of it. Raises `AssertionError` where an event does not come about."""
         with contextlib.ExitStack() as stack:
-            command = [sys.executable, "-m", "tests.production.load_upstream"]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            upstream = stack.enter_context(subprocess.Popen(command, **pipes))
-            stack.callback(upstream.stdin.close)
-            self.upstream = int(upstream.stdout.readline())
             self.options = [
-                "--upstream", f"http://127.0.0.1:{self.upstream}",
+                "--upstream", f"http://127.0.0.1:{self.upstream(stack)}",
                 "--https", f"127.0.0.1:{self.pebble.tls}", "--server-name", "localhost",
                 "--acme", "me@a.test", "--state", self.state, *self.pebble.options(),
             ]  # fmt: skip
             self.proxy = stack.enter_context(
-                RawProxy(
+                tried(
                     *self.options, "--no-redirect", "--workers", str(self.size.workers),
                     "--access-log", "off", https=False, http=f"127.0.0.1:{self.pebble.http}",
                 )
@@ -71,11 +67,7 @@ class Renewals(Run):
             self.proxy.says("localhost: a new certificate is there")
             time.sleep(3)  # every worker has looked
             self.issuer = self.pebble.issuer()
-            began = time.monotonic()
-            asyncio.run(self.load())
-            self.seconds = time.monotonic() - began
-            with socket.create_connection(("127.0.0.1", self.upstream), 60) as sock:
-                ask(sock)
+            self.serve()
 
     def tls(self, *protocols: str) -> ssl.SSLContext:
         context = ssl.create_default_context(cadata=self.issuer)
@@ -90,47 +82,27 @@ class Renewals(Run):
         await self.until(lambda: self.tally.sockets == self.size.sockets, "all WebSockets still")
         self.tally.over = True
 
-    def issue(self) -> int:
-        raise AssertionError("the authority does that")
-
     async def renew(self) -> None:
         """By the command that people type."""
-        words = [sys.executable, "-m", "rawproxy", "certificates", "renew", *self.options]
+        words = [*program(), "certificates", "renew", *self.options]
         done = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
         said, _ = await done.communicate()
         assert said == b"localhost: renewed\n", (said, self.proxy.err()[-2000:])
         live = os.path.join(self.state, "acme", "live", "localhost.pem")
-        serial = _serial(pathlib.Path(live).read_bytes())
-        tls, seen, end = self.tls("http/1.1"), 0, time.monotonic() + 30
-        while seen < 10:
-            assert time.monotonic() < end, "the new certificate is not in use"
-            _, writer = await asyncio.open_connection(
-                "127.0.0.1", self.https, ssl=tls, server_hostname="localhost"
-            )
-            shown = int(writer.get_extra_info("peercert")["serialNumber"], 16)
-            writer.transport.abort()
-            seen = seen + 1 if shown == serial else 0
-            await asyncio.sleep(0.05)
-        self.shown.add(serial)
+        await self.until_shown(serial_of(pathlib.Path(live).read_bytes()), self.tls("http/1.1"))
+        self.renewed += 1
 
     def rows(self) -> list[tuple[str, str]]:
         """What came of it."""
         tally = self.tally
-        failed = ", ".join(f"{n} {kind}" for kind, n in sorted(tally.failed.items())) or "none"
         return [
-            ("certificates renewed, each seen by clients", f"{len(self.shown)}"),
+            ("certificates renewed, each seen by clients", f"{self.renewed}"),
             ("requests answered meanwhile", f"{tally.h1:,} HTTP/1.1, {tally.h2:,} HTTP/2"),
             ("WebSockets open throughout", f"{self.size.sockets}"),
             ("messages echoed", f"{tally.messages:,}"),
-            ("**failed**", f"**{failed}**"),
+            ("**failed**", f"**{counted(tally.failed)}**"),
             ("seconds", f"{self.seconds:.0f}"),
         ]
-
-
-def _serial(pem: bytes) -> int:
-    from cryptography import x509
-
-    return x509.load_pem_x509_certificates(pem)[0].serial_number
 
 
 class Thousand:
@@ -168,7 +140,7 @@ class Thousand:
                 text += f'cert = "{live}"\nkey = "{live}"\n'
         path.write_text(text)
         began = time.monotonic()
-        with RawProxy("--config", str(path), https=False, http="127.0.0.1:0") as proxy:
+        with tried("--config", str(path), https=False, http="127.0.0.1:0") as proxy:
             started = time.monotonic() - began
             time.sleep(3)
             children = psutil.Process(proxy.process.pid).children()
@@ -230,8 +202,7 @@ def main() -> int:
     when = time.strftime("%Y-%m-%d", time.gmtime())
     lines = [
         "# Certificates by themselves", "",
-        f"`make certificates`, {when}, {os.cpu_count()} CPUs, Python {sys.version.split()[0]},"
-        f" {ssl.OPENSSL_VERSION}.", "", "## Renewals under load", "",
+        f"`make certificates`, {when}, {os.cpu_count()} CPUs, {build()}.", "", "## Renewals under load", "",
         "Pebble is the authority; it refuses 15 % of good nonces and looks up to a second late.", "",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:

@@ -11,13 +11,9 @@ file. `test_changes` is the same, smaller.
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import pathlib
 import signal
-import socket
-import ssl
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,11 +22,8 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from tests.process import PATIENCE, RawProxy
-
-from .load_clients import Http2, Tally, http1, websocket
-from .reloads import CA, ssl_serial
-from .stage import ask, workers
+from .stage import workers
+from .trial import Trial, counted, table, tried, write_page
 
 SEEN = 12  # new connections in a row that must see a change: both workers accept some of them
 
@@ -60,16 +53,14 @@ class Facts:
     rate: int = 0
 
 
-class ChangingRun:
+class ChangingRun(Trial):
     """One run."""
 
     def __init__(self, size: Bulk) -> None:
-        self.size = size
-        self.tally = Tally()
+        super().__init__(size)
         self.facts = Facts()
         self.took: dict[str, list[float]] = {}  # seconds from SIGHUP till clients see it, by kind
         self.memory: list[int] = []  # of the workers, behind each change
-        self.seconds = 0.0
 
     def run(self) -> None:
         """All of it. Raises `AssertionError` where a change does not come about."""
@@ -79,30 +70,10 @@ class ChangingRun:
             self.issue()
             self.upstreams = [self.upstream(stack) for _ in range(2)]
             self.write()
-            self.proxy = stack.enter_context(RawProxy("--config", str(self.file), https=False))
+            self.proxy = stack.enter_context(tried("--config", str(self.file), https=False))
             self.https = self.proxy._port("https")
-            began = time.monotonic()
-            asyncio.run(self.load())
-            self.seconds = time.monotonic() - began
-            self.closes = [self.upstream_closes(port) for port in self.upstreams]
-
-    def upstream(self, stack: contextlib.ExitStack) -> int:
-        process = stack.enter_context(
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.production.load_upstream"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
-        stack.callback(process.stdin.close)
-        return int(process.stdout.readline())
-
-    def upstream_closes(self, port: int) -> dict[str, int]:
-        with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
-            ask(sock)
-            sock.sendall(b"GET /closes HTTP/1.1\r\nHost: h\r\n\r\n")
-            return json.loads(sock.recv(65536).partition(b"\r\n\r\n")[2])
+            self.serve()
+            self.closes = [self.closes_of(port) for port in self.upstreams]
 
     def text(self) -> str:
         """The file. The load is on `localhost`; probes are on other sites of it."""
@@ -129,37 +100,6 @@ class ChangingRun:
         new.write_text(self.text())
         os.replace(new, self.file)
 
-    def issue(self) -> int:
-        """A new certificate over the old one; its serial number."""
-        leaf = CA.issue_cert("localhost")
-        new = self.pem.with_suffix(".new")
-        leaf.private_key_and_cert_chain_pem.write_to_path(str(new))
-        os.replace(new, self.pem)
-        return int(ssl_serial(leaf))
-
-    def tls(self, *protocols: str) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        CA.configure_trust(context)
-        context.set_alpn_protocols(protocols)
-        return context
-
-    async def load(self) -> None:
-        tally, size, h1 = self.tally, self.size, self.tls("http/1.1")
-        clients = []
-        for number in range(size.clients):
-            tls, port = (h1, self.https) if number % 2 else (None, self.proxy.http)
-            clients.append(asyncio.create_task(http1(tally, port, tls, 3.0 * (number % 3 == 0))))
-        for _ in range(max(size.clients // 4, 1)):
-            client = Http2(tally, self.https, self.tls("h2"), streams=10)
-            clients.append(asyncio.create_task(client.run()))
-        sockets = [
-            asyncio.create_task(websocket(tally, self.https, h1)) for _ in range(size.sockets)
-        ]
-        events = asyncio.create_task(self.events())
-        done, _ = await asyncio.wait([events, *clients, *sockets], return_when="FIRST_EXCEPTION")
-        for task in done:
-            task.result()
-
     async def events(self) -> None:
         size, tally = self.size, self.tally
         await self.until(lambda: tally.sockets == size.sockets, "all WebSockets")
@@ -178,12 +118,6 @@ class ChangingRun:
         await self.until(lambda: tally.h1 + tally.h2 >= size.requests, "all requests", 1200)
         assert tally.sockets == size.sockets, f"WebSockets ended: {tally}"
         tally.over = True
-
-    async def until(self, condition, what: str, seconds: float = 90) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, f"{what}: {self.tally}\n{self.proxy.err()[-2000:]}"
-            await asyncio.sleep(0.05)
 
     async def reload(self) -> None:
         before = self.proxy.err().count("changed in place")
@@ -218,15 +152,10 @@ class ChangingRun:
         serial = self.issue()
         tls = self.tls("http/1.1")
 
-        async def shown() -> bool:
-            _, writer = await asyncio.open_connection(
-                "127.0.0.1", self.https, ssl=tls, server_hostname="localhost"
-            )
-            seen = int(writer.get_extra_info("peercert")["serialNumber"], 16)
-            writer.transport.abort()
-            return seen == serial
+        async def seen() -> bool:
+            return await self.shown(tls) == serial
 
-        return shown
+        return seen
 
     def limit(self) -> Callable[[], Awaitable[bool]]:
         """The limit of bodies, which the load never reaches."""
@@ -270,7 +199,6 @@ class ChangingRun:
     def report(self) -> str:
         """What came of it, for people."""
         tally, size = self.tally, self.size
-        failed = ", ".join(f"{n} {kind}" for kind, n in sorted(tally.failed.items())) or "none"
         closes = sum(sum(of.values()) for of in self.closes)
         rows = [
             ("requests answered", f"{tally.h1:,} HTTP/1.1, {tally.h2:,} HTTP/2"),
@@ -283,7 +211,7 @@ class ChangingRun:
                  f"{min(times):.2f} to {max(times):.2f} s")
                 for kind, times in self.took.items()
             ),
-            ("**failed requests**", f"**{failed}**"),
+            ("**failed requests**", f"**{counted(tally.failed)}**"),
             ("**WebSockets that were closed**", f"**{tally.closes.total()}**"),
             ("goodbyes that upstreams heard before the end", f"{closes - size.sockets}"),
             ("workers' memory behind the first, middle and last change",
@@ -291,7 +219,7 @@ class ChangingRun:
                        for at in (0, len(self.memory) // 2, -1))),
             ("seconds", f"{self.seconds:.0f}"),
         ]  # fmt: skip
-        return "\n".join(["| what | how many |", "|---|---|"] + [f"| {a} | {b} |" for a, b in rows])
+        return table(rows)
 
 
 def main() -> int:
@@ -306,9 +234,7 @@ def main() -> int:
     run.run()
     print(run.report())
     if size == FULL:
-        when = time.strftime("%Y-%m-%d", time.gmtime())
-        text = f"# Through changes in place\n\n`make changes`, {when}, {os.cpu_count()} CPUs.\n\n"
-        pathlib.Path(__file__).with_name("CHANGES.md").write_text(text + run.report() + "\n")
+        write_page("CHANGES.md", "Through changes in place", "changes", run.report())
     return 1 if run.tally.failed or run.tally.closes else 0
 
 

@@ -76,9 +76,9 @@ def workers(proxy: RawProxy) -> set[int]:
     return living
 
 
-def ask(sock: socket.socket, path: str = "/x") -> bytes:
+def ask(sock: socket.socket, path: str = "/x", host: str = "h") -> bytes:
     """One request over `sock`; the head of its answer."""
-    sock.sendall(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode())
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     return hear(sock)
 
 

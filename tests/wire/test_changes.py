@@ -370,48 +370,54 @@ def test_each_listener_has_its_own_sites():
     run(test())
 
 
-def test_thousands_of_sites_stop_the_loop_for_milliseconds():
-    """The longest turn, by the processor time of the loop's thread: other programs are here too."""
+async def longest_turns(sites: int = 3000) -> tuple[float, float]:
+    """Seconds of the loop's longest turn while one of so many sites is other, and while all are.
 
-    async def test():
+    That is processor time of the loop's thread: other programs are here too.
+    """
+    longest = 0.0
+
+    async def beat():
+        nonlocal longest
+        while True:
+            before = time.thread_time()
+            await asyncio.sleep(0)
+            longest = max(longest, time.thread_time() - before)
+
+    async with Rig(mirror, sites=[ONE]) as rig:
+        many = [
+            Site((f"s{n}.test",), (Route(), Route("/api", limits=Limits(body=n + 1))))
+            for n in range(sites)
+        ]
+        config = with_sites(rig, ONE, *many)
+        await become(rig, config)
+        # As a worker does when it begins to serve; and so much the less has this process.
+        gc.collect()
+        gc.freeze()
+        rig.stack.callback(gc.unfreeze)
+        beating = asyncio.create_task(beat())
+        rig.stack.callback(beating.cancel)
+        await asyncio.sleep(0)
         longest = 0.0
+        before = rig.service.route_targets.all
+        config = replace(config, sites=(*config.sites[:-1], Site(("last.test",))))
+        await become(rig, config)
+        one, after = longest, rig.service.route_targets.all
+        assert len(after) == 2 * sites
+        assert all(a is b for a, b in zip(after[:-1], before, strict=False))
+        config = with_sites(rig, ONE, *(replace(site, hsts=None) for site in many))
+        await asyncio.sleep(0)
+        longest = 0.0
+        await become(rig, config)
+        beating.cancel()
+    return one, longest
 
-        async def beat():
-            nonlocal longest
-            while True:
-                before = time.thread_time()
-                await asyncio.sleep(0)
-                longest = max(longest, time.thread_time() - before)
 
-        async with Rig(mirror, sites=[ONE]) as rig:
-            many = [
-                Site((f"s{n}.test",), (Route(), Route("/api", limits=Limits(body=n + 1))))
-                for n in range(3000)
-            ]
-            config = with_sites(rig, ONE, *many)
-            await become(rig, config)
-            # As a worker does when it begins to serve; and so much the less has this process.
-            gc.collect()
-            gc.freeze()
-            rig.stack.callback(gc.unfreeze)
-            beating = asyncio.create_task(beat())
-            rig.stack.callback(beating.cancel)
-            await asyncio.sleep(0)
-            longest = 0.0
-            before = rig.service.route_targets.all
-            config = replace(config, sites=(*config.sites[:-1], Site(("last.test",))))
-            await become(rig, config)
-            one, after = longest, rig.service.route_targets.all
-            assert len(after) == 6000 and all(
-                a is b for a, b in zip(after[:-1], before, strict=False)
-            )
-            config = with_sites(rig, ONE, *(replace(site, hsts=None) for site in many))
-            await asyncio.sleep(0)
-            longest = 0.0
-            await become(rig, config)
-            beating.cancel()
-            print(f"one site: {one * 1e3:.1f} ms, all sites: {longest * 1e3:.1f} ms")
-            assert one < 0.02 and longest < 0.02
+def test_thousands_of_sites_stop_the_loop_for_milliseconds():
+    async def test():
+        turns = await longest_turns()
+        print(f"one site: {turns[0] * 1e3:.1f} ms, all sites: {turns[1] * 1e3:.1f} ms")
+        assert max(turns) < 0.02
 
     run(test())
 
