@@ -132,6 +132,7 @@ class Adoption:
             files = frozenset(message.get("files", ()))
             pem = throwaway.encode() if throwaway else None
             self._prepared = await prepare(self._server, config, self._sessions, pem, files)
+            self._prepared.contents = message.get("contents", {})
         except Exception as error:  # noqa: BLE001, whatever it is, the other configuration serves
             reasons, _ = failure(error)
             if not isinstance(error, ConfigError | OSError):

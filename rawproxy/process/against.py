@@ -3,6 +3,8 @@
     check      its configuration as a work order ──► POST /change of the admin server
     worker     compares it with the one that it serves by, in words; nothing is done
 
+Of a file that both name the order has the fingerprint, so another content is told as well. What a
+file of passwords says stands in the order itself, as it does in the configuration.
 The running configuration never leaves its process, as it may hold secrets. Invariant: nothing that
 is sent here is ever put in force. Raises `ConfigError` for an order that cannot be read.
 """
@@ -10,6 +12,7 @@ is sent here is ever put in force. Raises `ConfigError` for an order that cannot
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from rawproxy.admin.top import fetch
@@ -17,21 +20,35 @@ from rawproxy.config.difference import difference
 from rawproxy.config.model import Address, Config
 from rawproxy.errors import ConfigError
 from rawproxy.process.compared import LINES, OTHER_CODE
-from rawproxy.process.order import OrderError, OtherCodeError, order, unpack_config, unpacked
+from rawproxy.process.order import (
+    OrderError,
+    OtherCodeError,
+    named_files,
+    order,
+    other_files,
+    unpack_config,
+    unpacked,
+)
 from rawproxy.telemetry.counters import Tree
 
 PATH = "/change"
 
 
-def told(config: Config, body: bytes) -> dict[str, Any]:
-    """What is other in the order `body` than in `config`, which is served."""
+def told(config: Config, contents: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    """What is other in the order `body` than in `config`, which is served.
+
+    `contents` are the fingerprints of its files as they were when they were taken over.
+    """
     try:
-        new = unpack_config(unpacked(json.loads(body)))
+        other = unpacked(json.loads(body))
+        new = unpack_config(other)
     except OtherCodeError:
         return {"new_processes": [OTHER_CODE], "lines": [], "drain": config.deadlines.drain}
     except (OrderError, ValueError) as error:
         raise ConfigError(f"the configuration cannot be read: {error}") from None
-    change = difference(config, new)
+    named = named_files(config)
+    known = {path: content for path, content in contents.items() if path in named}
+    change = difference(config, new, other_files(known, other.contents))
     lines = change.lines()
     return {
         "new_processes": list(change.new_processes),

@@ -4,7 +4,7 @@ Whoever reads a configuration compares it, as only the code that wrote an order 
 The master passes the result on, and never looks into the patch:
 
     {"new_processes": [why, …], "nothing": bool, "short": text, "lines": [text, …],
-     "patch": {…}, "files": [path, …]}
+     "patch": {…}, "facts": {"files": [path, …], "contents": {path: fingerprint, …}}}
 
 This module never changes anything. Invariant: a patch is given only where the workers' code is
 that of this process.
@@ -19,7 +19,7 @@ from typing import Any
 from rawproxy.config.difference import difference, patch_of
 from rawproxy.config.json_codec import from_json
 from rawproxy.config.model import Config, Group, Site
-from rawproxy.process.order import Order
+from rawproxy.process.order import Order, other_files
 
 LINES = 200  # that are told of one change: more than anybody reads in a log
 OTHER_CODE = "the code is another one"
@@ -30,9 +30,8 @@ def compared(running: Order, order: Order, config: Config) -> dict[str, Any]:
     if running.code != order.code:
         return {"new_processes": [OTHER_CODE], "nothing": False, "short": "code", "lines": []}
     old = _revived(running.config, order.config, config)
-    known = {path: tuple(mark) for path, *mark in running.files}
-    now = {path: tuple(mark) for path, *mark in order.files}
-    files = [path for path, mark in now.items() if known.get(path, mark) != mark]
+    known = dict(running.contents)
+    files = other_files(known, order.contents)
     change = difference(old, config, files)
     lines = change.lines()
     if len(lines) > LINES:
@@ -43,7 +42,10 @@ def compared(running: Order, order: Order, config: Config) -> dict[str, Any]:
         "short": change.short(),
         "lines": lines,
         "patch": patch_of(old, config),
-        "files": files,
+        "facts": {
+            "files": files,
+            "contents": {path: one for path, one in order.contents if known.get(path) != one},
+        },
     }
 
 

@@ -264,7 +264,7 @@ class Master(Workforce):
         else:
             self.state, self.next = CHANGING, offer.order
             throwaway = self.shared.certificate(offer.order.throwaway)
-            facts = {"files": offer.change["files"], "throwaway": throwaway}
+            facts = {**offer.change["facts"], "throwaway": throwaway}
             self.in_place.begin(offer.change["patch"], facts, workers)
 
     def _decided(self) -> None:

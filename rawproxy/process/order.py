@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class Order:
     keepers: tuple[str, ...] = ()  # rooms that work in a process of their own
     tunnel_drain: float = 0.0  # seconds for tunnels at a reload with new processes; 0: for ever
     has_sources: bool = False  # whether sources change it: who has read it stays, and watches them
-    files: tuple[tuple[str, int, int, int], ...] = ()  # that it names, and what changes with them
+    contents: tuple[tuple[str, str], ...] = ()  # of files that it names: fingerprints
 
     def wanted(self) -> list[tuple[str, Address]]:
         """Every address to listen on, each with its option."""
@@ -81,7 +82,7 @@ def order(config: Config) -> Order:
         tuple(room for room, _ in config.keepers),
         drain if config.deadlines.tunnel_drain < 0 else config.deadlines.tunnel_drain,
         config.has_sources,
-        tuple(mark for path in sorted(named_files(config)) for mark in _mark(path)),
+        tuple(pair for path in sorted(named_files(config)) for pair in _content(path)),
     )
 
 
@@ -94,12 +95,19 @@ def named_files(config: Config) -> set[str]:
     return found
 
 
-def _mark(path: str) -> Iterator[tuple[str, int, int, int]]:
+def _content(path: str) -> Iterator[tuple[str, str]]:
+    """The fingerprint of a file. It tells nothing of what is in a key."""
     try:
-        stat = os.stat(path)
+        if stat.S_ISREG(os.stat(path).st_mode):  # a pipe would keep us waiting
+            with open(path, "rb") as file:
+                yield path, hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return  # a word like `auto`, or a file that somebody will miss
-    yield path, stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def other_files(known: Mapping[str, str], now: Iterable[tuple[str, str]]) -> list[str]:
+    """The files that both name, with another content now."""
+    return [path for path, content in now if known.get(path, content) != content]
 
 
 def unpacked(packed: object) -> Order:
@@ -146,9 +154,9 @@ def _fingerprint() -> str:
     folder = Path(__file__).parents[1]
     files = sorted((*folder.rglob("*.py"), *folder.rglob("*.so")))
     facts = [
-        (str(file.relative_to(folder)), stat.st_size, stat.st_mtime_ns)
+        (str(file.relative_to(folder)), found.st_size, found.st_mtime_ns)
         for file in files
-        if (stat := file.stat())
+        if (found := file.stat())
     ]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 

@@ -98,6 +98,7 @@ class PreparedWorker:
         self.renewal: Renewal | None = None  # and who looks after its certificates
         self.kept: KeptContexts[ServerContext] = KeptContexts()
         self.sink: LogSink | None = None
+        self.contents: dict[str, str] = {}  # of its files that are other ones: fingerprints
         self.new_sink = False  # whether `sink` is another one than that of now
 
     def drop(self) -> None:
@@ -121,6 +122,7 @@ class WorkerServer:
         self.borrowed = False  # whether the sockets belong to the master
         self.quiet = False
         self.renewal: Renewal | None = None
+        self.contents: dict[str, str] = {}  # of the files of the configuration: fingerprints
         self._https_port = 0
         self._lost = 0  # lines that earlier logs have lost
         if sink is not None:
@@ -152,6 +154,7 @@ class WorkerServer:
             self.sink = new.sink
             new.change.recorder.log_lost = self._log_lost
         self.service.adopt(new.change)
+        self.contents |= new.contents
         self.bound()
         if before is not None and before is not new.sink:
             # It writes what is queued, for up to a second.
@@ -255,7 +258,7 @@ class WorkerServer:
             self._close()
             raise
         self.admin = Admin(address, source, self.service.config.server_names())
-        self.admin.compare = lambda body: against.told(self.service.config, body)
+        self.admin.compare = lambda body: against.told(self.service.config, self.contents, body)
         await self.admin.start(socks)
         stack.push_async_callback(self.admin.close)
         if self.admin.exposed():

@@ -131,9 +131,9 @@ async def _obey(sock: socket.socket, config: Config, message: Message) -> int:
             sessions = Sessions(_keys(message))
             pem = message["throwaway"]
             server = open_server(config, stack, pem and pem.encode(), sessions, quiet=not first)
-            server.install_capabilities(
-                stack, message.get("memory")
-            )  # a master of older code has none
+            # A master of older code has neither of these.
+            server.contents = dict(message["order"].get("contents", ()))
+            server.install_capabilities(stack, message.get("memory"))
             inherited = [(Address(*where), fds) for where, fds in message["sockets"]]
             server.listen(lambda _, address: _take(inherited, address))
             if first:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from rawproxy.process.leaving import MOST
-from tests.process import PATIENCE, RawProxy, free_port, replace
+from tests.process import CA, LEAF, PATIENCE, RawProxy, free_port, replace
 
 from .changes import Bulk, ChangingRun
 from .folder_beat import FolderBeat
@@ -292,6 +293,39 @@ def test_what_a_reload_would_change_is_told_and_not_done(changing, tmp_path):
     command += ["--upstream", changing.back]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 1 and "is rawproxy running with --admin" in done.stderr
+
+
+def test_what_a_reload_would_change_in_files_is_told(changing, tmp_path):
+    """The bundle is one that workers have taken over in place; its new content is not in force."""
+    tls, pem = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tmp_path / "ca.pem"
+    LEAF.configure_cert(tls)
+    CA.cert_pem.write_to_path(str(pem))
+    with (
+        upstream(tls) as port,
+        RawProxy("--config", str(changing.path), https=False) as p,
+    ):
+        trust = f'upstream = "https://127.0.0.1:{port}"\nupstream-verify = "{pem}"\n'
+        changing.write("a.test", more=f"[group.g]\n{trust}")
+        reload(p)
+        command = [*COMMAND, "check", "--config", str(changing.path), "--http", "127.0.0.1:0"]
+        command += ["--against", f"127.0.0.1:{changing.admin}"]
+
+        def checked() -> str:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        assert "a reload would change nothing\n" in checked()
+        CA.cert_pem.write_to_path(str(tmp_path / "new.pem"))
+        os.replace(tmp_path / "new.pem", pem)
+        assert "a reload would change nothing\n" in checked(), "another file, the same content"
+        CA.cert_pem.write_to_path(str(tmp_path / "new.pem"))
+        with (tmp_path / "new.pem").open("a") as file:
+            file.write("# the same, in other words\n")
+        os.replace(tmp_path / "new.pem", pem)
+        assert f"a reload would change: file {pem}: another content\n" in checked()
+        reload(p)
+        assert "a reload would change nothing\n" in checked()
 
 
 def test_tunnels_may_stay_with_old_processes_but_not_in_any_number(tmp_path):

@@ -1,5 +1,6 @@
 """A new work order beside the one in force."""
 
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -74,9 +75,15 @@ def test_a_file_with_another_content(tmp_path):
     config = single((A,), certificates=(Certificate(str(pem), str(pem)),))
     config = replace(config, groups=(replace(config.groups[0], verify=str(bundle)),))
     before = travelled(config)
-    assert compared(before, order(config), config)["files"] == []
+    same = {"files": [], "contents": {}}
+    assert compared(before, order(config), config)["facts"] == same
+    again = tmp_path / "again"
+    again.write_text("one")
+    os.replace(again, pem)  # another file, and nothing other in it
+    assert compared(before, order(config), config)["nothing"]
     other = tmp_path / "other"
     other.write_text("two")
     os.replace(other, pem)
     found = compared(before, order(config), config)
-    assert found["files"] == [str(pem)] and not found["nothing"]
+    assert found["facts"]["files"] == [str(pem)] and not found["nothing"]
+    assert found["facts"]["contents"] == {str(pem): hashlib.sha256(b"two").hexdigest()}
