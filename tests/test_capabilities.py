@@ -14,7 +14,7 @@ import rawproxy
 from rawproxy.config.options import CAPABILITIES
 from tests.builds import plain_only
 from tests.outposts.server import Recorder
-from tests.process import Program, free_port, wait_for_port
+from tests.process import PATIENCE, Program, free_port, wait_for_port
 
 # By room: a key that each of them brings, and what its absence is called.
 KEYS = {
@@ -45,7 +45,7 @@ def test_a_proxy_without_it_serves(tmp_path, room):
     (tmp_path / "file.toml").write_text(f'upstream = "http://127.0.0.1:1"\n{line}\n')
     check = [*command, "check", "--config", str(tmp_path / "file.toml")]
     done = subprocess.run(
-        check, env=environment, capture_output=True, text=True, check=False, timeout=30
+        check, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert f"{said}: not known" in done.stderr, "its keys are gone with it"
 
@@ -55,7 +55,7 @@ def test_a_proxy_without_it_serves(tmp_path, room):
         proxy = Program([*command, *serve], env=environment, cwd=tmp_path)
         try:
             wait_for_port(port, proxy.process)
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/x", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/x", timeout=PATIENCE) as answer:
                 assert (answer.status, answer.read()) == (200, b"app")
             assert upstream.seen[-1].target == "/x"
         finally:

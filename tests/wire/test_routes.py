@@ -8,6 +8,7 @@ import pytest
 from rawproxy.config.model import Edits, Respond, ResponseMapping, Route, Site
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http2 import frames
+from tests.process import PATIENCE
 
 from .h2raw import H2Client
 from .rig import Rig, read_head, response, run
@@ -130,7 +131,7 @@ def test_who_is_answered_here_over_tls_need_not_wait_for_the_goodbye():
         connection.writer.write(
             b"GET /health HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
         )
-        whole = await asyncio.wait_for(connection.reader.read(), 4)  # it lingers for five seconds
+        whole = await asyncio.wait_for(connection.reader.read(), PATIENCE / 2)  # it lingers longer
         assert whole.endswith(b"ok a.test\n")
 
     talk(Http1, client)
@@ -152,7 +153,7 @@ def test_a_body_that_nobody_reads_does_not_delay_the_goodbye_over_tls(body):
             b"POST /health HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n" + body
         )
         # A close_notify, as the connection itself stays open for a minute.
-        whole = await asyncio.wait_for(connection.reader.read(), 30)
+        whole = await asyncio.wait_for(connection.reader.read(), PATIENCE / 2)
         assert whole.endswith(b"ok a.test\n")
 
     talk(Http1, client, deadlines={"linger": 60.0})

@@ -13,6 +13,7 @@ from rawproxy.access.passwords import WAITING, Hasher, Passwords
 from rawproxy.access.rates import SIZE, RateTable
 from rawproxy.access.rules import PasswordRule
 from rawproxy.errors import CapacityError, ClientError
+from tests.process import PATIENCE
 
 HASH = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()
 NOW = 1_000_000.0
@@ -41,7 +42,7 @@ def run(test):
     async def bounded():
         stand = Stand()
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await test(stand)
         finally:
             stand.hasher.close()

@@ -12,6 +12,7 @@ from rawproxy.discovery.docker import DockerSource
 from rawproxy.discovery.source import SourceError
 from rawproxy.discovery.sources import docker_address, sources_of
 from rawproxy.errors import ConfigError
+from tests.process import PATIENCE
 from tests.unit.discovery.test_docker_engine import FakeEngine, run
 from tests.unit.discovery.test_docker_labels import listed
 
@@ -80,7 +81,7 @@ def test_containers_come_and_go(tmp_path, source):
             fake.say(event("die", "web"))
             await heard.until("172.20.0.2", absent=True)
             await heard.stop()
-            await asyncio.wait_for(fake.left.wait(), 10)  # the stream of events is closed
+            await asyncio.wait_for(fake.left.wait(), PATIENCE)  # the stream of events is closed
 
     run(work())
 

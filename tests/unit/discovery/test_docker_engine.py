@@ -10,6 +10,7 @@ import pytest
 from rawproxy.config.model import Address
 from rawproxy.discovery import docker_engine
 from rawproxy.discovery.docker_engine import DockerEngine, EngineError, EngineTalk, EventLines
+from tests.process import PATIENCE
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -111,7 +112,7 @@ class FakeEngine:
 
 
 def run(work) -> None:
-    asyncio.run(asyncio.wait_for(work, 20))
+    asyncio.run(asyncio.wait_for(work, PATIENCE))
 
 
 @pytest.mark.parametrize("tcp", [False, True])

@@ -8,6 +8,7 @@ import pytest
 from rawproxy.discovery import folder as module
 from rawproxy.discovery.folder import FolderSource
 from rawproxy.discovery.source import LARGEST, SourceError
+from tests.process import PATIENCE
 
 
 def put(folder, name, text):
@@ -20,7 +21,7 @@ def texts(fragments):
 
 
 async def until(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -4,6 +4,7 @@ import asyncio
 
 from rawproxy.discovery import watching
 from rawproxy.discovery.source import Fragment, FragmentSource
+from tests.process import PATIENCE
 
 
 class Scripted(FragmentSource):
@@ -35,7 +36,7 @@ class Good:
 
 
 async def until(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
 

@@ -16,6 +16,7 @@ from rawproxy.process.channel import LineReader, encode
 from rawproxy.store import keeper as module
 from rawproxy.store.keeper import AWAY, CARRIED, SILENCE, THERE, StoreKeeper, serve
 from rawproxy.store.verbs import StoreError
+from tests.process import PATIENCE
 from tests.unit.store.doubles import MemoryStore
 from tests.unit.store.test_agreement import accepted
 
@@ -25,7 +26,7 @@ class Stand:
 
     def __init__(self, store: MemoryStore) -> None:
         self.master, theirs = socket.socketpair()
-        self.master.settimeout(5)
+        self.master.settimeout(PATIENCE)
         self.memory = mmap.mmap(-1, shared_memory.SIZE)
         self.store = store
         self.one = StoreKeeper(theirs, store, self.memory)
@@ -259,7 +260,7 @@ def test_the_whole_of_it_with_its_thread_until_the_master_goes(tmp_path):
     ends = []
     for _ in range(2):
         ours, theirs = socket.socketpair()
-        ours.settimeout(10)
+        ours.settimeout(PATIENCE)
         memory = shared_memory.make()
         told = {"url": f"file:{tmp_path}"}
         thread = threading.Thread(target=serve, args=(theirs, told, memory))

@@ -34,7 +34,7 @@ def store(url):
         yield one
 
 
-def heard(watch, seconds=5.0):
+def heard(watch, seconds=PATIENCE):
     """The next events, within so many seconds."""
     end = time.monotonic() + seconds
     while not (found := watch.wait(0.2)):
