@@ -76,11 +76,12 @@ dist/.done: .venv-fast/.done .venv-release/.done README.md LICENSE LICENSE.pcre2
 wheel-check: dist/.done
 	$(PYTHON) -m tests.wheel
 
-# The tests run side by side, a process for each processor; JOBS=1: one after the other. A few that
-# fail are asked again alone, and both results are printed (tests/alone.py). Bytecode is kept even
-# where the environment asks for none, in a folder of its own: the tests start hundreds of programs,
-# and each would compile the source again.
-JOBS := logical
+# The tests run side by side, in one process more than there are processors: many of them wait for
+# other programs most of the time. JOBS=1: one after the other. What takes longest begins first
+# (tests/dealing.py). A few that fail are asked again alone, and both results are printed
+# (tests/alone.py). Bytecode is kept even where the environment asks for none, in a folder of its own:
+# the tests start hundreds of programs, and each would compile the source again.
+JOBS := $(shell expr $$(nproc) + 1)
 BESIDE = --numprocesses $(JOBS) --maxprocesses 4 --dist worksteal
 BYTECODE = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/$(1)/bytecode
 
