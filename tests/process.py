@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -25,12 +26,21 @@ LEAF = CA.issue_cert("localhost", "127.0.0.1", "::1")
 # else may take its time. It is longer than some of the proxy's own deadlines, so what has to happen
 # without one is tested with a longer one: LATER here, `NO_DEADLINE` in `wire.rig`.
 PATIENCE = 60
+LOWEST_PORT = 12_000  # below are those of known services
 LATER = 10 * PATIENCE  # seconds of a deadline that no test reaches
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
+    """A port for a program that is about to listen; nobody else gets it meanwhile.
+
+    The kernel deals out those of its own range, to listeners and to every connection of a client:
+    one of them may be gone by then. So it is one below that range, at random.
+    """
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = LOWEST_PORT + secrets.randbelow(max(first - LOWEST_PORT, 10_000))
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def replace(path: pathlib.Path, text: str) -> None:
