@@ -30,6 +30,11 @@ from rawproxy.upstream.connection import UpstreamConnection
 
 # Who sends a byte at a time must not make us keep an object for each: smaller ones are joined.
 PIECE: Final = 4096
+# Bytes of bodies that wait for connections, for all requests together. From `PARKED` on newcomers
+# are put off (`client.listener`), but clients that are here already may all send at once. Beyond
+# this a body is refused, unless it is so small (SPARED) that the connection itself takes as much.
+MOST_WAITING: Final = 2 * PARKED
+SPARED: Final = 16 * 1024
 # RFC 9110 15.2.1, where we answer in the upstream's stead.
 CONTINUE: Final = ResponseHead(
     100, b"HTTP/1.1 100 Continue\r\n", 1, b"", [], 0, False, b"", True, (), 0
@@ -74,7 +79,10 @@ class Holding(Checkout):
     def hold_up(self) -> None:
         """It has no connection yet: no more of it is read, and newcomers hear of what is here."""
         self.wait_with(self.held_size)
-        self.client.throttle(NO_UPSTREAM, True)
+        if self.held_size > SPARED and self.service.waiting > MOST_WAITING:
+            self.fail(CapacityError("as many bytes of bodies wait for connections as may"))
+        else:
+            self.client.throttle(NO_UPSTREAM, True)
 
     def let_go(self, throttled: bool) -> None:
         """What is held has been written to an upstream, which is full if `throttled`."""

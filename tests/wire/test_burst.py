@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from rawproxy.client.listener import BATCH
+from rawproxy.config.model import PARKED
 
 from .rig import LOOPS, Rig, get, read_head, response, run
 from .test_pressure import Swept
@@ -69,6 +70,34 @@ def test_a_crowd_that_waits_for_its_turn_is_served_when_the_listener_closes():
                 writer.close()
 
     run(test())
+
+
+@pytest.mark.parametrize("loop_factory", LOOPS)
+def test_newcomers_that_are_put_off_are_served_when_the_listener_closes(loop_factory):
+    """As many bodies wait for connections as may, so a burst goes on a little later."""
+
+    async def test():
+        async with Rig(lambda reader, writer: read_head(reader), redirect=443) as rig:
+            service = rig.service
+            service.waiting = PARKED
+            crowd = [come(rig, ELSEWHERE) for _ in range(2 * BATCH)]
+            await until(lambda: service.counters.accepted == len(crowd))
+            late = [come(rig, ELSEWHERE) for _ in range(BATCH)]  # which nobody has accepted
+            assert service.occupied() and not service.clients
+            rig.listener.close()
+            rig.listener = Swept()
+            assert service.counters.accepted == len(crowd) + len(late)
+            assert service.occupied(), "so that the worker, which ends, waits for them"
+            for times in range(2):
+                service.waiting = 0 if times else PARKED  # in the end they are served in any case
+                for sock in (late, crowd)[times]:
+                    reader, writer = await asyncio.open_connection(sock=sock)
+                    assert (await read_head(reader)).startswith(b"HTTP/1.1 301 ")
+                    writer.close()
+            service.waiting = 0
+            await until(lambda: not service.occupied())
+
+    run(test(), loop_factory)
 
 
 def test_a_tab_takes_no_idle_connection_where_there_is_room():

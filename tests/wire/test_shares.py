@@ -16,6 +16,7 @@ from rawproxy.balancing.pool import SLOW
 from rawproxy.client.listener import PACE
 from rawproxy.config.model import PARKED, Upstream
 from rawproxy.protocol.http2 import frames
+from rawproxy.proxy.holding import MOST_WAITING, SPARED
 from rawproxy.upstream.dialling import DIALS
 from tests.process import PATIENCE
 
@@ -472,6 +473,37 @@ def test_bodies_that_have_no_connection_are_counted_until_they_have():
             await read_head(reader)
             await reader.readexactly(20_000)
             writer.write(response(b"ok"))
+
+    run(test())
+
+
+def test_bodies_that_wait_for_connections_are_bounded_in_sum():
+    """Clients that are here already may all send at once; who sends little may go on."""
+
+    async def test():
+        async def deaf(reader, writer):
+            await reader.read()
+
+        async with Rig(deaf) as rig:
+            upstream = Upstream("https://u", tls=True, host="127.0.0.1", port=rig.upstream_port)
+            async with Rig(deaf, upstreams=[upstream], deadlines={"connect": 0.3}) as front:
+                service = front.service
+                service.waiting = MOST_WAITING
+                ask = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n\r\n"
+                many, few = await front.client(), await front.client()
+                many[1].write(ask + bytes(SPARED + 1))
+                assert status(await read_head(many[0])) == 503
+                assert front.problems[-1].endswith("bytes of bodies wait for connections as may")
+                assert service.waiting == MOST_WAITING
+                few[1].write(ask + bytes(SPARED))
+                await until(lambda: service.waiting == MOST_WAITING + SPARED)
+                assert status(await read_head(few[0])) == 504
+                assert service.waiting == MOST_WAITING
+                service.waiting = 0
+                again = await front.client()
+                again[1].write(ask + bytes(SPARED + 1))
+                await until(lambda: service.waiting == SPARED + 1)
+                assert status(await read_head(again[0])) == 504
 
     run(test())
 
