@@ -21,6 +21,7 @@ from typing import Final, cast
 
 from rawproxy.client import h1_connection, h2_connection
 from rawproxy.errors import ClientError
+from rawproxy.net.backpressure import QUEUED
 from rawproxy.net.poller import Poller
 from rawproxy.net.tls_handshake import Handshake, accept
 from rawproxy.net.tls_transport import TlsTransport
@@ -31,9 +32,6 @@ from rawproxy.proxy.service import Service, log
 from rawproxy.tls import client_identity
 from rawproxy.tls.server import ServerContext
 
-# Bytes of a response that wait here once the kernel takes no more: beyond it the upstream is not
-# read. What one read brings comes on top.
-QUEUED: Final = 16 * 1024
 TLS_HANDSHAKE: Final = 0x16  # the content type of a ClientHello's record (RFC 8446 5.1)
 
 
@@ -187,7 +185,8 @@ class Arrival:
                 lambda: h1_connection.H1Connection(service, slot, False, self.redirect),
                 cast(socket.socket, self.sock),
             )
-            transport.set_write_buffer_limits(QUEUED)
+            # For a client of a crowd that nothing is known of yet, no more than one read waits.
+            transport.set_write_buffer_limits(0 if slot.unproven else QUEUED)
         except OSError as error:
             log.debug("a connection failed: %s", error)
             self.close()

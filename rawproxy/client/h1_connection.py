@@ -25,7 +25,7 @@ from rawproxy.client.h1_body import H1RequestBody
 from rawproxy.client.h1_intake import ANSWER, BODY, DRAIN, HEAD, LINGER, TURN
 from rawproxy.client.presence import ASK, Presence
 from rawproxy.errors import ClientError
-from rawproxy.net.backpressure import PIPELINED, WRITER_FULL, Valve, cut
+from rawproxy.net.backpressure import PIPELINED, WRITER_FULL, Valve, cut, take_more
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
 from rawproxy.protocol.http.last_head import LastHead
@@ -120,11 +120,19 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.blocked = False
+        if self.slot.unproven:
+            self.prove(1)
         if self.exchange is not None:
             self.exchange.on_client_writable(True)
         elif self.phase is HEAD and not self.parsing:
             self.deadline = self.service.deadline(self.service.deadlines.client_idle)
             self.go_on()
+
+    def prove(self, times: int) -> None:
+        """The client has taken what it was waited for; that, or a tunnel, counts so many times."""
+        self.slot.unproven -= times
+        if times and not self.slot.unproven:
+            take_more(self.transport, queue=not self.secure)
 
     # ── requests ────────────────────────────────────────────────────────────────────────────────
 
@@ -247,6 +255,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         self.transport.write(b"".join(lines))
         if self.blocked:
             connection.valve.close(WRITER_FULL)
+        self.prove(self.slot.unproven)
         self.service.clients.discard(self)
         self._unbind()
         self.status = head.status

@@ -21,7 +21,7 @@ from typing import Final, cast
 from rawproxy.client.h2_intake import H2Intake
 from rawproxy.client.h2_stream import Stream
 from rawproxy.errors import ClientError
-from rawproxy.net.backpressure import cut
+from rawproxy.net.backpressure import cut, take_more
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http2 import fields, frames
 from rawproxy.protocol.http2.budget import RESET
@@ -81,6 +81,13 @@ class H2Connection(H2Intake, asyncio.Protocol):
         self.waiting.clear()
         for stream in tuple(streams.values()):
             stream.cancel(exc or ConnectionResetError("the client closed the connection"))
+
+    def resume_writing(self) -> None:
+        if self.slot.unproven:
+            self.slot.unproven -= 1
+            if not self.slot.unproven:
+                take_more(self.transport, queue=False)
+        super().resume_writing()
 
     # ── frames in ───────────────────────────────────────────────────────────────────────────────
 

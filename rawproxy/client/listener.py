@@ -23,6 +23,7 @@ from typing import Final
 from rawproxy.balancing.fair_queue import ANYBODY, FairQueue
 from rawproxy.client.arrival import CROWDED, Arrival, route_of
 from rawproxy.config.model import PARKED, Address
+from rawproxy.net.backpressure import PROOFS, take_little
 from rawproxy.net.listening import BACKLOG, release
 from rawproxy.net.openssl.objects import BareSocket, accepted
 from rawproxy.net.poller import poller
@@ -31,20 +32,16 @@ from rawproxy.proxy.service import Service, log
 from rawproxy.tls.server import ServerContext
 
 TAKEN: Final = 512  # accepted in one turn of the loop: some five milliseconds
-# Served in one turn, so that a burst does not starve those already here; of those over TLS, whose
-# handshake begins at once and may cost a millisecond, fewer.
-BATCH: Final = 64
+# Served in one turn, so that a burst does not starve those already here: what one of them asks for
+# takes some turns, and waits in each for as many others. Of those over TLS, whose handshake begins
+# at once and may cost a millisecond, fewer.
+BATCH: Final = 16
 BATCH_TLS: Final = 8
-# Bytes that the kernel takes of a response before the client's window lets them go. Else it takes
-# megabytes from the upstream for each client that does not read, and until then nobody knows that
-# it is slow. Half of it is left to send when we are called again: 0.5 ms at 1 Gbit/s.
-# Only beyond `Service.crowd` connections: it makes a large response cost a quarter more CPU time.
-AHEAD: Final = 128 * 1024
 # While `PARKED` bytes of bodies wait for connections to upstreams, a burst goes on this much later,
 # so that it does not bring more of them than its upstream's dials take along; but not more than so
 # often in a row, as an upstream that takes none at all must not keep everybody waiting.
 PACE: Final = 0.004  # seconds
-PACED: Final = 20
+PACED: Final = 5
 SILENCE: Final = 1  # seconds, then whoever still says nothing is let in, and has its deadline
 BACK_OFF: Final = 0.5  # seconds without accepting after the process ran out of file descriptors
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -172,7 +169,8 @@ class Listener:
         slot.sites, slot.at, slot.epoch = self.sites, self.address, service.epoch
         if isinstance(peer, tuple):
             if service.admission.open > service.crowd:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD)
+                take_little(sock)
+                slot.unproven = PROOFS
             slot.peer, slot.port, slot.server_port = peer[0], peer[1], self._port
         if service.announces:
             slot.route = route_of(sock, peer)

@@ -59,6 +59,7 @@ class ConnectionSlot:
         "sites",
         "tls",
         "unknown",
+        "unproven",
     )  # fmt: skip
 
     def __init__(self, admission: Admission) -> None:
@@ -70,6 +71,9 @@ class ConnectionSlot:
         self.server_port = 0  # of the listener
         self.route: AnnouncedAddresses | None = None
         self.unknown = False  # `peer` speaks for somebody, and did not say for whom
+        # So many times it has to take what it is waited for with, before the kernel takes as much
+        # ahead of it as of others (`net.backpressure`).
+        self.unproven = 0
         self.tls = ""  # its version, once the handshake is done
         self.sites: Sites[RouteTarget] | None = None  # what its listener serves; None: one for all
         self.at: Address | None = None  # its listener's

@@ -78,6 +78,10 @@ class ConnectionOwner(metaclass=ABCMeta):
         """The memory for the next piece of a long body; its size is the most that is read."""
 
     @abstractmethod
+    def crowded(self) -> bool:
+        """Whether so many clients are slow that little is read at a time, of whatever comes."""
+
+    @abstractmethod
     def complaint(self, error: Exception | None) -> str:
         """What the TLS alert in `error` means; empty if `error` is not an alert."""
 
@@ -119,6 +123,8 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
         self.transport = transport
         self.valve = Valve(transport)
+        if self.endpoint.crowded() and not isinstance(transport, SocketTransport):
+            self.read_little(transport)
 
     def let_go(self) -> None:
         """The exchange is over. The connection becomes idle, or is closed if it is not reusable."""
@@ -275,15 +281,20 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
         """Read as much at a time, from now on, as the memory for slow clients allows."""
         transport = self.transport
         if not isinstance(transport, SocketTransport):  # those know how much they read
-            self.bulk_reader = BulkReader(self, self.endpoint.where_to_read)
-            transport.set_protocol(self.bulk_reader)
+            if self.bulk_reader is None:
+                self.read_little(transport)
         elif isinstance(transport, TlsTransport) and handler.takes_views():
             self.viewing = True
             transport.read_views(self.view_received)
 
+    def read_little(self, transport: asyncio.Transport) -> None:
+        """Read no more at a time than the endpoint says."""
+        self.bulk_reader = BulkReader(self, self.endpoint.where_to_read)
+        transport.set_protocol(self.bulk_reader)
+
     def ended(self, reusable: bool) -> None:
         """The response has come to its end; `reusable`: so may the connection be."""
-        if self.bulk_reader is not None:
+        if self.bulk_reader is not None and not self.endpoint.crowded():
             self.bulk_reader = None
             self.transport.set_protocol(self)
         elif self.viewing and isinstance(self.transport, TlsTransport):

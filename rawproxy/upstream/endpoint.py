@@ -153,9 +153,11 @@ class Endpoint(Dialler):
         bulk_buffer = self.bulk_buffer
         if bulk_buffer is None:
             bulk_buffer = self.bulk_buffer = BulkBuffer()
-        pool = self.pool
-        few = len(pool.stalled) + pool.lent < FEW
-        return bulk_buffer.whole if few else bulk_buffer.little
+        return bulk_buffer.little if self.crowded() else bulk_buffer.whole
+
+    def crowded(self) -> bool:
+        """Whether so many clients are slow that little is read at a time, of whatever comes."""
+        return len(self.pool.stalled) + self.pool.lent >= FEW
 
     def welcome(self, connection: UpstreamConnection) -> None:
         """Keep a connection that was made for nobody, if anybody may use it; else close it."""

@@ -91,7 +91,11 @@ class H2Client:
     def get(self, path: str = "/") -> tuple[int, bytes]:
         """A whole request on a stream of its own: status and body."""
         self.send(self.headers(path))
-        number, status, body = self.next_id - 2, 0, b""
+        return self.answer(self.next_id - 2)
+
+    def answer(self, number: int) -> tuple[int, bytes]:
+        """The whole answer on a stream: status and body."""
+        status, body = 0, b""
         while True:
             kind, flags, stream, payload = self.frame()
             assert kind not in (frames.GOAWAY, frames.RST_STREAM), payload

@@ -3,15 +3,18 @@
 import asyncio
 import hashlib
 import socket
+import time
 
 import pytest
 
-from rawproxy.client.arrival import QUEUED
-from rawproxy.client.listener import AHEAD
+from rawproxy.net.backpressure import AHEAD, AHEAD_UNPROVEN, PROOFS, QUEUED
+from rawproxy.protocol.http2 import frames
 from rawproxy.proxy.worker_groups import CROWD
-from rawproxy.upstream.bulk_reader import FEW, LITTLE, MOST
+from rawproxy.upstream.bulk_reader import FEW, LITTLE, MOST, BulkReader
 
+from .h2raw import H2Client
 from .rig import LOOPS, Rig, get, read_head, read_response, response, run
+from .test_h2_front import talk
 from .test_shares import narrow, until
 from .test_tunnel import ASK, GRANT
 
@@ -90,6 +93,46 @@ def test_a_long_body_is_whole_and_the_next_response_too(framed, tls, loop_factor
 
 
 @pytest.mark.parametrize("loop_factory", LOOPS)
+@pytest.mark.parametrize("framed", ["length", "chunked"])
+def test_while_many_clients_are_slow_every_response_is_read_little_at_a_time(framed, loop_factory):
+    async def upstream(reader, writer):
+        while b"Upgrade: websocket" not in (head := await read_head(reader)):
+            writer.write(ANSWERS[framed] if b" /long " in head else response(b"short"))
+        writer.write(GRANT)
+        while data := await reader.read(65536):
+            writer.write(data)
+
+    async def test():
+        async with Rig(upstream) as rig:
+            (endpoint,) = rig.service.endpoints
+            pool = endpoint.pool
+            reader, writer = await rig.client()
+
+            async def served(path: bytes, body: bytes) -> type:
+                writer.write(get(path))
+                assert await read_body(reader) == body
+                await until(lambda: pool.idle)
+                return type(pool.idle[0].transport.get_protocol())
+
+            pool.lent = FEW
+            assert len(endpoint.where_to_read()) == LITTLE
+            for path, body in ((b"/", b"short"), (b"/long", BODY), (b"/", b"short")):
+                assert await served(path, body) is BulkReader
+            pool.lent = 0
+            assert await served(b"/long", BODY) is type(pool.idle[0])
+            pool.lent = FEW  # the connection is made again: a tunnel wants one of its own
+            writer.write(ASK)
+            await read_head(reader)
+            assert rig.connections == 2
+            writer.write(BODY[:300_000])
+            assert await reader.readexactly(300_000) == BODY[:300_000]
+            pool.lent = 0
+            writer.close()
+
+    run(test(), loop_factory)
+
+
+@pytest.mark.parametrize("loop_factory", LOOPS)
 def test_what_passes_in_one_place_is_nobody_elses(loop_factory):
     """From TLS to TLS: several bodies at once, to clients some of which read in fits."""
     size = 1_500_000
@@ -149,11 +192,14 @@ def test_what_slow_readers_leave_in_memory_is_bounded():
             transports = [one.transport for one in rig.service.clients]
             held = sorted(one.get_write_buffer_size() for one in transports)
             assert len(held) == count
-            assert held[-1] <= QUEUED + MOST
-            assert held[count - FEW - 1] <= QUEUED + LITTLE
-            # Of each the kernel took as much as it may, and one piece more.
-            sent = [one.client_has() for one in rig.service.clients]
-            assert max(sent) <= 2 * AHEAD
+            assert held[-1] <= MOST
+            assert held[count - FEW - 1] <= LITTLE
+            # Of each the kernel took as much as it may, what the window let go, and one piece more.
+            taken = [
+                one.sent - one.transport.get_write_buffer_size() for one in rig.service.clients
+            ]
+            print(sorted(taken), held)
+            assert max(taken) <= AHEAD_UNPROVEN + 2 * LITTLE
             for _, writer in kept:
                 writer.transport.abort()
 
@@ -161,18 +207,106 @@ def test_what_slow_readers_leave_in_memory_is_bounded():
 
 
 def test_in_a_crowd_the_kernel_takes_less_ahead():
-    async def ahead(rig: Rig, count: int) -> int:
+    async def newest(rig: Rig, count: int) -> int:
         await rig.client()
         await until(lambda: len(rig.service.clients) == count)
-        newest = max(rig.service.clients, key=lambda one: one.slot.port)
-        sock = newest.transport.get_extra_info("socket")
-        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+        return ahead(max(rig.service.clients, key=lambda one: one.slot.port))
 
     async def test():
         async with Rig(lambda reader, writer: read_head(reader), max_upstream=8) as rig:
             assert rig.service.crowd == 2
-            found = [await ahead(rig, count) for count in range(1, 5)]
-            assert found == [0, 0, AHEAD, AHEAD]  # 0: as the system has it
+            found = [await newest(rig, count) for count in range(1, 5)]
+            assert found == [0, 0, AHEAD_UNPROVEN, AHEAD_UNPROVEN]  # 0: as the system has it
+
+    run(test())
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
+def test_from_a_client_that_takes_what_there_is_the_kernel_may_take_more_ahead(tls):
+    async def test():
+        async with Rig(short_or_long, tls) as rig:
+            rig.service.crowd = 0
+            reader, writer = await rig.client()
+            small(writer.get_extra_info("socket"))
+            writer.write(get(b"/"))
+            assert await read_body(reader) == b"short"
+            (one,) = rig.service.clients
+            usual = one.transport.get_write_buffer_limits()[1]
+            assert usual == 0 or tls  # TLS counts whole records, and has its own bound
+            assert one.slot.unproven == PROOFS and ahead(one) == AHEAD_UNPROVEN
+            for times in range(PROOFS):
+                assert one.slot.unproven <= PROOFS - times
+                assert not one.slot.unproven or ahead(one) == AHEAD_UNPROVEN
+                reader._transport.pause_reading()
+                writer.write(get(b"/long"))
+                await until(lambda: one.blocked)
+                reader._transport.resume_reading()
+                assert await read_body(reader) == BODY
+            assert not one.slot.unproven and ahead(one) == AHEAD
+            assert one.transport.get_write_buffer_limits()[1] == (usual if tls else QUEUED)
+
+    run(test())
+
+
+def test_the_same_over_http2():
+    def client(_, rig):
+        rig.service.crowd = 0
+        window = 3 * len(BODY)
+        with H2Client(rig.port, {frames.INITIAL_WINDOW_SIZE: window}) as h2:
+            small(h2.sock)
+            h2.send(frames.window_update(0, window))
+            assert h2.get("/") == (200, b"short")
+            (one,) = (one for one in rig.service.clients if one.slot.unproven)
+            assert ahead(one) == AHEAD_UNPROVEN
+            for times in range(PROOFS):
+                assert one.slot.unproven <= PROOFS - times
+                assert not one.slot.unproven or ahead(one) == AHEAD_UNPROVEN
+                h2.send(h2.headers("/long"))
+                while not one.blocked:
+                    time.sleep(0.01)
+                h2.send(frames.window_update(0, len(BODY)))
+                assert h2.answer(h2.next_id - 2) == (200, BODY)
+            assert not one.slot.unproven and ahead(one) == AHEAD
+
+    talk(short_or_long, client)
+
+
+async def short_or_long(reader, writer):
+    while True:
+        head = await read_head(reader)
+        writer.write(response(BODY) if b" /long " in head else response(b"short"))
+
+
+def small(sock: socket.socket) -> None:
+    """Or the kernel would soon take a whole body by itself."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+
+
+def ahead(one) -> int:
+    """How far the kernel may be ahead of this client."""
+    sock = one.transport.get_extra_info("socket")
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+
+
+def test_a_tunnel_of_a_crowd_may_be_ahead_as_far_as_any():
+    async def upstream(reader, writer):
+        await read_head(reader)
+        writer.write(GRANT)
+        await reader.read()
+
+    async def test():
+        async with Rig(upstream) as rig:
+            rig.service.crowd = 0
+            reader, writer = await rig.client()
+            await until(lambda: rig.service.clients)
+            (one,) = rig.service.clients
+            transport = one.transport
+            writer.write(ASK)
+            await read_head(reader)
+            sock = transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == AHEAD
+            assert transport.get_write_buffer_limits()[1] == QUEUED
+            writer.close()
 
     run(test())
 
