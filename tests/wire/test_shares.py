@@ -412,7 +412,7 @@ def test_a_burst_dials_a_few_at_a_time():
             async with Rig(deaf, upstreams=[upstream], deadlines={"connect": 2.0}) as front:
                 (endpoint,) = front.service.endpoints
                 asks = [asyncio.ensure_future(front.ask(get())) for _ in range(DIALS + 20)]
-                while endpoint.pool.busy < DIALS + 20:
+                while endpoint.pool.busy < DIALS + 20 or endpoint.dialling < DIALS:
                     await asyncio.sleep(0.01)
                 assert endpoint.dialling == DIALS and endpoint.turns.size == 20
                 assert {status(head) for head, _ in await asyncio.gather(*asks)} == {504}
