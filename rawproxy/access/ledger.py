@@ -17,6 +17,9 @@ from typing import Final
 
 from rawproxy.access.rates import HEAD, SIZE, SLOTS, SPENT, RateTable
 
+# Seconds in which what is told now was spent: one exchange. It counts from its beginning: if it
+# counted from now, keys without a burst would lose that time at each exchange.
+SINCE: Final = 0.1
 _PAGE: Final = 4096  # bytes that are compared at once
 _EACH: Final = 8  # bytes of a sum
 
@@ -72,4 +75,4 @@ class RateLedger:
     def charge(self, spent: Iterable[tuple[int, float]], now: float) -> None:
         """Take over what keys have spent elsewhere. `now` is the workers' monotonic time."""
         for name, seconds in spent:
-            self._table.charge(name, seconds, now)
+            self._table.charge(name, seconds, now - SINCE)

@@ -31,6 +31,8 @@ FIXED: Final = {
 _CONNECTION: Final = ("verify", "tls", "pins", "server_name", "client_cert", "send_proxy")
 # What is no setting: where others come from.
 _ORIGIN: Final = ("file", "has_sources")
+# What a TLS context towards clients is made of, beside the sites' certificates and authorities.
+_TLS: Final = ("self_signed", "tls", "strict_sni", "http2", "keepers", "watched")
 _NESTED: Final = ("limits", "deadlines")
 _NAMED: Final = {"limits": "--limit", "deadlines": "--timeout"}
 
@@ -157,6 +159,33 @@ def group_files(group: Group) -> tuple[str, ...]:
     """The files that its connections depend on."""
     pair = group.client_cert
     return (group.verify, *((pair.cert, pair.key) if pair is not None else ()))
+
+
+def other_tls(old: Config, new: Config, files: frozenset[str] = frozenset()) -> bool:
+    """Whether the TLS contexts towards clients are to be made anew.
+
+    `files` are those with another content.
+    """
+    if any(getattr(old, name) != getattr(new, name) for name in _TLS):
+        return True
+    return _tls_of(old) != _tls_of(new) or not files.isdisjoint(tls_files(new))
+
+
+def tls_files(config: Config) -> set[str]:
+    """The files that these contexts are made of, but for those that capabilities keep."""
+    found = {name for one in config.certificates() for name in (one.cert, one.key)}
+    return found | {site.client_ca for site in config.sites if site.client_ca is not None}
+
+
+def _tls_of(config: Config) -> list[object]:
+    """What sites ask for of a context. Names matter where contexts are chosen by them."""
+    found: list[object] = list(dict.fromkeys(site.certificates for site in config.sites))
+    if config.self_signed or any(site.client_verify != "off" for site in config.sites):
+        return [
+            *found,
+            *((site.names, site.client_ca, site.client_verify) for site in config.sites),
+        ]
+    return [*found, None]
 
 
 def _options(name: str, old: Config, new: Config) -> Iterator[str]:

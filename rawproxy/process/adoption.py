@@ -22,7 +22,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from rawproxy.config.difference import reassembled, restored
+from rawproxy.config.difference import other_tls, reassembled, restored
 from rawproxy.config.model import Config, Group, Site
 from rawproxy.errors import ConfigError, failure
 from rawproxy.process.channel import Message
@@ -34,9 +34,6 @@ from rawproxy.tls.renewal import Renewal
 from rawproxy.tls.server import server_context
 from rawproxy.tls.sessions import Sessions
 
-# What a TLS context towards clients is made of, beside the sites' certificates and authorities.
-_TLS = ("self_signed", "tls", "strict_sni", "http2", "keepers", "watched")
-
 
 async def prepare(
     server: WorkerServer, config: Config, sessions: Sessions, throwaway: bytes | None,
@@ -45,7 +42,7 @@ async def prepare(
     """Make everything. Raises `ConfigError` and `OSError`; then nothing is left open."""
     old = server.service.config
     prepared = PreparedWorker(ServiceChange(server.service, config, files))
-    if config.https and _other_tls(old, config, files):
+    if config.https and other_tls(old, config, files):
         kept = prepared.kept
         make = functools.partial(server_context, config, throwaway, sessions, kept)
         prepared.renewal = Renewal(config, make, quiet=server.quiet, kept=kept)
@@ -65,24 +62,6 @@ async def prepare(
         prepared.drop()
         raise
     return prepared
-
-
-def _other_tls(old: Config, new: Config, files: frozenset[str]) -> bool:
-    if any(getattr(old, name) != getattr(new, name) for name in _TLS):
-        return True
-    named = {name for one in new.certificates() for name in (one.cert, one.key)}
-    named |= {site.client_ca for site in new.sites if site.client_ca is not None}
-    return _tls_of(old) != _tls_of(new) or not files.isdisjoint(named)
-
-
-def _tls_of(config: Config) -> list[object]:
-    """What sites ask for of a context. Names matter where contexts are chosen by them."""
-    by_name = config.self_signed or any(site.client_verify != "off" for site in config.sites)
-    found: list[object] = list(dict.fromkeys(site.certificates for site in config.sites))
-    for site in config.sites:
-        names = site.names if by_name else ()
-        found.append((names, site.client_ca, site.client_verify))
-    return found if by_name else [*found, None]
 
 
 class Adoption:

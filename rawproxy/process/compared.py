@@ -4,7 +4,8 @@ Whoever reads a configuration compares it, as only the code that wrote an order 
 The master passes the result on, and never looks into the patch:
 
     {"new_processes": [why, …], "nothing": bool, "short": text, "lines": [text, …],
-     "patch": {…}, "facts": {"files": [path, …], "contents": {path: fingerprint, …}}}
+     "patch": {…}, "facts": {"files": [path, …], "contents": {path: fingerprint, …}},
+     "tls": bool, whether certificates or what is asked of clients are other}
 
 This module never changes anything. Invariant: a patch is given only where the workers' code is
 that of this process.
@@ -16,7 +17,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from rawproxy.config.difference import difference, patch_of
+from rawproxy.config.difference import difference, other_tls, patch_of, tls_files
 from rawproxy.config.json_codec import from_json
 from rawproxy.config.model import Config, Group, Site
 from rawproxy.process.order import Order, other_files
@@ -30,8 +31,9 @@ def compared(running: Order, order: Order, config: Config) -> dict[str, Any]:
     if running.code != order.code:
         return {"new_processes": [OTHER_CODE], "nothing": False, "short": "code", "lines": []}
     old = _revived(running.config, order.config, config)
-    known = dict(running.contents)
+    known, contents = dict(running.contents), dict(order.contents)
     files = other_files(known, order.contents)
+    missing = not contents.keys() >= tls_files(config)
     change = difference(old, config, files)
     lines = change.lines()
     if len(lines) > LINES:
@@ -44,8 +46,9 @@ def compared(running: Order, order: Order, config: Config) -> dict[str, Any]:
         "patch": patch_of(old, config),
         "facts": {
             "files": files,
-            "contents": {path: one for path, one in order.contents if known.get(path) != one},
+            "contents": {path: one for path, one in contents.items() if known.get(path) != one},
         },
+        "tls": missing or other_tls(old, config, frozenset(files)),
     }
 
 

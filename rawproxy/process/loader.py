@@ -43,17 +43,24 @@ class Loader:
         for joining, watching in rooms if self._running is not None else ():
             self._good, self._room = joining.joined(reading, message.get("kept") or []), watching
         self._config: Config = reading.config() if self._good is None else self._good.config
-        if self._config.https:
+        self._compare()
+        # The workers have loaded those certificates that are in force: thousands take seconds.
+        if self._config.https and (self._change is None or self._change.get("tls", True)):
             from rawproxy.tls.server import server_context  # heavy, and not every proxy speaks TLS
 
             server_context(self._config)
+
+    def _compare(self) -> None:
         self._offered = order(self._config)
+        self._change: Message | None = None  # by a master of older code
+        if self._running is not None:
+            self._change = compared(self._running, self._offered, self._config)
 
     def offer(self) -> Message:
         """What was read, beside what is in force."""
         message: Message = {"order": self._offered.packed()}
-        if self._running is not None:
-            message["change"] = compared(self._running, self._offered, self._config)
+        if self._change is not None:
+            message["change"] = self._change
         return message | self._state()
 
     def stays(self) -> bool:
@@ -74,7 +81,7 @@ class Loader:
                 return
             with paused():
                 self._config = self._good.config
-                self._offered = order(self._config)
+                self._compare()
                 offer = self.offer()
             verdicts.say(offer)
             if await verdicts.next() == IN_FORCE:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from rawproxy.config.collector import paused
-from rawproxy.config.difference import group_files
+from rawproxy.config.difference import group_files, tls_files
 from rawproxy.config.json_codec import from_json, to_json
 from rawproxy.config.model import Address, Config
 
@@ -88,8 +88,7 @@ def order(config: Config) -> Order:
 
 def named_files(config: Config) -> set[str]:
     """The files that a configuration names and that workers read by themselves."""
-    found = {name for one in config.certificates() for name in (one.cert, one.key)}
-    found |= {site.client_ca for site in config.sites if site.client_ca is not None}
+    found = tls_files(config)
     for group in config.groups:
         found.update(group_files(group))
     return found

@@ -10,7 +10,6 @@ wait. What it finds is written to IN_FORCE.md beside this file.
 
 import argparse
 import asyncio
-import os
 import pathlib
 import signal
 import socket
@@ -20,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from tests.process import PATIENCE, RawProxy
+from tests.process import PATIENCE, RawProxy, replace
 from tests.wire.test_changes import longest_turns
 
 from .longest_wait import watched
@@ -37,13 +36,6 @@ def site(number: int) -> str:
         f'[[site]]\nserver-name = "s{number}.test"\n[[site.route]]\ngroup = "app"\n'
         f'[[site.route]]\npath = "/gone"\nrespond = {{ status = 410 }}\n'
     )
-
-
-def put(file: pathlib.Path, text: str) -> None:
-    """Beside it, and then in its place: half a file is never read."""
-    new = file.with_name(".new")
-    new.write_text(text)
-    os.replace(new, file)
 
 
 def answers(port: int, name: str) -> bool:
@@ -78,12 +70,12 @@ def measured(name: str, proxy: RawProxy, change: Callable[[int], None]) -> Row:
 def by_signal(folder: pathlib.Path, head: str) -> Row:
     file = folder / "all.toml"
     lines = [head, *map(site, range(SITES))]
-    put(file, "".join(lines))
+    replace(file, "".join(lines))
     with tried("--config", str(file), https=False) as proxy:
 
         def change(number: int) -> None:
             lines.append(site(number))
-            put(file, "".join(lines))
+            replace(file, "".join(lines))
             proxy.process.send_signal(signal.SIGHUP)
 
         return measured("`SIGHUP`, one file", proxy, change)
@@ -92,14 +84,14 @@ def by_signal(folder: pathlib.Path, head: str) -> Row:
 def by_folder(folder: pathlib.Path, head: str) -> Row:
     file, sites = folder / "some.toml", folder / "sites.d"
     sites.mkdir()
-    put(file, f'{head}[discovery]\nfolder = "{sites}"\n')
+    replace(file, f'{head}[discovery]\nfolder = "{sites}"\n')
     for number in range(SITES):
-        put(sites / f"{number}.toml", site(number))
+        replace(sites / f"{number}.toml", site(number))
     with tried("--config", str(file), https=False) as proxy:
-        put(sites / "first.toml", site(SITES))  # from then on somebody watches
+        replace(sites / "first.toml", site(SITES))  # from then on somebody watches
         until_in_force(proxy.http, f"s{SITES}.test", time.monotonic())
         return measured(
-            "a folder, a file for each", proxy, lambda n: put(sites / f"{n}.toml", site(n))
+            "a folder, a file for each", proxy, lambda n: replace(sites / f"{n}.toml", site(n))
         )
 
 

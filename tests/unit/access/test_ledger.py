@@ -103,24 +103,50 @@ def test_machines_with_one_secret_call_a_client_the_same():
     assert one.table.name(b"z", b"k") == other.table.name(b"z", b"k")
 
 
-@pytest.mark.parametrize(("requests", "per", "burst"), [(100, 1, 100), (50, 1, 5), (600, 60, 20)])
-@pytest.mark.parametrize("machines", [2, 5])
-def test_together_they_let_pass_what_one_would(machines, requests, per, burst):
-    """Half a minute of four times what may pass, and an exchange ten times a second."""
-    draw = random.Random(requests * machines)
+def passed(machines, wanted, times):
+    """How many of the requests at these times pass, each at one of the machines.
+
+    They exchange what was spent ten times a second.
+    """
+    by = random.Random(machines)
     all_of_them = [Machine() for _ in range(machines)]
-    wanted = rate(requests, per, burst)
     name = all_of_them[0].table.name(b"z", b"client")
-    seconds, passed = 30, 0
-    for tick in range(seconds * 10):
-        steps = int(requests / per * 4 / 10)
-        for step in range(steps):
-            now = NOW + tick / 10 + step / steps / 10
-            passed += draw.choice(all_of_them).table.take(name, wanted, now) == 0
+    found = 0
+    for tick, offsets in enumerate(times):
+        for offset in offsets:
+            machine = by.choice(all_of_them)
+            found += machine.table.take(name, wanted, NOW + tick / 10 + offset) == 0
         told = [machine.ledger.news(10) for machine in all_of_them]
         for at, machine in enumerate(all_of_them):
             for from_, spent in enumerate(told):
                 if from_ != at:
                     machine.ledger.charge(spent, NOW + (tick + 1) / 10)
-    may = requests / per * seconds + burst
-    assert 0.9 * may <= passed <= 1.1 * may
+    return found
+
+
+def evenly(many, seconds):
+    """Tenths of a second, with the moments of `many` requests in each."""
+    return [[step / many / 10 for step in range(many)] for _ in range(seconds * 10)]
+
+
+@pytest.mark.parametrize(("requests", "per", "burst"), [(100, 1, 100), (50, 1, 5), (600, 60, 20)])
+@pytest.mark.parametrize("machines", [2, 5])
+def test_together_they_let_pass_what_one_would(machines, requests, per, burst):
+    """Half a minute of four times what may pass."""
+    times = evenly(int(requests / per * 4 / 10), 30)
+    may = requests / per * 30 + burst
+    assert 0.9 * may <= passed(machines, rate(requests, per, burst), times) <= 1.1 * may
+
+
+@pytest.mark.parametrize(("machines", "least"), [(1, 1.0), (2, 0.9), (5, 0.88)])
+def test_without_a_burst_little_is_lost_by_the_exchange(machines, least):
+    """It was a sixth on five machines when all that was told counted from the moment of telling."""
+    assert least * 750 <= passed(machines, rate(50, 1, 0), evenly(20, 15)) <= 1.1 * 750
+
+
+def test_without_a_burst_many_let_pass_what_one_would_of_requests_at_random():
+    draw = random.Random(7)
+    times = [sorted(draw.uniform(0, 0.1) for _ in range(20)) for _ in range(150)]
+    alone, two, five = (passed(many, rate(50, 1, 0), times) for many in (1, 2, 5))
+    assert alone < 0.85 * 750, "nobody's fault: each that comes too early has to come again"
+    assert alone <= two <= five <= 1.1 * alone

@@ -87,3 +87,40 @@ def test_a_file_with_another_content(tmp_path):
     found = compared(before, order(config), config)
     assert found["facts"]["files"] == [str(pem)] and not found["nothing"]
     assert found["facts"]["contents"] == {str(pem): hashlib.sha256(b"two").hexdigest()}
+
+
+def test_certificates_that_are_in_force_are_told_from_others(tmp_path):
+    """So that a loader need not load thousands of them again."""
+    pem = tmp_path / "pair.pem"
+    pem.write_text("one")
+    pair = (Certificate(str(pem), str(pem)),)
+    one = replace(OLD, sites=(Site(("a.test",), certificates=pair),))
+
+    def tls(new):
+        return compared(before, order(new), new)["tls"]
+
+    before = travelled(one)
+    assert not tls(one)
+    assert not tls(replace(one, sites=(*one.sites, Site(("b.test",), certificates=pair))))
+    other = (Certificate(str(pem), str(tmp_path / "key.pem")),)
+    asks = {"certificates": pair, "client_ca": str(pem), "client_verify": "require"}
+    for new in (
+        replace(one, tls="intermediate"),
+        replace(one, sites=(Site(("a.test",), certificates=other),)),
+        replace(one, sites=(*one.sites, Site(("b.test",), **asks))),
+    ):
+        assert tls(new)
+    pem.write_text("two")
+    assert tls(one)
+    pem.unlink()
+    assert tls(one), "whoever loads it says what is wrong"
+
+
+def test_names_of_sites_count_where_contexts_are_chosen_by_them(tmp_path):
+    asks = {"client_ca": str(tmp_path / "ca.pem"), "client_verify": "request"}
+    (tmp_path / "ca.pem").write_text("one")
+    one = replace(OLD, sites=(Site(("a.test",), **asks), Site(("b.test",))))
+    before = travelled(one)
+    assert not compared(before, order(one), one)["tls"]
+    new = replace(one, sites=(*one.sites, Site(("c.test",))))
+    assert compared(before, order(new), new)["tls"]
