@@ -153,12 +153,14 @@ PURE := \
 	rawproxy/errors.py \
 	rawproxy/net/tls_outbox.py \
 	rawproxy/protocol/client_hello.py \
+	rawproxy/protocol/http/client_context.py \
 	rawproxy/protocol/http/connection_auth.py \
 	rawproxy/protocol/http/error_pages.py \
 	rawproxy/protocol/http/forwarding.py \
 	rawproxy/protocol/http/head.py \
 	rawproxy/protocol/http/last_head.py \
 	rawproxy/protocol/http/last_hop.py \
+	rawproxy/protocol/http/message.py \
 	rawproxy/protocol/http/request_ids.py \
 	rawproxy/protocol/http/rewrite.py \
 	rawproxy/protocol/http/target.py \

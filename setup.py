@@ -30,8 +30,8 @@ HOT = {
     "protocol": "regex",
     "protocol/http1": "recogniser head_limits parser body",
     "protocol/http": (
-        "target head last_head forwarding connection_auth rewrite last_hop variable_values"
-        " path_change response_map"
+        "target message head last_head forwarding client_context connection_auth rewrite last_hop"
+        " variable_values path_change response_map"
     ),
     "protocol/http2": (
         "frames flow_control budget stream_numbers huffman hpack fields header_reader"

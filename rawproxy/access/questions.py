@@ -24,7 +24,7 @@ from typing import Final
 from rawproxy.access.rules import OAUTH2_PROXY, AuthRule
 from rawproxy.config.field_names import plain
 from rawproxy.protocol.http import forwarding, rewrite
-from rawproxy.protocol.http.head import RequestHead, made
+from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits
 from rawproxy.protocol.http.variable_values import Asked, Value
 
@@ -70,12 +70,10 @@ class QuestionForm:
         """The question's own head: an exchange goes by it, and `opening` is what is sent."""
         path = self._path.fixed
         target = self._path.url_of(asked) if path is None else path
-        facts = (
+        return RequestHead(
             self.method, target, head.minor, head.block, head.notes, 0, False, b"", False,
             head.host, head.nominated, head.size, head.told, b"", False,
         )  # fmt: skip
-        question: RequestHead = made(RequestHead, facts)
-        return question
 
     def clean(self, head: RequestHead) -> bool:
         """Whether nothing of a request's head has to be cut."""

@@ -177,20 +177,20 @@ class AnswerLines:
         authorizes = False
         at = 0
         while (begin := self._begins(text, at)) is not None:
-            start = begin.end()
-            cookie, authorization = begin.groups()
+            start: int = begin[0]
+            cookie: bool = begin[1] >= 0
             ends = self._others
-            if cookie is not None:
+            if cookie:
                 ends = self._cookies
-            elif authorization is not None:
+            elif begin[2] >= 0:
                 ends = self._authorizations
                 authorizes = True
             end = ends(text, start)
-            stop = len(text) if end is None else end.end()
+            stop: int = len(text) if end is None else end[0]
             lines = text[start:stop]
-            if cookie is not None:
+            if cookie:
                 cookies.append(lines)
-            if cookie is None or self._copies_cookies:
+            if not cookie or self._copies_cookies:
                 copied.append(lines)
             at = stop - 1
         return b"".join(copied), b"".join(cookies), authorizes

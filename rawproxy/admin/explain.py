@@ -25,6 +25,7 @@ from rawproxy.errors import ClientError, ConfigError, ProxyError
 from rawproxy.protocol.http import last_hop, rewrite
 from rawproxy.protocol.http.forwarding import address_of
 from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http.target import redirect_target
 from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.protocol.websocket.upgrade import settled
 from rawproxy.proxy.admission import Admission, ConnectionSlot
@@ -126,7 +127,7 @@ class Explanation:
     def _redirect(self, head: RequestHead) -> str:
         """The URL that a plain listener sends a client to."""
         port = next((one.port for one in self.config.https if one.path is None), 443)
-        return rewrite.redirect_target(head.host, head.target, port).decode("latin-1")
+        return redirect_target(head.host, head.target, port).decode("latin-1")
 
     def _head(self) -> RequestHead:
         names = {line.partition(":")[0].strip().lower() for line in self.told.lines}

@@ -20,6 +20,7 @@ from rawproxy.errors import ClientError
 from rawproxy.net.tls_transport import TlsTransport
 from rawproxy.protocol.http import error_pages, rewrite
 from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
+from rawproxy.protocol.http.target import redirect_target
 from rawproxy.protocol.http1.body import encode_chunk, last_chunk
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.service import Service
@@ -66,7 +67,7 @@ class Responder(RequestSide):
         request = self.head
         assert request is not None
         self.status = head.status
-        parts = [head.line, rewrite.response(head, self.context)]
+        parts = rewrite.response_parts(head, self.context)
         if not head.dated:
             parts.append(self.service.date_line)
         self.chunked = False
@@ -152,7 +153,7 @@ class Responder(RequestSide):
         except ClientError as error:
             self.send_error(error)
             return
-        target = rewrite.redirect_target(head.host, head.target, self.redirect)
+        target = redirect_target(head.host, head.target, self.redirect)
         self.reply(301, *error_pages.redirect(target))
 
     def reply(self, status: int, extra: bytes, page: bytes) -> None:

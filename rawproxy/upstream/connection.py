@@ -202,7 +202,9 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
         at = interims = 0  # heads are read in place: to cut one off would copy what follows it
         while True:
             head = self.last_head.again(data, at)
-            if head is None:
+            if head is not None:
+                head.repeated = True
+            else:
                 head = self.parse(data, at)
                 if head is None:
                     self.buffer = data[at:]

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from rawproxy.config.model import Limits
 from rawproxy.errors import ProxyError
-from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http import rewrite
+from rawproxy.protocol.http.head import RequestHead, ResponseHead
 from rawproxy.protocol.http1 import parser
 from rawproxy.protocol.http1.head_limits import find_request
 
@@ -152,6 +153,49 @@ def test_an_accepted_block_reads_as_itself(raw):
     if isinstance(head, RequestHead):
         again = b"%b %b HTTP/1.%d\r\n%b\r\n" % (head.method, head.target, head.minor, head.block)
         assert parser.parse_request(again)._replace(size=head.size) == head
+
+
+CONTEXTS = [
+    rewrite.context(b"192.0.2.1", b"https", trusted, append, hsts)
+    for trusted, append, hsts in (
+        (False, False, b"Strict-Transport-Security: a\r\n"), (True, False, None), (False, True, b"")
+    )
+]  # fmt: skip
+CONTEXTS += [rewrite.with_forwarded(CONTEXTS[0]), CONTEXTS[0]._replace(via=True)]
+CONTEXTS += [CONTEXTS[0]._replace(identity=b"SSL-Client-Verify: NONE\r\n")]
+CONTEXTS += [
+    CONTEXTS[0]._replace(edits=rewrite.HeadEdits(frozenset(), b"a: b\r\n", frozenset(), b""))
+]
+
+
+@given(requests, st.sampled_from(CONTEXTS))
+@example(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\nA: b\r\n\r\n", CONTEXTS[0])
+@example(b"GET / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n\r\n", CONTEXTS[0])
+@example(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: a\r\nA: b\r\n\r\n", CONTEXTS[0])
+@example(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", CONTEXTS[0])
+def test_the_short_way_to_rewrite_a_request_makes_what_the_long_one_does(raw, context):
+    head = outcome(parser.parse_request, first_head(raw))
+    if isinstance(head, RequestHead):
+        for one in (head, head._replace(upgrade=b"websocket", notes=[])):
+            for more in (b"", b"A: b\r\n"):
+                made = rewrite.request(one, context, b"up", more)
+                assert made == rewrite._any_request(one, context, b"up", more, False)
+
+
+@given(responses, st.sampled_from(CONTEXTS))
+@example(b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nA: b\r\n\r\n", CONTEXTS[0])
+@example(b"HTTP/1.1 200 OK\r\nStrict-Transport-Security: a\r\nA: b\r\n\r\n", CONTEXTS[1])
+@example(b"HTTP/1.1 200 OK\r\nConnection: a\r\nA: b\r\n\r\n", CONTEXTS[0])
+def test_the_parts_of_a_response_are_its_line_and_its_block(raw, context):
+    head = outcome(parser.parse_response, first_head(raw))
+    if isinstance(head, ResponseHead):
+        parts = rewrite.response_parts(head, context)
+        made = head.line + rewrite.response(head, context)
+        assert b"".join(parts) == made
+        head.repeated = True  # what was made once for a context is made again for another one
+        for other in (context, context, CONTEXTS[1], context):
+            made = head.line + rewrite.response(head, other)
+            assert b"".join(rewrite.response_parts(head, other)) == made
 
 
 @given(requests, st.data())

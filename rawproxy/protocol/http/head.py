@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from rawproxy.config.field_names import IDENTITY as _IDENTITY_NAMES
 from rawproxy.config.field_names import identifies, plain, speaks
 from rawproxy.errors import ClientError, ProxyError, UpstreamError
-from rawproxy.protocol.http import log_fields
+from rawproxy.protocol.http.message import Note as Note
+from rawproxy.protocol.http.message import RequestHead as RequestHead
+from rawproxy.protocol.http.message import ResponseHead as ResponseHead
 from rawproxy.protocol.http.target import is_host
 
 # Framing of a body: a Content-Length, or one of these (RFC 9112 6.3).
@@ -52,7 +54,6 @@ AUTHORIZATION: Final = -1  # of a connection, not of a request: NTLM, Negotiate 
 LENGTH_DIGITS: Final = 18  # of a Content-Length: below 2**63; longer ones cost no time
 
 _Noted = Callable[[bytes], Iterator[re.Match[bytes]]]
-Note = tuple[int, int, int]  # kind, and where the field's line starts and stops in the block
 
 # One group, so that the engine rejects most names by their first letters.
 _NOTED_IN_REQUEST: Final = re.compile(
@@ -80,59 +81,6 @@ _PLAIN_OPTIONS: Final = frozenset(
 )
 # If Connection names one of these, it stays: we write these fields ourselves (RFC 9110 7.6.1).
 _NOT_NOMINABLE: Final = frozenset((b"host", b"content-length", b"connection", b"expect"))
-
-
-class RequestHead(NamedTuple):
-    """A request head that may be forwarded. `target` is in origin form (or `*`)."""
-
-    method: bytes
-    target: bytes
-    minor: int  # of HTTP/1.x; HTTP2
-    block: bytes
-    notes: list[Note]
-    framing: int
-    close: bool  # the client wants this connection closed afterwards
-    upgrade: bytes  # b"websocket" if the client asks for it by all the rules, else empty
-    expect: bool  # 100-continue
-    host: bytes  # as it came; empty only in HTTP/1.0
-    nominated: tuple[bytes, ...]  # lower-case names that Connection lists
-    size: int  # bytes of the head as it came; 0 in HTTP/2
-    told: log_fields.LogFields | None = None  # for the access log; None: not looked for yet
-    offered: bytes = b""  # other upgrades than WebSocket, in lower case; a route may allow one
-    personal: bool = False  # it proves who the client is to the connection (`AUTHORIZATION`)
-
-    def value(self, name: bytes) -> bytes:
-        """The first value of the field `name` (lower case), or empty."""
-        return _value(self.block, name)
-
-
-class ResponseHead(NamedTuple):
-    """A response head that may be forwarded."""
-
-    status: int
-    line: bytes  # the status line to send on
-    minor: int
-    block: bytes
-    notes: list[Note]
-    framing: int  # as declared; `response_framing` also looks at the request
-    close: bool
-    upgrade: bytes  # lower-case token of a 101
-    dated: bool
-    nominated: tuple[bytes, ...]
-    size: int  # bytes of the head as it came
-
-    def value(self, name: bytes) -> bytes:
-        """The first value of the field `name` (lower case), or empty."""
-        return _value(self.block, name)
-
-
-def _value(block: bytes, name: bytes) -> bytes:
-    low = b"\n" + block.lower()
-    at = low.find(b"\n" + name + b":")
-    if at < 0:
-        return b""
-    at += len(name) + 2  # in the block: the "\n" in front of `low` is not there
-    return block[at : block.find(b"\r\n", at)].strip()
 
 
 def response_framing(head: ResponseHead, method: bytes) -> int:
@@ -271,12 +219,10 @@ def request_facts(
         raise ClientError("Expect: only 100-continue is known (RFC 9110 10.1.1)", 417)
     close, nominated, upgrade, offered = _wishes(method, minor, framing, values)
     expects = expect is not None and minor > 0
-    facts = (
+    return RequestHead(
         method, target, minor, block, notes, framing, close, upgrade, expects, host or b"",
         nominated, size, None, offered, AUTHORIZATION in values,
     )  # fmt: skip
-    head: RequestHead = made(RequestHead, facts)
-    return head
 
 
 def response_facts(
@@ -301,9 +247,9 @@ def response_facts(
     close = close or says_body
     upgrade = values.get(UPGRADE, b"").lower()
     dated = DATE in values
-    facts = status, line, minor, block, notes, framing, close, upgrade, dated, nominated, size
-    head: ResponseHead = made(ResponseHead, facts)
-    return head
+    return ResponseHead(
+        status, line, minor, block, notes, framing, close, upgrade, dated, nominated, size
+    )
 
 
 def _wishes(

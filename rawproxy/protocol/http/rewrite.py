@@ -11,16 +11,23 @@ changes only the forwarded chain. Nothing raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final
 
 from rawproxy.config.field_names import plain
-from rawproxy.config.model import Network
 from rawproxy.protocol import regex
 from rawproxy.protocol.http import forwarding
+from rawproxy.protocol.http.client_context import UNIX as UNIX
+from rawproxy.protocol.http.client_context import ClientContext as ClientContext
+from rawproxy.protocol.http.client_context import Finder as Finder
+from rawproxy.protocol.http.client_context import HeadEdits as HeadEdits
+from rawproxy.protocol.http.client_context import context as context
+from rawproxy.protocol.http.client_context import with_forwarded as with_forwarded
+from rawproxy.protocol.http.client_context import with_real_ip as with_real_ip
 from rawproxy.protocol.http.forwarding import address_of, is_trusted
 from rawproxy.protocol.http.head import (
     CHUNKED,
+    CONNECTION,
     EXPECT,
     FORWARDED_FOR,
     FORWARDED_REST,
@@ -28,14 +35,13 @@ from rawproxy.protocol.http.head import (
     IDENTITY,
     TWIN,
     UNDERSCORED,
+    Note,
     RequestHead,
     ResponseHead,
 )
-from rawproxy.protocol.http.target import split_host
-from rawproxy.protocol.proxy_header import AnnouncedAddresses
 
 CRLF: Final = b"\r\n"
-UNIX: Final = b"unix:"  # in the place of the address of a peer that has none
+_NOTHING: Final[Note] = (CONNECTION, 0, 0)  # to cut
 _CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
 _UPGRADE_LINES: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 # RFC 9110 7.6.3: the version as received; by `RequestHead.minor`.
@@ -49,70 +55,6 @@ _OURS: Final = (
     b"host", b"x-forwarded-", b"x-real-ip", b"forwarded", b"via", b"ssl-client-", b"connection",
     b"upgrade", b"transfer-encoding",
 )  # fmt: skip
-Finder = Callable[[bytes], list[tuple[bytes, ...]]]
-
-
-class HeadEdits(NamedTuple):
-    """What a route changes: names (in lower case) to cut, then lines to append; and paths."""
-
-    request_cut: frozenset[bytes]  # plain: a twin of what is set or removed goes too
-    request_lines: bytes
-    response_cut: frozenset[bytes]
-    response_lines: bytes
-    cookies: frozenset[bytes] = frozenset()  # of our own, which are no upstream's business
-    families: tuple[bytes, ...] = ()  # plain: what names begin with that are cut of requests too
-    target: bytes = b""  # what the upstream sees in the place of the client's; empty: the same
-    map: Callable[[bytes, bytes], bytes] | None = None  # of responses' blocks: `ResponseMap.of`
-    host: bytes = b""  # that was asked for, which `map` needs
-    finds: Finder | None = None  # what `finder` makes of all that is cut; None: look at each name
-
-
-class ClientContext(NamedTuple):
-    """What one client connection means for the fields of its messages. Made once for each."""
-
-    peer: bytes  # the address as it goes into X-Forwarded-For
-    scheme: bytes
-    trusted: bool  # the peer's own forwarding fields are believed
-    append: bool  # --forwarded append
-    hsts: bytes | None  # the whole line to set; empty: cut the upstream's; None: leave it
-    lines: bytes  # X-Forwarded-For, -Proto and the beginning of -Host: ready for most requests
-    forwarded: bytes = b""  # the beginning of Forwarded (RFC 7239), up to the host; empty: none
-    real_ip: bool = False  # X-Real-IP is ours
-    networks: tuple[Network, ...] = ()  # of trusted proxies
-    route: AnnouncedAddresses | None = None  # for a PROXY protocol header towards the upstream
-    tls: bytes = b""  # the version towards the client; empty: plain
-    edits: HeadEdits | None = None  # of the route under way
-    id: bytes = b""  # of the request under way, where the route's values name it
-    identity: bytes | None = None  # SSL-Client-* of the client; None: no site asks for them
-    underscores: bool = False  # names with an underscore pass, if they mean nothing
-    via: bool = False  # --send-via
-
-
-def context(
-    peer: bytes, scheme: bytes, trusted: bool, append: bool, hsts: bytes | None
-) -> ClientContext:
-    """The context of a connection from `peer`."""
-    lines = (
-        b"X-Forwarded-For: "
-        + peer
-        + b"\r\nX-Forwarded-Proto: "
-        + scheme
-        + b"\r\nX-Forwarded-Host: "
-    )
-    return ClientContext(peer, scheme, trusted, append, hsts, lines)
-
-
-def with_forwarded(context: ClientContext) -> ClientContext:
-    """The same context, with Forwarded (RFC 7239)."""
-    node = forwarding.UNKNOWN if context.peer == UNIX else forwarding.node(context.peer)
-    return context._replace(forwarded=b'Forwarded: for=%b;proto=%b;host="' % (node, context.scheme))
-
-
-def with_real_ip(context: ClientContext) -> ClientContext:
-    """The same context, with X-Real-IP, which is the peer for most requests."""
-    return context._replace(
-        real_ip=True, lines=b"X-Real-IP: %b\r\n%b" % (context.peer, context.lines)
-    )
 
 
 def request(
@@ -127,6 +69,32 @@ def request(
     `authority` becomes the Host of an HTTP/1.0 request that has none. `more` are lines that go
     behind all others. `clean`: what the route cuts is not in the head, as somebody has looked.
     """
+    notes = head.notes
+    host = head.host
+    if (
+        len(notes) <= 1
+        and head.framing >= 0
+        and host
+        and context.edits is None
+        and context.identity is None
+        and not (head.nominated or head.upgrade or context.via or context.forwarded or more)
+    ):
+        kind, start, stop = notes[0] if notes else _NOTHING
+        if kind == CONNECTION:  # so most are, and the long way would make the same of them
+            block = head.block
+            return b"".join(
+                (
+                    head.method, b" ", head.target, b" HTTP/1.1\r\n",
+                    block[:start], block[stop:], context.lines, host, b"\r\n\r\n",
+                )
+            )  # fmt: skip
+    return _any_request(head, context, authority, more, clean)
+
+
+def _any_request(
+    head: RequestHead, context: ClientContext, authority: bytes, more: bytes, clean: bool
+) -> bytes:
+    """The same for every request."""
     edits = context.edits
     target = head.target if edits is None else edits.target or head.target
     kept = [head.method, b" ", target, b" HTTP/1.1\r\n"]
@@ -307,9 +275,25 @@ def response(head: ResponseHead, context: ClientContext) -> bytes:
         block = without(block, head.nominated)
     if hsts:
         block += hsts
-    if context.edits is not None:
-        block = _answer_edited(block, context.edits)
-    return block
+    return block if context.edits is None else _answer_edited(block, context.edits)
+
+
+def response_parts(head: ResponseHead, context: ClientContext) -> list[bytes]:
+    """The status line and that block, in parts: whoever sends them joins them with what follows."""
+    if head.repeated:
+        if head.ready_for is not context:
+            head.ready, head.ready_for = head.line + response(head, context), context
+        return [head.ready]
+    notes = head.notes
+    usual = len(notes) == 1 and not head.nominated and context.edits is None
+    if not usual or notes[0][0] == HSTS:
+        return [head.line, response(head, context)]
+    _, start, stop = notes[0]
+    hsts = context.hsts
+    parts = [head.line, head.block[:start], head.block[stop:]]
+    if hsts:
+        parts.append(hsts)
+    return parts
 
 
 def _answer_edited(block: bytes, edits: HeadEdits) -> bytes:
@@ -358,17 +342,6 @@ def client_of(head: RequestHead, context: ClientContext) -> bytes:
         if not is_trusted(address, context.networks):
             break
     return client
-
-
-def redirect_target(host: bytes, target: bytes, https_port: int) -> bytes:
-    """Where the plain listener sends a client: to the same host, over https.
-
-     A Host without a port came in on port 80, perhaps through a port mapping, so it goes to 443. If
-    the Host names our own port, the target names our own https port.
-    """
-    name, port = split_host(host)
-    suffix = b":%d" % https_port if port and https_port != 443 else b""
-    return b"https://" + name + suffix + (b"/" if target == b"*" else target)
 
 
 def _chain(head: RequestHead, context: ClientContext, authority: bytes) -> bytes:

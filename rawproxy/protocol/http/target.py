@@ -65,3 +65,14 @@ def split_host(host: bytes) -> tuple[bytes, bytes]:
         return host, b""
     name, colon, port = host.rpartition(b":")
     return (name, port) if colon else (host, b"")
+
+
+def redirect_target(host: bytes, target: bytes, https_port: int) -> bytes:
+    """Where the plain listener sends a client: to the same host, over https.
+
+     A Host without a port came in on port 80, perhaps through a port mapping, so it goes to 443. If
+    the Host names our own port, the target names our own https port.
+    """
+    name, port = split_host(host)
+    suffix = b":%d" % https_port if port and https_port != 443 else b""
+    return b"https://" + name + suffix + (b"/" if target == b"*" else target)

@@ -23,7 +23,6 @@ import h11
 
 from rawproxy.config.model import Limits
 from rawproxy.errors import DETAIL, ClientError, UpstreamError
-from rawproxy.protocol import regex
 from rawproxy.protocol.http import log_fields
 from rawproxy.protocol.http.head import (
     CHUNKED,
@@ -34,7 +33,6 @@ from rawproxy.protocol.http.head import (
     RequestHead,
     ResponseHead,
     has_no_body,
-    made,
     request_facts,
     response_facts,
     unframed,
@@ -47,7 +45,6 @@ H = TypeVar("H")
 # Of a start line that the fast lane takes, beside what its groups have. To ask a match where they
 # end costs more than to add up.
 _REST_OF_LINE: Final = len(b"  HTTP/1.1\r\n")
-_BEFORE_REASON: Final = len(b"HTTP/1.1 200 ")
 
 # No line end that is not CRLF, no control character, no folded line: RFC 9112 2.2, 5.2, 9110 5.5.
 # To match what is good takes a hundredth of the time of a search for what is not.
@@ -64,24 +61,27 @@ _QUOTED: Final = re.compile(
     r"(?:bytearray\()?\bb(['\"])((?:[^\\'\"]|\\.|(?!\1)['\"])*)(?:\1\)?)?"
 ).sub
 
-_CLOSE: Final = len(b"connection: close")
+# Lines of usual fields, and where in the first of them its value begins.
+_CLOSE: Final = len(b"connection: close\r\n")
+_KEEP_ALIVE: Final = len(b"connection: keep-alive\r\n")
+_CHUNKED: Final = len(b"transfer-encoding: chunked\r\n")
+_OPTION: Final = len(b"connection: ")
+_C: Final = 99  # in lower case; the other option begins with K
 
 
-def _position(note: Note) -> int:
-    return note[1]
-
-
-def _at(kind: int, stop: int, line: bytes) -> Note:
-    """The note of a field whose line ends at `stop` in the block; its line end belongs to it."""
-    return kind, stop - len(line), stop + 2
-
-
-def _number(digits: bytes) -> int:
-    """The same as `int`, which takes five times as long. The recognisers limit the digits."""
-    value = 0
-    for digit in digits:
-        value = value * 10 + digit - 48
-    return value
+def _notes(connection: int, close: bool, chunked: int) -> list[Note]:
+    """The notes of a head in which these lines begin at these places of its block, if at all."""
+    notes = []
+    if connection >= 0:
+        stop = connection + (_CLOSE if close else _KEEP_ALIVE)
+        notes.append((CONNECTION, connection, stop))
+    if chunked >= 0:
+        note = (TRANSFER_ENCODING, chunked, chunked + _CHUNKED)
+        if chunked < connection:
+            notes.insert(0, note)
+        else:
+            notes.append(note)
+    return notes
 
 
 Parser = Callable[[bytes, int], H | None]  # the head at this place; None while it is not whole
@@ -99,15 +99,15 @@ def request_parser(name: str, limits: Limits, logged: bool = False) -> Parser[Re
 
     def parse(data: bytes, at: int = 0) -> RequestHead | None:
         if fast:
-            match = recognised(data, at)
-            if match is not None:
-                groups, stop = match.groups(), match.end()
-                size, line = stop - at, len(groups[0]) + len(groups[1])
+            found = recognised(data, at)
+            if found is not None:
+                stop: int = found[0]
+                size, line = stop - at, len(found[1]) + len(found[2])
                 # To look for both signs of a line end is quicker than to look for one.
                 if (line + 1 < longest and size <= most) and (
                     size - line < few or data.count(b"\r\n", at, stop) - 2 <= fields
                 ):
-                    head = recognised_request(data, match, groups, at, stop)
+                    head = recognised_request(data, found, at)
                     if head is not None:
                         return _told(head) if logged and head.told is None else head
         stop = find_request(data, limits, at)
@@ -120,7 +120,8 @@ def request_parser(name: str, limits: Limits, logged: bool = False) -> Parser[Re
 
 
 def _told(head: RequestHead) -> RequestHead:
-    return head._replace(told=log_fields.told(head.block))
+    head.told = log_fields.told(head.block)  # it was just made, so nobody else has it
+    return head
 
 
 def response_parser(name: str, limits: Limits) -> Parser[ResponseHead]:
@@ -130,13 +131,11 @@ def response_parser(name: str, limits: Limits) -> Parser[ResponseHead]:
 
     def parse(data: bytes, at: int = 0) -> ResponseHead | None:
         if fast:
-            match = recognised(data, at)
-            if match is not None:
-                stop = match.end()
-                if stop - at <= most:
-                    head = recognised_response(data, match, at, stop)
-                    if head is not None:
-                        return head
+            found = recognised(data, at)
+            if found is not None and found[0] - at <= most:
+                head = recognised_response(data, found, at)
+                if head is not None:
+                    return head
         stop = find_response(data, limits, at)
         return reference_response(data[at:stop]) if stop else None
 
@@ -145,98 +144,63 @@ def response_parser(name: str, limits: Limits) -> Parser[ResponseHead]:
 
 def parse_request(raw: bytes) -> RequestHead:
     """A whole head, by either lane and whatever its size. Raises `ClientError`."""
-    match = recogniser.REQUEST(raw, 0)
-    head = None
-    if match is not None:
-        head = recognised_request(raw, match, match.groups(), 0, match.end())
+    found = recogniser.REQUEST(raw, 0)
+    head = recognised_request(raw, found, 0) if found is not None else None
     return reference_request(raw) if head is None else head
 
 
 def parse_response(raw: bytes) -> ResponseHead:
     """A whole head, by either lane and whatever its size. Raises `UpstreamError`."""
-    match = recogniser.RESPONSE(raw, 0)
-    head = recognised_response(raw, match, 0, match.end()) if match is not None else None
+    found = recogniser.RESPONSE(raw, 0)
+    head = recognised_response(raw, found, 0) if found is not None else None
     return reference_response(raw) if head is None else head
 
 
-def recognised_request(
-    data: bytes, match: regex.Found, groups: tuple[Any, ...], at: int, stop: int
-) -> RequestHead | None:
+def recognised_request(data: bytes, found: tuple[Any, ...], at: int) -> RequestHead | None:
     """The head that the recogniser found. None: only the reference lane may judge it."""
-    method: bytes = groups[0]
-    target: bytes = groups[1]
-    host, length, chunked = groups[2], groups[4], groups[5]
-    connection: bytes | None = groups[3]
-    told = groups[6:-1] or None
+    stop: int = found[0]
+    method: bytes = found[1]
+    target: bytes = found[2]
+    host: bytes | None = found[3]
+    connection: int = found[4]
+    length: int = found[5]
+    chunked: int = found[6]
+    other: int = found[-1]
     begin = at + len(method) + len(target) + _REST_OF_LINE
     block = data[begin : stop - 2]
     size = stop - at
-    if groups[-1] is not None or host is None or (chunked is not None and length is not None):
+    if other >= 0 or host is None or (chunked >= 0 and length >= 0):
         return request_facts(method, target, 1, block, size)
-    notes = []
-    close = False
-    if connection is not None:
-        notes.append(_at(CONNECTION, match.end(4) - begin, connection))
-        close = len(connection) == _CLOSE
-    framing = 0 if length is None else _number(length)
-    if chunked is not None:
-        framing = CHUNKED
-        notes.append(_at(TRANSFER_ENCODING, match.end(6) - begin, chunked))
-        notes.sort(key=_position)
-    head: RequestHead = made(
-        RequestHead,
-        (
-            method,
-            target,
-            1,
-            block,
-            notes,
-            framing,
-            close,
-            b"",
-            False,
-            host,
-            (),
-            size,
-            told,
-            b"",
-            False,
-        ),
+    close = connection >= 0 and data[connection + _OPTION] | 32 == _C
+    notes = _notes(connection - begin, close, chunked - begin)
+    framing = CHUNKED if chunked >= 0 else max(length, 0)
+    told = found[7:-1] or None
+    return RequestHead(
+        method, target, 1, block, notes, framing, close, b"", False, host, (), size, told
     )
-    return head
 
 
-def recognised_response(data: bytes, match: regex.Found, at: int, stop: int) -> ResponseHead | None:
+def recognised_response(data: bytes, found: tuple[Any, ...], at: int) -> ResponseHead | None:
     """The head that the recogniser found. None: only the reference lane may judge it."""
-    groups = match.groups()
-    reason: bytes = groups[1]
-    connection: bytes | None = groups[3]
-    length, chunked, date, other = groups[2], groups[4], groups[5], groups[6]
-    begin = at + len(reason) + _BEFORE_REASON + 2
+    stop: int = found[0]
+    status: int = found[1]
+    reason: int = found[2]
+    length: int = found[3]
+    connection: int = found[4]
+    chunked: int = found[5]
+    date: int = found[6]
+    other: int = found[7]
+    begin = reason + 2
     block = data[begin : stop - 2]
     line = data[at:begin]
     size = stop - at
-    status = _number(groups[0])
-    framed = length is not None or chunked is not None
-    if other is not None or (
-        framed and (has_no_body(status) or (length is not None and chunked is not None))
-    ):
+    framed = length >= 0 or chunked >= 0
+    if other >= 0 or (framed and (has_no_body(status) or (length >= 0 and chunked >= 0))):
         return response_facts(status, line, 1, block, size)
-    notes = []
-    close = False
-    if connection is not None:
-        notes.append(_at(CONNECTION, match.end(4) - begin, connection))
-        close = len(connection) == _CLOSE
-    framing = UNTIL_CLOSE if length is None else _number(length)
-    if chunked is not None:
-        framing = CHUNKED
-        notes.append(_at(TRANSFER_ENCODING, match.end(5) - begin, chunked))
-        notes.sort(key=_position)
-    head: ResponseHead = made(
-        ResponseHead,
-        (status, line, 1, block, notes, framing, close, b"", date is not None, (), size),
-    )
-    return head
+    close = connection >= 0 and data[connection + _OPTION] | 32 == _C
+    notes = _notes(connection - begin, close, chunked - begin)
+    framing = CHUNKED if chunked >= 0 else UNTIL_CLOSE if length < 0 else length
+    return ResponseHead(status, line, 1, block, notes, framing, close, b"", date >= 0, (), size)
 
 
 def reference_request(raw: bytes) -> RequestHead:

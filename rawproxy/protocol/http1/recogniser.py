@@ -1,18 +1,22 @@
 r"""The recognisers of the fast lane: in one pass over a head they find, check and note.
 
-    group      of a request          of a response
-    ─────      ────────────────────  ─────────────────────────────
-    1, 2       method, target        status, reason
-    3          Host                  Content-Length
-    4          Connection: keep-alive or close, the line
-    5          Content-Length        Transfer-Encoding: chunked
-    6          Transfer-Encoding:    Date, its name
-               chunked, the line
-    7          set if there is any other field that means something to a proxy
+    of a request                     of a response
+    ───────────────────────────────  ──────────────────────────────────
+    where the head ends              the same
+    method                           status, as a number
+    target                           where the reason ends
+    Host                             Content-Length, as a number
+    where a line begins:             where a line begins:
+      Connection: keep-alive, close    Connection: keep-alive, close
+    Content-Length, as a number        Transfer-Encoding: chunked
+    where a line begins:               Date
+      Transfer-Encoding: chunked
+    whether any other field means    the same
+      something to a proxy
 
-`LOGGED_REQUEST` also finds what an access log shows of a request, which takes a sixth of its time
-more: 7 to 9 are the values of User-Agent, Referer and Authorization there, and 10 is what 7 is
-here.
+What begins nowhere, and a number that there is none of, is -1. `LOGGED_REQUEST` also finds what an
+access log shows of a request, which takes a sixth of its time more: before the last come the values
+of User-Agent, Referer and Authorization there; None is none.
 
 They accept a strict subset: HTTP/1.1, no folded line, plain tokens, one space after the colon. They
 do not judge what they do not accept. They never see a limit. Invariant: there is at most one way to
@@ -22,14 +26,19 @@ ways, the time would be 2 to the number of lines.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from typing import Any
+
 from rawproxy.protocol import regex
 from rawproxy.protocol.http import log_fields
 
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-# One space, and a value that neither begins nor ends with a blank.
-# Visible signs and blanks. Tabs, which nobody sends, are left to the reference lane, and the class
-# says what it is not: together a sixth of the time that it takes to read a head.
-_REST = rb"[^\0-\x1f\x7f]*+(?<! )"
+# One space, and a value that neither begins nor ends with a blank. It has visible signs and blanks;
+# tabs, which nobody sends, are left to the reference lane. A class that says what it is not takes
+# PCRE2 a sixth less for a head, and `re` a fifth more.
+_TEXT = rb"[ -~\x80-\xff]" if regex.pcre2 is None else rb"[^\0-\x1f\x7f]"
+_REST = _TEXT + rb"*+(?<! )"
 _VALUE = rb": (?:[!-~\x80-\xff]" + _REST + rb"|)"
 _LINE = TOKEN + rb"++" + _VALUE
 _REQUEST_LINE = rb"(?!CONNECT )([A-Z]{1,20}+) (/[!-\"$-~]*+) HTTP/1\.1"
@@ -60,6 +69,7 @@ _NOTED_RESPONSE_NAMES = (
 )
 # The usual forms of the usual fields, once each: the group that must not be set yet, and the line.
 _Usual = tuple[tuple[int, bytes], ...]
+_Match = Callable[[bytes, int], re.Match[bytes] | None]
 _USUAL_IN_REQUEST: _Usual = (
     # Only ports that need no further look.
     (3, rb"[Hh]ost: ([0-9A-Za-z._~-]{1,255}+(?::(?:[1-5][0-9]{0,4}+|[6-9][0-9]{0,3}+))?)"),
@@ -82,8 +92,14 @@ _USUAL_IN_RESPONSE: _Usual = (
 
 
 def _recogniser(
-    line: bytes, initials: bytes, noted: bytes, usual: _Usual, odd: bytes = b""
-) -> regex.Match:
+    line: bytes,
+    initials: bytes,
+    noted: bytes,
+    usual: _Usual,
+    kinds: bytes,
+    by_re: regex.ByRe,
+    odd: bytes = b"",
+) -> regex.Reader:
     """A recogniser of whole heads that need no second look.
 
      `odd`: names that are noted too, and that no name of plain signs can be.
@@ -101,7 +117,47 @@ def _recogniser(
     other = rb"(?=(?:%b):)(?!(?:%b)%b)()%b" % (seldom, forms, end, _LINE)
     unnoted = token + rb"++" + _VALUE
     one = rb"%b|(?!%b|(?:%b):)%b|%b|%b" % (quick, initials, noted, unnoted, once, other)
-    return regex.compiled(rb"%b(?:\r\n(?:%b))%b\r\n\r\n" % (line, one, regex.MANY))
+    whole = rb"%b(?:\r\n(?:%b))%b\r\n\r\n" % (line, one, regex.MANY)
+    return regex.reader(whole, kinds, by_re)
+
+
+def _request_by_re(match: _Match) -> regex.Reader:
+    def read(data: bytes, at: int) -> tuple[Any, ...] | None:
+        found = match(data, at)
+        if found is None:
+            return None
+        method, target, host, _, length, _, _ = found.groups()
+        start = found.start
+        digits = -1 if length is None else int(length)
+        return found.end(), method, target, host, start(4), digits, start(6), start(7)
+
+    return read
+
+
+def _logged_by_re(match: _Match) -> regex.Reader:
+    def read(data: bytes, at: int) -> tuple[Any, ...] | None:
+        found = match(data, at)
+        if found is None:
+            return None
+        method, target, host, _, length, _, agent, referer, authorization, _ = found.groups()
+        start = found.start
+        digits = -1 if length is None else int(length)
+        usual = found.end(), method, target, host, start(4), digits, start(6)
+        return *usual, agent, referer, authorization, start(10)
+
+    return read
+
+
+def _response_by_re(match: _Match) -> regex.Reader:
+    def read(data: bytes, at: int) -> tuple[Any, ...] | None:
+        found = match(data, at)
+        if found is None:
+            return None
+        start, end, length = found.start, found.end, found[3]
+        digits = -1 if length is None else int(length)
+        return end(), int(found[1]), end(2), digits, start(4), start(5), start(6), start(7)
+
+    return read
 
 
 REQUEST = _recogniser(
@@ -109,6 +165,8 @@ REQUEST = _recogniser(
     _OTHER_REQUEST_INITIALS,
     _NOTED_REQUEST_NAMES,
     _USUAL_IN_REQUEST,
+    b"bbbsnss",
+    _request_by_re,
     _UNDERSCORED,
 )
 LOGGED_REQUEST = _recogniser(
@@ -116,8 +174,15 @@ LOGGED_REQUEST = _recogniser(
     _UNLOGGED_REQUEST_INITIALS,
     _NOTED_REQUEST_NAMES + b"|" + log_fields.NAMES,
     _USUAL_IN_REQUEST + _USUAL_IN_LOG,
+    b"bbbsnsbbbs",
+    _logged_by_re,
     _UNDERSCORED,
 )
 RESPONSE = _recogniser(
-    _STATUS_LINE, _OTHER_RESPONSE_INITIALS, _NOTED_RESPONSE_NAMES, _USUAL_IN_RESPONSE
+    _STATUS_LINE,
+    _OTHER_RESPONSE_INITIALS,
+    _NOTED_RESPONSE_NAMES,
+    _USUAL_IN_RESPONSE,
+    b"nenssss",
+    _response_by_re,
 )

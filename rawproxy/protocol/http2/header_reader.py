@@ -11,10 +11,10 @@ This module never sees a frame. Invariant: the short way gives the same as readi
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from rawproxy.config.model import Limits
-from rawproxy.protocol.http.head import RequestHead, made
+from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http2 import fields
 from rawproxy.protocol.http2.hpack import STATIC, Decoder, string
 
@@ -27,13 +27,12 @@ _PATH_LITERALS: Final = frozenset(
     for index, (name, _) in enumerate(STATIC, 1)
     if name == b":path"
 )
-_TARGET: Final = RequestHead._fields.index("target")
 
 
 class LastRequest:
     """The last request without a body, and what was read of it."""
 
-    __slots__ = ("before", "behind", "changes", "facts", "line", "rest", "room")
+    __slots__ = ("before", "behind", "changes", "head", "line", "rest", "room")
 
     def __init__(self, block: bytes, decoder: Decoder, head: RequestHead) -> None:
         self.before = block[: decoder.literal_at + 1]  # of its block, up to the value of :path
@@ -41,7 +40,7 @@ class LastRequest:
         self.changes = decoder.changes  # of the table, as it was
         # Bytes that a path may have, for the sake of the limit.
         self.room = decoder.size_limit - decoder.total + len(head.target)
-        self.facts: list[Any] = list(head)  # all but the target are those of the next one too
+        self.head = head  # all but the target is that of the next one too
         self.line = b""  # its rewritten head: what stands in front of the target
         self.rest = b""  # and behind it
 
@@ -65,10 +64,7 @@ class HeaderReader:
         if known is not None and ended and known.changes == self.decoder.changes:
             path = _path(known, block)
             if path:
-                facts = known.facts
-                facts[_TARGET] = path
-                head: RequestHead = made(RequestHead, facts)
-                return head, b"".join((known.line, path, known.rest))
+                return known.head.to(path), b"".join((known.line, path, known.rest))
         return fields.request(self.decoder.decode(block), ended, self.limits), b""
 
     def remember(self, block: bytes, head: RequestHead, opening: bytes) -> None:

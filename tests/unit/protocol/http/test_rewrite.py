@@ -5,6 +5,7 @@ import ipaddress
 import pytest
 
 from rawproxy.protocol.http import rewrite
+from rawproxy.protocol.http.target import redirect_target
 from rawproxy.protocol.http1.parser import parse_request, parse_response
 
 HSTS = b"Strict-Transport-Security: max-age=1\r\n"
@@ -217,7 +218,7 @@ def test_rule_22_the_client_is_the_rightmost_untrusted_hop(chain, trusted, clien
     ],
 )
 def test_redirect_target(host, target, port, location):
-    assert rewrite.redirect_target(host, target, port) == location
+    assert redirect_target(host, target, port) == location
 
 
 def forwarded_request(*lines: bytes, peer=b"192.0.2.1", trusted=False) -> list[bytes]:
