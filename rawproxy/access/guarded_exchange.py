@@ -246,6 +246,10 @@ class GuardedExchange(Exchange):
             self._let_go()
         super().on_response(head, framing, payload, ended)
 
+    def takes_whole(self) -> bool:
+        """No: the guard's cookies are added in one place."""
+        return False
+
     def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """More of its body."""
         if ended:

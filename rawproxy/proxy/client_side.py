@@ -2,6 +2,7 @@
 
     send_interim      a 1xx, any number of times
     send_response     the head, and as much of the body as is there
+    send_whole        instead of it, where `takes_whole`: all of a body, within what was read
     send_payload      more of the body, without its framing
     send_end          its end, with its trailers
     send_chunks       instead of these three, where `passes_chunks`: whole chunks as they came
@@ -66,6 +67,14 @@ class ClientSide(metaclass=ABCMeta):
     @abstractmethod
     def send_end(self, trailers: bytes) -> None:
         """The end of the response's body."""
+
+    def takes_whole(self) -> bool:
+        """Whether `send_whole` may be called, and saves something."""
+        return False
+
+    def send_whole(self, head: ResponseHead, framing: int, data: bytes, start: int) -> None:
+        """The head of the final response, and its body: `framing` bytes of `data` from `start`."""
+        raise TypeError(f"{type(self).__name__} takes no whole responses")
 
     def passes_chunks(self) -> bool:
         """Whether `send_chunks` may be called."""

@@ -177,6 +177,16 @@ class Exchange(RequestRelay):
         if ended:
             self._over()
 
+    def takes_whole(self) -> bool:
+        """Whether a body need not be cut out of what was read."""
+        return self.client.takes_whole()
+
+    def on_whole(self, head: ResponseHead, framing: int, data: bytes, start: int) -> None:
+        """The response, all of it at once."""
+        head = self._begun(head, framing, True)
+        self.client.send_whole(head, framing, data, start)
+        self._over()
+
     def _begun(self, head: ResponseHead, framing: int, ended: bool) -> ResponseHead:
         """The response is here: its head, as the endpoint's group wants it."""
         endpoint = self.endpoint

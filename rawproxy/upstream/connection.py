@@ -33,6 +33,8 @@ HEAD: Final = b"HEAD"
 VERSION: Final = b"HTTP/1."  # what a response begins with
 # How some say that they close an idle connection (RFC 9110 15.5.9).
 TIMED_OUT: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
+# Bytes of a body that are not cut out of what was read: to cut off fewer takes less than a view.
+WHOLE: Final = 4096
 INTERIMS: Final = 32  # 1xx of one response in one read; Go's client allows five in all
 
 
@@ -241,12 +243,12 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
                 if self.bare and size > whole:
                     self.endpoint.babbled(True)
                 self.ended(self.reusable and size == whole)
-                handler.on_response(head, framing, data[stop:whole], True)
+                if framing < WHOLE or not handler.takes_whole():
+                    handler.on_response(head, framing, data[stop:whole], True)
+                else:
+                    handler.on_whole(head, framing, data, stop)
                 return
-            self.body = LengthBody(whole - size)
-            if whole - size > LONG:
-                self.read_bulk(handler)
-            handler.on_response(head, framing, data[stop:], False)
+            self._read_rest(handler, head, framing, data[stop:])
             return
         if framing == CHUNKED:
             body = self.body = ChunkedBody(
@@ -278,6 +280,16 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
                 handler.on_payload(b"", True, trailers)
         else:
             handler.on_response(head, framing, payload, True)
+
+    def _read_rest(
+        self, handler: ResponseHandler, head: ResponseHead, framing: int, payload: bytes
+    ) -> None:
+        """A body of a known length, of which this is the first part."""
+        left = framing - len(payload)
+        self.body = LengthBody(left)
+        if left > LONG:
+            self.read_bulk(handler)
+        handler.on_response(head, framing, payload, False)
 
     def read_bulk(self, handler: ResponseHandler) -> None:
         """Read as much at a time, from now on, as the memory for slow clients allows."""

@@ -3,6 +3,7 @@
     on_interim(head)            a 1xx other than 101
     on_switch(head, rest)       a 101 and what came behind it
     on_response(head, framing, payload, ended)
+    on_whole(head, framing, data, start)     instead of it, where `takes_whole`
     on_payload(payload, ended, trailers)
     on_chunks(head, chunks, inside, ended)   instead of either, where `takes_chunks`
     on_view(view)               instead of `on_payload`, where `takes_views`
@@ -45,6 +46,14 @@ class ResponseHandler(metaclass=ABCMeta):
     @abstractmethod
     def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """More of the body, without its framing."""
+
+    def takes_whole(self) -> bool:
+        """Whether `on_whole` may be called."""
+        return False
+
+    def on_whole(self, head: ResponseHead, framing: int, data: bytes, start: int) -> None:
+        """The final response and all of its body, which begins at `start` and was not cut off."""
+        raise TypeError(f"{type(self).__name__} takes no whole responses")
 
     def takes_chunks(self) -> bool:
         """Whether `on_chunks` may be called."""

@@ -112,7 +112,7 @@ def test_uri_is_normalised_as_far_as_that_is_safe(path, uri):
 @given(st.binary(max_size=60), st.binary(max_size=60), st.sampled_from(["uri", "path", "query", "request_uri", "http_x", "cookie_x", "arg_x", "host", "http_host"]))  # fmt: skip
 def test_no_client_ends_a_line(target, field, name):
     block = b"X: " + field + b"\r\nCookie: x=" + field + b"\r\n"
-    head = RequestHead(b"GET", b"/" + target, 1, field, block, [], 0, False, (), b"", False, 0)
+    head = RequestHead(b"GET", b"/" + target, 1, block, [], 0, False, b"", False, field, (), 0)
     one = Asked(head, CONTEXT, b"", 1, 1)
     value = Value(f"a${{{name}}}z").of(one)
     assert not any((byte < 32 and byte != 9) or byte == 127 for byte in value)
