@@ -38,8 +38,9 @@ from bench.rows import ROWS, YARDSTICK, Row
 from bench.train import UPGRADE, Client, Speaker, message, repeat
 
 CHOSEN = (
-    "mix-plain", "mix-tls", "get-1m-tls", "chunked-16k-plain", "chunked-16k-tls",
-    "ws-1k-plain", "ws-1k-tls", "ws-16k-tls", "h2-1", "h2-10",
+    "mix-plain", "mix-tls", "api-plain", "api-tls", "get-16k-plain", "get-16k-tls", "get-1m-tls",
+    "chunked-16k-plain", "chunked-16k-tls", "ws-1k-plain", "ws-1k-tls", "ws-16k-tls", "h2-1",
+    "h2-10",
 )  # fmt: skip
 COUNTED = 20  # requests on each connection
 BEFORE = 6  # of them, before anything is counted: pools are full, and tables are worked out
@@ -106,6 +107,9 @@ class Load:
             for _ in range(times):
                 client.writer.write(one)
                 await client.reader.readexactly(len(one) - 4)  # the echo has no mask
+        elif row.args.get("templates") == "api":
+            for _ in range(times):
+                await client.ask(payloads.api_request())
         elif row.measure == "requests":
             for _ in range(times):
                 await client.ask(payloads.browser_request(next(self.numbers), self.heads))

@@ -116,6 +116,12 @@ def browser_request(number: int, heads: list[tuple[str, str]]) -> bytes:
     return f"{first}{10_000_000 + number}{second}".encode()
 
 
+def api_request() -> bytes:
+    """The request of an API client, which is always the same."""
+    api = "".join(f"{name}: {value}\r\n" for name, value in API_HEAD.items())
+    return f"GET /same/api/v3/core/applications/ HTTP/1.1\r\n{api}\r\n".encode()
+
+
 def plain_request(path: str, close: bool = False) -> str:
     """A browser-like GET of one fixed path, for body and connection rows."""
     lines = [f"GET {path} HTTP/1.1", f"Host: {HOST}", f"User-Agent: {AGENTS[0]}"]
@@ -183,9 +189,7 @@ def write_all(folder: Path) -> None:
     for name, size in FILES.items():
         (files / name).write_bytes(body(size))
     (folder / "mix.templates").write_bytes(mix_templates())
-    api = "".join(f"{name}: {value}\r\n" for name, value in API_HEAD.items())
-    same = f"GET /same/api/v3/core/applications/ HTTP/1.1\r\n{api}\r\n".encode()
-    (folder / "api.templates").write_bytes(template(same))
+    (folder / "api.templates").write_bytes(template(api_request()))
     raw = {name: plain_request(f"/files/{name}").encode() for name in FILES}
     for name in ("1m", "16k"):
         (folder / f"{name}.templates").write_bytes(template(raw[name]))
