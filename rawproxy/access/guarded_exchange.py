@@ -72,8 +72,8 @@ class GuardedExchange(Exchange):
     """One request of a guarded route, and its response."""
 
     __slots__ = (
-        "asked", "authorizes", "clean", "coming", "cookies", "counted", "early", "excused", "guard",
-        "inquiry", "reached", "told", "visitor",
+        "asked", "authorizes", "clean", "coming", "cookies", "counted", "early", "excused",
+        "guard", "inquiry", "own", "reached", "told", "visitor",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +88,7 @@ class GuardedExchange(Exchange):
         self.guard = guard
         self.asked = client.route_target.asked(head, client.context, slot.server_port, slot.port)
         self.clean = False  # there is nothing in its head that would be cut of a question
+        self.own = b""  # how it goes on, but for what is told, if the question has the same lines
         self.excused = False  # its address is enough: nothing else is asked
         self.reached = False  # it was sent to an upstream, or was to be
         self.visitor = b""  # who asks, as it counts in rates
@@ -147,8 +148,11 @@ class GuardedExchange(Exchange):
             self._pass()
             return
         request_id = self.facts.id if self.facts is not None else b""
-        self.clean = gate.form.clean(self.head)
-        inquiry = gate.ask(self.asked, request_id, self.on_verdict, self.clean)
+        head, context = self.head, self.client.context
+        self.clean = gate.form.clean(head)
+        if self.clean and self.guard.covered and gate.form.shares(head, context):
+            self.own = rewrite.request(head, context, b"", b"", True)
+        inquiry = gate.ask(self.asked, request_id, self.on_verdict, self.clean, self.own)
         if inquiry is not None:
             self.inquiry = inquiry
 
@@ -219,9 +223,12 @@ class GuardedExchange(Exchange):
         """The head for the upstream, with what the guard has told."""
         head, context = self.head, self.client.context
         clean = self.clean and self.guard.covered
+        opening = self.own
         if not self.authorizes:
+            if opening:
+                return b"".join((opening[:-2], self.told, rewrite.CRLF))
             return rewrite.request(head, context, authority, self.told, clean)
-        opening = rewrite.request(head, context, authority, b"", clean)
+        opening = opening or rewrite.request(head, context, authority, b"", clean)
         # The client's own has come so far, and goes.
         return replaced(opening, self.told)[:-2] + self.told + rewrite.CRLF
 

@@ -58,14 +58,19 @@ class AuthGate:
         self.target = _target(config, rule)
 
     def ask(
-        self, asked: Asked, request_id: bytes, waiter: OnVerdict, clean: bool = False
+        self,
+        asked: Asked,
+        request_id: bytes,
+        waiter: OnVerdict,
+        clean: bool = False,
+        own: bytes = b"",
     ) -> Inquiry | None:
         """Ask about a request; `waiter` is told, perhaps before this returns: then it is None.
 
-        `clean` is what the form has said of the request's head, if it was asked.
+        `clean` and `own` are what the form wants to know, if it was asked.
         """
         question = self.form.head(asked.head, asked)
-        opening = self.form.opening(question, asked, clean)
+        opening = self.form.opening(question, asked, clean, own)
         key = b""
         cache = self.cache
         if cache is not None:

@@ -24,7 +24,7 @@ from typing import Final
 from rawproxy.access.rules import OAUTH2_PROXY, AuthRule
 from rawproxy.config.field_names import plain
 from rawproxy.protocol.http import forwarding, rewrite
-from rawproxy.protocol.http.head import RequestHead
+from rawproxy.protocol.http.head import FORWARDED_FOR, TWIN, RequestHead
 from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits
 from rawproxy.protocol.http.variable_values import Asked, Value
 
@@ -59,8 +59,9 @@ class QuestionForm:
         # None: what is cut may be of ours, so it does not do to look at what the client has sent.
         self._finds = None if rewrite.cuts_ours(told) else finds
         self._clients: dict[bytes, ClientContext] = {}
-        # What was last made of a context, behind it: most requests come from who has just asked.
-        self._followed: tuple[ClientContext, ClientContext] | None = None
+        # What was last made of a context, behind it, and whether both make the same lines: most
+        # requests come from who has just asked.
+        self._followed: tuple[ClientContext, ClientContext, bool] | None = None
         self._headers = headers
         self._path = Value(rule.path)
         self._real_ip = rule.kind == OAUTH2_PROXY
@@ -82,13 +83,27 @@ class QuestionForm:
     def covers(self, edits: HeadEdits | None) -> bool:
         """Whether of a head that is `clean` these edits cut nothing either."""
         if edits is None:
-            return False
+            return True
         ours = self._edits
         both = edits.request_cut <= ours.request_cut and set(edits.families) <= set(ours.families)
         return both and not rewrite.cuts_ours((*edits.request_cut, *edits.families))
 
-    def opening(self, question: RequestHead, asked: Asked, clean: bool = False) -> bytes:
-        """The bytes that are sent. `clean`: the request's head is known to be."""
+    def shares(self, head: RequestHead, context: ClientContext) -> bool:
+        """Whether the question about a clean head has the very lines that it goes on with."""
+        if head.framing or head.upgrade or head.expect or not head.host:
+            return False
+        _, _, alike = self._follow(head, context)
+        if not alike or not context.append:
+            return alike
+        return all(kind < FORWARDED_FOR or kind >= TWIN for kind, _, _ in head.notes)
+
+    def opening(
+        self, question: RequestHead, asked: Asked, clean: bool = False, own: bytes = b""
+    ) -> bytes:
+        """The bytes that are sent.
+
+        `clean`: the request's head is known to be. `own`: how the request goes on, if it `shares`.
+        """
         head = asked.head
         lines = [
             b"X-Forwarded-Method: ", head.method, b"\r\nX-Forwarded-Uri: ", uri(head), rewrite.CRLF,
@@ -99,18 +114,24 @@ class QuestionForm:
             given = value.of(asked) if value.fixed is None else value.fixed
             if given:  # as everywhere, an empty value is no line
                 lines += (name, b": ", given, rewrite.CRLF)
-        ours = self._context(head, asked.context)
+        if own:
+            start = (question.method, b" ", question.target, b" HTTP/1.1\r\n")
+            return b"".join((*start, own[own.index(b"\n") + 1 : -2], *lines, rewrite.CRLF))
+        _, ours, _ = self._follow(head, asked.context)
         return rewrite.request(question, ours, asked.server_name, b"".join(lines), clean)
 
-    def _context(self, head: RequestHead, context: ClientContext) -> ClientContext:
-        """What a question about this request says of its client."""
+    def _follow(
+        self, head: RequestHead, context: ClientContext
+    ) -> tuple[ClientContext, ClientContext, bool]:
+        """What is known of this request's client, what a question says of it, if that is alike."""
         followed = self._followed
         if followed is not None and followed[0] is context:
-            return followed[1]
+            return followed
         ours = self._client(rewrite.client_of(head, context), scheme_of(head, context))
+        followed = (context, ours, _alike(context, ours))
         if not context.trusted:  # else each request may be another client's
-            self._followed = (context, ours)
-        return ours
+            self._followed = followed
+        return followed
 
     def _client(self, client: bytes, scheme: bytes) -> ClientContext:
         """What a question about a request of this client says of it."""
@@ -122,6 +143,17 @@ class QuestionForm:
             made = rewrite.context(client, scheme, False, False, None)
             known = self._clients[key] = made._replace(edits=self._edits)
         return known
+
+
+def _alike(context: ClientContext, ours: ClientContext) -> bool:
+    """Whether these two make the same lines of a head that nothing is cut of."""
+    edits = context.edits
+    return (
+        context.lines == ours.lines
+        and not (context.trusted or context.forwarded or context.via or context.underscores)
+        and context.identity is None
+        and (edits is None or not (edits.request_lines or edits.target or edits.cookies))
+    )
 
 
 def named(texts: tuple[str, ...]) -> tuple[frozenset[bytes], tuple[bytes, ...]]:

@@ -197,6 +197,8 @@ def path_of(target: bytes) -> bytes:
 
 def has_dots(path: bytes) -> bool:
     """Whether anybody could read a dot segment in `path`, and take it for another one."""
+    if path.find(b".") < 0 and path.find(b"%") < 0:  # nor has any of its readings one
+        return False
     return _odd(path) and any(map(_DOTS, readings(path)))
 
 

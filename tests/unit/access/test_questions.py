@@ -3,6 +3,8 @@
 import ipaddress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rawproxy.access.questions import CLIENTS, QuestionForm, named, scheme_of, url
 from rawproxy.access.rules import BY_KIND, KINDS
@@ -235,9 +237,84 @@ def test_who_cuts_other_fields_has_to_look_again():
     ):
         edits = rewrite.HeadEdits(frozenset(cut), b"", frozenset(), b"", families=families)
         assert not form.covers(edits)
-    assert not form.covers(None)
+    assert form.covers(None), "nothing is cut"
     assert form.covers(rewrite.HeadEdits(frozenset((b"remote-user",)), b"", frozenset(), b""))
     ours = QuestionForm(rule("request", headers=(("X-Forwarded-Host", "other.tld"),)), ())
     assert not ours.clean(request("Accept: */*")), "a line of ours is cut"
     lines = sent("request", facts={"headers": (("X-Forwarded-Host", "other.tld"),)})
     assert [line for line in lines if "Forwarded-Host" in line] == ["X-Forwarded-Host: other.tld"]
+
+
+SHARED = {
+    "browser": (),
+    "named by Connection": ("Connection: close, X-Hop", "X-Hop: 1"),
+    "old": ("TE: trailers", "Keep-Alive: 5"),
+}
+
+
+@pytest.mark.parametrize("lines", SHARED.values(), ids=SHARED)
+@pytest.mark.parametrize("append", [False, True])
+def test_a_question_of_the_requests_own_lines_is_the_same_one(lines, append):
+    form = QuestionForm(rule("oauth2-proxy", headers=(("X-Key", "$path"),)), ("X-User",))
+    edits = rewrite.HeadEdits(frozenset((b"x-user",)), b"", frozenset(), b"")
+    for facts in ({"edits": edits}, {"edits": None}):
+        whole = asked(request("Cookie: a=b", *lines), append=append, **facts)
+        for _ in range(2):  # a context that is known, too
+            assert form.clean(whole.head) and form.shares(whole.head, whole.context)
+        own = rewrite.request(whole.head, whole.context, b"up", b"", True)
+        assert own == rewrite.request(whole.head, whole.context, b"up")
+        question = form.head(whole.head, whole)
+        assert form.opening(question, whole, True, own) == form.opening(question, whole)
+
+
+EDITS = rewrite.HeadEdits(frozenset(), b"", frozenset(), b"")
+
+
+@pytest.mark.parametrize(
+    ("lines", "facts"),
+    [
+        (("Transfer-Encoding: chunked",), {}),
+        (("Content-Length: 1",), {}),
+        (("Expect: 100-continue",), {}),
+        (("Connection: Upgrade", "Upgrade: websocket"), {}),
+        (("X-Forwarded-For: 6.6.6.6",), {"append": True}),
+        (("X-Real-IP: 6.6.6.6",), {"append": True}),
+        ((), {"trusted": True, "networks": NETWORKS}),
+        ((), {"lines": b"X-Real-IP: 192.0.2.7\r\n", "real_ip": True}),
+        ((), {"forwarded": b"Forwarded: for=192.0.2.7"}),
+        ((), {"via": True}),
+        (("X_a: b",), {"underscores": True}),
+        ((), {"identity": b"SSL-Client-Verify: NONE\r\n"}),
+        ((), {"edits": EDITS._replace(request_lines=b"X-A: b\r\n")}),
+        ((), {"edits": EDITS._replace(target=b"/other")}),
+        ((), {"edits": EDITS._replace(cookies=frozenset((b"a",)))}),
+    ],
+)  # fmt: skip
+def test_a_request_that_goes_on_otherwise_shares_no_lines(lines, facts):
+    form = QuestionForm(rule("authentik"), ())
+    whole = asked(request(*lines), **facts)
+    assert not form.shares(whole.head, whole.context)
+
+
+USUAL = [
+    "Cookie: a=b", "Accept: */*", "X-Original: 1", "X_a: b", "Connection: keep-alive, X-a",
+    "Connection: close", "TE: trailers", "Expect: 100-continue", "Content-Length: 0", "X-a: c",
+]  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from(FORGED + USUAL), max_size=6, unique_by=lambda line: line[:6]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_whatever_is_known_of_a_head_its_question_is_the_same(lines, trusted, append, underscores):
+    form = QuestionForm(rule("authentik"), BY_KIND["authentik"].copied)
+    facts = {"append": append, "underscores": underscores, "networks": NETWORKS, "trusted": trusted}
+    whole = asked(request(*lines), **facts)
+    question, clean = form.head(whole.head, whole), form.clean(whole.head)
+    wanted = form.opening(question, whole)
+    assert form.opening(question, whole, clean) == wanted
+    if clean and form.shares(whole.head, whole.context):
+        own = rewrite.request(whole.head, whole.context, b"", b"", True)
+        assert form.opening(question, whole, True, own) == wanted
