@@ -162,7 +162,7 @@ def add_routing_rows(
 
         def one(request: RequestHead) -> None:
             asked = Asked(request, context, b"h", 443, 1)
-            ready.plan.of(ready.edits, asked._replace(captures=ready.captures(asked)))
+            ready.plan.of(ready.edits, asked.matched(ready.captures(asked)))
 
         row(f"route: {name}", one, heads)
 

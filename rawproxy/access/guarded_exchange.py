@@ -206,7 +206,7 @@ class GuardedExchange(Exchange):
         self.guard.counts.results[count.PASSED] += 1
         own = self.client.route_target.answer
         if own is not None:
-            asked = self.asked._replace(context=self.client.context)
+            asked = self.asked.within(self.client.context)
             self._answer(*own.of(asked, self.client.context.edits))
             return
         self.reached = True

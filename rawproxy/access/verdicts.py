@@ -20,13 +20,13 @@ the fields that are listed.
 from __future__ import annotations
 
 import enum
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import quote
 
 from rawproxy.access.questions import named
 from rawproxy.access.rules import AUTHENTIK, AuthRule
 from rawproxy.protocol import regex
-from rawproxy.protocol.http.head import RequestHead, ResponseHead, made
+from rawproxy.protocol.http.head import RequestHead, ResponseHead
 from rawproxy.protocol.http.variable_values import Value
 
 BODY: Final = 64 * 1024  # bytes of an answer: pages that say no are smaller
@@ -50,16 +50,28 @@ class Ruling(enum.Enum):
 PASS: Final[Ruling] = Ruling.PASS
 
 
-class AuthVerdict(NamedTuple):
-    """What a guard's answer means."""
+class AuthVerdict:
+    """What a guard's answer means. It never changes: several requests may wait for one."""
 
-    ruling: Ruling
-    lines: bytes = b""  # fields for the upstream, or of the answer to the client
-    cookies: bytes = b""  # Set-Cookie, for the client in any case
-    status: int = 0  # of an answer
-    body: bytes = b""
-    reason: str = ""  # for the log, where it does not pass
-    authorizes: bool = False  # an Authorization is among the fields: the client's own goes
+    __slots__ = ("authorizes", "body", "cookies", "lines", "reason", "ruling", "status")
+
+    def __init__(
+        self,
+        ruling: Ruling,
+        lines: bytes = b"",
+        cookies: bytes = b"",
+        status: int = 0,
+        body: bytes = b"",
+        reason: str = "",
+        authorizes: bool = False,
+    ) -> None:
+        self.ruling = ruling
+        self.lines = lines  # fields for the upstream, or of the answer to the client
+        self.cookies = cookies  # Set-Cookie, for the client in any case
+        self.status = status  # of an answer
+        self.body = body
+        self.reason = reason  # for the log, where it does not pass
+        self.authorizes = authorizes  # an Authorization is among the fields: the client's own goes
 
 
 def closed(reason: str) -> AuthVerdict:
@@ -98,9 +110,7 @@ class AnswerForm:
                 if self._renamed:
                     more, also = self._rename(head)
                     lines, authorizes = lines + more, authorizes or also
-                facts = (PASS, lines, cookies, 0, b"", "", authorizes)
-                verdict: AuthVerdict = made(AuthVerdict, facts)
-                return verdict
+                return AuthVerdict(PASS, lines, cookies, authorizes=authorizes)
             names = b", ".join(missing).decode("latin-1")
             reason = f"it lets the request pass and does not say {names}, which is required"
             return AuthVerdict(Ruling.REFUSE, b"", cookies, 403, b"", reason)
@@ -145,7 +155,7 @@ class AnswerForm:
 
 def _sent_to(verdict: AuthVerdict, where: bytes) -> AuthVerdict:
     lines = b"Location: %b\r\nCache-Control: no-store\r\n" % where
-    return verdict._replace(status=302, lines=lines, body=b"")
+    return AuthVerdict(verdict.ruling, lines, verdict.cookies, 302, b"", verdict.reason)
 
 
 class AnswerLines:
@@ -175,8 +185,8 @@ class AnswerLines:
         copied: list[bytes] = []
         cookies: list[bytes] = []
         authorizes = False
-        at = 0
-        while (begin := self._begins(text, at)) is not None:
+        at, size = 0, len(text)
+        while at < size and (begin := self._begins(text, at)) is not None:
             start: int = begin[0]
             cookie: bool = begin[1] >= 0
             ends = self._others
@@ -186,13 +196,13 @@ class AnswerLines:
                 ends = self._authorizations
                 authorizes = True
             end = ends(text, start)
-            stop: int = len(text) if end is None else end[0]
+            stop: int = size if end is None else end[0]
             lines = text[start:stop]
             if cookie:
                 cookies.append(lines)
             if not cookie or self._copies_cookies:
                 copied.append(lines)
-            at = stop - 1
+            at = stop - 1 if stop < size else size
         return b"".join(copied), b"".join(cookies), authorizes
 
 

@@ -184,7 +184,7 @@ class Explanation:
             text += ", where " + " and ".join(f"{value} is {test}" for value, test in route.when)
         named = (*key, "path") if self.settings.has((*key, "path")) else key
         yield ExplanationLine("route", text, self.place(named))
-        yield from self._access(target, asked._replace(context=context), site, key)
+        yield from self._access(target, asked.within(context), site, key)
         if target.answer is not None:
             status, lines, page = target.answer.of(asked, edits)
             yield ExplanationLine("answer", f"{status} of our own", self.place(key))

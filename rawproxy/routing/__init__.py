@@ -4,5 +4,5 @@
 room never looks at the state of an upstream. Invariant: only Host and path decide which route it
 is.
 
-May import: config, errors, protocol.http.
+May import: config, errors, protocol.
 """

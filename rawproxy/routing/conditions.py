@@ -56,5 +56,5 @@ class Conditions:
             captures = condition.captures(asked)
             if captures is None:
                 return None
-            asked = asked._replace(captures=captures)
+            asked = asked.matched(captures)
         return asked.captures

@@ -33,6 +33,7 @@ from urllib.parse import unquote_to_bytes
 
 from rawproxy.config.path_regex import PathRegex, PathRegexes, path_regex
 from rawproxy.errors import ClientError
+from rawproxy.protocol import regex
 from rawproxy.protocol.http.target import split_host
 
 T = TypeVar("T")
@@ -45,6 +46,9 @@ _LABEL: Final = re.compile(rb"[a-z0-9-]+").fullmatch
 _LABELS: Final = re.compile(rb"[a-z0-9-]+(?:\.[a-z0-9-]+)*").fullmatch
 # Verdicts on odd paths that are remembered: HTTP/2 can repeat one at the cost of a byte.
 _KNOWN: Final = 64
+# Where a query begins, or a sign that servers read in several ways; the first one in a target.
+_SIGN: Final = regex.first_of(rb"\?|[%;\\]|/(?=[/.])|\.(?=[/?]|(?![\s\S]))")
+_QUERY: Final = 63  # ?
 _DOT_SEGMENT: Final = "a dot segment in the path; leave it out (RFC 3986 5.2.4)"
 _DOUBTFUL: Final = "the path can be read in several ways, for several routes"
 _DOTS: Final = re.compile(rb"[/\\]\.\.?(?:[/\\;]|\Z)").search
@@ -120,9 +124,10 @@ class Routes(Generic[T]):
             if self._strict and unreadable(path_of(target)):
                 raise ClientError(_UNREADABLE)
             return self._only
-        path = path_of(target)
+        plain = _plain_path(target)
+        path = path_of(target) if plain is None else plain
         value = self._match(path)
-        if _odd(path):
+        if plain is None:
             wrong = self._known.get(path)
             if wrong is None:
                 if len(self._known) >= _KNOWN:
@@ -195,24 +200,23 @@ def path_of(target: bytes) -> bytes:
     return b"/" if path == b"*" else path  # OPTIONS * asks about the server (RFC 9110 9.3.7)
 
 
-def has_dots(path: bytes) -> bool:
-    """Whether anybody could read a dot segment in `path`, and take it for another one."""
-    if path.find(b".") < 0 and path.find(b"%") < 0:  # nor has any of its readings one
-        return False
-    return _odd(path) and any(map(_DOTS, readings(path)))
+def has_dots(target: bytes) -> bool:
+    """Whether anybody could read a dot segment in the path, and take it for another one."""
+    return _plain_path(target) is None and any(map(_DOTS, readings(path_of(target))))
 
 
 def _odd(path: bytes) -> bool:
-    """Whether there may be several readings of `path`. Most have one, and are asked no more.
+    """Whether there may be several readings of `path`. Most have one, and are asked no more."""
+    return _SIGN(path, 0) is not None
 
-    With `find`, as CPython raises and drops an error within each `b"%" in path`.
-    """
-    find = path.find
-    if find(b"%") >= 0 or find(b";") >= 0 or find(b"\\") >= 0 or find(b"//") >= 0:
-        return True
-    if find(b".") < 0:
-        return False
-    return find(b"/.") >= 0 or find(b"./") >= 0 or path.endswith(b".")
+
+def _plain_path(target: bytes) -> bytes | None:
+    """The path of a target, found by one search; None: there may be several readings of it."""
+    found = _SIGN(target, 0)
+    if found is None:
+        return b"/" if target == b"*" else target
+    at: int = found[0] - 1
+    return target[:at] if target[at] == _QUERY else None
 
 
 def unreadable(path: bytes) -> bool:
@@ -304,8 +308,8 @@ class Sites(Generic[T]):
 
     def _matched(self, name: bytes) -> Routes[T] | None:
         """The first site with an expression that matches."""
-        for regex, routes in self._patterns:
-            if regex.captures(name) is not None:
+        for expression, routes in self._patterns:
+            if expression.captures(name) is not None:
                 return routes
         return None
 

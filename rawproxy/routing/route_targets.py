@@ -14,7 +14,7 @@ from rawproxy.config.model import Config, Deadlines, Edits, Group, Limits, Route
 from rawproxy.config.path_regex import path_regex
 from rawproxy.config.variables import named
 from rawproxy.errors import ClientError
-from rawproxy.protocol.http.head import RequestHead, made
+from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http.path_change import PathChange
 from rawproxy.protocol.http.response_map import ResponseMap
 from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits, finder
@@ -99,11 +99,10 @@ class RouteTarget:
         self, head: RequestHead, context: ClientContext, server_port: int, remote_port: int
     ) -> Asked:
         """What the values of this route may use of a request."""
-        facts = (head, context, self.name, server_port, remote_port, ())
-        asked: Asked = made(Asked, facts)
+        asked = Asked(head, context, self.name, server_port, remote_port)
         if self.regex is None and self.when is None:
             return asked
-        return asked._replace(captures=self.captures(asked))
+        return asked.matched(self.captures(asked))
 
     def captures(self, asked: Asked) -> tuple[bytes, ...]:
         """What the groups of `path-regex` have matched in a request, or the last one of `when`."""
@@ -112,14 +111,14 @@ class RouteTarget:
             own = self._own(asked) or (b"",) * self.regex.groups
         if self.when is None:
             return own
-        return self.when.captures(asked._replace(captures=own)) or own
+        return self.when.captures(asked.matched(own)) or own
 
     def fits(self, asked: Asked) -> bool:
         """Whether the `when` of this route holds for a request that its path fits."""
         when = self.when
         if when is None:
             return True
-        return when.captures(asked._replace(captures=self._own(asked))) is not None
+        return when.captures(asked.matched(self._own(asked))) is not None
 
     def _own(self, asked: Asked) -> tuple[bytes, ...]:
         """What the groups of `path-regex` have matched; nothing where there is none."""

@@ -117,6 +117,7 @@ SEEN: dict[str, tuple[Work, bytes]] = {
         verdicts.AnswerLines(("X-Id-*", "Authorization")).of,
         b"X-Id-a: b\r\nauthorization: c\r\nSet-Cookie: d\r\nE: f\r\n",
     ),
+    "routing.match._SIGN": (lambda data: routing_match._SIGN(data, 0), b"/a/.b?c"),
     "protocol.http2.fields._CLEAN": (fields._CLEAN, b"a b"),
     "protocol.http2.fields._LINE": (fields._LINE, b"a: b c\r\n"),
     "protocol.http2.fields._METHOD": (fields._METHOD, b"GET"),

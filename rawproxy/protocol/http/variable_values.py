@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from rawproxy.config.path_regex import GROUPS
 from rawproxy.config.variables import CAPTURE, parse
@@ -39,15 +39,38 @@ _SLASHES: Final = re.compile(rb"//+").sub
 _KEPT: Final = b'%?#\\"'
 
 
-class Asked(NamedTuple):
-    """One request, and what its connection and its route know about it."""
+class Asked:
+    """One request, and what its connection and its route know about it. It never changes."""
 
-    head: RequestHead
-    context: ClientContext
-    server_name: bytes  # empty: the site has none
-    server_port: int  # 0: a socket file
-    remote_port: int
-    captures: tuple[bytes, ...] = ()  # what the route's path-regex has matched
+    __slots__ = ("captures", "context", "head", "remote_port", "server_name", "server_port")
+
+    def __init__(
+        self,
+        head: RequestHead,
+        context: ClientContext,
+        server_name: bytes,
+        server_port: int,
+        remote_port: int,
+        captures: tuple[bytes, ...] = (),
+    ) -> None:
+        self.head = head
+        self.context = context
+        self.server_name = server_name  # empty: the site has none
+        self.server_port = server_port  # 0: a socket file
+        self.remote_port = remote_port
+        self.captures = captures  # what the route's path-regex has matched
+
+    def within(self, context: ClientContext) -> Asked:
+        """The same, with this context."""
+        return Asked(
+            self.head, context, self.server_name, self.server_port, self.remote_port, self.captures
+        )
+
+    def matched(self, captures: tuple[bytes, ...]) -> Asked:
+        """The same, with these captures."""
+        return Asked(
+            self.head, self.context, self.server_name, self.server_port, self.remote_port, captures
+        )
 
 
 Getter = Callable[[Asked, bytes], bytes]

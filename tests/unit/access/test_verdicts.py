@@ -114,7 +114,9 @@ def test_an_answer_reaches_the_client_without_what_frames_it():
 def test_an_outpost_without_this_host_is_named():
     assert "no provider for this host" in judged("authentik", 404).reason
     assert "no provider" not in judged("authelia", 404).reason
-    assert closed("it is away") == AuthVerdict(Ruling.CLOSED, reason="it is away")
+    away = closed("it is away")
+    assert (away.ruling, away.reason, away.status) == (Ruling.CLOSED, "it is away", 0)
+    assert not (away.lines or away.cookies or away.body or away.authorizes)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_all_have_to_hold_and_the_last_expression_keeps_what_it_found():
     assert holds(ONE, method="GET", path="/") is None
     assert holds(ONE, http_origin="~//([a-z]+)[.](.*)", method="GET") == (b"app", b"a.test")
     assert holds(ONE, http_origin="~//([a-z]+)[.]", path="~^/(.)/(.)") == (b"a", b"b")
-    assert holds(ONE._replace(captures=(b"z",)), http_origin="~https", method="!x") == (b"z",)
+    assert holds(ONE.matched((b"z",)), http_origin="~https", method="!x") == (b"z",)
 
 
 def answers(*routes: Route):

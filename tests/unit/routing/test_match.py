@@ -401,8 +401,12 @@ def test_paths_that_may_have_several_readings_are_told_from_all_others():
     for size in range(6):
         for letters in itertools.product(b"/.%;a", repeat=size):
             path = bytes(letters)
-            assert match._odd(path) is (odd(path) is not None), path
+            is_odd = odd(path) is not None
+            assert match._odd(path) is is_odd, path
+            for query in (b"", b"?", b"?/..;%"):
+                assert match._plain_path(path + query) == (None if is_odd else path), path
     assert match._odd(b"/a\\b") and not match._odd(b"/a.b/c..d/e")
+    assert match._plain_path(b"*") == b"/"
 
 
 def test_a_name_by_an_expression():

@@ -71,8 +71,9 @@ def test_what_is_not_there_is_empty():
     nothing = asked(server_port=0, remote_port=0, name=b"")
     assert Value("$server_port|$remote_port|$server_name").of(nothing) == b"||"
     head = nothing.head._replace(host=b"")
-    assert Value("$host").of(nothing._replace(head=head, server_name=b"site")) == b"site"
-    assert Value("$request_uri").of(nothing._replace(head=head._replace(target=b"*"))) == b"/"
+    assert Value("$host").of(Asked(head, CONTEXT, b"site", 0, 0)) == b"site"
+    star = Asked(head._replace(target=b"*"), CONTEXT, b"", 0, 0)
+    assert Value("$request_uri").of(star) == b"/"
 
 
 def test_a_verified_client_and_one_behind_a_trusted_proxy():
