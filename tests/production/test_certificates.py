@@ -24,8 +24,8 @@ pytest.importorskip("acme")
 from tests.outposts.server import Recorder
 from tests.process import PATIENCE, Program, RawProxy, free_port, needs
 from tests.production.authority import Pebble, needs_pebble, run
-from tests.production.name_server import NameServer
 from tests.production.stage import until
+from tests.zone_server import ZoneServer
 
 pytestmark = needs_pebble
 
@@ -193,7 +193,7 @@ def test_a_wildcard_by_a_program_that_changes_dns(tmp_path, pebble, upstream):
 def test_a_wildcard_by_a_name_server_that_takes_signed_changes(tmp_path, upstream):
     """RFC 2136: the authority itself looks there."""
     secret = base64.b64encode(b"s" * 32).decode()
-    server = NameServer("zone.test", dns.tsigkeyring.from_text({"key.test": secret}))
+    server = ZoneServer("zone.test", dns.tsigkeyring.from_text({"key.test": secret}))
     (tmp_path / "key").write_text(secret)
     sites = (
         f'[certificates]\ndns-settle = 0\n[certificates.dns]\nserver = "127.0.0.1:{server.port}"\n'

@@ -1,11 +1,7 @@
 """The records of DNS-01, by a name server of the tests and by a program."""
 
 import base64
-import contextlib
 import hashlib
-import socket
-import struct
-import threading
 
 import dns.exception
 import dns.message
@@ -21,62 +17,16 @@ import pytest
 from rawproxy.acme import dns_records
 from rawproxy.acme.advice import IssueError
 from rawproxy.acme.settings import AcmeSettings, DnsServer
+from tests.zone_server import ZoneServer
 
 SECRET = base64.b64encode(b"s" * 32).decode()
 RING = dns.tsigkeyring.from_text({"key.test": SECRET})
 RECORD = "_acme-challenge.www.a.test"
 
 
-class NameServer:
-    """Has the zone a.test, and takes changes of it that are signed by the key."""
-
-    def __init__(self, signed=True, refuse=0):
-        self.sock = socket.create_server(("127.0.0.1", 0))
-        self.port = self.sock.getsockname()[1]
-        self.signed, self.refuse = signed, refuse
-        self.records, self.seen = set(), []
-        self.thread = threading.Thread(target=self._serve, daemon=True)
-        self.thread.start()
-
-    def _serve(self):
-        while True:
-            try:
-                client, _ = self.sock.accept()
-            except OSError:
-                return
-            with client, contextlib.suppress(OSError, dns.exception.DNSException):
-                size = struct.unpack("!H", client.recv(2, socket.MSG_WAITALL))[0]
-                answer = self._answer(client.recv(size, socket.MSG_WAITALL))
-                client.sendall(struct.pack("!H", len(answer)) + answer)
-
-    def _answer(self, wire):
-        message = dns.message.from_wire(wire, keyring=RING)
-        answer = dns.message.make_response(message)
-        if message.opcode() == dns.opcode.QUERY:
-            zone = dns.name.from_text("a.test")
-            if message.question[0].name == zone:
-                answer.answer.append(
-                    dns.rrset.from_text(zone, 60, "IN", "SOA", "ns.a.test. me.a.test. 1 2 3 4 5")
-                )
-            return answer.to_wire()
-        self.seen.append(str(message.zone[0].name))
-        if self.refuse or (self.signed and not message.had_tsig):
-            answer.set_rcode(self.refuse or dns.rcode.REFUSED)
-        else:
-            for found in message.update:
-                for one in found:
-                    change = (str(found.name), one.to_text())
-                    deleting = found.deleting is not None
-                    (self.records.discard if deleting else self.records.add)(change)
-        return answer.to_wire()
-
-    def close(self):
-        self.sock.close()
-
-
 @pytest.fixture
 def server():
-    found = NameServer()
+    found = ZoneServer("a.test", RING)
     yield found
     found.close()
 
@@ -111,7 +61,7 @@ def test_two_values_stand_beside_each_other(server, key):
 
 
 def test_a_server_that_asks_for_no_key():
-    server = NameServer(signed=False)
+    server = ZoneServer("a.test", RING, signed=False)
     try:
         dns_records.update(DnsServer("127.0.0.1", server.port), "set", RECORD, "x")
         assert server.records

@@ -14,10 +14,16 @@ import dns.rdatatype
 import dns.rrset
 
 
-class NameServer:
-    """It serves `zone`, by UDP and by TCP on the same port; `ring` has the key of changes."""
+class ZoneServer:
+    """It serves `zone`, by UDP and by TCP on the same port; `ring` has the key of changes.
 
-    def __init__(self, zone: str, ring: dict) -> None:
+    If it is not `signed`, it takes changes without a key too. `refuse` is a code (`dns.rcode`) that
+    every change gets.
+    """
+
+    def __init__(self, zone: str, ring: dict, *, signed: bool = True) -> None:
+        self.signed, self.refuse = signed, dns.rcode.NOERROR
+        self.seen: list[str] = []  # the zones of changes that were sent
         self.zone = dns.name.from_text(zone)
         self.ring = ring
         self.records: set[tuple[str, str]] = set()
@@ -60,7 +66,10 @@ class NameServer:
         message = dns.message.from_wire(wire, keyring=self.ring)
         answer = dns.message.make_response(message)
         if message.opcode() == dns.opcode.UPDATE:
-            if not message.had_tsig or message.zone[0].name != self.zone:
+            self.seen.append(str(message.zone[0].name))
+            if self.refuse:
+                answer.set_rcode(self.refuse)
+            elif (self.signed and not message.had_tsig) or message.zone[0].name != self.zone:
                 answer.set_rcode(dns.rcode.REFUSED)
             else:
                 self._change(message)
