@@ -10,6 +10,7 @@
     │                             again only if it was reused and the request can be sent again
     └── CapacityError             one of our limits is reached: 503
     ConfigError                   at the start: names the option (or file and line) and what to type
+    StoreError                    what machines share is away, or says what nobody understands
 
 `ignore` stands beside them: a callback for those who do not want to be told.
 
@@ -133,6 +134,10 @@ class ConfigError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(self.messages)
+
+
+class StoreError(Exception):
+    """The store is away, or says what nobody understands. The text says why, for the log."""
 
 
 def ignore(*_: object) -> None:

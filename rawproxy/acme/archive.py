@@ -4,6 +4,8 @@
     acme/AUTHORITY/NAME/certificate.pem     the key and the chain, in one file, so that they fit
     acme/AUTHORITY/NAME/order.json          the order under way, and its key beside it
     acme/AUTHORITY/NAME/record.json         failures, when to try again, the authority's window
+    acme/AUTHORITY/NAME/shared.json         its version in the store, if machines share one
+    acme/AUTHORITY/_limits/limits.json      until when the account is asked for nothing
     acme/live/NAME.pem                      a link to the best certificate: what workers read
     acme/answers/                           what answers challenges
     acme/wanted/NAME                        the admin, or a visitor on demand, asks for this one
@@ -39,6 +41,7 @@ from rawproxy.config.json_codec import from_json, to_json
 LARGEST: Final = 1 << 20  # bytes of a file of ours; a chain is some thousands
 STALE: Final = DAY  # age at which what a killed process left behind is swept
 PART: Final = ".part-"
+ACCOUNT, LIMITS = "_account", "_limits"  # of an authority: what is kept beside names
 _numbers = itertools.count()
 
 
@@ -128,6 +131,8 @@ def validity(pem: bytes | None) -> Validity | None:
 class Archive:
     """What this machine keeps of certificates: the folder of this room under `--state`."""
 
+    spread = 0.0  # seconds until everybody who serves has an answer to a challenge
+
     def __init__(self, folder: str, authorities: tuple[Authority, ...] = ()) -> None:
         self.folder = folder
         self.authorities = authorities
@@ -146,9 +151,26 @@ class Archive:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def save(self, path: str, values: dict[str, Any], *, first: bool = False) -> bool:
+    def put(
+        self, authority: Authority, name: str, file: str, data: bytes | None, *, first: bool = False
+    ) -> bool:
+        """Write a file of a name at an authority, or remove it. Raises `OSError`.
+
+        `first`: only if nothing is there, else it returns False.
+        """
+        path = self.of(authority, name, file)
+        if data is not None:
+            return write(path, data, first=first)
+        remove(path)
+        return True
+
+    def save(
+        self, authority: Authority, name: str, file: str, values: dict[str, Any], *,
+        first: bool = False,
+    ) -> bool:  # fmt: skip
         """Write a file of JSON. Raises `OSError`."""
-        return write(path, json.dumps(values, indent=1).encode() + b"\n", first=first)
+        data = json.dumps(values, indent=1).encode() + b"\n"
+        return self.put(authority, name, file, data, first=first)
 
     def record(self, authority: Authority, name: str) -> Record:
         """What is remembered of a name; as of a new one where that cannot be read."""
@@ -159,7 +181,7 @@ class Archive:
 
     def save_record(self, authority: Authority, name: str, record: Record) -> None:
         """Remember it. Raises `OSError`."""
-        self.save(self.of(authority, name, "record.json"), to_json(record))
+        self.save(authority, name, "record.json", to_json(record))
 
     def certificate(self, authority: Authority, name: str) -> Validity | None:
         """When its certificate holds; None where there is none that can be used."""
@@ -210,6 +232,19 @@ class Archive:
         """The file whose being there asks for a new certificate."""
         return os.path.join(self.folder, "wanted", file_name(name))
 
+    def is_wanted(self, name: str) -> bool:
+        """Whether somebody asks, and no certificate has come since, perhaps of another machine."""
+        path = self.wanted(name)
+        try:
+            asked = os.stat(path).st_mtime_ns
+        except OSError:
+            return False
+        with contextlib.suppress(OSError):
+            if os.stat(self.live(name)).st_mtime_ns > asked:
+                remove(path)
+                return False
+        return True
+
     def wishes(self) -> list[str]:
         """The names for which somebody asks."""
         try:
@@ -218,9 +253,19 @@ class Archive:
             return []
         return [_name(one) for one in sorted(found) if not one.startswith(PART)]
 
-    def demanded(self, name: str) -> str:
-        """The file whose being there says that a name on demand was let in."""
-        return os.path.join(self.folder, "demanded", name)
+    def demand(self, name: str) -> None:
+        """Note that a name on demand was let in. Raises `OSError`."""
+        write(os.path.join(self.folder, "demanded", name), b"")
+
+    def undemand(self, name: str) -> None:
+        """It is allowed no more."""
+        remove(os.path.join(self.folder, "demanded", name))
+
+    def answered(self, path: str) -> None:
+        """A file that answers a challenge is there."""
+
+    def unanswered(self, path: str) -> None:
+        """It is there no more."""
 
     def take_names(self, folder: str, *, remove_them: bool) -> list[str]:
         """The names of the files in `asks` or `demanded`."""

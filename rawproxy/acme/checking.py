@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from rawproxy.acme.archive import Archive
 from rawproxy.acme.settings import AcmeSettings, Authority
+from rawproxy.acme.sharing import shared
 from rawproxy.config.json_codec import from_json
 from rawproxy.config.model import Config
 from rawproxy.errors import ConfigError
@@ -26,6 +27,7 @@ def look(config: Config) -> Iterator[str]:
         return
     settings = from_json(AcmeSettings, told)
     archive = Archive(settings.folder(), settings.authorities)
+    shared(settings)  # whether its secret can be read
     wrong = archive.unsafe()
     if wrong is not None:
         raise ConfigError(f"--state {settings.state}: {wrong}")

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from rawproxy import __version__
 from rawproxy.acme import advice
 from rawproxy.acme.advice import IssueError
-from rawproxy.acme.archive import Archive, read
+from rawproxy.acme.archive import ACCOUNT, Archive, read
 from rawproxy.acme.settings import AcmeSettings, Authority
 from rawproxy.acme.timing import HOUR, Trouble
 from rawproxy.telemetry.error_log import log
@@ -76,7 +76,7 @@ class Conversation:
     ) -> None:
         self.settings = settings
         self.authority = authority
-        self.path = archive.of(authority, "_account", "account.json")
+        self.path = archive.of(authority, ACCOUNT, "account.json")
         self._archive = archive
         self._dry = dry  # nothing is signed or written
         self._client: Any = None
@@ -187,8 +187,8 @@ class Conversation:
             windows = bool(found["renewalInfo"])
         except KeyError:
             windows = False
-        terms = getattr(meta, "terms_of_service", None)
-        return Offers(terms or "", bool(getattr(meta, "external_account_required", None)), windows)
+        terms = getattr(meta, "terms_of_service", None) or ""
+        return Offers(terms, bool(getattr(meta, "external_account_required", None)), windows)
 
     def look_at_clock(self) -> None:
         """Raises `IssueError` if one of the clocks is wrong: what was given would not hold."""
@@ -202,21 +202,23 @@ class Conversation:
         """The account's key: the one in the folder, or a new one, which is there first."""
         pem = str(self._archive.json(self.path).get("key", "")).encode()
         if not pem:
-            private = ec.generate_private_key(ec.SECP256R1())
-            pem = pem_of(private)
-            if not self._archive.save(self.path, {"key": pem.decode()}, first=True):
+            pem = pem_of(ec.generate_private_key(ec.SECP256R1()))
+            if not self._save({"key": pem.decode()}, first=True):
                 found = str(self._archive.json(self.path).get("key", "")).encode()
                 if not found:  # damaged: that account is lost, and another one takes its place
                     log.warning("%s cannot be read: a new account takes its place", self.path)
-                    self._archive.save(self.path, {"key": pem.decode()})
+                    self._save({"key": pem.decode()})
                 pem = found or pem
         self._pem = pem.decode()
         try:
             return josepy.JWKEC(key=serialization.load_pem_private_key(pem, None))
         except (ValueError, TypeError):
-            os.unlink(self.path)
+            self._archive.put(self.authority, ACCOUNT, "account.json", None)
             log.warning("%s: its key cannot be read: a new account takes its place", self.path)
             return self._key()
+
+    def _save(self, values: JsonObject, *, first: bool = False) -> bool:
+        return self._archive.save(self.authority, ACCOUNT, "account.json", values, first=first)
 
     def account(self) -> None:
         """Have an account; a new one if there is none. Raises `IssueError`."""
@@ -237,7 +239,7 @@ class Conversation:
         elif known.get("email") != self.settings.email:
             contact = [f"mailto:{self.settings.email}"] if self.settings.email else []
             self.post(known["uri"], {"contact": contact})
-            self._archive.save(self.path, known | {"email": self.settings.email})
+            self._save(known | {"email": self.settings.email})
 
     def _settle_key(self, mine: Any, known: JsonObject) -> Any:
         """A change of the key was cut short: go on with the one that the authority knows."""
@@ -245,11 +247,11 @@ class Conversation:
         try:
             self.post(known["uri"])
             told = {name: value for name, value in known.items() if name != "next"}
-            self._archive.save(self.path, told)
+            self._save(told)
             return mine
         except RefusedError:
             pass
-        self._archive.save(self.path, {"key": known["next"], "uri": known["uri"]})
+        self._save({"key": known["next"], "uri": known["uri"]})
         self._client = None
         mine = self._ready()
         mine.net.account = account
@@ -270,7 +272,7 @@ class Conversation:
         uri = answer.headers["Location"]
         mine.net.account = messages.RegistrationResource(body=messages.Registration(), uri=uri)
         known = self._archive.json(self.path)
-        self._archive.save(self.path, known | {"uri": uri, "email": self.settings.email})
+        self._save(known | {"uri": uri, "email": self.settings.email})
 
     def _binding(self, mine: Any) -> Any:
         file = self.authority.key_file or ""
@@ -290,7 +292,7 @@ class Conversation:
         """The authority does not know it any more: the same key gets a new one."""
         known = self._archive.json(self.path)
         known.pop("uri", None)
-        self._archive.save(self.path, known)
+        self._save(known)
         if self._client is not None:
             self._client.net.account = None
 
@@ -308,7 +310,7 @@ class Conversation:
         mine = self._ready()
         known = self._archive.json(self.path)
         private = ec.generate_private_key(ec.SECP256R1())
-        self._archive.save(self.path, known | {"next": pem_of(private).decode()})
+        self._save(known | {"next": pem_of(private).decode()})
         url = str(mine.directory["keyChange"])
         told = {"account": known["uri"], "oldKey": mine.net.key.public_key().to_json()}
         with self._words(""):
@@ -316,7 +318,7 @@ class Conversation:
                 json.dumps(told).encode(), josepy.JWKEC(key=private), josepy.ES256, None, url
             )
         self.post(url, json.loads(inner.json_dumps()))
-        self._archive.save(self.path, known | {"key": pem_of(private).decode()})
+        self._save(known | {"key": pem_of(private).decode()})
         self._client = None  # the next message is signed by the new one
 
     # ── certificates that are there ─────────────────────────────────────────────────────────────
@@ -327,10 +329,9 @@ class Conversation:
         None where it has no wish. Raises `IssueError`.
         """
         mine = self._ready()
-        try:
-            base = str(mine.directory["renewalInfo"]).rstrip("/")
-        except KeyError:
+        if not self.offers().windows:
             return None, 0.0
+        base = str(mine.directory["renewalInfo"]).rstrip("/")
         with self._words(""):
             answer = mine.net.get(f"{base}/{certificate_id(pem)}")
             found = answer.json()["suggestedWindow"]
@@ -341,8 +342,9 @@ class Conversation:
         """Have a certificate revoked (RFC 8555 7.6). Raises `IssueError`."""
         self.account()
         leaf = x509.load_pem_x509_certificates(pem)[0]
-        told = {"certificate": encoded(leaf.public_bytes(serialization.Encoding.DER))}
-        self.post(self._ready().directory["revokeCert"], told | {"reason": reason})
+        der = leaf.public_bytes(serialization.Encoding.DER)
+        told: JsonObject = {"certificate": encoded(der), "reason": reason}
+        self.post(self._ready().directory["revokeCert"], told)
 
 
 class RefusedError(IssueError):

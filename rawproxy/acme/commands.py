@@ -22,7 +22,7 @@ import click
 from rawproxy.acme.settings import AcmeSettings
 from rawproxy.config.json_codec import from_json
 from rawproxy.config.model import Config
-from rawproxy.errors import ConfigError
+from rawproxy.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from rawproxy.acme.archive import Archive
@@ -54,7 +54,7 @@ def group(command: Make, configured: Callable[[click.Context], Config]) -> click
     @click.argument("names", nargs=-1, metavar="[NAME]...")
     @click.option("--account-key", is_flag=True, help="Give the account a new key instead.")
     def _renew(ctx: click.Context, /, names: tuple[str, ...], account_key: bool, **_: Any) -> None:
-        settings, archive = opened(configured(ctx))
+        settings, archive = opened(configured(ctx), tells=account_key)
         if account_key:
             changed(settings, archive)
         else:
@@ -64,15 +64,19 @@ def group(command: Make, configured: Callable[[click.Context], Config]) -> click
     @click.argument("names", nargs=-1, required=True, metavar="NAME...")
     @click.option("--reason", type=click.Choice(list(REASONS)), default="unspecified")
     def _revoke(ctx: click.Context, /, names: tuple[str, ...], reason: str, **_: Any) -> None:
-        settings, archive = opened(configured(ctx))
+        settings, archive = opened(configured(ctx), tells=True)
         revoked(settings, archive, chosen(settings, names), REASONS[reason])
 
     return certificates
 
 
-def opened(config: Config) -> tuple[AcmeSettings, Archive]:
-    """The settings and the folder. Raises `ConfigError` where no certificate keeps itself."""
+def opened(config: Config, *, tells: bool = False) -> tuple[AcmeSettings, Archive]:
+    """The settings and the folder, and if it `tells` something, what machines share as well.
+
+    Raises `ConfigError` where no certificate keeps itself, and where the store is away.
+    """
     from rawproxy.acme.archive import Archive
+    from rawproxy.acme.sharing import shared
 
     told = dict(config.keepers).get("acme")
     if told is None:
@@ -80,6 +84,13 @@ def opened(config: Config) -> tuple[AcmeSettings, Archive]:
             "--acme is missing: type it and the other options of the run, or --config"
         )
     settings = from_json(AcmeSettings, told)
+    sharing = shared(settings) if tells else None
+    if sharing is not None:
+        try:
+            sharing.reach().close()
+        except (StoreError, OSError) as error:
+            raise ConfigError(f"--store {sharing.store.shown}: {error}; is it running?") from None
+        return settings, sharing.archive
     return settings, Archive(settings.folder(), settings.authorities)
 
 

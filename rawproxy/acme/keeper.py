@@ -26,12 +26,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rawproxy.acme.advice import IssueError
-from rawproxy.acme.archive import Archive, read, remove, write
+from rawproxy.acme.archive import LIMITS, Archive, read, remove, validity
 from rawproxy.acme.leases import BEAT, Lease, Leases
 from rawproxy.acme.on_demand import is_name
 from rawproxy.acme.plan import Do, NextStep, Record, Standing, next_step
 from rawproxy.acme.settings import AcmeSettings, Authority
-from rawproxy.acme.timing import AGAIN, HOUR, MINUTE, Trouble, pause
+from rawproxy.acme.shared_archive import TakenOverError
+from rawproxy.acme.sharing import shared
+from rawproxy.acme.timing import AGAIN, HOUR, MINUTE, Trouble, pause, sane
 from rawproxy.config.json_codec import from_json
 from rawproxy.telemetry import error_log
 from rawproxy.telemetry.error_log import log
@@ -44,7 +46,7 @@ HANDS: Final = (
 )
 LOOK: Final = 1.0  # seconds between two looks for wishes
 LIMITED: Final = 3  # names in a row that hit a limit, after which it is taken for the account's
-TAKEN: Final = 5.0  # seconds until a name that another process works on is looked at again
+TAKEN: Final = 2.0  # seconds until a name that another process works on is looked at again
 STEPS: Final = 8  # of a name without a pause: an order with either authority, a link, a window
 OFTEN: Final = (
     10 * MINUTE
@@ -75,7 +77,11 @@ class Keeper:
 
     def __init__(self, settings: AcmeSettings, step: Callable[[str], object] | None = None) -> None:
         self.settings = settings
+        self.sharing = shared(settings)
         self.archive = Archive(settings.folder(), settings.authorities)
+        if self.sharing is not None:
+            self.archive = self.sharing.archive
+            self.sharing.archive.changed = self.wake
         self.leases = Leases(settings.folder())
         self._step = step or _step
         self._due: list[tuple[float, str]] = []
@@ -88,10 +94,9 @@ class Keeper:
             from rawproxy.acme.permission import Permission  # loads the client
 
             self.permission = Permission(settings.ask, settings.ask_rate)
-        self._limited: dict[
-            Authority, set[str]
-        ] = {}  # names that hit a limit since the last success
-        self._closed: dict[Authority, float] = {}  # until when an authority is asked nothing
+        # Names that hit a limit since the last success.
+        self._limited: dict[Authority, set[str]] = {}
+        self._woken: set[str] = set()  # names of which another machine has told news
         self._spent: dict[str, Record] = {}  # what could not be written down, the disk being full
 
     def run(self) -> None:
@@ -102,6 +107,9 @@ class Keeper:
         self.archive.sweep()
         self._names |= set(self.archive.take_names("demanded", remove_them=False))
         self._due = [(0.0, name) for name in sorted(self._names)]
+        if self.sharing is not None:
+            self.sharing.archive.names |= self._names
+            self.sharing.start()
         with ThreadPoolExecutor(HANDS, "certificates") as hands:
             while True:
                 self._hand_out(hands)
@@ -117,7 +125,8 @@ class Keeper:
             hands.submit(self._consider, name)
         now = time.time()
         with self._lock:
-            ready = []
+            ready = list(self._woken - self._busy)
+            self._woken -= {*ready}
             while self._due and self._due[0][0] <= now:
                 ready.append(heapq.heappop(self._due)[1])
         for name in ready:
@@ -142,6 +151,12 @@ class Keeper:
                 self._due.append((min(again, time.time() + OFTEN), name))
             heapq.heapify(self._due)
 
+    def wake(self, name: str) -> None:
+        """There is news of a name: look at it soon."""
+        with self._lock:
+            self._names.add(name)
+            self._woken.add(name)
+
     # ── on demand ───────────────────────────────────────────────────────────────────────────────
 
     def _asked(self) -> list[str]:
@@ -157,7 +172,7 @@ class Keeper:
         try:
             allowed = self.may(name)
             if allowed:
-                write(self.archive.demanded(name), b"")
+                self.archive.demand(name)
                 self._names.add(name)
         except OSError as error:
             log.error("%s: the state folder cannot be written: %s", name, error)
@@ -182,7 +197,7 @@ class Keeper:
         if name in self.settings.names or self.permission is None or self.permission.allows(name):
             return False
         log.info("%s: not allowed any more: its certificate is not renewed", name)
-        remove(self.archive.demanded(name))
+        self.archive.undemand(name)
         self._names.discard(name)
         return True
 
@@ -191,17 +206,19 @@ class Keeper:
     def attend(self, name: str) -> float:
         """The next steps of a name; when to look again, in seconds since 1970."""
         for _ in range(STEPS):
-            wanted = os.path.exists(self.archive.wanted(name))
+            wanted = self.archive.is_wanted(name)
             step = self._plan(name, wanted)
             if step.do is Do.WAIT:
                 return step.at
             if step.do is Do.ORDER and self._let_go(name):
                 return math.inf
-            lease = self._lease(name)
+            lease = self._lease(name, step)
             if lease is None:
-                return time.time() + TAKEN
+                away = self.sharing is not None and not self.sharing.archive.there
+                return time.time() + (MINUTE if away else TAKEN)  # it wakes us once it is back
             try:
-                # Another one may have done it while we looked.
+                # Another one may have done it while we looked, on another machine perhaps.
+                wanted = self.archive.is_wanted(name)
                 if self._plan(name, wanted) == step and not self._do(name, step, lease, wanted):
                     return time.time() + MINUTE
             finally:
@@ -219,19 +236,28 @@ class Keeper:
             known = self._spent.get(self.archive.of(authority, name))
             if known is not None:
                 found[at] = replace(found[at], record=known)
-            closed = self._closed.get(authority, 0.0)
+            told = self.archive.json(self.archive.of(authority, LIMITS, "limits.json"))
+            until = told.get("until")
+            closed = sane(until, time.time()) if isinstance(until, float) else 0.0
             if closed > found[at].record.retry_at:
                 known = found[at].record
-                told = replace(known, retry_at=closed, failures=max(known.failures, 1))
-                found[at] = replace(found[at], record=told)
+                closed_too = replace(known, retry_at=closed, failures=max(known.failures, 1))
+                found[at] = replace(found[at], record=closed_too)
         return found
 
-    def _lease(self, name: str) -> Lease | None:
+    def _lease(self, name: str, step: NextStep) -> Lease | None:
         try:
-            return self.leases.take(name)
+            lease = self.leases.take(name)
         except OSError as error:
             log.error("%s: the state folder cannot be written: %s", name, error)
             return None
+        if lease is None or self.sharing is None or step.do is Do.LINK:
+            return lease  # a link is this machine's own
+        held = validity(read(self.archive.live(name)))
+        found = self.sharing.take(lease, self.settings.authorities[step.authority], held)
+        if found is None:
+            lease.release()
+        return found
 
     def _do(self, name: str, step: NextStep, lease: Lease, wanted: bool) -> bool:
         """One step; its failure is written down. False where the plan does not know of that."""
@@ -245,6 +271,9 @@ class Keeper:
             else:
                 self._order(name, authority, lease)
             failed = False
+        except TakenOverError as error:
+            log.warning("%s", error.words)
+            return False
         except IssueError as error:
             self._failed(name, authority, error)
         except OSError as error:
@@ -312,7 +341,7 @@ class Keeper:
             names.add(name)
             if len(names) >= LIMITED:
                 # It is the account's limit, not a name's: the others need not find that out too.
-                self._closed[authority] = told.retry_at
+                self._close(authority, told.retry_at)
         log.warning("no certificate: %s; the next try is in %s", error.words, spoken(wait))
         self._remember(name, authority, told)
 
@@ -322,9 +351,18 @@ class Keeper:
         try:
             self.archive.save_record(authority, name, record)
             self._spent.pop(key, None)
+        except TakenOverError:
+            self._spent.pop(key, None)  # what the other machine remembers counts
         except OSError as error:
             log.error("%s: the state folder cannot be written: %s", name, error)
             self._spent[key] = record
+
+    def _close(self, authority: Authority, until: float) -> None:
+        """Ask an authority nothing until then, on no machine."""
+        try:
+            self.archive.save(authority, LIMITS, "limits.json", {"until": until})
+        except OSError as error:
+            log.error("the state folder cannot be written: %s", error)
 
     def _talk(self, authority: Authority) -> Any:
         """The conversation of this thread with an authority."""

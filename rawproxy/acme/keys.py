@@ -56,6 +56,7 @@ CERTIFICATES: dict[str, dict[str, Any]] = {
         "type": click.FloatRange(min=0, min_open=True),
         "help": "New names on demand, a minute.  [default: 10]",
     },
+    "store-key": {"help": "A file with a secret that seals what --store keeps of certificates."},
     "dns-settle": {
         "type": click.FloatRange(min=0),
         "help": "Seconds for records to reach all name servers.  [default: 10]",

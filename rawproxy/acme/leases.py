@@ -56,6 +56,9 @@ class Lease:
         """Whether nobody else has taken it meanwhile."""
         return self._leases.newest(self.name)[0] == self.number
 
+    def sure(self) -> None:
+        """Called as an order is to begin. Raises `IssueError` where that is not ours to do."""
+
     def release(self) -> None:
         """Let others work on it."""
         self._leases.release(self)

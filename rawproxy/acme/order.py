@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from rawproxy.acme import advice, answers, dns_records, tls_answers
 from rawproxy.acme.advice import IssueError
-from rawproxy.acme.archive import Archive, read, remove, validity, write
+from rawproxy.acme.archive import Archive, read, validity
 from rawproxy.acme.client import (
     Conversation,
     JsonObject,
@@ -47,6 +47,7 @@ POLLS: Final = (0.25, 0.5, 1.0, 2.0)  # seconds between two looks; the last one 
 SLOWEST: Final = 10.0  # the longest pause between two looks, whatever Retry-After says
 # Workers look at the folder once a second and take what has been the same for a second.
 SEEN: Final = 3.5
+PAGES, ORDERS = 50, 20  # of an account's orders: pages that are read, and how many of the last
 OLD: Final = 6 * DAY  # after which an order is made anew; authorities keep them for seven days
 
 
@@ -64,13 +65,13 @@ class OrderRun:
         self.settings = settings
         self.talk = talk
         self.archive = archive
+        self.authority = talk.authority
         self.lease = lease
         self.name = lease.name
         self.step = step
-        authority = talk.authority
-        self._order_file = archive.of(authority, self.name, "order.json")
-        self._key_file = archive.of(authority, self.name, "order-key.pem")
-        self._file = archive.of(authority, self.name, "certificate.pem")
+        self._order_file = archive.of(talk.authority, self.name, "order.json")
+        self._key_file = archive.of(talk.authority, self.name, "order-key.pem")
+        self._file = archive.of(talk.authority, self.name, "certificate.pem")
         self.kind = ""  # of the challenge that was answered last
 
     def run(self, avoid: tuple[str, ...] = ()) -> None:
@@ -100,9 +101,13 @@ class OrderRun:
 
     def _resumed(self) -> tuple[str, Any] | None:
         """The order that was under way, if the authority knows it and it may still succeed."""
+        if read(self._key_file) is None:
+            return None
         known = self.archive.json(self._order_file)
         url = known.get("url")
-        if not isinstance(url, str) or read(self._key_file) is None:
+        if url is None:
+            return self._unnoted()
+        if not isinstance(url, str):
             return None
         if time.time() - float(known.get("begun") or 0) > OLD:
             self._forget()
@@ -118,15 +123,40 @@ class OrderRun:
         log.info("%s: the order that was under way goes on (%s)", self.name, body["status"])
         return url, body
 
+    def _unnoted(self) -> tuple[str, Any] | None:
+        """An order whose maker was killed behind it, and before its URL was written down.
+
+        Authorities may list what an account has ordered (RFC 8555 7.1.2.1). Those that do not, as
+        Let's Encrypt, mostly give the order that is pending again.
+        """
+        account = self.talk.read(str(self.archive.json(self.talk.path)["uri"]), self.name)
+        page, found = account.get("orders"), list[str]()
+        for _ in range(PAGES):
+            if not page:
+                break
+            answer = self.talk.post(str(page), None, self.name)
+            found += [str(one) for one in answer.json().get("orders") or ()]
+            page = answer.links.get("next", {}).get("url")
+        for url in found[: -ORDERS - 1 : -1]:
+            body = self.talk.read(url, self.name)
+            names = [one.get("value") for one in _listed(body.get("identifiers"))]
+            if names == [self.name] and body["status"] in ("pending", "ready"):
+                log.info("%s: the order that was made and not noted goes on", self.name)
+                self._noted(url)
+                return url, body
+        return None
+
     def _begin(self) -> tuple[str, Any]:
         """Make a new order, after its key."""
         self.step("key")
         key = ec.generate_private_key(ec.SECP256R1())
-        write(self._key_file, pem_of(key))
+        self._keep("order-key.pem", pem_of(key))
         self.step("order")
+        self.lease.sure()
         answer = self._post_order({"identifiers": [{"type": "dns", "value": self.name}]})
         url = str(answer.headers["Location"])
-        self.archive.save(self._order_file, {"url": url, "begun": time.time()})
+        self.step("note")
+        self._noted(url)
         return url, self.talk.body_of(answer)
 
     def _post_order(self, order: JsonObject) -> Any:
@@ -172,9 +202,16 @@ class OrderRun:
             count += 1
             time.sleep(pause)
 
+    def _noted(self, url: str) -> None:
+        told = {"url": url, "begun": time.time()}
+        self.archive.save(self.authority, self.name, "order.json", told)
+
+    def _keep(self, file: str, data: bytes | None) -> None:
+        self.archive.put(self.authority, self.name, file, data)
+
     def _forget(self) -> None:
-        remove(self._order_file)
-        remove(self._key_file)
+        self._keep("order.json", None)
+        self._keep("order-key.pem", None)
 
     # ── challenges ──────────────────────────────────────────────────────────────────────────────
 
@@ -232,11 +269,13 @@ class OrderRun:
             path = answers.put_token(folder, token, words)
         else:
             path = answers.put_certificate(folder, self.name, tls_answers.made(self.name, words))
-            time.sleep(SEEN)
+        self.archive.answered(path)
+        time.sleep(self.archive.spread + (SEEN if kind == "tls-alpn-01" else 0.0))
         try:
             yield
         finally:
             answers.take_away(path)
+            self.archive.unanswered(path)
 
     def _refused(self, error: Any, said: str, challenge: str, kind: str) -> IssueError:
         """What the authority found wrong, by its problem document if it gave one (RFC 8555 6.7)."""
@@ -270,7 +309,7 @@ class OrderRun:
             words = f"{self.name}: the authority's certificate is not of our key, or damaged"
             raise IssueError(Trouble.REFUSED, f"{words}; it is ordered again by itself")
         self.step("write")
-        write(self._file, pem)
+        self._keep("certificate.pem", pem)
         self.step("forget")
         self._forget()
 

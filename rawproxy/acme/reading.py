@@ -76,6 +76,8 @@ def amend(settings: Settings, config: Config) -> Config:
         settle=float(told.table.get("dns-settle", 10)),
         ask=_ask(told, config),
         ask_rate=float(told.table.get("ask-rate", 10)),
+        store=settings.values.get("store"),
+        store_key=_store_key(settings, told),
     )
     return replace(
         config,
@@ -223,6 +225,16 @@ def _ask(told: Scope, config: Config) -> str | None:
             (*_TABLE, "ask"), ": no site would serve such names: leave server-name out of one"
         )
     return told.take("ask", _parse_ask, "")
+
+
+def _store_key(settings: Settings, told: Scope) -> str | None:
+    """The file of the secret that seals; there has to be a store."""
+    if "store-key" not in told.table:
+        return None
+    if settings.values.get("store") is None:
+        settings.mistake((*_TABLE, "store-key"), " is for what machines share: type --store too")
+    found: str = told.file("store-key")
+    return found
 
 
 def _dns(told: Scope) -> DnsServer | None:

@@ -57,6 +57,8 @@ class AcmeSettings:
     settle: float = 10.0  # seconds that records of DNS-01 get to reach all name servers
     ask: str | None = None  # the URL that allows names on demand
     ask_rate: float = 10.0  # new names on demand, a minute
+    store: str | None = None  # --store: what machines share
+    store_key: str | None = None  # the file of a secret that seals what stands there
 
     def folder(self) -> str:
         """Where everything of this room is kept."""

@@ -20,6 +20,7 @@ does not know these keys. Such a room may have these modules, with these functio
                listeners, whenever it is made; `fresh` makes one without a certificate
     checking   `look(config)`: lines for `rawproxy check`; raises `ConfigError`
     commands   `group(command, configured)`: a sub-command, as click knows it
+    opening    `open_store(url)`: what machines share, for a keeper of another room
     ledger     `open_ledger(memory)`: what the workers of this machine count together in `memory`,
                for whoever exchanges it with other machines
 

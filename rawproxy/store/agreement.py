@@ -19,8 +19,9 @@ import os
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from rawproxy.errors import StoreError
 from rawproxy.process import shared_memory, ticket_keys
-from rawproxy.store.verbs import VALUE, SharedStore, StoreError
+from rawproxy.store.verbs import VALUE, SharedStore
 from rawproxy.tls.fingerprints import Fingerprints, SharedFingerprints
 
 SECRET, TICKETS, PINS = "secret", "tickets", "pins"  # the names of the values

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rawproxy.config.model import Config
-from rawproxy.errors import ConfigError
+from rawproxy.errors import ConfigError, StoreError
 from rawproxy.store.agreement import SECRET
 from rawproxy.store.opening import open_store
-from rawproxy.store.verbs import StoreError
 
 
 def look(config: Config) -> Iterator[str]:

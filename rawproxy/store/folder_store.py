@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 from urllib.parse import quote, unquote
 
+from rawproxy.errors import StoreError
 from rawproxy.store.address import StoreAddress
 from rawproxy.store.amounts import Amounts, packed, unpacked
 from rawproxy.store.verbs import (
@@ -32,7 +33,6 @@ from rawproxy.store.verbs import (
     Event,
     Expected,
     SharedStore,
-    StoreError,
     StoreLease,
     StoreWatch,
     ValueChanged,

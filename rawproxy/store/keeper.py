@@ -28,12 +28,13 @@ from typing import Any, Final
 
 from rawproxy.config.capabilities import modules
 from rawproxy.config.options import CAPABILITIES
+from rawproxy.errors import StoreError
 from rawproxy.process import shared_memory
 from rawproxy.process.channel import LineReader, Message, encode
 from rawproxy.store import agreement
 from rawproxy.store.amounts import MOST, Amounts
 from rawproxy.store.opening import open_store
-from rawproxy.store.verbs import Event, SharedStore, StoreError, StoreWatch, ValueChanged
+from rawproxy.store.verbs import Event, SharedStore, StoreWatch, ValueChanged
 from rawproxy.telemetry.error_log import log
 
 TICK: Final = 0.1  # seconds from one exchange of counts to the next

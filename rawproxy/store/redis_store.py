@@ -21,6 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from rawproxy.errors import StoreError
 from rawproxy.store.address import StoreAddress
 from rawproxy.store.amounts import Amounts, packed, unpacked
 from rawproxy.store.verbs import (
@@ -28,7 +29,6 @@ from rawproxy.store.verbs import (
     Event,
     Expected,
     SharedStore,
-    StoreError,
     StoreLease,
     StoreWatch,
     ValueChanged,

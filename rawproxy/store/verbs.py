@@ -21,14 +21,11 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
+from rawproxy.errors import StoreError
 from rawproxy.store.amounts import Amounts
 
 VALUE: Final = 8 << 20  # bytes: the pins of many upstreams; a certificate has some thousands
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}(?:/[a-z0-9][a-z0-9.-]{0,127})*").fullmatch
-
-
-class StoreError(Exception):
-    """The store is away, or says what nobody understands. The text says why, for the log."""
 
 
 class _Anything:

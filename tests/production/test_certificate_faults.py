@@ -24,7 +24,18 @@ from tests.production.authority import CA, Pebble, needs_pebble, problem, refusi
 
 pytestmark = needs_pebble
 NAME = "a.test"
-STEPS = ("account", "key", "order", "answer", "challenge", "finalise", "fetch", "write", "forget")
+STEPS = (
+    "account",
+    "key",
+    "order",
+    "note",
+    "answer",
+    "challenge",
+    "finalise",
+    "fetch",
+    "write",
+    "forget",
+)
 # A process that ends at a step as if it were killed: no `finally`, no flush.
 KILLED = """
 import json, os, sys

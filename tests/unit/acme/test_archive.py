@@ -102,7 +102,7 @@ def test_records(archive):
 
 def test_standings_say_what_there_is(archive):
     put(archive, ONE)
-    archive.save(archive.of(TWO, "a.test", "order.json"), {"url": "https://x"})
+    archive.save(TWO, "a.test", "order.json", {"url": "https://x"})
     one, two = archive.standings("a.test")
     assert one.certificate is not None and not one.ordering
     assert two.certificate is None and two.ordering
@@ -163,4 +163,4 @@ def test_a_folder_that_is_no_place_for_keys(archive, tmp_path):
 def test_what_is_no_json_says_nothing(archive):
     path = archive.of(ONE, "a.test", "x.json")
     assert archive.json(path) == {}
-    assert archive.save(path, {"a": 1}) and json.loads(read(path)) == {"a": 1}
+    assert archive.save(ONE, "a.test", "x.json", {"a": 1}) and json.loads(read(path)) == {"a": 1}

@@ -175,6 +175,7 @@ NAMED = 'acme = "m@a.test"\nserver-name = "a.test"\n[certificates]\n'
         ),
         (NAMED + "eab-key = 'x'\n", ":5: [certificates] eab-key needs eab-key-id too"),
         (NAMED + "eab-key-id = 'x'\n", "eab-key-id needs eab-key too: type it"),
+        (NAMED + "store-key = 'x'\n", "store-key is for what machines share: type store too"),
         (NAMED + "fallback = {}\n", "fallback: ca is missing: type the URL"),
         (NAMED + "fallback = { ca = 'x' }\n", "ca x: type the https:// URL"),
         (NAMED + f"fallback = {{ ca = '{LETS_ENCRYPT}' }}\n", "ca is the first authority itself"),
@@ -191,6 +192,12 @@ def test_what_is_wrong_with_a_file(tmp_path, text, said):
     with pytest.raises(ConfigError) as refused:
         of_file(tmp_path, text)
     assert any(said in one for one in refused.value.messages), refused.value.messages
+
+
+def test_what_machines_share(tmp_path):
+    settings = told(of_file(tmp_path, NAMED + "store-key = 'k'\n", "--store", f"file:{tmp_path}/s"))
+    assert (settings.store, settings.store_key) == (f"file:{tmp_path}/s", f"{tmp_path}/k")
+    assert told(of_file(tmp_path, NAMED)).store is None
 
 
 ON_DEMAND = 'acme = "m@a.test"\n[certificates]\nask = "http://127.0.0.1:1/may"\n'

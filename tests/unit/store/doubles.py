@@ -1,10 +1,10 @@
 """A store in memory, which can be away."""
 
+from rawproxy.errors import StoreError
 from rawproxy.store.amounts import packed, unpacked
 from rawproxy.store.verbs import (
     ANY,
     SharedStore,
-    StoreError,
     StoreLease,
     StoreWatch,
     ValueChanged,

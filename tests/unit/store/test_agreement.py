@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from rawproxy.errors import StoreError
 from rawproxy.process.ticket_keys import LIFE
 from rawproxy.store import agreement
 from rawproxy.store.agreement import AgedKeys
-from rawproxy.store.verbs import VALUE, StoreError
+from rawproxy.store.verbs import VALUE
 from rawproxy.tls.fingerprints import Fingerprints
 from tests.unit.store.doubles import MemoryStore
 

@@ -10,12 +10,11 @@ import time
 import pytest
 
 from rawproxy.access.rates import RateTable, rate
-from rawproxy.errors import ConfigError
+from rawproxy.errors import ConfigError, StoreError
 from rawproxy.process import shared_memory
 from rawproxy.process.channel import LineReader, encode
 from rawproxy.store import keeper as module
 from rawproxy.store.keeper import AWAY, CARRIED, SILENCE, THERE, StoreKeeper, serve
-from rawproxy.store.verbs import StoreError
 from tests.process import PATIENCE
 from tests.unit.store.doubles import MemoryStore
 from tests.unit.store.test_agreement import accepted

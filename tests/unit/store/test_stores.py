@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from rawproxy.errors import ConfigError
+from rawproxy.errors import ConfigError, StoreError
 from rawproxy.store import opening
 from rawproxy.store.amounts import Amounts
 from rawproxy.store.opening import open_store
-from rawproxy.store.verbs import VALUE, StoreError, ValueChanged
+from rawproxy.store.verbs import VALUE, ValueChanged
 from tests.process import LATER, PATIENCE
 from tests.stores import NEEDS_REDIS, RedisServer
 
