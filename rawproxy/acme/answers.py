@@ -58,6 +58,13 @@ def token_of(target: bytes) -> str | None:
     return token if _TOKEN.fullmatch(token) else None
 
 
+def is_answer(file: str) -> bool:
+    """Whether a file of the folder can be called so, as one that another machine has told of."""
+    name = file.removesuffix(ALPN)
+    plain = name if name == file else name.replace(".", "-")
+    return not file.startswith(".") and _TOKEN.fullmatch(plain) is not None
+
+
 def answer_to(folder: str, target: bytes) -> bytes | None:
     """The body for a request; None where it is for somebody else, a site's own client perhaps."""
     token = token_of(target)

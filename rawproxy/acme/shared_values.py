@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -29,6 +28,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from rawproxy.acme.answers import is_answer
 from rawproxy.acme.archive import LARGEST, validity
 from rawproxy.acme.settings import Authority, file_name
 
@@ -43,7 +43,6 @@ MOST_ANSWERS: Final = 1000  # at once; four for each machine are usual
 KEPT: Final = 3600.0  # seconds for which an answer is there if whoever put it was killed
 _MAGIC: Final = b"sealed1:"
 _NONCE: Final = 12  # bytes (NIST SP 800-38D 8.2.2); four thousand million values of one key
-_ANSWER: Final = re.compile(r"[A-Za-z0-9_-]{1,128}|[a-z0-9_-][a-z0-9_.-]{0,252}\.alpn").fullmatch
 
 
 class SealError(Exception):
@@ -150,7 +149,7 @@ def answers_of(data: bytes | None, now: float) -> dict[str, tuple[float, str]]:
     found: dict[str, tuple[float, str]] = {}
     for file, told in json_of(data).items():
         good = isinstance(told, list) and len(told) == 2 and isinstance(told[1], str)
-        if good and _ANSWER(file) and isinstance(told[0], int | float) and told[0] > now:
+        if good and is_answer(file) and isinstance(told[0], int | float) and told[0] > now:
             found[file] = float(told[0]), told[1]
     return dict(list(found.items())[:MOST_ANSWERS])
 

@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -128,8 +129,8 @@ def test_one_order_whoever_is_killed(tmp_path):
         trust = ssl.create_default_context(cadata=pebble.issuer())
         machines = [Machine(f"127.0.0.{at}", tmp_path / f"state{at}", *options) for at in (1, 2)]
         try:
-            for one in machines:
-                one.start(pebble)
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda one: one.start(pebble), machines))
             until(lambda: any(one.ordered() for one in machines), "nobody orders")
             orderer = next(one for one in machines if one.ordered())
             other = next(one for one in machines if one is not orderer)

@@ -150,14 +150,15 @@ def same(one: Machine, other: Machine, names) -> bool:
 
 
 def test_killed_at_each_step_and_another_machine_goes_on(tmp_path, url, pebble):
-    names = tuple(f"{word}.test" for word in STEPS)
+    steps = STEPS if url.startswith("redis") else STEPS[3:9:2]
+    names = tuple(f"{word}.test" for word in steps)
     told = [settings(tmp_path / who, url, pebble, *names) for who in ("one", "other")]
     before = pebble.orders()
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, json.dumps(to_json(told[0])), *STEPS],
+        [sys.executable, "-c", KILLED, json.dumps(to_json(told[0])), *steps],
         check=True, timeout=60, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.stdout == f"{[9] * len(STEPS)}\n", done.stderr
+    assert done.stdout == f"{[9] * len(steps)}\n", done.stderr
     with machines(told[1]) as [other]:
         until(lambda: all(map(other.serial, names)), lambda: list(map(other.serial, names)))
         # The one that was killed starts again, and orders nothing.

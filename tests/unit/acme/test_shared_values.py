@@ -70,7 +70,7 @@ def test_sealed_values_need_the_secret_and_their_own_name():
 def test_answers_whose_time_is_over_or_which_are_none_are_left_out():
     told = {
         "tok-en_1": [20, "x"], "a.test.alpn": [20.5, "y"], "old": [9, "x"], "../x": [20, "x"],
-        ".alpn": [20, "x"], "odd": 5, "short": [20], "number": [20, 5], "word": ["20", "x"],
+        ".alpn": [20, "x"], "..alpn": [20, "x"], "a.b": [20, "x"], "odd": 5, "short": [20], "number": [20, 5], "word": ["20", "x"],
     }  # fmt: skip
     found = shared_values.answers_of(json.dumps(told).encode(), 10)
     assert found == {"tok-en_1": (20.0, "x"), "a.test.alpn": (20.5, "y")}
