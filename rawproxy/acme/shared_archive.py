@@ -107,6 +107,12 @@ class SharedArchive(Archive):
         Raises `TakenOverError` where another machine has another version of it by now.
         """
         with self._turn:
+            if (
+                self.there
+                and not name.startswith("_")
+                and self._holder(authority, name) != self._who
+            ):
+                raise TakenOverError(name)  # what the other one has put there is here already
             if first:
                 self._try(lambda: self.agree(authority, name))
             if not super().put(authority, name, file, data, first=first):
@@ -206,6 +212,10 @@ class SharedArchive(Archive):
             return Entry(0, "", files), bool(files)
         found = Entry(version, str(mark.get("holder", "")), files)
         return found, found.digest() != mark.get("digest")
+
+    def _holder(self, authority: Authority, name: str) -> str:
+        """Who has made the version that is here."""
+        return str(self.json(self.of(authority, name, MARK)).get("holder", ""))
 
     def _note(self, authority: Authority, name: str, entry: Entry) -> None:
         """Write down which version is here."""

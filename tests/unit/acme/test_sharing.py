@@ -141,6 +141,9 @@ def test_who_was_stopped_for_too_long_has_lost_it(pair, monkeypatch):
         lease.sure()
     with pytest.raises(TakenOverError):
         one.archive.put(ONE, NAME, "order-key.pem", b"mine")
+    one.archive.agree(ONE, NAME)  # as it hears of it
+    with pytest.raises(TakenOverError):
+        one.archive.put(ONE, NAME, "order-key.pem", b"mine")
     assert one.file("order-key.pem") is None, "what the other has counts"
     lease.release()
     time.sleep(0.1)
@@ -273,6 +276,7 @@ def test_names_on_demand_are_everywhere_with_what_they_have(tmp_path):
         for who in ("one", "other")
     )
     one.archive.demand("new.test")
+    one.archive.fence(ONE, "new.test")
     one.archive.put(ONE, "new.test", "certificate.pem", pem("new.test"))
     other.hear()
     assert other.archive.take_names("demanded", remove_them=False) == ["new.test"]
