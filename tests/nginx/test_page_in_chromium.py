@@ -1,5 +1,6 @@
 """authentik's own page, with nothing changed but names, ports and paths, serves Chromium."""
 
+import contextlib
 import re
 import shutil
 import sys
@@ -12,7 +13,7 @@ from tests.process import LEAF, Program, free_port, needs, wait_for_port
 
 pytestmark = needs("chromium", "chromium")
 
-PATIENCE = 20_000  # milliseconds for anything that the browser waits for
+PATIENCE = 60_000  # milliseconds for anything that the browser waits for
 DEMO = """
 import asyncio, sys
 from rawproxy.config.model import Address
@@ -48,8 +49,6 @@ async () => (await (await fetch("/upload", {method: "POST", body: "x".repeat(300
 def ports(tmp_path):
     """The page's listeners, moved: 80 and 443 of the name are to be had at these."""
     upstream, http, https = free_port(), free_port(), free_port()
-    demo = Program([sys.executable, "-c", DEMO, str(upstream)])
-    wait_for_port(upstream, demo.process)
     LEAF.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "pem"))
     text = (CONFIGS / "authentik.conf").read_text()
     moved = text.replace("authentik.internal:9443", f"127.0.0.1:{upstream}")
@@ -60,11 +59,15 @@ def ports(tmp_path):
     assert sum(ours != theirs for theirs, ours in lines) == 7
     conf = tmp_path / "sites-enabled.conf"
     conf.write_text(moved)
-    proxy = Program([sys.executable, "-m", "rawproxy", "--nginx", str(conf)])
-    wait_for_port(https, proxy.process)
-    yield http, https
-    assert proxy.stop() == 0 and "Traceback" not in proxy.err()
-    demo.stop()
+    with contextlib.ExitStack() as stack:  # what has been started ends, whatever fails
+        demo = Program([sys.executable, "-c", DEMO, str(upstream)])
+        stack.callback(demo.stop)
+        wait_for_port(upstream, demo.process)
+        proxy = Program([sys.executable, "-m", "rawproxy", "--nginx", str(conf)])
+        stack.callback(proxy.stop)
+        wait_for_port(https, proxy.process)
+        yield http, https
+        assert proxy.stop() == 0 and "Traceback" not in proxy.err()
 
 
 def test_the_page_serves_a_browser(ports):

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from tests.nginx.asking import Answer
 from tests.nginx.stand import Request, Seen, fields_of
+from tests.process import PATIENCE
 
 PAIR = b"\r\nx-pair:"
-WAIT = 20.0  # seconds for one answer; nobody is that busy
 
 
 class Noted(NamedTuple):
@@ -142,7 +142,7 @@ class Client:
         data = _bytes_of(request, f"{self.who[0]}{number}")
         for _ in range(2):  # a connection that was kept may have ended meanwhile
             line, fresh = await self._line(self.ports[request.listen])
-            async with asyncio.timeout(WAIT):
+            async with asyncio.timeout(PATIENCE):
                 head, body = await line.ask(data, request.method == "HEAD")
             if head or fresh:
                 break

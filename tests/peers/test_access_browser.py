@@ -19,7 +19,7 @@ from tests.outposts.others import Authelia, OAuth2Proxy
 from tests.process import LEAF, RawProxy, free_port, needs
 from tests.wire.h2raw import eventually
 
-PATIENCE = 20_000  # milliseconds for anything that the browser waits for
+PATIENCE = 60_000  # milliseconds for anything that the browser waits for
 ECHO = """
 async (url) => {
   const socket = new WebSocket(url);

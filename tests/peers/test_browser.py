@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 from tests.process import Program, RawProxy, free_port, needs, wait_for_port
 
 SITE = pathlib.Path(__file__).with_name("site_django.py")
-PATIENCE = 20_000  # milliseconds for anything that the browser waits for
+PATIENCE = 60_000  # milliseconds for anything that the browser waits for
 TILES = 80
 ECHO = """
 async (url) => {

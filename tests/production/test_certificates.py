@@ -322,6 +322,8 @@ def test_two_that_share_a_folder_order_once_and_one_takes_over(tmp_path, upstrea
             wanted.parent.mkdir(exist_ok=True)
             wanted.write_text("")
             until(lambda: pebble.orders() == 2, "nobody orders")
+            # Killed before it knew the order's address, nobody could go on with it.
+            until(lambda: list(state.rglob("order.json")), "the order is not kept")
             first.process.kill()
         finally:
             first.stop()
