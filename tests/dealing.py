@@ -13,16 +13,20 @@ import itertools
 # Seconds that a module takes beside others, waiting for other programs included; what is not named
 # takes less. `python -m pytest --durations=60` tells. Only the order depends on it.
 LONG = {
-    "production/test_certificates.py": 120,
-    "production/test_master.py": 100,
-    "production/test_changes.py": 90,
-    "production/test_docker.py": 90,
-    "production/test_machines.py": 85,
-    "production/test_certificate_faults.py": 80,
-    "nginx/test_differential.py": 80,
-    "peers/test_memory.py": 60,
+    "nginx/test_differential.py": 150,
+    "production/test_certificates.py": 95,
+    "production/test_changes.py": 95,
+    "production/test_master.py": 75,
+    "production/test_docker.py": 60,
+    "production/test_machines.py": 60,
+    "production/test_certificate_faults.py": 50,
+    "nginx/test_pairs.py": 40,
     "peers/test_access_browser.py": 40,
-    "production/test_resumption.py": 25,
+    "peers/test_memory.py": 40,
+    "peers/test_eyes.py": 40,
+    "peers/test_nginx.py": 40,
+    "failover/test_failover.py": 40,
+    "production/test_resumption.py": 20,
     "production/test_reloads.py": 20,
 }
 
