@@ -29,7 +29,7 @@ from typing import Any
 
 import uvloop
 
-from bench import origins, payloads
+from bench import origins, payloads, tlsload
 from bench.figures import NAMES, SUBJECT
 from bench.machine import facts
 from bench.peers import PEERS, ROOT, Lab, Setup, builds
@@ -40,7 +40,7 @@ from bench.train import UPGRADE, Client, Speaker, message, repeat
 CHOSEN = (
     "mix-plain", "mix-tls", "api-plain", "api-tls", "get-16k-plain", "get-16k-tls", "get-1m-tls",
     "chunked-16k-plain", "chunked-16k-tls", "ws-1k-plain", "ws-1k-tls", "ws-16k-tls", "h2-1",
-    "h2-10",
+    "h2-10", "handshake-full", "handshake-resumed",
 )  # fmt: skip
 COUNTED = 20  # requests on each connection
 BEFORE = 6  # of them, before anything is counted: pools are full, and tables are worked out
@@ -74,8 +74,12 @@ class Load:
         self.row = row
         alpn = ["h2"] if row.measure == "h2load" else ["http/1.1"]
         context = insecure_context(alpn) if row.tls else None
-        count = min(MOST, int(row.args["connections"]))
-        self.clients = [Client(port, context) for _ in range(count)]
+        self.count = min(MOST, int(row.args["connections"]))
+        self.clients = [Client(port, context) for _ in range(self.count)]
+        self.visits: tlsload.Load | None = None  # whose connections are the work
+        if row.measure == "handshakes":
+            self.clients = []
+            self.visits = tlsload.Load(port, bool(row.args["resume"]))
         self.numbers = iter(range(1, 10**7))
         self.heads = payloads.browser_heads()
         self.speakers: list[Speaker] = []
@@ -83,7 +87,7 @@ class Load:
     @property
     def requests(self) -> int:
         """How many are counted."""
-        return len(self.clients) * COUNTED * int(self.row.args.get("streams", 1))
+        return self.count * COUNTED * int(self.row.args.get("streams", 1))
 
     async def open(self) -> None:
         for client in self.clients:
@@ -96,6 +100,8 @@ class Load:
 
     async def work(self, times: int) -> None:
         """Each connection sends so many requests, all connections at the same time."""
+        if self.visits is not None:
+            await asyncio.to_thread(tlsload.visit, self.visits, self.count, self.count * times)
         await asyncio.gather(*(self._one(at, times) for at in range(len(self.clients))))
 
     async def _one(self, at: int, times: int) -> None:

@@ -82,6 +82,24 @@ class Load:
         tls.close()
 
 
+def visit(load: Load, connections: int, count: int) -> None:
+    """Make `count` connections, so many at the same time. Raises `OSError` if one fails."""
+    if load.resume and load.session is None:
+        load.session = first_session(load)
+    end = load.done + count
+    begun = min(connections, count)
+    for _ in range(begun):
+        load.start()
+    while load.done < end:
+        events = load.poll.poll(PATIENCE * 60)  # the proxy may run under valgrind
+        if not events or load.errors or (load.resume and load.resumed < load.done):
+            raise OSError(load.why or "nothing happened, or it was not resumed")
+        for number, _mask in events:
+            if load.step(number) and begun < count:
+                load.start()
+                begun += 1
+
+
 def run(port: int, connections: int, resume: bool, seconds: float) -> dict[str, object]:
     load = Load(port, resume)
     if resume:
