@@ -11,9 +11,10 @@ the peer calls `eof_received`, and then `connection_lost` without an error. `tls
 other ends. What an upstream said before a write to it failed, `last_words` of `backpressure` gives
 within `connection_lost`.
 
-A transport never reads ahead: a record is read whole or not at all. So no decrypted bytes stay in
-OpenSSL, where the kernel could not report them. Invariant: no error that a peer causes reaches the
-loop.
+A record is read whole or not at all, and a transport reads ahead only while a long body comes
+(`read_views`). Then it reads until OpenSSL has nothing left. So no bytes stay in OpenSSL, where the
+kernel could not report them, but while reading is paused. Invariant: no error that a peer causes
+reaches the loop.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any, Final
 
 from rawproxy.net.backpressure import WORDS
 from rawproxy.net.openssl import error_queue
+from rawproxy.net.openssl.read_ahead import ahead as read_ahead
 from rawproxy.net.poller import PLACE, Poller
 from rawproxy.net.socket_transport import CLOSED, FLUSHING, OPEN, SocketTransport
 from rawproxy.net.tls_ends import hear_out, told
@@ -47,7 +49,9 @@ class TlsTransport(SocketTransport):
     `tls` is OpenSSL's object for it, from `core` or `server_side` of `openssl.objects`.
     """
 
-    __slots__ = ("_outbox", "_paused", "_tls", "_viewer", "_wants", "_words")
+    __slots__ = (
+        "_ahead", "_more", "_outbox", "_paused", "_tls", "_viewer", "_wants", "_words",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -65,6 +69,8 @@ class TlsTransport(SocketTransport):
         self._wants = 0  # READ_WANTS_WRITE, WRITE_WANTS_READ
         self._viewer: Viewer | None = None  # who gets what is read, instead of the protocol
         self._words = b""  # what the peer had said before a write failed
+        self._ahead = False  # OpenSSL reads more than it was asked for
+        self._more = False  # and may have some of it still
 
     def __repr__(self) -> str:
         return f"<TlsTransport {self._state.value} fd={self._fd}>"
@@ -83,9 +89,10 @@ class TlsTransport(SocketTransport):
         size: int = 0
         try:
             size = self._tls.read(RECORD, place)
-            if size == RECORD:
-                size = self._read_on(memoryview(place))
+            if size == RECORD or ((self._ahead or self._more) and size):
+                size = self._read_on(memoryview(place), size)
         except ssl.SSLWantReadError:
+            self._more = False
             return  # a part of a record, or a record without data (a ticket, a key update)
         except ssl.SSLWantWriteError:
             self._read_when_writable()
@@ -105,18 +112,27 @@ class TlsTransport(SocketTransport):
         except Exception as error:  # noqa: BLE001, as in `_call`, without its price
             self._bug(error)
 
-    def _read_on(self, place: memoryview) -> int:
-        """The record was full, so there may be more. Read them, up to `PLACE`; the bytes in all."""
-        size = RECORD
+    def _read_on(self, place: memoryview, size: int) -> int:
+        """There may be more than the first record, of `size`. Returns the bytes in all.
+
+        If OpenSSL does not read ahead, a record that is not full is the last one.
+        """
         read = self._tls.read
+        ahead = self._ahead or self._more
+        self._more = False
         try:
-            while size < PLACE:
+            while size <= PLACE - RECORD:
                 got: int = read(RECORD, place[size : size + RECORD])
                 size += got
-                if got < RECORD:
-                    if not got:  # close_notify; the kernel may report nothing more
-                        self._loop.call_soon(self._on_end, None)
+                if not got:  # close_notify; the kernel may report nothing more
+                    self._loop.call_soon(self._on_end, None)
                     break
+                if got < RECORD and not ahead:
+                    break
+            else:
+                if ahead:  # only OpenSSL knows whether there is more
+                    self._more = True
+                    self._loop.call_soon(self._read_more)
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLWantWriteError:
@@ -126,12 +142,23 @@ class TlsTransport(SocketTransport):
             self._loop.call_soon(self._on_end, error)
         return size
 
-    def read_views(self, viewer: Viewer | None) -> None:
+    def _read_more(self) -> None:
+        """Read what OpenSSL may have of a body: the kernel reports nothing of it."""
+        if self._more and self._state is OPEN and not self._paused and not self._wants:
+            self._on_readable()
+
+    def read_views(self, viewer: Viewer | None, *, ahead: bool = False) -> None:
         """Give what is read to `viewer`, not to the protocol; None: to the protocol again.
 
         It gets a view of a place that the next read of any connection uses: nothing is copied.
+        `ahead`: more than a record may be read at a time.
         """
         self._viewer = viewer
+        if ahead:
+            self._ahead = read_ahead.begin(self._tls)
+        elif self._ahead:
+            self._ahead = False
+            read_ahead.end(self._tls)
 
     def _read_when_writable(self) -> None:
         """OpenSSL has to answer first (a key update, RFC 8446 4.6.3), but the socket is full."""
@@ -163,6 +190,8 @@ class TlsTransport(SocketTransport):
             self._paused = False
             if not self._wants:
                 self._poller.add_reader(self._fd, self._on_readable)
+            if self._more:
+                self._loop.call_soon(self._read_more)
 
     def is_reading(self) -> bool:
         return self._state is OPEN and not self._paused

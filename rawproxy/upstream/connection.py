@@ -25,7 +25,7 @@ from rawproxy.protocol.http.last_head import LastHead
 from rawproxy.protocol.http1.body import BodyError, ChunkedBody, CloseBody, LengthBody
 from rawproxy.protocol.http1.head_limits import waits
 from rawproxy.protocol.http1.parser import Parser
-from rawproxy.upstream.bulk_reader import LONG, BulkReader
+from rawproxy.upstream.bulk_reader import LITTLE, LONG, BulkReader
 from rawproxy.upstream.response_body import ResponseBody
 from rawproxy.upstream.response_handler import ResponseHandler
 
@@ -299,7 +299,8 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
                 self.read_little(transport)
         elif isinstance(transport, TlsTransport) and handler.takes_views():
             self.viewing = True
-            transport.read_views(self.view_received)
+            few = len(self.endpoint.where_to_read()) > LITTLE
+            transport.read_views(self.view_received, ahead=few)
 
     def read_little(self, transport: asyncio.Transport) -> None:
         """Read no more at a time than the endpoint says."""

@@ -43,7 +43,7 @@ class Library:
 
         self._pointer: Any = ctypes.c_void_p
         # The libraries that `_ssl` is linked with are searched too. It may be a built-in module.
-        library = ctypes.PyDLL(getattr(_ssl, "__file__", None))
+        library = self.calls = ctypes.PyDLL(getattr(_ssl, "__file__", None))
         library.OpenSSL_version_num.restype = ctypes.c_ulong
         # `_ssl` was compiled for one version, and may run with a later one.
         if library.OpenSSL_version_num() != ssl.OPENSSL_VERSION_NUMBER:
@@ -70,7 +70,7 @@ class Library:
         """Whether the word behind the header is the SSL_CTX. Changes the options of `context`."""
         if type(context).__basicsize__ < object.__basicsize__ + _WORD:
             return False
-        if not _readable(self.word(context)) or not self.agrees(context):
+        if not readable(self.word(context)) or not self.agrees(context):
             return False
         before = context.options
         context.options ^= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -143,7 +143,7 @@ class ContextDoor:
 door: Final = ContextDoor()
 
 
-def _readable(address: int) -> bool:
+def readable(address: int) -> bool:
     """Whether the kernel says that there is memory at `address`."""
     if not address or address % _WORD:
         return False

@@ -26,6 +26,7 @@ Cure = Callable[[], object]
 
 # It needs no certificate, so it is good for nothing but this trial (RFC 8422 2.5, ECDH_anon).
 _ANONYMOUS: Final = "AECDH-AES128-SHA:@SECLEVEL=0"
+WAITS: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 FLIGHTS: Final = 4  # a full handshake of TLS 1.2 has so many; no more turns are tried
 
 
@@ -61,9 +62,7 @@ class ErrorQueue:
 
     def after(self, error: BaseException) -> None:
         """A call of OpenSSL raised `error`: empty the queue, unless it only has to wait."""
-        if self.cure is not None and not isinstance(
-            error, ssl.SSLWantReadError | ssl.SSLWantWriteError
-        ):
+        if self.cure is not None and not isinstance(error, WAITS):
             self.cure()
 
     def find_out(self) -> str | None:
