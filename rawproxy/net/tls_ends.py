@@ -13,26 +13,27 @@ This module never writes. Invariant: it reads no more than `MOST_WORDS` bytes.
 from __future__ import annotations
 
 import ssl
-from typing import Any
+from typing import Any, Final
 
 from rawproxy.errors import CutError
 from rawproxy.net.backpressure import MOST_WORDS
 from rawproxy.net.openssl import error_queue
 from rawproxy.net.tls_outbox import RECORD
 
+_CUTS: Final = (ssl.SSLEOFError, ConnectionError)  # a union would be made anew for each question
+
 
 def is_cut(error: BaseException | None) -> bool:
     """Whether `error`, raised by OpenSSL or the socket, means that the connection was cut."""
     # Python 3.11.2 has only a reason where other versions have a class.
     return (
-        isinstance(error, ssl.SSLEOFError | ConnectionError)
-        or getattr(error, "reason", None) == "UNEXPECTED_EOF_WHILE_READING"
+        isinstance(error, _CUTS) or getattr(error, "reason", None) == "UNEXPECTED_EOF_WHILE_READING"
     )
 
 
 def told(error: Exception | None) -> Exception | None:
     """What the protocol is told of `error`: the same with every Python and OpenSSL."""
-    return CutError(str(error)) if is_cut(error) else error
+    return CutError(str(error)) if error is not None and is_cut(error) else error
 
 
 def hear_out(tls: Any, error: OSError) -> tuple[bytes, OSError | None]:
