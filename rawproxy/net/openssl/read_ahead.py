@@ -31,7 +31,7 @@ _USUAL: Final = 0  # OpenSSL's own size: one record
 _BEHIND: Final = 8  # bytes of the pointer between the header and the `SSL *`
 
 
-class Reader:
+class ConnectionCalls:
     """OpenSSL's functions for one connection."""
 
     def __init__(self) -> None:
@@ -84,12 +84,12 @@ class ReadAhead:
     """The way to it. It is closed until `find_out` opens it."""
 
     def __init__(self) -> None:
-        self._reader: Reader | None = None
+        self._calls: ConnectionCalls | None = None
         self._kind: type | None = None  # of OpenSSL's objects
 
     def find_out(self) -> None:
         """Open it, where that can be. Where not, long bodies over TLS cost a little more."""
-        self._reader = None
+        self._calls = None
         if not (reach.bare and context_door.door.is_open):
             return
         one, other = socket.socketpair()
@@ -97,9 +97,9 @@ class ReadAhead:
         try:
             bare.setblocking(False)
             _, tls = server_side(bare, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-            reader = Reader()
-            if reader.proved(tls):
-                self._reader, self._kind = reader, type(tls)
+            calls = ConnectionCalls()
+            if calls.proved(tls):
+                self._calls, self._kind = calls, type(tls)
         except (LookupError, ImportError, AttributeError, OSError, ValueError):
             pass  # each body is read record by record
         finally:
@@ -108,14 +108,14 @@ class ReadAhead:
 
     def begin(self, tls: Any) -> bool:
         """Read ahead on `tls`, OpenSSL's object of a connection. False: it does not."""
-        reader = self._reader
-        return reader is not None and type(tls) is self._kind and reader.set(tls, on=True)
+        calls = self._calls
+        return calls is not None and type(tls) is self._kind and calls.set(tls, on=True)
 
     def end(self, tls: Any) -> None:
         """Read ahead no more. What has been read stays to be read."""
-        reader = self._reader
-        if reader is not None and type(tls) is self._kind:
-            reader.set(tls, on=False)
+        calls = self._calls
+        if calls is not None and type(tls) is self._kind:
+            calls.set(tls, on=False)
 
 
 ahead: Final = ReadAhead()

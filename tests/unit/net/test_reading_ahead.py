@@ -16,7 +16,7 @@ from tests.unit.net.tls_pair import connected
 @pytest.fixture(autouse=True)
 def opened():
     at_start.found_out()
-    assert ahead._reader is not None, "it can be had with every Python that is tested"
+    assert ahead._calls is not None, "it can be had with every Python that is tested"
 
 
 class Taker:
@@ -36,7 +36,7 @@ class Taker:
 
 
 def reads_ahead(transport) -> int:
-    return ahead._reader._told(ahead._reader.word(transport._tls))
+    return ahead._calls._told(ahead._calls.word(transport._tls))
 
 
 def test_a_body_comes_whole_and_what_follows_it_too(run):
@@ -148,7 +148,7 @@ def test_it_stays_closed_where_anything_is_not_as_it_knows(monkeypatch, fault):
     elif fault == "memory":
         monkeypatch.setattr(read_ahead.context_door, "readable", lambda _: False)
     elif fault == "setting":
-        monkeypatch.setattr(read_ahead.Reader, "set", lambda *_, **__: True)
+        monkeypatch.setattr(read_ahead.ConnectionCalls, "set", lambda *_, **__: True)
     else:
 
         def missing(_):
@@ -157,7 +157,7 @@ def test_it_stays_closed_where_anything_is_not_as_it_knows(monkeypatch, fault):
         monkeypatch.setattr(read_ahead.context_door.Library, "__init__", missing)
     tried = ReadAhead()
     tried.find_out()
-    assert tried._reader is None
+    assert tried._calls is None
 
 
 def test_two_records_fit():
