@@ -204,7 +204,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         self.deadline = 0.0
         if self.redirect and self.answer_here(head):
             return False
-        if not self.find(head):
+        if self.slot.sites is not None and not self.find(head):
             return False
         if head.upgrade or head.offered:
             self.head = settled(head, self.route_target.upgrades)

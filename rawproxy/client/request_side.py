@@ -99,7 +99,11 @@ class RequestSide(ClientSide):
 
     def begin(self, head: RequestHead) -> Exchange:
         """Make the exchange of a request that may have one. It is not started yet."""
-        exchange = self.exchange = exchange_for(self.service, self, head, self.slot)
+        if self.route_target.guard is None:
+            exchange = Exchange(self.service, self, head)
+        else:
+            exchange = exchange_for(self.service, self, head, self.slot)
+        self.exchange = exchange
         return exchange
 
     # ── the pace ────────────────────────────────────────────────────────────────────────────────

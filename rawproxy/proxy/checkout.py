@@ -131,7 +131,10 @@ class Checkout(Ticket):
         endpoint = self.endpoint
         pool = endpoint.pool
         while True:
-            got = pool.fresh() if self.retried else self._take(endpoint)
+            if self.retried:
+                got: UpstreamConnection | PoolAnswer = pool.fresh()
+            else:
+                got = self._for_tunnel(endpoint) if self.head.upgrade else pool.checkout()
             if isinstance(got, UpstreamConnection):
                 if (got.suspect or not self.usual) and got.stale():
                     got.drop()
@@ -150,13 +153,13 @@ class Checkout(Ticket):
         else:
             self.on_room()
 
-    def _take(self, endpoint: Endpoint) -> UpstreamConnection | PoolAnswer:
+    def _for_tunnel(self, endpoint: Endpoint) -> UpstreamConnection | PoolAnswer:
+        """A tunnel never gives its connection back: where there is room it has one of its own.
+
+        Those that are idle stay for requests: a burst of tabs would make all of them dial.
+        """
         pool = endpoint.pool
-        # A tunnel never gives its connection back, so where there is room it has one of its own.
-        # Those that are idle stay for requests: a burst of tabs would make all of them dial.
-        if self.head.upgrade and pool.fresh() is POOL_DIAL:
-            return POOL_DIAL
-        return pool.checkout()
+        return POOL_DIAL if pool.fresh() is POOL_DIAL else pool.checkout()
 
     def prefer(self, bound: UpstreamConnection) -> None:
         """The upstream that knows the client, before all others."""

@@ -73,7 +73,7 @@ class Exchange(RequestRelay):
     __slots__ = ("started",)
 
     def __init__(self, service: Service, client: ClientSide, head: RequestHead) -> None:
-        super().__init__(service, client, head)
+        RequestRelay.__init__(self, service, client, head)  # `super` is a call more
         self.started = False  # something of the response has reached the client
 
     def __repr__(self) -> str:
@@ -299,7 +299,8 @@ class Exchange(RequestRelay):
 
     def _over(self) -> None:
         """The last word to the client's side."""
-        self._note()
+        if self.facts is not None:
+            self._note()
         self.client.exchange_done()
 
     def _release(self) -> None:
@@ -320,7 +321,8 @@ class Exchange(RequestRelay):
             if connection.reusable and self.client.claim(connection):
                 return
             connection.reusable = False
-        connection.let_go()
+        connection.handler = None
+        connection.endpoint.settle(connection)
 
     # ── the ends that are not the end of a response ─────────────────────────────────────────────
 

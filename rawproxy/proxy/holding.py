@@ -56,7 +56,7 @@ class Holding(Checkout):
     opening: bytes
 
     def __init__(self, service: Service, client: ClientSide, head: RequestHead) -> None:
-        super().__init__(service, client, head)
+        Checkout.__init__(self, service, client, head)  # `super` is a call more
         route_target = client.route_target
         self.limits = route_target.limits
         self.chunked = head.framing == CHUNKED

@@ -39,7 +39,7 @@ class Timeouts(Holding):
     __slots__ = ("backlog", "blocked", "connection", "throttled")
 
     def __init__(self, service: Service, client: ClientSide, head: RequestHead) -> None:
-        super().__init__(service, client, head)
+        Holding.__init__(self, service, client, head)  # `super` is a call more
         self.connection: UpstreamConnection | None = None
         self.throttled = False  # the upstream does not take the body as fast as it comes
         self.blocked = 0.0  # since when the client does not take all we have; 0: it does

@@ -128,11 +128,6 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
         if self.endpoint.crowded() and not isinstance(transport, SocketTransport):
             self.read_little(transport)
 
-    def let_go(self) -> None:
-        """The exchange is over. The connection becomes idle, or is closed if it is not reusable."""
-        self.handler = None
-        self.endpoint.settle(self)
-
     def bind(self) -> None:
         """The exchange is over, and its client keeps the connection (see `connection_auth`)."""
         self.handler = None
