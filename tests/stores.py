@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from rawproxy.store.opening import open_store
 from tests.process import PATIENCE, free_port
 
 # Skip where Debian's redis-server or the library is missing; CI has both.
@@ -63,3 +64,10 @@ class RedisServer:
 
     def __exit__(self, *_) -> None:
         self.kill()
+
+
+def known(url: str) -> str:
+    """Have the store at `url` be one that was in use before: orders wait for a new one."""
+    with open_store(url) as store:
+        store.put("acme/memory", b"1")
+    return url

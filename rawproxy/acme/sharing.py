@@ -38,9 +38,9 @@ from rawproxy.config.options import CAPABILITIES
 from rawproxy.errors import ConfigError, StoreError
 from rawproxy.telemetry.error_log import log
 
-HELD: Final = 10.0  # seconds of a lock; another machine goes on so long after one was killed
-BEAT: Final = 2.0  # seconds between two renewals: a store that hangs costs two of them
-GRACE: Final = 5.0  # seconds: more than `LONGEST_PAUSE`, a call that hangs, and a beat
+HELD: Final = 6.0  # seconds of a lock; another machine goes on so long after one was killed
+BEAT: Final = 1.5  # seconds between two renewals: a call that hangs costs one of them
+GRACE: Final = 5.0  # seconds: more than `LONGEST_PAUSE` and the calls until locks are held anew
 PAUSE, LONGEST_PAUSE = 0.2, 1.0  # seconds between two tries to reach it
 WAIT: Final = 0.5  # seconds of one wait for news
 LOOK: Final = 5.0  # seconds without a look whether it is there and has its memory

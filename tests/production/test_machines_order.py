@@ -17,8 +17,7 @@ from tests.outposts.server import Recorder
 from tests.process import PATIENCE, RawProxy
 from tests.production.authority import Pebble, needs_pebble
 from tests.production.stage import until
-from tests.production.test_shared_certificates import known
-from tests.stores import NEEDS_REDIS, RedisServer
+from tests.stores import NEEDS_REDIS, RedisServer, known
 
 pytestmark = [needs_pebble, NEEDS_REDIS]
 NAME = "one.test"

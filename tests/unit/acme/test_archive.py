@@ -164,3 +164,15 @@ def test_what_is_no_json_says_nothing(archive):
     path = archive.of(ONE, "a.test", "x.json")
     assert archive.json(path) == {}
     assert archive.save(ONE, "a.test", "x.json", {"a": 1}) and json.loads(read(path)) == {"a": 1}
+
+
+def test_a_wish_is_fulfilled_by_a_certificate_that_comes_behind_it(archive):
+    assert not archive.is_wanted("a.test")
+    put(archive, ONE)
+    archive.link(ONE, "a.test")
+    os.utime(archive.of(ONE, "a.test", "certificate.pem"), (1, 1))
+    write(archive.wanted("a.test"), b"")
+    assert archive.is_wanted("a.test")
+    os.utime(archive.wanted("a.test"), (0, 0))
+    assert not archive.is_wanted("a.test"), "of another machine, perhaps"
+    assert archive.wishes() == []

@@ -324,3 +324,33 @@ def test_where_it_is_told_of_no_store_there_is_none(tmp_path):
         str(tmp_path), (ONE,), store=f"file:{tmp_path}/s", store_key=f"{tmp_path}/key"
     )
     assert shared(told).store.shown == f"file:{tmp_path}/s"
+
+
+def test_until_when_an_authority_is_left_alone_is_known_everywhere(pair):
+    one, other = pair
+    one.archive.save(ONE, "_limits", "limits.json", {"until": 5.0})
+    other.hear()
+    assert other.archive.json(other.archive.of(ONE, "_limits", "limits.json")) == {"until": 5.0}
+    other.archive.save(ONE, "_limits", "limits.json", {"until": 7.0})
+    one.hear()
+    assert one.archive.json(one.archive.of(ONE, "_limits", "limits.json")) == {"until": 7.0}
+
+
+def test_commands_that_tell_something_need_the_store(tmp_path):
+    from rawproxy.acme.commands import opened
+    from rawproxy.config.json_codec import to_json
+    from rawproxy.config.model import Config
+
+    def config(store):
+        told = AcmeSettings(str(tmp_path / "state"), (ONE,), (NAME,), store=store)
+        return Config(keepers=(("acme", to_json(told)),))
+
+    _, found = opened(config(f"file:{tmp_path}/shared"), tells=True)
+    assert isinstance(found, SharedArchive) and found.there
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        ConfigError, match=r"^--store file:\S+: Not a directory: .*; is it running\?"
+    ):
+        opened(config(f"file:{tmp_path}/file"), tells=True)
+    _, found = opened(config(f"file:{tmp_path}/file"))
+    assert not isinstance(found, SharedArchive), "what there is can be listed without it"
