@@ -37,7 +37,7 @@ HOT = {
         "frames flow_control budget stream_numbers huffman hpack fields header_reader"
     ),
     "protocol/websocket": "frames",
-    "routing": "match conditions route_targets own_answer site_routes",
+    "routing": "match conditions route_targets own_answer inner_routes site_routes",
     "balancing": "fair_queue pool health policies",
     "telemetry": "masks counters facts access_log",
     "net": "tls_outbox backpressure poller tls_ends socket_transport tls_transport tls_handshake",

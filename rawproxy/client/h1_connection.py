@@ -164,7 +164,8 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
                     at = self._start_with_body(head, data, at)
                     continue
                 self._start(head, b"")
-                if at == size and self.exchange is not None and self.route_target.plan is None:
+                plain = self.route_target.plan is None and not self.moved
+                if at == size and self.exchange is not None and plain:
                     self.last_head.keep(data, begin, head, self.exchange.opening)
         except ClientError as error:
             self._refuse(error)

@@ -20,6 +20,7 @@ from typing import Final
 from rawproxy.errors import ClientError, ProxyError
 from rawproxy.protocol.http import error_pages, rewrite
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
+from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.exchange import Exchange
@@ -36,8 +37,8 @@ class RequestSide(ClientSide):
     """Base of both: the request under way, its exchange, and how much has passed."""
 
     __slots__ = (
-        "deadline", "exchange", "head", "paced", "received", "sent", "service", "slot", "status",
-        "taken",
+        "deadline", "exchange", "head", "moved", "paced", "received", "sent", "service", "slot",
+        "status", "taken",
     )  # fmt: skip
 
     def __init__(self, service: Service, slot: ConnectionSlot) -> None:
@@ -48,6 +49,7 @@ class RequestSide(ClientSide):
         self.facts = None
         self.head: RequestHead | None = None
         self.exchange: Exchange | None = None
+        self.moved = False  # whether the request under way has another path by now
         self.status = 0
         self.sent = 0  # bytes of the response's body
         self.taken = 0  # of them, those that the client had at the last look
@@ -62,6 +64,10 @@ class RequestSide(ClientSide):
         sites = self.slot.sites
         if sites is None:  # one for all
             return True
+        if self.moved:  # by the request before
+            self.moved = False
+            self.route_target = self.service.route_target
+            self.context = self.service.follow(self.context, self.route_target)
         try:
             route_target = self.service.find(sites, self.slot, head, self.context)
         except ClientError as error:
@@ -83,19 +89,38 @@ class RequestSide(ClientSide):
     def same_client(self, secure: bool) -> bool:
         """Whether that is what is known of it already, but for what belongs to one request."""
         context, now = self.context, self.fresh_context(secure)
-        return context == now._replace(hsts=context.hsts, edits=context.edits, id=context.id)
+        return context == now._replace(
+            hsts=context.hsts, edits=context.edits, id=context.id, moved=context.moved
+        )
 
     def _amend(self, route_target: RouteTarget, head: RequestHead) -> bool:
         """Apply the route's values to this request. False if the route has answered."""
         asked = self.service.asked(head, self.context, self.slot, route_target)
+        if route_target.again is not None:
+            return self._move(route_target, asked)
         edits = route_target.edits
         if route_target.plan is not None and edits is not None:
             edits = route_target.plan.of(edits, asked)
+        if self.moved:
+            edits = rewrite.leading_to(edits, asked.context.moved)
         self.context = asked.context._replace(edits=edits)
         if route_target.answer is None or route_target.guard is not None:
             return True
         self.reply(*route_target.answer.of(asked, edits))
         return False
+
+    def _move(self, route_target: RouteTarget, asked: Asked) -> bool:
+        """The route looks up another path. False if that was answered."""
+        try:
+            route_target, where = route_target.inner.find(route_target, asked)
+        except ProxyError as error:
+            self.send_error(error)
+            return False
+        self.moved = True
+        self.route_target = route_target
+        context = self.service.follow(asked.context, route_target)
+        self.context = context._replace(moved=where)
+        return self._amend(route_target, asked.head)
 
     def begin(self, head: RequestHead) -> Exchange:
         """Make the exchange of a request that may have one. It is not started yet."""

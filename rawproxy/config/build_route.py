@@ -51,7 +51,9 @@ def route(scope: Scope, config: Config) -> Route:
         _alone(scope, _ANSWERS, ("group",), "answers by itself")
         _alone(scope, _ANSWERS, _PATHS, "leaves no path to be changed")
         _alone(scope, _PATHS, (), "says what the path becomes")
+        _alone(scope, ("again",), (*_ANSWERS, "group"), "leads to another route")
         _together(scope)
+    again = table.get("again", False)
     only = config.groups[0].name if len(config.groups) == 1 else DEFAULT
     group = table.get("group") or only
     limits, timeouts = table.get("limits"), table.get("timeouts")
@@ -68,7 +70,9 @@ def route(scope: Scope, config: Config) -> Route:
         as_nginx=table.get("as-nginx", False),
         mapping=_mapping(scope),
         respond=respond,
-        group=None if redirect or respond else group,
+        again=again,
+        internal=table.get("internal", False),
+        group=None if redirect or respond or again else group,
         redirect=redirect,
         request_headers=_edits(scope, "request-headers", groups),
         response_headers=_edits(scope, "response-headers", groups),
@@ -112,6 +116,8 @@ def _together(scope: Scope) -> None:
         wrong("status", " is that of a redirect: type redirect too")
     if "gather-over" in table and "gather" not in table:
         wrong("gather-over", " is for what is gathered: type gather too")
+    if table.get("again") and "rewrite" not in table:
+        wrong("again", " is for a rewrite: type rewrite too")
     if "map-back" in table and "replace-prefix" not in table and not table.get("strip-prefix"):
         wrong("map-back", " is for a prefix: type strip-prefix = true or replace-prefix too")
     if "path-regex" in table:

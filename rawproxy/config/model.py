@@ -186,6 +186,8 @@ class Route:
     before_regex: bool = False  # if this is the longest path, no `path_regex` is tried
     replace_prefix: str | None = None  # what stands for `path` upstream; "/": nothing does
     rewrite: str | None = None  # the whole path that the upstream gets, with variables
+    again: bool = False  # that path is looked up among the routes of the site
+    internal: bool = False  # found by what is looked up again, and 404 for everybody else
     as_nginx: bool = False  # groups and prefixes are those of the path as nginx reads it
     mapping: ResponseMapping = field(default_factory=ResponseMapping)
     respond: Respond | None = None

@@ -316,6 +316,8 @@ ROUTE: Keys = {
     "strip-prefix": {"is_flag": True, "help": "The upstream sees what is behind path."},
     "replace-prefix": {"help": "What the upstream sees in the place of path: /v1."},
     "rewrite": {"help": "The path that the upstream sees, with variables: /u/$1."},
+    "again": {"is_flag": True, "help": "What rewrite makes is looked up among the site's routes."},
+    "internal": {"is_flag": True, "help": "Found by what is looked up again, and else 404."},
     "as-nginx": {"is_flag": True, "help": "The path is read and escaped anew, as nginx does it."},
     "map-back": {
         "is_flag": True,

@@ -47,7 +47,8 @@ def answer(one: Directive, value_of: Callable[[str], str], kind: str) -> RouteKe
 def slash_redirect(route: RouteKeys) -> RouteKeys | None:
     """Nginx sends /app to /app/ where only the latter is a location that proxies."""
     path = route.get("path", "/")
-    if "group" not in route or path == "/" or not path.endswith("/"):
+    hidden = {"internal": True} if "internal" in route else {}
+    if not ("group" in route or hidden) or path == "/" or not path.endswith("/"):
         return None
     moved = {
         "path": path[:-1],
@@ -57,4 +58,4 @@ def slash_redirect(route: RouteKeys) -> RouteKeys | None:
         "as-nginx": True,
     }
     added = route.get("response-headers", {}).get("add")
-    return moved | ({"response-headers": {"add": added}} if added else {})
+    return moved | hidden | ({"response-headers": {"add": added}} if added else {})

@@ -6,7 +6,6 @@ request that reaches the location, or the location is refused.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +14,7 @@ from rawproxy.nginx.guards import Guards, Zones, keys, sign_in, told_by
 from rawproxy.nginx.matching import LocationMatch, RouteKeys, found_by, grouped, match_of, way_into
 from rawproxy.nginx.reading import Directive
 from rawproxy.nginx.report import Report
-from rawproxy.nginx.rewriting import Rewriting, Way
+from rawproxy.nginx.rewriting import CHANGED, Rewriting, Way
 from rawproxy.nginx.scope import Blocks
 from rawproxy.nginx.upstreams import Groups, Target
 from rawproxy.nginx.values import Refusal, fixed, seconds, size, value
@@ -29,9 +28,6 @@ _FORWARDED: Final = {
     ("x-forwarded-proto", "$scheme"),
     ("x-forwarded-host", "$http_host"),
 }
-_CHANGED: Final = re.compile(  # by a rewrite
-    r"\$\{?(?:(?:document_)?uri|args|query_string|is_args|arg_\w+)\b"
-).search
 
 
 class Around(NamedTuple):
@@ -71,6 +67,9 @@ class Location:
             self.route |= ended(self.way, self.blocks.first_of("default_type", ""))
             self._response_headers()
             return
+        if self.way.again:
+            self.route |= {"rewrite": self.way.path, "again": True}
+            return
         proxied = self._proxied()
         if proxied is not None:
             self._proxy(proxied)
@@ -85,7 +84,7 @@ class Location:
 
     def value(self, text: str) -> str:
         """A value with our variables."""
-        if self.way.path is not None and _CHANGED(text):
+        if self.way.path is not None and CHANGED(text):
             raise Refusal(f"{text}: behind a rewrite that says what the rewrite has made")
         return value(text, self.known, self.way.groups)
 

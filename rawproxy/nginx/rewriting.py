@@ -30,6 +30,9 @@ _REDIRECTS: Final = {"permanent": 301, "redirect": 302}
 _DIGIT: Final = re.compile(r"\$(?:[1-9]|\{[1-9]\})").search
 _NAMES: Final = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _ALL: Final = {"^(.*)$": "$1", "^(.*)": "$1", "(.*)": "$1", "^/(.*)$": "/$1", "^/(.*)": "/$1"}
+CHANGED: Final = re.compile(  # by a rewrite
+    r"\$\{?(?:(?:document_)?uri|args|query_string|is_args|arg_\w+)\b"
+).search
 NOT_EMPTY: Final = ("!", "!0")
 
 
@@ -41,7 +44,8 @@ class Way(NamedTuple):
     groups: int = 0  # that $1 to $9 can name
     end: Directive | None = None  # a `return`, or a `rewrite` that redirects
     block: tuple[Directive, ...] | None = None  # of the last `if` that held: it has a say in all
-    path: str | None = None  # what `rewrite … break` has made of the path
+    path: str | None = None  # what a `rewrite` has made of the path
+    again: bool = False  # and that is looked up again
 
     def value(self, text: str) -> str:
         """A value with our variables."""
@@ -63,8 +67,11 @@ _Run = Generator[Way, None, Way | None]
 class Rewriting:
     """What runs the directives of one block."""
 
-    def __init__(self, maps: Mapping[str, Map], *, complete: bool = False) -> None:
+    def __init__(
+        self, maps: Mapping[str, Map], *, complete: bool = False, of_server: bool = False
+    ) -> None:
         self._maps = maps
+        self._of_server = of_server  # behind its directives, every path is looked up
         self._complete = complete
         self._count = 0
 
@@ -127,6 +134,8 @@ class Rewriting:
 
     def _run(self, steps: list[Directive], way: Way) -> Iterator[Way]:
         for at, one in enumerate(steps):
+            if way.path is not None and CHANGED(" ".join(_texts([one]))):
+                raise Refusal(f"{one.place}: it looks at what a rewrite before it has changed")
             if one.name == "set":
                 name = one.args[0].removeprefix("$")
                 way = way.learns(name, _made(way, one.args[1]))
@@ -135,6 +144,7 @@ class Rewriting:
                 yield way._replace(end=one)
                 return
             elif one.name == "break":
+                way = way._replace(again=way.again and self._of_server)
                 break
             else:
                 run = self._if if one.name == "if" else self._rewrite
@@ -223,13 +233,11 @@ class Rewriting:
             pattern = "^" if not _DIGIT(instead) else pattern
             one = Directive(one.name, (pattern, instead, *one.args[2:]), one.file, one.line)
         away = flag in _REDIRECTS or instead.startswith(("http://", "https://", "$scheme"))
-        if not away and flag != "break":
-            raise Refusal(
-                f"{one.place}: the path is not looked up again here; type a location with a regular"
-                " expression, and break"
-            )
         if way.path is not None:
-            raise Refusal(f"{one.place}: a second rewrite of one path: type one for both")
+            raise Refusal(
+                f"{one.place}: a second rewrite of one path: type one for both, or `last` behind"
+                " the first"
+            )
         named, names = named_groups(pattern)
         texts = [instead, *_texts(rest)]
         every = named in ("^", "^/", ".*", "^.*", "^.*$", "^/.*$", "^(.*)$") and not _used(
@@ -241,10 +249,23 @@ class Rewriting:
         if away:
             yield from _with_query(one, holds)
         else:
-            yield holds._replace(path=_rewritten(holds, instead))
+            again = flag != "break" or self._of_server
+            if again:
+                self._check_maps(one, way)
+            moved = holds._replace(path=holds.value(instead), again=again)
+            if flag in ("last", "break"):
+                yield moved
+            else:
+                yield from self._run(rest, moved)
         if every:
             return None
         return way.tested(test.negated()) if self._complete else way
+
+    def _check_maps(self, one: Directive, way: Way) -> None:
+        """What nginx has looked up before the path changed stays as it was; here it does not."""
+        for name in way.known:
+            if name in self._maps and CHANGED(self._maps[name].source):
+                raise Refusal(f"{one.place}: ${name} is made of the path that changes here")
 
 
 def redirect_of(one: Directive) -> tuple[str, str]:
@@ -268,12 +289,6 @@ def _with_query(one: Directive, way: Way) -> Iterator[Way]:
 
 def _redirecting(one: Directive, pattern: str, instead: str, flags: list[str]) -> Directive:
     return Directive(one.name, (pattern, instead, *flags), one.file, one.line)
-
-
-def _rewritten(way: Way, instead: str) -> str:
-    if instead.endswith("?"):
-        raise Refusal(f"{instead}: the query goes on here; leave the ? at its end out")
-    return way.value(instead)
 
 
 def _captured(way: Way, pattern: str, names: Mapping[str, int]) -> Way:

@@ -19,6 +19,7 @@ from rawproxy.nginx.answers import slash_redirect
 from rawproxy.nginx.cases import case
 from rawproxy.nginx.guards import Guards, Zones
 from rawproxy.nginx.locations import Around, Location
+from rawproxy.nginx.looked_up import check_kept, leads_elsewhere, staying
 from rawproxy.nginx.maps import Map, maps_of
 from rawproxy.nginx.matching import LocationMatch, match_of, way_into
 from rawproxy.nginx.reading import Directive, read
@@ -128,21 +129,19 @@ class _Translator:
         """The routes of a server, for each way through its rewrites."""
         known = self.known | {"server_name": server.said_name}
         block = server.blocks.block
-        ways = Rewriting(self.maps).ways(block, Way(known))
-        if any(way.end is None and way.when for way in ways):
-            ways = Rewriting(self.maps, complete=True).ways(block, Way(known))
-        if any(way.path is not None for way in ways):
-            raise Refusal("a rewrite of the server that does not redirect: type it in a location")
+        ways = Rewriting(self.maps, of_server=True).ways(block, Way(known))
+        if any(way.end is None and way.when and not way.again for way in ways):
+            ways = Rewriting(self.maps, complete=True, of_server=True).ways(block, Way(known))
         found: list[tuple[TomlKeys, str]] = []
         for way in ways:
-            if way.end is None:
-                self._locations(server, way._replace(block=None), found)
-                continue
-            first = {"first": True} if way.when else {}
-            match = LocationMatch({"path": "/"} | first)
-            ends = Location(server.blocks.within(()), self._around(server, way), match, way)
-            ends.fill()
-            found.append((ends.route, way.end.place))
+            if way.end is not None or way.again:
+                first = {"first": True} if way.when or way.again else {}
+                match = LocationMatch({"path": "/"} | first)
+                ends = Location(server.blocks.within(()), self._around(server, way), match, way)
+                ends.fill()
+                found.append((ends.route, way.end.place if way.end else server.block.place))
+        for way in staying(ways):
+            self._locations(server, way._replace(block=None), found)
         self._slashes(found)
         return found
 
@@ -178,14 +177,20 @@ class _Translator:
         block = one.block or ()
         match = match_of(one)
         blocks = server.blocks.within(block)
+        internal = {}
         if any(it.name == "internal" for it in block):
-            yield {**match.keys, "respond": {"status": 404}}  # nobody gets there from outside
-            return
+            if not leads_elsewhere(server.blocks, one):
+                proxied = any(it.name == "proxy_pass" for it in block)
+                hidden = {"internal": True} if proxied else {}
+                yield {**match.keys, "respond": {"status": 404}} | hidden  # nobody gets there
+                return
+            internal = {"internal": True}
         texts = blocks.texts(_OF_NO_REQUEST)
         for each in around.rewriting.ways(block, way_into(match, way), texts):
             location = Location(blocks, around, match, each)
             location.fill()
-            yield location.route
+            check_kept(way, each)
+            yield location.route | internal
 
     def _slashes(self, found: list[tuple[TomlKeys, str]]) -> None:
         """Where /app/ proxies, /app leads to it."""

@@ -58,9 +58,7 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
         "alias": Word(REFUSED, _STATIC),
         "index": Word(HARMLESS, "of files, and none are served"),
         "try_files": Word(REFUSED, _STATIC),
-        "internal": Word(
-            EXACT, "of a location that auth_request or error_page 401 leads to; else refused"
-        ),
+        "internal": Word(EXACT, "rewrites and guards lead there"),
         "satisfy": Word(EXACT, "any: beside lists one of auth_basic and auth_request"),
         "limit_except": Word(REFUSED, "let the upstream look at the method"),
         "merge_slashes": Word(DIFFERENT, "a path with // gets 400 where it matters"),
@@ -91,7 +89,7 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
     },
     "rewrite": {
         "return": Word(EXACT),
-        "rewrite": Word(EXACT, "redirects, and `break`; a path that is looked up again: refused"),
+        "rewrite": Word(EXACT, "a second one that looks at what the first has made: refused"),
         "if": Word(EXACT, "variables and texts or expressions; files: refused"),
         "set": Word(EXACT),
         "break": Word(EXACT),

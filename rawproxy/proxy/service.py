@@ -279,7 +279,7 @@ class Service(WorkerGroups):
         last = route_target.followed
         if last is None or last[0] is not context:
             hsts = route_target.hsts if context.scheme == b"https" else context.hsts
-            made = context._replace(hsts=hsts, edits=route_target.edits, id=b"")
+            made = context._replace(hsts=hsts, edits=route_target.edits, id=b"", moved=b"")
             last = route_target.followed = (context, made)
         return last[1]
 

@@ -19,7 +19,7 @@ from rawproxy.protocol.http.path_change import PathChange
 from rawproxy.protocol.http.response_map import ResponseMap
 from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits, finder
 from rawproxy.protocol.http.target import is_host
-from rawproxy.protocol.http.variable_values import Asked, Value, normalised
+from rawproxy.protocol.http.variable_values import Asked, Value, current, normalised
 from rawproxy.routing.conditions import Conditions
 from rawproxy.routing.match import RouteEntry, Routes, Sites, path_of
 from rawproxy.routing.own_answer import own_answer
@@ -34,6 +34,7 @@ class RouteTarget:
 
     __slots__ = (
         "access",
+        "again",
         "answer",
         "as_nginx",
         "client_cert_policy",
@@ -45,6 +46,8 @@ class RouteTarget:
         "group",
         "guard",
         "hsts",
+        "inner",
+        "inside",
         "limits",
         "name",
         "optional",
@@ -88,6 +91,10 @@ class RouteTarget:
         self.followed: tuple[ClientContext, ClientContext] | None = None
         # What differs from request to request; None: `edits` is all there is.
         self.plan = plan(route)
+        # Of a route with `again`: the path that is looked up, and among which routes.
+        self.again = path_change(route) if route.again else None
+        self.inner: Any = None  # an `inner_routes.InnerRoutes`
+        self.inside: RouteTarget | None = None  # of one that is internal, as others lead to it
         self.trace = config.allow_trace if route.allow_trace is None else route.allow_trace
         listed = config.upgrades if route.upgrades is None else route.upgrades
         self.upgrades = {one.lower().encode(): one.encode() for one in listed}
@@ -124,7 +131,7 @@ class RouteTarget:
         """What the groups of `path-regex` have matched; nothing where there is none."""
         if self.regex is None:
             return ()
-        path = path_of(asked.head.target)
+        path = path_of(current(asked))
         return self.regex.captures(normalised(path) if self.as_nginx else path) or ()
 
 
@@ -336,7 +343,11 @@ def fitting(routes: Routes[RouteTarget], target: bytes, asked: Asked) -> RouteTa
     for one in routes.early(target):
         if one.when is None or one.fits(asked):
             return one
-    found = routes.find(target)
+    return variant(routes.find(target), asked)
+
+
+def variant(found: RouteTarget, asked: Asked) -> RouteTarget:
+    """Of the routes of one path the first that fits. Raises `ClientError` 404."""
     for one in found.variants:
         if one.fits(asked):
             return one

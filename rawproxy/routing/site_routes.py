@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rawproxy.config.model import Address, Config, Site
+from rawproxy.routing.inner_routes import outer_targets
 from rawproxy.routing.match import Routes, Sites
 from rawproxy.routing.own_answer import own_answer
 from rawproxy.routing.route_targets import (
@@ -51,8 +52,11 @@ class RouteTargets:
         if known is None:
             cookies = own_cookies(self._sticky, site)
             targets = [RouteTarget(self.config, site, route, cookies) for route in site.routes]
+            shown = targets
+            if any(route.again or route.internal for route in site.routes):
+                shown = outer_targets(self.config, site, site.routes, targets)
             conditional = any(route.when or route.first for route in site.routes)
-            routes = Routes(varied(site.routes, targets), conditional=conditional)
+            routes = Routes(varied(site.routes, shown), conditional=conditional)
             self.fresh += targets
             known = (site, routes, targets)
         # The site itself is kept, so that no other one can have its `id`.

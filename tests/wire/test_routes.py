@@ -209,6 +209,54 @@ def test_what_a_request_is_like_decides_beside_its_path(version):
     run(test())
 
 
+LOOKED_UP = (
+    Route("/", response_headers=Edits(add=(("X-Path", "$uri of $request_uri"),))),
+    Route("/app", replace_prefix="/", request_headers=OWN_PREFIX),
+    Route("/plain"),
+    Route("/hidden", internal=True),
+    Route(path_regex="^/a/(.*)$", rewrite="/app/$1", again=True, group=None),
+    Route("/drops", rewrite="/plain?x=1?", again=True, group=None),
+    Route("/in", rewrite="/hidden", again=True, group=None),
+    Route("/none", exact=True, rewrite="/nothing/", again=True, group=None),
+    Route("/own", rewrite="/said", again=True, group=None),
+    Route("/said", group=None, respond=Respond(410, "$uri\n")),
+    Route("/round", rewrite="/round$path", again=True, group=None),
+    Route(when=(("$arg_to", "~^(.+)$"),), first=True, rewrite="$1", again=True, group=None),
+)
+
+
+@both
+def test_a_path_that_is_looked_up_again_is_that_of_another_route(version):
+    async def test():
+        async with Rig(mirror, True, sites=[Site(routes=LOOKED_UP)]) as rig, version(rig) as one:
+            for target, sees in (
+                ("/a/x?y", b"/x?y"),
+                ("/plain/z", b"/plain/z"),
+                ("/drops?y", b"/plain?x=1"),
+                ("/plain/z", b"/plain/z"),  # what was changed for one request is not for another
+                ("/in?y", b"/hidden?y"),
+                ("/none", b"/nothing/"),
+                ("/x?to=/app/y", b"/y?to=/app/y"),
+                ("/x?y", b"/x?y"),
+            ):
+                status, _, head = await one.ask("a.test", target)
+                assert (status, head.split(b" ")[1]) == (302, sees), target
+            for target, status in (
+                ("/hidden", 404), ("/own/x", 410), ("/round", 500), ("/x?to=/../y", 400),
+            ):  # fmt: skip
+                got, _, page = await one.ask("a.test", target)
+                assert got == status
+                assert status != 410 or page == b"/said\n"
+            _, lines, _ = await one.ask("a.test", "/none?q")
+            assert lines["x-path"] == "/nothing/ of /none?q"
+            assert [line.split(b'"')[1].split()[1] for line in rig.log][:2] == [
+                b"/a/x?y",
+                b"/plain/z",
+            ]
+
+    run(test())
+
+
 def test_444_hangs_up_without_an_answer():
     async def test():
         async with Rig(mirror, True, sites=[Site(routes=CHOSEN)]) as rig:

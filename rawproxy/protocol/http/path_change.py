@@ -4,8 +4,9 @@
     rewrite                         a new path, made of variables and of what a regex has matched
 
 A query goes on as it came. If the rewrite has a query of its own, the client's follows it with an
-`&`, as in nginx. `OPTIONS *` has no path and stays. With `as-nginx` the path is read, changed to
-the letter, and escaped anew, as nginx does it behind a `proxy_pass` with a URI.
+`&`, as in nginx; behind a `?` at the end of a rewrite nothing follows. `OPTIONS *` has no path and
+stays. With `as-nginx` the path is read, changed to the letter, and escaped anew, as nginx does it
+behind a `proxy_pass` with a URI.
 
 This module never decides which route a request takes. It reads a path in one way only, since
 routing has refused what another server could read otherwise. Invariants: the new path begins with
@@ -34,7 +35,9 @@ _BARE: Final = re.compile(rb"[\"<>\\^`{|}]").sub  # the same of what is escaped 
 class PathChange:
     """How the path of one route changes: by a prefix, or by a rewrite."""
 
-    __slots__ = ("_begin", "_length", "as_nginx", "instead", "prefix", "rewrite", "strips")
+    __slots__ = (
+        "_begin", "_drops", "_length", "as_nginx", "instead", "prefix", "rewrite", "strips",
+    )  # fmt: skip
 
     def __init__(
         self, prefix: str, instead: str, rewrite: str | None = None, as_nginx: bool = False
@@ -46,12 +49,13 @@ class PathChange:
         # makes /v1x of /app/x.
         self._length = len(prefix) if as_nginx else len(self.prefix)
         self._begin = instead.encode() if as_nginx else self.instead
-        self.rewrite = None if rewrite is None else Value(rewrite)
+        self._drops = rewrite is not None and rewrite.endswith("?")
+        self.rewrite = None if rewrite is None else Value(rewrite.removesuffix("?"))
         self.strips = self.rewrite is None and bool(self.prefix) and not self.instead
 
     def target(self, asked: Asked) -> bytes:
         """The target of the request to the upstream."""
-        target = asked.head.target
+        target = asked.context.moved or asked.head.target
         if target == b"*":
             return target
         if self.rewrite is None:
@@ -61,7 +65,7 @@ class PathChange:
         else:
             changed = self._rewritten(self.rewrite, asked)
             query = target.partition(b"?")[2]
-            if query:
+            if query and not self._drops:
                 changed += (b"&" if b"?" in changed else b"?") + query
         return b"/" + changed.lstrip(b"/\\")
 

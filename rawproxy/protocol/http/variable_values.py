@@ -76,9 +76,15 @@ class Asked:
 Getter = Callable[[Asked, bytes], bytes]
 
 
-def _target(asked: Asked) -> bytes:
-    target = asked.head.target
+def current(asked: Asked) -> bytes:
+    """Path and query as the route sees them: as they came, or as another route has made them."""
+    target = asked.context.moved or asked.head.target
     return b"/" if target == b"*" else target  # OPTIONS * asks about the server
+
+
+def _came(asked: Asked, _: bytes) -> bytes:
+    target = asked.head.target
+    return b"/" if target == b"*" else target
 
 
 def _host(asked: Asked, _: bytes) -> bytes:
@@ -87,11 +93,11 @@ def _host(asked: Asked, _: bytes) -> bytes:
 
 
 def _path(asked: Asked, _: bytes) -> bytes:
-    return _target(asked).partition(b"?")[0]
+    return current(asked).partition(b"?")[0]
 
 
 def _query(asked: Asked, _: bytes) -> bytes:
-    return _target(asked).partition(b"?")[2]
+    return current(asked).partition(b"?")[2]
 
 
 def _port(number: int) -> bytes:
@@ -138,7 +144,7 @@ def _values(block: bytes, name: bytes) -> list[bytes]:
 _GETTERS: Final[dict[str, Getter]] = {
     "host": _host,
     "http_host": lambda asked, _: asked.head.host,
-    "request_uri": lambda asked, _: _target(asked),
+    "request_uri": _came,
     "uri": lambda asked, _: normalised(_path(asked, _)),
     "path": _path,
     "query": _query,

@@ -326,6 +326,8 @@ def test_a_certificate_of_a_site_opens_8443(load):
         ("[[site]]\n[[site.route]]\nstrip-prefix = true\nrewrite = '/'", "3: [[site.route]] strip-prefix says what the path becomes: leave rewrite out"),
         ("[[site]]\n[[site.route]]\nreplace-prefix = 'v1'", "3: [[site.route]] replace-prefix v1: type a plain path"),
         ("[[site]]\n[[site.route]]\nreplace-prefix = '/../v1'", "3: [[site.route]] replace-prefix /../v1: type a plain path"),
+        ("[[site]]\n[[site.route]]\nagain = true", "3: [[site.route]] again is for a rewrite: type rewrite too"),
+        ("[[site]]\n[[site.route]]\nagain = true\nrewrite = '/'\ngroup = 'a'", "3: [[site.route]] again leads to another route: leave group out"),
         ("[[site]]\n[[site.route]]\nrewrite = 'v1'", "3: [[site.route]] rewrite v1: type a path that begins with /"),
         ("[[site]]\n[[site.route]]\nrewrite = '/$1'", "3: [[site.route]] rewrite /$1: $1 is what the path-regex"),
         ("[[site]]\n[[site.route]]\nmap-back = false", "3: [[site.route]] map-back is for a prefix"),

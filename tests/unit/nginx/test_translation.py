@@ -41,8 +41,13 @@ def proxied(more: str) -> str:
         (SERVER.format("location / { if (-f $request_filename) { return 403; } }"), "only variables"),
         (SERVER.format("if ($upstream_status = 1) { return 403; }"), "$upstream_status is not known"),
         (SERVER.format("if ($arg_a = $arg_b) { return 403; }"), "two values are not compared"),
-        (SERVER.format("rewrite ^/a/(.*) /b/$1 last;"), "the path is not looked up again"),
-        (SERVER.format("rewrite ^/a/(.*) /b/$1 break;"), "type it in a location"),
+        (SERVER.format("if ($arg_a) { set $x 1; } rewrite ^/a/(.*) /b/$1 last;"), "beside an if or a map"),
+        (SERVER.format("rewrite ^/a /b; rewrite ^/b /c;"), "type one for both, or `last`"),
+        (SERVER.format("rewrite ^/a /b; if ($uri = /b) { return 403; }"), "has changed"),
+        (SERVER.format("set $x $uri; location / { rewrite ^ /b last; }"), "$x is made of a path"),
+        (SERVER.format("set $x 1; location / { set $x 2; rewrite ^ /b last; }"), "$x is set again"),
+        (SERVER.format("set $x 1; if ($arg_a) { set $x 2; rewrite ^ /b last; }"), "$x is another one"),
+        ("map $uri $m { /a 1; }\n" + SERVER.format("location / { if ($m) { rewrite ^ /b last; } }"), "$m is made of"),
         (SERVER.format("location /a { location /a/b { return 200; } }"), "a location within"),
         ("map $b $a { x y; }\nmap $a $b { x y; }\n" + proxied("add_header X $a;"), "made of itself"),
         (SERVER.format("".join(f"if ($arg_{n}) {{ set $a{n} 1; }}" for n in range(8))), "more than 64 ways"),
@@ -289,6 +294,10 @@ def test_the_page_is_current():
     assert all(f"| `{name}` |" in write_from_nginx.page() for name in WORDS)
 
 
+def config_of(written, inner: str):
+    return reread(["--nginx", written("server { listen 8080; " + inner + " }")])
+
+
 def route_of(written, location: str, at: int = 0):
     text = "server { listen 8080; " + location + " }"
     return reread(["--nginx", written(text)]).sites[0].routes[at]
@@ -346,6 +355,22 @@ def test_what_a_rewrite_has_changed_is_not_taken_for_what_came(written):
     with pytest.raises(ConfigError, match="behind a rewrite"):
         route_of(written, f"location /a/ {{ {rewrite} add_header A $uri; }}")
     assert route_of(written, f"location /a/ {{ {rewrite} add_header A $request_uri; }}")
+
+
+def test_a_path_that_is_looked_up_again_becomes_a_route_with_again(written):
+    more = "location /a/ { internal; proxy_pass http://a:1; }"
+    rewrites = "rewrite ^/b/(.*)$ /a/$1 last; rewrite ^/c /d?x? break;"
+    site = config_of(written, f"{rewrites} location /e {{ rewrite ^ /a/; }} {more}").sites[0]
+    first = [route for route in site.routes if route.first]
+    assert [(one.rewrite, one.again) for one in first] == [("/a/$1", True), ("/d?x?", True)]
+    (moved,) = [route for route in site.routes if route.path == "/e"]
+    assert moved.again and moved.rewrite == "/a/" and moved.group is None
+    assert {route.path for route in site.routes if route.internal} == {"/a/", "/a"}
+
+
+def test_a_location_that_nothing_leads_to_is_not_there(written):
+    routes = config_of(written, "location /a/ { internal; proxy_pass http://a:1; }").sites[0].routes
+    assert all(route.respond.status == 404 for route in routes if route.path == "/a/")
 
 
 @pytest.mark.parametrize(
