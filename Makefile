@@ -183,6 +183,8 @@ PURE := \
 	rawproxy/protocol/websocket/upgrade.py \
 	rawproxy/proxy/admission.py \
 	rawproxy/routing/conditions.py \
+	rawproxy/routing/error_places.py \
+	rawproxy/routing/inner_routes.py \
 	rawproxy/routing/match.py \
 	rawproxy/routing/route_targets.py \
 	rawproxy/routing/site_routes.py \

@@ -37,7 +37,7 @@ HOT = {
         "frames flow_control budget stream_numbers huffman hpack fields header_reader"
     ),
     "protocol/websocket": "frames",
-    "routing": "match conditions route_targets own_answer inner_routes site_routes",
+    "routing": "match conditions route_targets own_answer error_places inner_routes site_routes",
     "balancing": "fair_queue pool health policies",
     "telemetry": "masks counters facts access_log",
     "net": "tls_outbox backpressure poller tls_ends socket_transport tls_transport tls_handshake",
@@ -45,7 +45,8 @@ HOT = {
         "bulk_reader response_handler response_body connection ticket dialling endpoint probe group"
     ),
     "proxy": (
-        "recorder tunnel client_side checkout holding timeouts request_relay exchange guard "
+        "recorder tunnel client_side checkout holding timeouts request_relay error_places exchange "
+        "page_exchange guard "
         "admission worker_groups service"
     ),
     "access": (

@@ -41,7 +41,9 @@ Whatever the file says, these differ on purpose:
   write it bare into headers and redirects.
 * Redirects of a missing slash name the host and the port that were asked for.
 * `Server` and `Date` are the upstream's.
-* Error pages are our own. What `add_header` adds is added whatever the status.
+* Where `error_page` leads to a file or is not there, pages are our own. A page that an upstream
+  answers is asked for without the body of the request, and only when that has come as a whole. What
+  `add_header` adds is added whatever the status.
 * What a guard (`auth_request`) answers by 401, 403 or a redirect goes to the client as it is. If it
   cannot be asked the answer is 503. A 401 leads to the place of `error_page 401` for whoever
   navigates; a script gets the 401. The guard is told method and URI by X-Forwarded-* too.

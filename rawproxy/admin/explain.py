@@ -185,6 +185,10 @@ class Explanation:
         named = (*key, "path") if self.settings.has((*key, "path")) else key
         yield ExplanationLine("route", text, self.place(named))
         yield from self._access(target, asked.within(context), site, key)
+        if target.again is not None:
+            where = target.again.target(asked).decode("latin-1")
+            yield ExplanationLine("again", f"looks up {where}", self.place((*key, "rewrite")))
+            return
         if target.answer is not None:
             status, lines, page = target.answer.of(asked, edits)
             yield ExplanationLine("answer", f"{status} of our own", self.place(key))
@@ -197,6 +201,7 @@ class Explanation:
 
     def _where(self, target: RouteTarget) -> tuple[int, Key, Route]:
         """The site and the route of a target, and where the file has them."""
+        target = target.inside or target  # to those outside an internal one is another
         at = next(n for n, one in enumerate(self.service.route_targets.all) if one is target)
         for number, site in enumerate(self.config.sites):
             if at < len(site.routes):

@@ -23,13 +23,19 @@ from rawproxy.protocol.http.head import RequestHead, ResponseHead
 from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.client_side import ClientSide
+from rawproxy.proxy.error_places import bodiless
 from rawproxy.proxy.exchange import Exchange
 from rawproxy.proxy.guard import exchange_for
+from rawproxy.proxy.page_exchange import PageExchange
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel import Spliceable, Tunnel
+from rawproxy.routing.error_places import Place
 from rawproxy.routing.route_targets import RouteTarget
 from rawproxy.upstream.connection import UpstreamConnection
 
+HERE: Final = 0
+MOVED: Final = 1  # its route has made another path, which was looked up
+LED: Final = 2  # an error has led it to a page, from where no other one leads on
 GONE: Final = 499  # nginx's word for a client that did not wait
 
 
@@ -37,8 +43,8 @@ class RequestSide(ClientSide):
     """Base of both: the request under way, its exchange, and how much has passed."""
 
     __slots__ = (
-        "deadline", "exchange", "head", "moved", "paced", "received", "sent", "service", "slot",
-        "status", "taken",
+        "deadline", "exchange", "head", "moved", "paced", "page", "received", "sent", "service",
+        "slot", "status", "taken",
     )  # fmt: skip
 
     def __init__(self, service: Service, slot: ConnectionSlot) -> None:
@@ -49,7 +55,8 @@ class RequestSide(ClientSide):
         self.facts = None
         self.head: RequestHead | None = None
         self.exchange: Exchange | None = None
-        self.moved = False  # whether the request under way has another path by now
+        self.moved = HERE  # whether the request under way was led to another route
+        self.page: tuple[Place, bytes] | None = None  # an error page that is to be asked for
         self.status = 0
         self.sent = 0  # bytes of the response's body
         self.taken = 0  # of them, those that the client had at the last look
@@ -65,7 +72,7 @@ class RequestSide(ClientSide):
         if sites is None:  # one for all
             return True
         if self.moved:  # by the request before
-            self.moved = False
+            self.moved = HERE
             self.route_target = self.service.route_target
             self.context = self.service.follow(self.context, self.route_target)
         try:
@@ -106,6 +113,10 @@ class RequestSide(ClientSide):
         self.context = asked.context._replace(edits=edits)
         if route_target.answer is None or route_target.guard is not None:
             return True
+        if route_target.pages is not None and not route_target.answer.says_something():
+            place = self.error_place(route_target.answer.status, not head.framing)
+            if place is not None:
+                return self._leave_for(place, ProxyError("", route_target.answer.status))
         self.reply(*route_target.answer.of(asked, edits))
         return False
 
@@ -116,18 +127,86 @@ class RequestSide(ClientSide):
         except ProxyError as error:
             self.send_error(error)
             return False
-        self.moved = True
+        self.moved = MOVED
         self.route_target = route_target
         context = self.service.follow(asked.context, route_target)
         self.context = context._replace(moved=where)
         return self._amend(route_target, asked.head)
 
+    # ── errors that lead elsewhere ──────────────────────────────────────────────────────────────
+
+    def error_place(self, status: int, whole: bool) -> Place | None:
+        """Where an error leads, if not to a page of ours. `whole`: the request's body has ended."""
+        route_target, head = self.route_target, self.head
+        pages = route_target.pages
+        if pages is None or head is None or self.moved == LED or not pages.has(status):
+            return None
+        asked = self.service.asked(head, self.context, self.slot, route_target)
+        return pages.place(status, route_target.inner, asked, whole, bool(head.framing))
+
+    def show_place(self, place: Place, error: ProxyError) -> bool:
+        """Lead the request there. True if another exchange goes on with it."""
+        if not self._leave_for(place, error):
+            return False
+        assert self.head is not None
+        self.begin(self.head).start()
+        return True
+
+    def _leave_for(self, place: Place, error: ProxyError) -> bool:
+        """Answer with what stands there. True: an upstream is to be asked."""
+        head, target = self.head, place.target
+        assert head is not None
+        self.moved = LED
+        if error.detail:
+            name = self.facts.id.decode() if self.facts is not None else "-"
+            self.service.failed(
+                name, error.status, f"[group.{self.route_target.group}]", error.detail
+            )
+        if target is None:
+            edits = self.context.edits
+            lines, page = error_pages.redirect(place.where)
+            if edits is not None:
+                lines = rewrite.without(lines, edits.response_cut) + edits.response_lines
+            self.reply(place.status, lines + error.lines, page)
+            return False
+        self.route_target = target
+        context = self.service.follow(self.context._replace(moved=b""), target)
+        asked = self.service.asked(head, context._replace(moved=place.moved), self.slot, target)
+        edits = target.edits
+        if target.plan is not None and edits is not None:
+            edits = target.plan.of(edits, asked)
+        if target.answer is not None:
+            self.context = asked.context._replace(edits=edits)
+            status, lines, page = target.answer.of(asked, edits)
+            self.reply(place.status or status, lines + error.lines, page)
+            return False
+        if place.moved:
+            edits = rewrite.leading_to(edits, place.moved)
+        self.context = asked.context._replace(edits=edits)
+        self.page = place, error.lines
+        return True
+
     def begin(self, head: RequestHead) -> Exchange:
         """Make the exchange of a request that may have one. It is not started yet."""
+        if self.page is not None:
+            return self._begin_page(self.page, head)
         if self.route_target.guard is None:
             exchange = Exchange(self.service, self, head)
         else:
             exchange = exchange_for(self.service, self, head, self.slot)
+        self.exchange = exchange
+        return exchange
+
+    def _begin_page(self, page: tuple[Place, bytes], head: RequestHead) -> Exchange:
+        """The exchange for a page that stands in the place of an error."""
+        self.page = None
+        place, lines = page
+        method = head.method if place.keeps or head.method == b"HEAD" else b"GET"
+        if head.framing or head.upgrade or head.expect or method != head.method:
+            again = self.service.parse(bodiless(head, method), 0)
+            assert again is not None
+            head = again._replace(target=head.target, minor=head.minor, size=head.size)
+        exchange = PageExchange(self.service, self, head, place.status, lines)
         self.exchange = exchange
         return exchange
 

@@ -7,8 +7,8 @@ mistake is collected, and a valid value stands in the place of a wrong one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from rawproxy.config import option_values, route_values, variables
 from rawproxy.config.conditions import groups_of, keeps_host, parse_condition
@@ -18,6 +18,7 @@ from rawproxy.config.model import (
     TEXT,
     Config,
     Edits,
+    ErrorPage,
     Key,
     Redirect,
     Respond,
@@ -28,6 +29,7 @@ from rawproxy.config.path_regex import PathRegex, path_regex
 from rawproxy.config.sources import Scope
 from rawproxy.errors import ConfigError
 
+T = TypeVar("T")
 # Of each of these rows a route may have one key: what answers a request, and what its path becomes.
 _ANSWERS = ("redirect", "respond")
 _MAPS = frozenset(("map-location", "map-cookie-path", "map-cookie-domain", "map-back"))
@@ -42,7 +44,7 @@ _KEPT_HOST = re.compile(
 
 def route(scope: Scope, config: Config) -> Route:
     """The route of one table. `config` has the groups already."""
-    settings, table, path = scope.settings, scope.table, scope.path
+    table = scope.table
     regex = scope.take("path-regex", _regex, None) if "path-regex" in table else None
     when = _when(scope, regex.groups if regex else 0)
     groups = groups_of(when, regex.groups if regex else 0)
@@ -56,7 +58,6 @@ def route(scope: Scope, config: Config) -> Route:
     again = table.get("again", False)
     only = config.groups[0].name if len(config.groups) == 1 else DEFAULT
     group = table.get("group") or only
-    limits, timeouts = table.get("limits"), table.get("timeouts")
     return Route(
         path=scope.take("path", option_values.parse_path, "/") if "path" in table else "/",
         exact=table.get("exact", False),
@@ -72,27 +73,20 @@ def route(scope: Scope, config: Config) -> Route:
         respond=respond,
         again=again,
         internal=table.get("internal", False),
+        named=scope.take("named", route_values.parse_named, "@") if "named" in table else None,
+        error_pages=_error_pages(scope, groups),
+        intercept=table.get("intercept", False),
         group=None if redirect or respond or again else group,
         redirect=redirect,
         request_headers=_edits(scope, "request-headers", groups),
         response_headers=_edits(scope, "response-headers", groups),
-        upgrades=scope.several("upgrades", option_values.parse_upgrade)
-        if "upgrades" in table
-        else None,
-        request_trailers=scope.several("request-trailers", option_values.parse_trailer)
-        if "request-trailers" in table
-        else (),
+        upgrades=_listed(scope, "upgrades", option_values.parse_upgrade, None),
+        request_trailers=_listed(scope, "request-trailers", option_values.parse_trailer, ()) or (),
         allow_trace=table.get("allow-trace"),
         gather=scope.take("gather", option_values.parse_gather, 0) if "gather" in table else 0,
         gather_over=table.get("gather-over", "refuse"),
-        limits=limits
-        and settings.named(
-            (*path, "limits"), limits, (), option_values.parse_limits, config.limits
-        ),
-        deadlines=timeouts
-        and settings.named(
-            (*path, "timeouts"), timeouts, (), option_values.parse_timeouts, config.deadlines
-        ),
+        limits=_own(scope, "limits", option_values.parse_limits, config.limits),
+        deadlines=_own(scope, "timeouts", option_values.parse_timeouts, config.deadlines),
     )
 
 
@@ -120,10 +114,24 @@ def _together(scope: Scope) -> None:
         wrong("again", " is for a rewrite: type rewrite too")
     if "map-back" in table and "replace-prefix" not in table and not table.get("strip-prefix"):
         wrong("map-back", " is for a prefix: type strip-prefix = true or replace-prefix too")
+    if table.get("intercept") and "error-page" not in table:
+        wrong("intercept", " is for error pages: type error-page too")
+    if "named" in table and ("path" in table or "path-regex" in table):
+        wrong("named", " is found by no path: leave path and path-regex out")
     if "path-regex" in table:
         for name in ("path", "exact", "partial", "before-regex", "strip-prefix", "replace-prefix"):
             if name in table:
                 wrong(name, " is of a path, and path-regex has none: leave one of them out")
+
+
+def _error_pages(scope: Scope, groups: int) -> tuple[ErrorPage, ...]:
+    found = []
+    for key, value in scope.table.get("error-page", ()):
+        try:
+            found.append(route_values.parse_error_page(key, value, groups))
+        except ConfigError as error:
+            scope.settings.refuse((*scope.path, "error-page", key), error)
+    return tuple(found)
 
 
 def _when(scope: Scope, groups: int) -> tuple[tuple[str, str], ...]:
@@ -136,6 +144,18 @@ def _when(scope: Scope, groups: int) -> tuple[tuple[str, str], ...]:
             continue
         groups = groups_of(tuple(found), groups)
     return tuple(found)
+
+
+def _own(scope: Scope, name: str, parse: Callable[..., T], whole: T) -> T | None:
+    """The limits or timeouts of the route, beside those of the process; None: it has none."""
+    said = scope.table.get(name)
+    return scope.settings.named((*scope.path, name), said, (), parse, whole) if said else None
+
+
+def _listed(
+    scope: Scope, name: str, parse: Callable[[str], str], absent: tuple[str, ...] | None
+) -> tuple[str, ...] | None:
+    return scope.several(name, parse) if name in scope.table else absent
 
 
 def _regex(text: str) -> PathRegex:

@@ -165,6 +165,16 @@ class ResponseMapping:
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorPage:
+    """What stands in the place of errors: a path of the site, a route by name, or a URL."""
+
+    first: int  # the statuses: from here
+    last: int  # to here, both included
+    to: str  # /path, with variables; @name of a route; else a URL to send clients to
+    answer: int = -1  # the status; 0: as the place answers; -1: that of the error
+
+
+@dataclass(frozen=True, slots=True)
 class Edits:
     """Changes to the fields of a head, in this order. Names are spelled as the admin wrote them."""
 
@@ -188,6 +198,9 @@ class Route:
     rewrite: str | None = None  # the whole path that the upstream gets, with variables
     again: bool = False  # that path is looked up among the routes of the site
     internal: bool = False  # found by what is looked up again, and 404 for everybody else
+    named: str | None = None  # instead of `path`: found by error pages alone
+    error_pages: tuple[ErrorPage, ...] = ()  # the first that has the status counts
+    intercept: bool = False  # they stand in the place of an upstream's errors too
     as_nginx: bool = False  # groups and prefixes are those of the path as nginx reads it
     mapping: ResponseMapping = field(default_factory=ResponseMapping)
     respond: Respond | None = None

@@ -317,6 +317,12 @@ ROUTE: Keys = {
     "replace-prefix": {"help": "What the upstream sees in the place of path: /v1."},
     "rewrite": {"help": "The path that the upstream sees, with variables: /u/$1."},
     "again": {"is_flag": True, "help": "What rewrite makes is looked up among the site's routes."},
+    "named": {"help": "Instead of path: a name, as @sorry, by which error-page finds the route."},
+    "error-page": {
+        "names": True,
+        "help": "Statuses, and what is shown instead: /path, @name or URL, behind =STATUS or not.",
+    },
+    "intercept": {"is_flag": True, "help": "error-page is for errors of the upstream too."},
     "internal": {"is_flag": True, "help": "Found by what is looked up again, and else 404."},
     "as-nginx": {"is_flag": True, "help": "The path is read and escaped anew, as nginx does it."},
     "map-back": {

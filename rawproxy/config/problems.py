@@ -147,7 +147,12 @@ def _route_problems(here: Key, site: Site, known: set[str]) -> Iterator[tuple[Ke
                 hint = f"did you mean {near[0]}? " if near else ""
                 text = f" {route.group}: there is no such group; {hint}known are {_listed(known)}"
                 yield (*place, "group"), text
-        if route.path_regex is not None or route.when or route.first:
+        names = {one.named for one in site.routes}
+        for page in route.error_pages:
+            if page.to.startswith("@") and page.to not in names:
+                text = f": no route of this site has named = {page.to!r}; type one"
+                yield (*place, "error-page"), text
+        if route.named is not None or route.path_regex is not None or route.when or route.first:
             continue
         if (route.path, route.exact) in seen:
             text = f" {route.path}: another route of this site has it too; leave one of them out"

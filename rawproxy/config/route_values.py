@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import re
 
-from rawproxy.config import variables
+from rawproxy.config import option_values, variables
+from rawproxy.config.model import ErrorPage
 from rawproxy.config.path_regex import path_regex
 from rawproxy.errors import ConfigError
 
 _PREFIX = re.compile(r"/[A-Za-z0-9._~!$&'()*+,=:@/-]*").fullmatch
 _REWRITE = re.compile(r"(?:/|\$(?:[1-9]|uri|path|request_uri)(?![A-Za-z0-9_]))[!-~]*").fullmatch
 _TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[ -~]+").fullmatch
+_NAMED = re.compile(r"@[!-~]{1,200}").fullmatch
+_PAIR = re.compile(r"([0-9]{3})(?:-([0-9]{3}))?").fullmatch
 _PRINTABLE = re.compile(r"[!-~]+").fullmatch
 
 
@@ -40,6 +43,34 @@ def parse_rewrite(text: str, groups: int) -> str:
     if not _REWRITE(text) or "#" in text:
         raise ConfigError(f"--rewrite {text}: type a path that begins with /, as /u/$1")
     return _with_variables("--rewrite", text, groups)
+
+
+def parse_named(text: str) -> str:
+    """The `named` of a route."""
+    if not _NAMED(text):
+        raise ConfigError(f"--named {text}: type a name behind an @, as @sorry")
+    return text
+
+
+def parse_error_page(statuses: str, said: str, groups: int) -> ErrorPage:
+    """One pair of `error-page`: statuses, and `[=STATUS] PLACE`."""
+    match = _PAIR(statuses)
+    from_status, to_status = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 400 <= from_status <= to_status <= 599:
+        raise ConfigError("--error-page: type a status from 400 on, or 502-504")
+    answer, place = -1, said
+    if said.startswith("="):
+        code, _, place = said[1:].partition(" ")
+        answer = int(code) if code.isdigit() else 0 if not code else 1
+    if answer > 0 and (not 200 <= answer <= 599 or answer in (204, 205, 304)):
+        raise ConfigError("--error-page: type a status of a page, as in =200 /sorry")
+    if place.startswith("@"):
+        parse_named(place)
+    elif place.startswith("/"):
+        parse_rewrite(place, groups)
+    else:
+        option_values.parse_redirect(place, groups)
+    return ErrorPage(from_status, to_status, place, answer)
 
 
 def parse_body(text: str, groups: int) -> str:

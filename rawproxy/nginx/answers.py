@@ -47,7 +47,8 @@ def answer(one: Directive, value_of: Callable[[str], str], kind: str) -> RouteKe
 def slash_redirect(route: RouteKeys) -> RouteKeys | None:
     """Nginx sends /app to /app/ where only the latter is a location that proxies."""
     path = route.get("path", "/")
-    hidden = {"internal": True} if "internal" in route else {}
+    kept = ("internal", "error-page") if "internal" in route else ()  # who asks for it gets 404
+    hidden = {key: route[key] for key in kept if key in route}
     if not ("group" in route or hidden) or path == "/" or not path.endswith("/"):
         return None
     moved = {

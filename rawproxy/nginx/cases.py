@@ -43,16 +43,12 @@ def case(one: Directive, block: str = "") -> Word:
 
 
 def _error_page(one: Directive) -> Word:
-    """Nginx's own errors have pages of ours; what is done with upstreams' is refused elsewhere."""
     codes = {text for text in one.args if text.isdigit()}
-    leads = any(text.startswith("=") for text in one.args) or not one.args[-1].startswith("/")
     if codes == {"401"}:
         return Word(DIFFERENT, "a guard's 401 sends whoever navigates there; others get the 401")
     if codes == {"497"}:
         return Word(DIFFERENT, "plain HTTP at an https port gets a 400 that says so")
-    if leads:
-        return word("error_page")
-    return Word(DIFFERENT, "errors of the proxy have pages of its own, as Accept asks for")
+    return word("error_page")
 
 
 def _real_ip(one: Directive) -> Word:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from rawproxy.nginx.answers import ended
+from rawproxy.nginx.error_pages import Pages
 from rawproxy.nginx.guards import Guards, Zones, keys, sign_in, told_by
 from rawproxy.nginx.matching import LocationMatch, RouteKeys, found_by, grouped, match_of, way_into
 from rawproxy.nginx.reading import Directive
@@ -65,6 +66,7 @@ class Location:
             raise Refusal(f"{one.place}: a location within a location: type it beside the other")
         if self.way.end is not None:
             self.route |= ended(self.way, self.blocks.first_of("default_type", ""))
+            self._error_pages()
             self._response_headers()
             return
         if self.way.again:
@@ -75,6 +77,7 @@ class Location:
             self._proxy(proxied)
         else:
             self.route["respond"] = {"status": 404}
+        self._error_pages()
         self._guards()
         self._response_headers()
 
@@ -200,15 +203,17 @@ class Location:
             {"response-headers": _without_empty({"remove": hidden, "add": _said(added)})}
         )
 
+    def _error_pages(self) -> None:
+        """What is shown instead of errors."""
+        of_server = self.way.end is not None and not self.inner.block
+        pages = Pages(self.blocks, self.around.locations, self.report, of_server)
+        self.route |= pages.keys(self.value)
+
     # ── who may pass ────────────────────────────────────────────────────────────────────────────
 
     def _guards(self) -> None:
         self.route |= keys(self.blocks, self.around.zones, self.known)
         asked = self.blocks.last("auth_request")
-        for one in self.blocks.all("error_page"):
-            leads = "=" in " ".join(one.args) or not one.args[-1].startswith("/")
-            if leads and "401" in one.args and "basic-auth" in self.route:
-                raise Refusal(f"{one.place}: a 401 for a password leads nowhere else here")
         copied = self.copied
         if asked is None or asked.args[0] == "off":
             if copied:  # nobody says it, so what the client says of itself is cut

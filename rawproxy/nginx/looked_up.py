@@ -57,6 +57,8 @@ def leads_elsewhere(server: Blocks, location: Directive) -> bool:
     asked = [one.args[0].partition("?")[0] for one in _within(server.block, "auth_request")]
     if location.args[-1] in asked:
         return False
+    if any(one.args[-1].startswith("/") for one in _within(server.block, "error_page")):
+        return True
     rewrites = _within(server.block, "rewrite")
     return any(not {"redirect", "permanent"} & set(one.args[2:]) for one in rewrites)
 

@@ -37,6 +37,8 @@ def match_of(one: Directive) -> LocationMatch:
         pattern, names = named_groups(pattern)
         keys: RouteKeys = {"path-regex": ("(?i)" if kind == "~*" else "") + pattern}
         return LocationMatch(keys, _groups(pattern), names)
+    if pattern.startswith("@"):
+        return LocationMatch({"named": pattern})
     if kind == "=":
         return LocationMatch({"path": pattern, "exact": True})
     keys = {"path": pattern}

@@ -17,6 +17,7 @@ from rawproxy.errors import ConfigError
 from rawproxy.nginx import toml_text
 from rawproxy.nginx.answers import slash_redirect
 from rawproxy.nginx.cases import case
+from rawproxy.nginx.error_pages import check_server
 from rawproxy.nginx.guards import Guards, Zones
 from rawproxy.nginx.locations import Around, Location
 from rawproxy.nginx.looked_up import check_kept, leads_elsewhere, staying
@@ -24,7 +25,7 @@ from rawproxy.nginx.maps import Map, maps_of
 from rawproxy.nginx.matching import LocationMatch, match_of, way_into
 from rawproxy.nginx.reading import Directive, read
 from rawproxy.nginx.report import Remark, Report
-from rawproxy.nginx.rewriting import Rewriting, Way
+from rawproxy.nginx.rewriting import CHANGED, Rewriting, Way
 from rawproxy.nginx.scope import Blocks
 from rawproxy.nginx.servers import ServerBlock, defaults, server_of, settle, tls_facts
 from rawproxy.nginx.upstreams import Groups
@@ -163,6 +164,18 @@ class _Translator:
             rest = Location(blocks, around, LocationMatch({"path": "/"}), way)
             rest.fill()
             found.append((rest.route, server.block.place))
+        self._named(server, way, found)
+
+    def _named(self, server: ServerBlock, way: Way, found: list[tuple[TomlKeys, str]]) -> None:
+        """The locations that error pages name."""
+        around = self._around(server, way)
+        places = [text for route, _ in found for text in route.get("error-page", {}).values()]
+        if any(text.rpartition(" ")[2][:1] == "/" for text in places):
+            check_server(server.blocks, CHANGED)
+        names = {text.rpartition(" ")[2] for text in places}
+        for one in around.locations:
+            if one.args[-1] in names and one.args[-1].startswith("@"):
+                found += [(route, one.place) for route in self._route(one, server, around, way)]
 
     def _around(self, server: ServerBlock, way: Way) -> Around:
         inner = tuple(server.blocks.own("location"))

@@ -48,7 +48,7 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
         "keepalive_timeout": Word(DIFFERENT, "that of the http block alone"),
         "keepalive_requests": Word(DIFFERENT, "100,000, with a drain that loses no request"),
         "send_timeout": Word(DIFFERENT, "a client has to keep a pace instead"),
-        "error_page": Word(REFUSED, "pages of the upstream pass as they are"),
+        "error_page": Word(EXACT, "asked without a body; a page that is a file: one of our own"),
         "resolver": Word(EXACT, "the first address, one for the whole file; names keep their TTL"),
         "resolver_timeout": Word(HARMLESS, _INSIDE),
         "underscores_in_headers": Word(DIFFERENT, "that of the http block alone"),
@@ -131,7 +131,7 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
         "proxy_ssl_password_file": Word(REFUSED, "type a key without a password"),
         "proxy_ssl_conf_command": Word(DIFFERENT, "Mozilla's intermediate profile"),
         "proxy_pass_trailers": Word(DIFFERENT, "trailers of responses pass"),
-        "proxy_intercept_errors": Word(REFUSED, "pages of the upstream pass as they are"),
+        "proxy_intercept_errors": Word(EXACT, "where error_page leads to no file"),
         "proxy_method": Word(REFUSED, "the method passes as it came"),
         "proxy_pass_request_body": Word(
             DIFFERENT, "a guard is asked without; other bodies pass as they came"

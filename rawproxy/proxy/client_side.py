@@ -15,6 +15,7 @@
     client_has        how much of the response the client has taken
     client_took       the same since it was last asked
     claim             this upstream connection is the client's own from now on (`connection_auth`)
+    error_place       where an error leads instead of to a page of ours; `show_place` leads there
     exchange_done     the last call, after whichever of these
 
 `h1_connection` implements it for a connection, `h2_stream` for a stream. This module decides
@@ -30,6 +31,7 @@ from rawproxy.errors import ProxyError
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import ResponseHead
 from rawproxy.proxy.compiler import mypyc_attr
+from rawproxy.routing.error_places import Place
 from rawproxy.routing.route_targets import RouteTarget
 from rawproxy.telemetry.facts import Facts
 from rawproxy.upstream.connection import UpstreamConnection
@@ -126,6 +128,17 @@ class ClientSide(metaclass=ABCMeta):
     @abstractmethod
     def client_took(self) -> int:
         """Bytes of the response that the client took since it was last asked."""
+
+    def error_place(self, status: int, whole: bool) -> Place | None:
+        """Where an error leads, if not to a page of ours. `whole`: the request's body has ended."""
+        return None
+
+    def show_place(self, place: Place, error: ProxyError) -> bool:
+        """Lead the request there. True if another exchange goes on with it, and this one is over.
+
+        The error's lines are fields for the client, beside those of the place.
+        """
+        raise TypeError(f"{type(self).__name__} leads nowhere")
 
     def claim(self, connection: UpstreamConnection) -> bool:
         """Keep the connection for the client's next request; False: close it."""

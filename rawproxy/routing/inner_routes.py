@@ -2,6 +2,7 @@
 
     rewrite, again     the path that a route has made is looked up among the routes of its site
     internal           a route that only this finds; a client that asks for it gets 404
+    error-page         a path, or the name of a route (`error_places`)
 
 Routes with `first` are left out: a request has passed them already. It never sees a connection.
 Invariant: a request is looked up at most `MOVES` times more, however routes lead to each other.
@@ -14,7 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from rawproxy.config.model import Config, Respond, Route, Site
-from rawproxy.errors import ProxyError
+from rawproxy.errors import ClientError, ProxyError
 from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.routing.match import Routes
 from rawproxy.routing.route_targets import RouteTarget, variant, varied
@@ -25,11 +26,16 @@ MOVES: Final = 10  # times that one request's path may be looked up again, as in
 class InnerRoutes:
     """The routes of a site for what is looked up again: no `first`, and those that are internal."""
 
-    __slots__ = ("_routes",)
+    __slots__ = ("_named", "_routes")
 
     def __init__(self, routes: Sequence[Route], targets: Sequence[RouteTarget]) -> None:
-        pairs = [(one, it) for one, it in zip(routes, targets, strict=True) if not one.first]
-        self._routes = Routes(varied([one for one, _ in pairs], [it for _, it in pairs]))
+        pairs = list(zip(routes, targets, strict=True))
+        found = [(one, it) for one, it in pairs if not one.first and one.named is None]
+        self._routes = Routes(varied([one for one, _ in found], [it for _, it in found]))
+        self._named: dict[str, list[RouteTarget]] = {}
+        for route, target in pairs:
+            if route.named is not None:
+                self._named.setdefault(route.named, []).append(target)
 
     def find(self, target: RouteTarget, asked: Asked) -> tuple[RouteTarget, bytes]:
         """Where a request of a route with `again` ends, and its target there.
@@ -41,17 +47,40 @@ class InnerRoutes:
             if target.again is None:
                 return target, where
             where = target.again.target(asked._replace(captures=target.captures(asked)))
-            asked = asked._replace(context=asked.context._replace(moved=where), captures=())
+            asked = _moved(asked, where)
             target = variant(self._routes.find(where), asked)
         raise ProxyError(f"more than {MOVES} times a path was rewritten and looked up again")
 
+    def at(self, where: bytes, asked: Asked) -> tuple[RouteTarget, bytes]:
+        """The same for a path that an error leads to."""
+        asked = _moved(asked, where)
+        target, again = self.find(variant(self._routes.find(where), asked), asked)
+        return target, again or where
 
-def outer_targets(
+    def named(self, name: str, asked: Asked) -> tuple[RouteTarget, bytes]:
+        """The same for a route that an error leads to by its name: the path may stay."""
+        asked = asked._replace(captures=())
+        for target in self._named[name]:
+            if target.when is None or target.fits(asked):
+                return self.find(target, asked)
+        raise ClientError("no route of this name is for such a request", 404)
+
+
+def _moved(asked: Asked, where: bytes) -> Asked:
+    return asked._replace(context=asked.context._replace(moved=where), captures=())
+
+
+def has_inner(route: Route) -> bool:
+    """Whether something is looked up again because of this route."""
+    return bool(route.again or route.internal or route.named or route.error_pages)
+
+
+def outer(
     config: Config, site: Site, routes: Sequence[Route], targets: Sequence[RouteTarget]
-) -> list[RouteTarget]:
-    """The targets as clients find them: 404 for a route that is internal.
+) -> tuple[list[Route], list[RouteTarget]]:
+    """The routes as clients find them: none by name, and 404 for those that are internal.
 
-    What `again` looks up finds the others.
+    What is looked up again finds the others.
     """
     inner = InnerRoutes(routes, targets)
     found = []
@@ -60,6 +89,7 @@ def outer_targets(
         if route.internal:
             plain = replace(route, rewrite=None, again=False, respond=Respond(404), access=None)
             hidden = RouteTarget(config, site, plain)
-            hidden.inside, target = target, hidden
-        found.append(target)
-    return found
+            hidden.inside, hidden.inner, target = target, inner, hidden
+        if route.named is None:
+            found.append((route, target))
+    return [one for one, _ in found], [it for _, it in found]

@@ -28,6 +28,10 @@ class OwnAnswer:
             if respond.body:
                 self._type = b"Content-Type: %b\r\n" % respond.type.encode()
 
+    def says_something(self) -> bool:
+        """Whether it is a page that may stand in the place of an error."""
+        return self._where is None and (self.status < 400 or bool(self._type))
+
     def of(self, asked: Asked, edits: HeadEdits | None) -> tuple[int, bytes, bytes]:
         """Status, header lines and body for one request."""
         if self._where is not None:

@@ -21,6 +21,7 @@ from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits, finder
 from rawproxy.protocol.http.target import is_host
 from rawproxy.protocol.http.variable_values import Asked, Value, current, normalised
 from rawproxy.routing.conditions import Conditions
+from rawproxy.routing.error_places import ErrorPages
 from rawproxy.routing.match import RouteEntry, Routes, Sites, path_of
 from rawproxy.routing.own_answer import own_answer
 
@@ -51,6 +52,7 @@ class RouteTarget:
         "limits",
         "name",
         "optional",
+        "pages",
         "plan",
         "regex",
         "trace",
@@ -95,6 +97,9 @@ class RouteTarget:
         self.again = path_change(route) if route.again else None
         self.inner: Any = None  # an `inner_routes.InnerRoutes`
         self.inside: RouteTarget | None = None  # of one that is internal, as others lead to it
+        # What stands in the place of errors; None: they are shown as they are.
+        pages = route.error_pages
+        self.pages = ErrorPages(pages, route.intercept) if pages else None
         self.trace = config.allow_trace if route.allow_trace is None else route.allow_trace
         listed = config.upgrades if route.upgrades is None else route.upgrades
         self.upgrades = {one.lower().encode(): one.encode() for one in listed}
@@ -370,4 +375,5 @@ def _values(site: Site) -> Iterator[str]:
         if route.respond is not None:
             yield route.respond.body
         yield route.rewrite or ""
+        yield from (page.to for page in route.error_pages)
         yield from (value for value, _ in route.when)

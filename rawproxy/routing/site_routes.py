@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rawproxy.config.model import Address, Config, Site
-from rawproxy.routing.inner_routes import outer_targets
+from rawproxy.routing.inner_routes import has_inner, outer
 from rawproxy.routing.match import Routes, Sites
 from rawproxy.routing.own_answer import own_answer
 from rawproxy.routing.route_targets import (
@@ -52,11 +52,11 @@ class RouteTargets:
         if known is None:
             cookies = own_cookies(self._sticky, site)
             targets = [RouteTarget(self.config, site, route, cookies) for route in site.routes]
-            shown = targets
-            if any(route.again or route.internal for route in site.routes):
-                shown = outer_targets(self.config, site, site.routes, targets)
+            listed, shown = list(site.routes), targets
+            if any(map(has_inner, listed)):
+                listed, shown = outer(self.config, site, listed, targets)
             conditional = any(route.when or route.first for route in site.routes)
-            routes = Routes(varied(site.routes, shown), conditional=conditional)
+            routes = Routes(varied(listed, shown), conditional=conditional)
             self.fresh += targets
             known = (site, routes, targets)
         # The site itself is kept, so that no other one can have its `id`.
@@ -107,4 +107,5 @@ def _everything(site: Site) -> bool:
     plain = first.path == "/" and not first.exact and own_answer(first) is None
     plain = plain and not first.when and first.path_regex is None and plan(first) is None
     plain = plain and first.access is None and not first.as_nginx
+    plain = plain and not has_inner(first)
     return plain and not others and not site.called() and client_cert_policy(site) is None

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import re
 
 import pytest
 
-from rawproxy.config.model import Edits, Respond, ResponseMapping, Route, Site
+from rawproxy.config.model import Edits, ErrorPage, Respond, ResponseMapping, Route, Site
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http2 import frames
 from tests.process import PATIENCE
@@ -253,6 +254,84 @@ def test_a_path_that_is_looked_up_again_is_that_of_another_route(version):
                 b"/a/x?y",
                 b"/plain/z",
             ]
+
+    run(test())
+
+
+ERRORS = (
+    ErrorPage(404, 404, "/page?of=$path"),
+    ErrorPage(403, 403, "https://to.test/?rd=$request_uri"),
+    ErrorPage(410, 410, "https://to.test/", 301),
+    ErrorPage(500, 500, "@sorry"),
+    ErrorPage(502, 503, "@spare", 0),
+    ErrorPage(401, 401, "/said"),
+    ErrorPage(405, 405, "/guarded"),
+    ErrorPage(429, 429, "/nowhere/../"),
+)
+ADDED = Edits(add=(("X-Page", "1"),))
+FAILING = (
+    Route("/", error_pages=ERRORS, intercept=True, response_headers=Edits(add=(("X-From", "/"),))),
+    Route("/shown", error_pages=ERRORS),
+    Route("/bare", group=None, respond=Respond(404), error_pages=ERRORS),
+    Route("/closed", group=None, respond=Respond(403), error_pages=ERRORS),
+    Route("/page", internal=True, response_headers=ADDED, error_pages=ERRORS, intercept=True),
+    Route("/said", group=None, respond=Respond(200, "said $uri\n"), response_headers=ADDED),
+    Route(named="@sorry", group=None, respond=Respond(503, "sorry for $path\n")),
+    Route(named="@spare", response_headers=ADDED),
+    Route("/down", group="down", error_pages=(ErrorPage(502, 502, "/said", 200),)),
+)
+
+
+async def failing(reader, writer):
+    """Answers with the status that the query says, and tells what it was asked."""
+    while True:
+        head = await read_head(reader)
+        target = head.split(b" ")[1]
+        length = re.search(rb"(?i)content-length: ([0-9]+)", head)
+        await reader.readexactly(int(length[1]) if length else 0)
+        status = target.rpartition(b"s=")[2] if b"s=" in target else b"200"
+        lines = [b"WWW-Authenticate: Basic"] if status == b"401" else []
+        writer.write(response(head, *lines, status=status + b" Said"))
+
+
+async def hangs_up(reader, writer):
+    await read_head(reader)
+    writer.close()
+
+
+@both
+def test_an_error_leads_to_another_place(version):
+    async def test():
+        others = {"down": hangs_up}
+        async with (
+            Rig(failing, True, sites=[Site(routes=FAILING)], others=others) as rig,
+            version(rig) as one,
+        ):
+            for target, method, status, has, line in (
+                ("/x?s=200", "GET", 200, "x-from", b"GET /x?s=200 "),
+                ("/x?s=404", "GET", 404, "x-page", b"GET /page?of=/x "),
+                ("/x?s=404", "DELETE", 404, "x-page", b"GET /page?of=/x "),
+                ("/x?s=404", "POST", 404, "x-page", b"GET /page?of=/x "),
+                ("/x?s=403", "GET", 302, "location", b""),
+                ("/x?s=410", "POST", 301, "x-from", b""),
+                ("/x?s=500", "POST", 500, "content-length", b"sorry for /x\n"),
+                ("/x?s=503", "DELETE", 503, "x-page", b"DELETE /x?s=503 "),
+                ("/x?s=401", "GET", 401, "www-authenticate", b"said /said\n"),
+                ("/x?s=429", "GET", 429, "x-from", b"GET /x?s=429 "),
+                ("/shown?s=404", "GET", 404, "content-length", b"GET /shown?s=404 "),
+                ("/bare", "GET", 404, "x-page", b"GET /page?of=/bare "),
+                ("/bare", "POST", 404, "content-length", b""),
+                ("/closed", "GET", 302, "location", b""),
+                ("/page", "GET", 404, "x-page", b"GET /page?of=/page "),
+                ("/x?s=503", "POST", 503, "x-from", b"POST /x?s=503 "),  # its body is gone
+                ("/down", "GET", 200, "x-page", b"said /said\n"),
+                ("/x?s=200", "GET", 200, "x-from", b"GET /x?s=200 "),
+            ):
+                body = b"body" if method == "POST" else b""
+                got, fields, page = await one.ask("a.test", target, method, body)
+                assert (got, has in fields) == (status, True), (target, method, fields, page)
+                assert page.startswith(line), (target, method, page)
+                assert b"body" not in page
 
     run(test())
 

@@ -61,8 +61,11 @@ def proxied(more: str) -> str:
         ("limit_req_zone $uri zone=z:1m rate=1r/s;" + proxied("limit_req zone=z;"), "counted by $uri"),
         ("limit_conn_zone $uri zone=z:1m;" + proxied("limit_conn z 1;"), "not by $uri"),
         (proxied("auth_basic x;"), "without auth_basic_user_file"),
-        (proxied("error_page 502 = @x;"), "pages of the upstream"),
-        (proxied("auth_basic x; auth_basic_user_file y; error_page 401 =302 https://z/;"), "leads nowhere else"),
+        (proxied("error_page 502 = @x;"), "no files are served here"),
+        (proxied("error_page 301 /x;"), "only errors lead elsewhere"),
+        (proxied("error_page 404 /f; proxy_intercept_errors on; } location /f { root /x;"), "no files are served"),
+        (proxied("error_page 404 @f; } location @f { proxy_pass http://a:1; deny all;"), "one for everybody"),
+        (SERVER.format("rewrite ^/a /b; error_page 404 /f; location /f { proxy_pass http://a:1; }"), "lead to an @name"),
         (SERVER.format("location / { proxy_pass http://$http_x; }"), "differs from request"),
         ("upstream u { server a:1; hash $uri; }\nserver { location / { proxy_pass http://u; } }", "of $remote_addr alone"),
         ("upstream u { server a:1 down; }\nserver { location / { proxy_pass http://u; } }", "is up"),
@@ -366,6 +369,32 @@ def test_a_path_that_is_looked_up_again_becomes_a_route_with_again(written):
     (moved,) = [route for route in site.routes if route.path == "/e"]
     assert moved.again and moved.rewrite == "/a/" and moved.group is None
     assert {route.path for route in site.routes if route.internal} == {"/a/", "/a"}
+
+
+def test_an_error_page_becomes_a_key_of_each_route(written):
+    pages = (
+        "error_page 404 403 =200 /e/x; error_page 502 @sorry; error_page 404 https://never.test/;"
+    )
+    inner = "location @sorry { return 503 x; } location /e/ { internal; proxy_pass http://a:1; }"
+    ours = "location = /50x { root /files; } location /f { error_page 500 /50x; proxy_pass http://a:1; }"
+    routes = config_of(written, f"{pages} proxy_intercept_errors on; {inner}").sites[0].routes
+    for route in routes:
+        assert [(one.first, one.to, one.answer) for one in route.error_pages] == [
+            (404, "/e/x", 200), (403, "/e/x", 200), (502, "@sorry", -1),
+        ]  # fmt: skip
+        assert route.intercept or route.path == "/e"
+    assert [one.respond.status for one in routes if one.named == "@sorry"] == [503]
+    routes = config_of(written, f"error_page 502 @sorry; {inner} {ours}").sites[0].routes
+    assert not any(one.intercept for one in routes)
+    (route,) = [one for one in routes if one.path == "/f"]
+    assert route.error_pages == ()  # a page of ours, as no files are served
+
+
+def test_a_401_of_a_guard_leads_to_no_page(written):
+    text = """location / { auth_request /auth; error_page 401 403 https://z/; proxy_pass http://a:1; }
+    location = /auth { internal; proxy_pass http://a:1; }"""
+    (route,) = [one for one in config_of(written, text).sites[0].routes if one.path == "/"]
+    assert [one.first for one in route.error_pages] == [403]
 
 
 def test_a_location_that_nothing_leads_to_is_not_there(written):
