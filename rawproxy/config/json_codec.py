@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -22,12 +23,13 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from rawproxy.config.model import Network
 
 T = TypeVar("T")
+_AS_IS = frozenset((str, int, float, bool, dict, NoneType))
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def to_json(value: Any) -> Any:
     """The value as `json.dumps` takes it. Raises `TypeError`."""
-    if value is None or isinstance(value, str | int | float | dict):
+    if type(value) in _AS_IS or isinstance(value, (str, int, float, dict)):
         return value
     if is_dataclass(value):
         found = {}
@@ -53,18 +55,28 @@ def from_json(kind: type[T], data: object) -> T:
 
 def _read(hint: Any, data: Any, where: str) -> Any:
     """One value of the type `hint`; `where` is its name in an error."""
+    return _reader(hint)(hint, data, where)
+
+
+@functools.cache
+def _reader(hint: Any) -> Callable[[Any, Any, str], Any]:
+    """What reads values of a type: a configuration has a hundred thousand, of some dozen types."""
     if is_dataclass(hint):
-        return _read_object(hint, data, where)
+        return _read_object
     if hint == Network:
-        return _read_network(data, where)
+        return lambda _, data, where: _read_network(data, where)
     if get_origin(hint) in (Union, UnionType):
-        return _read_optional(hint, data, where)
+        return _read_optional
     if get_origin(hint) is tuple:
-        return _read_tuple(get_args(hint), data, where)
+        return lambda hint, data, where: _read_tuple(get_args(hint), data, where)
     if get_origin(hint) is frozenset:
-        return frozenset(_read_tuple((*get_args(hint), ...), data, where))
+        return lambda hint, data, where: frozenset(_read_tuple((*get_args(hint), ...), data, where))
     if hint is Any:
-        return data
+        return lambda _, data, where: data
+    return _read_plain
+
+
+def _read_plain(hint: Any, data: Any, where: str) -> Any:
     if hint not in _NAMES:
         raise TypeError(f"{where}: {hint} has no form in JSON here")
     if type(data) is hint or (hint is float and type(data) is int):
@@ -76,13 +88,16 @@ def _read_object(kind: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise ValueError(f"{where}: an object is expected, not {_shown(data)}")
     hints = _hints(kind)
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        raise ValueError(f"{where}: {unknown[0]} is not known here")
-    values = {name: _read(hints[name], inner, f"{where}.{name}") for name, inner in data.items()}
-    for one in fields(kind):
-        if one.name not in values and one.default is MISSING and one.default_factory is MISSING:
-            raise ValueError(f"{where}: {one.name} is missing")
+    values = {}
+    for name, inner in data.items():
+        hint = hints.get(name)
+        if hint is None:
+            raise ValueError(f"{where}: {name} is not known here")
+        # What is a plain value needs no reader, and no name for an error.
+        values[name] = inner if type(inner) is hint else _read(hint, inner, f"{where}.{name}")
+    for name in _needed(kind):
+        if name not in values:
+            raise ValueError(f"{where}: {name} is missing")
     return kind(**values)
 
 
@@ -94,8 +109,10 @@ def _read_tuple(items: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...
     if len(hints) != len(data):
         raise ValueError(f"{where}: {len(hints)} values are expected, not {len(data)}")
     return tuple(
-        _read(hint, one, f"{where}[{at}]")
-        for at, (hint, one) in enumerate(zip(hints, data, strict=True))
+        [
+            one if type(one) is hint else _read(hint, one, f"{where}[{at}]")
+            for at, (hint, one) in enumerate(zip(hints, data, strict=True))
+        ]
     )
 
 
@@ -117,6 +134,15 @@ def _read_network(data: Any, where: str) -> Network:
 @functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
+
+
+@functools.cache
+def _needed(kind: Any) -> tuple[str, ...]:
+    """The fields of a dataclass that have no default."""
+    every = fields(kind)
+    return tuple(
+        one.name for one in every if one.default is MISSING and one.default_factory is MISSING
+    )
 
 
 @functools.cache

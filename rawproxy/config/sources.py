@@ -14,7 +14,7 @@ import enum
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from rawproxy.config import option_values
 from rawproxy.config.model import Certificate, Key
@@ -121,6 +121,7 @@ class Settings:
         self.values = dict(values)
         self.ranks = dict(ranks)
         self.data: dict[str, Any] = document.data if document else {}
+        self._named: dict[tuple[Any, ...], Any] = {}  # tables of limits and timeouts, as read
         self.mistakes: list[Mistake] = list(document.mistakes) if document else []
         self.keys: dict[object, Key] = {}  # where certificates and upstreams were named
         for name, value in self.data.items():
@@ -207,6 +208,10 @@ class Settings:
 
         `told` is the table and `given` are the options. `parse` reads one text NAME=VALUE.
         """
+        known = (table[-1], base, *told.items())
+        if not given and known in self._named:  # thousands of routes say mostly the same
+            return cast(T, self._named[known])
+        mistakes = len(self.mistakes)
         option = "limit" if table[-1] == "limits" else "timeout"
         texts: list[tuple[Key, str]] = [
             ((*table, name), f"{name}={value}") for name, value in told.items()
@@ -223,6 +228,8 @@ class Settings:
                 for message in error.messages:
                     rest = message.removeprefix(f"--{option} {name}")
                     self.mistakes.append(self.say(key, f"--{option} {rest}"))
+        if not given and len(self.mistakes) == mistakes:
+            self._named[known] = base
         return base
 
     def pairs(self, scope: Scope, cert: str, key: str) -> tuple[Certificate, ...]:

@@ -135,6 +135,8 @@ class Document:
 
     def _one(self, path: Key, value: Any, attributes: Attributes) -> Any:
         kind = attributes.get("type")
+        if kind is None and type(value) is str and not attributes.get("is_flag"):
+            return value  # as most are
         if "or" in attributes and isinstance(value, dict):
             return self._table(path, value, attributes["or"])
         if "false" in attributes and value is False:

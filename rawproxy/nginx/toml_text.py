@@ -42,11 +42,11 @@ def value(one: Any) -> str:
 
 def plain(one: Any) -> Any:
     """The value as `tomllib` reads it back from what `value` writes."""
-    if isinstance(one, str | bool | int):
+    if isinstance(one, (str, int)):
         return one
     if isinstance(one, float):
         return int(one) if one == int(one) else one
-    if isinstance(one, Mapping):
+    if isinstance(one, (dict, Mapping)):
         return {name: plain(it) for name, it in one.items()}
     return [plain(it) for it in one]
 
