@@ -1,4 +1,4 @@
-"""`python -m bench run|report|check|counts|soak|micro`: see bench/README.md."""
+"""`python -m bench run|report|check|counts|soak|routes|micro`: see bench/README.md."""
 
 from __future__ import annotations
 
@@ -115,6 +115,17 @@ def soak_command(minutes: float, clients: str, output: Path | None) -> None:
     from bench import soak
 
     sys.exit(soak.execute(minutes, output, _split(clients)))
+
+
+@main.command("routes")
+@click.option("--quick", is_flag=True, help="Fewer values, to see that it runs.")
+@click.option("--output", type=click.Path(path_type=Path), help="The results file.")
+def routes_command(quick: bool, output: Path | None) -> None:
+    """Look-ups of routes by pyperf, and the start of 3,000 servers, plain and compiled."""
+    from bench import routes, run
+
+    target = output or (run.OUT if quick else run.RESULTS) / "routes.json"
+    click.echo(routes.execute(quick, target))
 
 
 @main.command("micro", context_settings={"ignore_unknown_options": True})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from time import monotonic, perf_counter
 from typing import Any
@@ -222,8 +223,25 @@ def add_notes_rows(
     row("notes: of a request, both, json", observed(as_json, True, context), parsed)
 
 
+def add_route_rows(runner: pyperf.Runner) -> None:
+    """Those of routes alone."""
+
+    def row(name: str, call: Callable[[Any], object], inputs: Sequence[object]) -> None:
+        runner.bench_time_func(name, each(call, inputs), inner_loops=len(inputs))
+
+    raw = payloads.browser_request(0, payloads.browser_heads())
+    context = rewrite.context(b"192.0.2.7", b"https", False, False, b"max-age=63072000")
+    add_routing_rows(row, parser.parse_request(raw), context)
+
+
 def main() -> None:
-    runner = pyperf.Runner(program_args=("-m", "bench.micro"))
+    routes = "--routes" in sys.argv
+    sys.argv = [one for one in sys.argv if one != "--routes"]
+    program = ("-m", "bench.micro", *(["--routes"] if routes else []))
+    runner = pyperf.Runner(program_args=program)
+    if routes:
+        add_route_rows(runner)
+        return
     runner.metadata["description"] = "rawproxy's hot functions beside h11"
     add_rows(runner)
 

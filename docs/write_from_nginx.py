@@ -1,9 +1,12 @@
 """Writes docs/from-nginx.md from the table of directives: `make docs`."""
 
+import json
 import pathlib
 
 from rawproxy.nginx.words import tables
 
+HERE = pathlib.Path(__file__).parent
+ROUTES = HERE.parent / "bench" / "results" / "routes.json"  # by `python -m bench routes`
 PAGE = pathlib.Path(__file__).parent / "from-nginx.md"
 HEAD = """# Moving in from nginx
 
@@ -61,9 +64,29 @@ requests and compares what the upstream and the client saw; the
 """
 
 
+def costs() -> str:
+    """What routes cost, where it was measured."""
+    if not ROUTES.exists():
+        return ""
+    results = json.loads(ROUTES.read_text())
+    told = []
+    for build, found in results["builds"].items():
+        most = max(one["us"] for name, one in found["rows"].items() if " sites, " in name)
+        start = found["start"]
+        told.append(
+            f"{build} build: ready after {start['seconds']:.2f} s ({start['cpu']:.2f} s of CPU time),"
+            f" a request finds its route in {most:.2f} µs at the most"
+        )
+    return (
+        f"What a file with {results['servers']:,} servers costs: {'; '.join(told)} (measured"
+        f" {results['taken'][:10]}, {results['machine']['cpu']};"
+        " [all rows](../bench/results/ROUTES.md)).\n\n"
+    )
+
+
 def page() -> str:
     """The whole page."""
-    parts = [HEAD]
+    parts = [HEAD, costs()]
     for module, words in tables().items():
         parts.append(f"## {module.capitalize()}\n\n| directive | word | note |\n|---|---|---|\n")
         parts += [
