@@ -73,9 +73,9 @@ def costs() -> str:
     for build, found in results["builds"].items():
         most = max(one["us"] for name, one in found["rows"].items() if " sites, " in name)
         start = found["start"]
+        ready = f"ready after {start['seconds']:.2f} s ({start['cpu']:.2f} s of CPU time)"
         told.append(
-            f"{build} build: ready after {start['seconds']:.2f} s ({start['cpu']:.2f} s of CPU time),"
-            f" a request finds its route in {most:.2f} µs at the most"
+            f"{build} build: {ready}, a request finds its route in {most:.2f} µs at the most"
         )
     return (
         f"What a file with {results['servers']:,} servers costs: {'; '.join(told)} (measured"

@@ -80,6 +80,9 @@ def route(scope: Scope, config: Config) -> Route:
         redirect=redirect,
         request_headers=_edits(scope, "request-headers", groups),
         response_headers=_edits(scope, "response-headers", groups),
+        cache_control=scope.take("cache-control", route_values.parse_cache, "no-cache")
+        if "cache-control" in table
+        else None,
         upgrades=_listed(scope, "upgrades", option_values.parse_upgrade, None),
         request_trailers=_listed(scope, "request-trailers", option_values.parse_trailer, ()) or (),
         allow_trace=table.get("allow-trace"),

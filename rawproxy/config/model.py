@@ -208,6 +208,7 @@ class Route:
     redirect: Redirect | None = None
     request_headers: Edits = field(default_factory=Edits)
     response_headers: Edits = field(default_factory=Edits)
+    cache_control: str | None = None  # instead of the upstream's, of answers that succeed
     request_trailers: tuple[str, ...] = ()  # those that pass, lower case
     upgrades: tuple[str, ...] | None = None  # None: those of the process
     gather: int = 0  # bytes of a body of unknown length that are held, to send its length; 0: none

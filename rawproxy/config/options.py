@@ -339,6 +339,9 @@ ROUTE: Keys = {
         "type": click.Choice([str(status) for status in REDIRECTS]),
         "help": "Of the redirect.  [default: 302]",
     },
+    "cache-control": {
+        "help": "What answers that succeed say in it, instead of Cache-Control and Expires.",
+    },
     "request-headers": {"table": _HEADERS, "help": "Changes on the way to the upstream."},
     "response-headers": {"table": _HEADERS, "help": "Changes on the way to the client."},
     "upgrades": {"multiple": True, "help": "As --upgrade."},

@@ -17,6 +17,7 @@ from rawproxy.errors import ConfigError
 _PREFIX = re.compile(r"/[A-Za-z0-9._~!$&'()*+,=:@/-]*").fullmatch
 _REWRITE = re.compile(r"(?:/|\$(?:[1-9]|uri|path|request_uri)(?![A-Za-z0-9_]))[!-~]*").fullmatch
 _TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[ -~]+").fullmatch
+_CACHE = re.compile(r"[a-z][a-z0-9=, -]*").fullmatch
 _NAMED = re.compile(r"@[!-~]{1,200}").fullmatch
 _PAIR = re.compile(r"([0-9]{3})(?:-([0-9]{3}))?").fullmatch
 _PRINTABLE = re.compile(r"[!-~]+").fullmatch
@@ -73,6 +74,13 @@ def parse_error_page(statuses: str, said: str, groups: int) -> ErrorPage:
     return ErrorPage(from_status, to_status, place, answer)
 
 
+def parse_cache(text: str) -> str:
+    """The `cache-control` of a route."""
+    if not _CACHE(text):
+        raise ConfigError(f"--cache-control {text}: type directives, as public, max-age=3600")
+    return text
+
+
 def parse_body(text: str, groups: int) -> str:
     """The `body` of a `respond`."""
     return _with_variables("--body", text, groups)
@@ -87,15 +95,25 @@ def parse_type(text: str) -> str:
 
 def parse_mapping(option: str, origin: str, instead: str) -> tuple[str, str]:
     """One pair of `map-location`, `map-cookie-path` or `map-cookie-domain`."""
+    groups = 0
+    if origin.startswith("~"):
+        try:
+            groups = path_regex(origin[2:] if origin.startswith("~*") else origin[1:]).groups
+        except ConfigError as error:
+            raise ConfigError(f"{option} {origin}: {error}") from None
+    else:
+        variables.check(f"{option} {origin}", origin, 0)
+    variables.check(f"{option}: {instead}", instead, groups)
     for text in (origin, instead):
         if not _PRINTABLE(text) or (option != "--map-location" and ";" in text):
             raise ConfigError(
                 f"{option}: {text!r}: type printable ASCII without blanks"
                 + (", and without ;" if option != "--map-location" else "")
             )
-    if option == "--map-location" and not re.match(r"https?://|/", origin):
+    begins = re.match(r"https?://|/|\$|~", origin)
+    if option == "--map-location" and not begins:
         raise ConfigError(f"{option}: type how it begins, as http://internal:8080/ or /v1")
-    if option == "--map-cookie-path" and not origin.startswith("/"):
+    if option == "--map-cookie-path" and not re.match(r"/|\$|~", origin):
         raise ConfigError(f"{option}: type how the path begins, as /v1")
     return origin, instead
 

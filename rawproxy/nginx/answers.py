@@ -12,7 +12,7 @@ from typing import Any, Final
 from rawproxy.nginx.matching import RouteKeys
 from rawproxy.nginx.reading import Directive
 from rawproxy.nginx.rewriting import Way, redirect_of
-from rawproxy.nginx.values import Refusal
+from rawproxy.nginx.values import Refusal, seconds
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 HANG_UP: Final = 444  # nginx's word for a connection that ends without an answer
@@ -44,9 +44,22 @@ def answer(one: Directive, value_of: Callable[[str], str], kind: str) -> RouteKe
     return {"respond": facts}
 
 
+def cache_control(one: Directive) -> str:
+    """What an `expires` says in Cache-Control."""
+    text = one.args[0]
+    if len(one.args) > 1 or text.startswith(("@", "$")) or text == "modified":
+        raise Refusal(f"{one.place}: {one.text()}: type a time from now on, max, epoch or off")
+    if text == "max":
+        return "max-age=315360000"
+    if text == "epoch" or text.startswith("-"):
+        return "no-cache"
+    return f"max-age={int(seconds(text.removeprefix('+')))}"
+
+
 def slash_redirect(route: RouteKeys) -> RouteKeys | None:
     """Nginx sends /app to /app/ where only the latter is a location that proxies."""
     path = route.get("path", "/")
+    cached = {"cache-control": route["cache-control"]} if "cache-control" in route else {}
     kept = ("internal", "error-page") if "internal" in route else ()  # who asks for it gets 404
     hidden = {key: route[key] for key in kept if key in route}
     if not ("group" in route or hidden) or path == "/" or not path.endswith("/"):
@@ -59,4 +72,4 @@ def slash_redirect(route: RouteKeys) -> RouteKeys | None:
         "as-nginx": True,
     }
     added = route.get("response-headers", {}).get("add")
-    return moved | hidden | ({"response-headers": {"add": added}} if added else {})
+    return moved | cached | hidden | ({"response-headers": {"add": added}} if added else {})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from rawproxy.nginx.answers import ended
+from rawproxy.nginx.answers import cache_control, ended
 from rawproxy.nginx.error_pages import Pages
 from rawproxy.nginx.guards import Guards, Zones, keys, sign_in, told_by
 from rawproxy.nginx.matching import LocationMatch, RouteKeys, found_by, grouped, match_of, way_into
@@ -18,7 +18,7 @@ from rawproxy.nginx.report import Report
 from rawproxy.nginx.rewriting import CHANGED, Rewriting, Way
 from rawproxy.nginx.scope import Blocks
 from rawproxy.nginx.upstreams import Groups, Target
-from rawproxy.nginx.values import Refusal, fixed, seconds, size, value
+from rawproxy.nginx.values import Refusal, Varying, fixed, named_groups, seconds, size, value
 from rawproxy.nginx.words import HARMLESS, Word
 
 BODY: Final = "1m"  # client_max_body_size where nobody says it
@@ -163,7 +163,12 @@ class Location:
             pairs: dict[str, str] = {}
             for one in self.blocks.all(name):
                 if one.args != ("off",):
-                    pairs.setdefault(_plain(one.args[0]), _plain(one.args[1]))
+                    if ";" in one.args[1]:
+                        raise Refusal(f"{one.place}: let the application set its cookies' flags")
+                    origin, instead = self._pair(one.args)
+                    if name == "proxy_cookie_domain" and origin.startswith("~"):
+                        origin = f"~*{origin.lstrip('~*')}"  # names have no case
+                    pairs.setdefault(origin, instead)
             self.route |= _without_empty({ours: pairs})
 
     def _redirects(self, target: Target, variable: bool) -> dict[str, str]:
@@ -177,10 +182,26 @@ class Location:
                     begins = f"{target.scheme}://{target.authority}{target.path or '/'}"
                     pairs.setdefault(begins, self.route["path"] if target.path else "/")
                 continue
-            pairs.setdefault(_plain(args[0]), _plain(args[1]))
+            pairs.setdefault(*self._pair(args))
         return pairs
 
+    def _pair(self, args: tuple[str, ...]) -> tuple[str, str]:
+        """What is replaced, and what stands instead: with variables, or with groups of its own."""
+        origin, instead = args
+        if not origin.startswith("~"):
+            return self.value(origin), value(instead, self.known, 0)
+        pattern, names = named_groups(origin)
+        groups = {name: Varying(f"${{{number}}}") for name, number in names.items()}
+        return pattern, value(instead, {**self.known, **groups}, 9)
+
+    def _expires(self) -> None:
+        """How long answers may be kept."""
+        one = self.blocks.last("expires")
+        if one is not None and one.args != ("off",):
+            self.route["cache-control"] = cache_control(one)
+
     def _response_headers(self) -> None:
+        self._expires()
         said = self.blocks.all("add_header")
         told = told_by(self.blocks)
         added: dict[str, list[str]] = {}
@@ -271,12 +292,6 @@ class Location:
 def _said(fields: dict[str, list[str]]) -> dict[str, str | list[str]]:
     """Fields with their values; most have one."""
     return {name: texts[0] if len(texts) == 1 else texts for name, texts in fields.items()}
-
-
-def _plain(text: str) -> str:
-    if text.startswith("~") or "$" in text:
-        raise Refusal(f"{text}: only plain beginnings are mapped here")
-    return text
 
 
 def _port(target: Target) -> str:

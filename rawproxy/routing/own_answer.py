@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from rawproxy.config.model import Redirect, Respond, Route
 from rawproxy.protocol.http import error_pages
+from rawproxy.protocol.http.response_map import CACHED
 from rawproxy.protocol.http.rewrite import HeadEdits, without
 from rawproxy.protocol.http.variable_values import Asked, Value
 
@@ -16,9 +17,11 @@ from rawproxy.protocol.http.variable_values import Asked, Value
 class OwnAnswer:
     """The response of one route."""
 
-    __slots__ = ("_body", "_type", "_where", "status")
+    __slots__ = ("_body", "_cache", "_type", "_where", "status")
 
-    def __init__(self, redirect: Redirect | None, respond: Respond | None) -> None:
+    def __init__(
+        self, redirect: Redirect | None, respond: Respond | None, cache: str | None = None
+    ) -> None:
         self._where = None if redirect is None else Value(redirect.target)
         self._body = None if respond is None else Value(respond.body)
         self._type = b""
@@ -27,6 +30,8 @@ class OwnAnswer:
             self.status = respond.status
             if respond.body:
                 self._type = b"Content-Type: %b\r\n" % respond.type.encode()
+        told = cache is not None and self.status in CACHED
+        self._cache = b"Cache-Control: %b\r\n" % cache.encode() if told and cache else b""
 
     def says_something(self) -> bool:
         """Whether it is a page that may stand in the place of an error."""
@@ -39,6 +44,7 @@ class OwnAnswer:
         else:
             assert self._body is not None
             lines, page = self._type, self._body.text_of(asked)
+        lines += self._cache
         if edits is not None:
             lines = without(lines, edits.response_cut) + edits.response_lines
         return self.status, lines, page
@@ -48,7 +54,7 @@ def own_answer(route: Route) -> OwnAnswer | None:
     """The response of a route that answers by itself; None if its upstream answers."""
     if route.redirect is None and route.respond is None:
         return None
-    return OwnAnswer(route.redirect, route.respond)
+    return OwnAnswer(route.redirect, route.respond, route.cache_control)
 
 
 def location(value: Value, asked: Asked) -> bytes:

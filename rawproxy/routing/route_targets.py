@@ -16,7 +16,7 @@ from rawproxy.config.variables import named
 from rawproxy.errors import ClientError
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http.path_change import PathChange
-from rawproxy.protocol.http.response_map import ResponseMap
+from rawproxy.protocol.http.response_map import AskedMap, ResponseMap
 from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits, finder
 from rawproxy.protocol.http.target import is_host
 from rawproxy.protocol.http.variable_values import Asked, Value, current, normalised
@@ -87,12 +87,13 @@ class RouteTarget:
         self.name = site.names[0].encode() if site.names else b""
         if cookies is None:
             cookies = own_cookies(config.groups, site)
-        self.edits = edits(route, cookies, _response_map(config, route))
+        response_map = _response_map(config, route)
+        self.edits = edits(route, cookies, response_map)
         # The context that was last made to follow this route, behind what it was made of: most
         # requests come from a client that has just sent another one.
         self.followed: tuple[ClientContext, ClientContext] | None = None
         # What differs from request to request; None: `edits` is all there is.
-        self.plan = plan(route)
+        self.plan = plan(route, response_map)
         # Of a route with `again`: the path that is looked up, and among which routes.
         self.again = path_change(route) if route.again else None
         self.inner: Any = None  # an `inner_routes.InnerRoutes`
@@ -195,12 +196,12 @@ def _response_map(config: Config, route: Route) -> ResponseMap | None:
     """How paths that upstreams name are changed for the client; None if they are not."""
     mapping = route.mapping
     change = path_change(route) if mapping.back and route.replace_prefix is not None else None
-    if change is None and not _pairs(route):
+    if change is None and not _pairs(route) and route.cache_control is None:
         return None
     # Only what takes a prefix back asks who the upstream is.
     authorities = () if change is None else tuple(_authorities(config, route))
     pairs = (mapping.locations, mapping.cookie_paths, mapping.cookie_domains)
-    return ResponseMap(change, authorities, pairs)
+    return ResponseMap(change, authorities, pairs, route.cache_control)
 
 
 def _pairs(route: Route) -> bool:
@@ -220,7 +221,7 @@ def _authorities(config: Config, route: Route) -> Iterator[str]:
                     yield host
 
 
-def plan(route: Route) -> ValuePlan | None:
+def plan(route: Route, response_map: ResponseMap | None = None) -> ValuePlan | None:
     """What differs from request to request in a route; None if nothing does."""
     request, response = route.request_headers, route.response_headers
     change = path_change(route)
@@ -228,7 +229,8 @@ def plan(route: Route) -> ValuePlan | None:
     maps = change is not None or _pairs(route)
     if not maps and all(Value(value).fixed is not None for _, value in pairs):
         return None
-    return ValuePlan(request, response, change)
+    varying = None if response_map is None or response_map.fixed else response_map
+    return ValuePlan(request, response, change, varying)
 
 
 def _cut(edits: Edits) -> frozenset[bytes]:
@@ -244,10 +246,17 @@ def _lines(edits: Edits) -> bytes:
 class ValuePlan:
     """Changes of headers whose values are made for each request."""
 
-    __slots__ = ("_change", "_prefix", "_request", "_response")
+    __slots__ = ("_change", "_map", "_prefix", "_request", "_response")
 
-    def __init__(self, request: Edits, response: Edits, change: PathChange | None) -> None:
+    def __init__(
+        self,
+        request: Edits,
+        response: Edits,
+        change: PathChange | None,
+        response_map: ResponseMap | None,
+    ) -> None:
         self._change = change
+        self._map = response_map  # one with variables
         own = (*request.remove, *(name for name, _ in (*request.set, *request.add)))
         named = "x-forwarded-prefix" in map(str.lower, own)  # then the route has it as it likes
         self._prefix = change is not None and change.strips and not named
@@ -267,6 +276,7 @@ class ValuePlan:
             finds=None if no_host else edits.finds,
             request_lines=lines,
             response_lines=_made(self._response, asked)[0],
+            map=edits.map if self._map is None else AskedMap(self._map, asked).of,
         )
 
 

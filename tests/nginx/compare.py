@@ -31,6 +31,7 @@ ALLOWED: Final = {
     "guard's question": "a guard is told method and URI by X-Forwarded-* as well",
     "body passes": "proxy_pass_request_body off holds for questions to a guard, and for no others",
     "page without body": "an error page is asked for without the body of the request",
+    "no Expires": "how long an answer may be kept says Cache-Control alone",
     "not kept": "a redirect to sign in says Cache-Control: no-store",
     "client certificate": "who came is told by SSL-Client-* where certificates are asked for",
     "no files": "where no location proxies or returns it is 404, whatever is asked",
@@ -175,6 +176,7 @@ class _Pair:
             ("charset", name == "www-authenticate" and got == f'{expected}, charset="UTF-8"'),
             ("guard's answer", expected is None and self._of_guard()),
             ("not kept", name == "cache-control" and expected is None and self._signs_in()),
+            ("no Expires", name == "expires" and got is None and self._says_how_long()),
             ("host asked for", name == "location" and _same_place(expected, got, own)),
             ("always", self.theirs.status not in ADDED and _added(expected, got)),
             ("escaped stays", _same_unescaped(expected, got)),
@@ -185,6 +187,10 @@ class _Pair:
                 self._allow(purpose)
                 return True
         return False
+
+    def _says_how_long(self) -> bool:
+        said = self.ours.answer.get("cache-control", "")
+        return "max-age=" in said or "no-cache" in said
 
     def _signs_in(self) -> bool:
         return self.ours.status == 302 and "auth" in self.ours.line

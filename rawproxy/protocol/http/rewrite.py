@@ -296,10 +296,10 @@ def response_parts(head: ResponseHead, context: ClientContext) -> list[bytes]:
     return parts
 
 
-def _answer_edited(block: bytes, edits: HeadEdits) -> bytes:
+def _answer_edited(block: bytes, edits: HeadEdits, status: int) -> bytes:
     """Make the route's changes of a response: first its paths, then its fields."""
     if edits.map is not None:
-        block = edits.map(block, edits.host)
+        block = edits.map(block, edits.host, status)
     if edits.response_cut:
         block = without(block, edits.response_cut)
     return block + edits.response_lines

@@ -53,7 +53,12 @@ def proxied(more: str) -> str:
         (SERVER.format("".join(f"if ($arg_{n}) {{ set $a{n} 1; }}" for n in range(8))), "more than 64 ways"),
         (proxied("proxy_set_header X-Up $upstream_addr;"), "$upstream_addr is not known here"),
         (proxied("proxy_set_body x;"), "the body passes as it came"),
-        (proxied("proxy_redirect ~^http://(.*)$ http://$1;"), "only plain beginnings"),
+        (proxied("proxy_redirect ~^http://(?=x)(.*)$ http://$1;"), "looking ahead"),
+        (proxied("proxy_redirect http://x/ http://$1/;"), "$1 is not known here"),
+        (proxied("proxy_cookie_path / '/; Secure';"), "set its cookies' flags"),
+        (proxied("expires @15h30m;"), "type a time from now on"),
+        (proxied("expires modified +24h;"), "type a time from now on"),
+        (proxied("expires $expires;"), "type a time from now on"),
         (SERVER.format("auth_request /auth; location = /auth { return 200; }"), "has to be a proxy_pass"),
         (SERVER.format("location = / { auth_request /auth; }"), "no location for it"),
         (proxied("auth_request_set $x $upstream_status;"), "only its answer's fields"),
@@ -329,6 +334,31 @@ def test_where_the_upstream_sends_clients(written, said, pairs):
         route = route_of(written, f"location {location} {{ proxy_pass http://a:1/c/; }}")
         assert route.mapping.locations == (("http://a:1/c/", location.removeprefix("= ")),)
         assert not route.mapping.back or route.rewrite
+
+
+def test_where_the_upstream_sends_clients_by_expressions(written):
+    said = "proxy_redirect ~*^http://(?<host>[^/]+)(/.*)$ $scheme://$host.x$2; proxy_redirect http://$host/ /;"
+    route = route_of(
+        written, f"location / {{ proxy_pass http://a:1; {said} proxy_cookie_path ~^/in(/|$) /$1; }}"
+    )
+    assert route.mapping.locations == (
+        ("~*^http://([^/]+)(/.*)$", "$scheme://$1.x$2"),
+        ("http://$host/", "/"),
+    )
+    assert route.mapping.cookie_paths == (("~^/in(/|$)", "/$1"),)
+
+
+@pytest.mark.parametrize(
+    ("said", "ours"),
+    [("30d", "max-age=2592000"), ("1m30s", "max-age=90"), ("0", "max-age=0"), ("+1h", "max-age=3600"),
+     ("max", "max-age=315360000"), ("epoch", "no-cache"), ("-1", "no-cache"), ("off", None)],
+)  # fmt: skip
+def test_how_long_answers_may_be_kept(written, said, ours):
+    inner = (
+        f"expires {said}; location / {{ proxy_pass http://a:1; }} location /x {{ return 200 x; }}"
+    )
+    for route in config_of(written, inner).sites[0].routes:
+        assert route.cache_control == ours
 
 
 def test_what_is_said_several_times_or_empty(written):

@@ -20,5 +20,5 @@ def test_an_upstream_may_name_itself_with_and_without_its_own_port():
         ("https://[2001:db8::1]:9443/x", "/app/x"),
         ("https://[2001:db8::1]/x", "https://[2001:db8::1]/x"),
     ):
-        block = target.edits.map(f"Location: {said}\r\n".encode(), b"out.test")
+        block = target.edits.map(f"Location: {said}\r\n".encode(), b"out.test", 200)
         assert block.decode() == f"Location: {anew}\r\n"

@@ -22,7 +22,7 @@ PAIRS = ResponseMap(
 
 
 def located(mapping: ResponseMap, name: str, value: str) -> str:
-    block = mapping.of(f"A: b\r\n{name}: {value}\r\nC: d\r\n".encode(), b"Out.test").decode()
+    block = mapping.of(f"A: b\r\n{name}: {value}\r\nC: d\r\n".encode(), b"Out.test", 200).decode()
     assert block.startswith("A: b\r\n") and block.endswith("\r\nC: d\r\n")
     return block.split("\r\n")[1].partition(": ")[2]
 
@@ -82,10 +82,17 @@ def test_cookies(mapping, value, anew):
 def test_what_is_no_refresh_and_no_place_stays():
     assert located(STRIPPED, "Refresh", "5") == "5"
     block = b"X-Location: /x\r\nLink: </x>\r\n"
-    assert STRIPPED.of(block, b"h") is block
+    assert STRIPPED.of(block, b"h", 200) is block
 
 
 @given(st.text("/:.ahtp?# ", max_size=20), st.sampled_from(["Location", "Refresh", "Set-Cookie"]))
 def test_whatever_comes_stays_one_line(value, name):
-    block = STRIPPED.of(f"{name}: {value}\r\n".encode(), b"out.test")
+    block = STRIPPED.of(f"{name}: {value}\r\n".encode(), b"out.test", 200)
     assert block.count(b"\r\n") == 1 and block.endswith(b"\r\n")
+
+
+def test_an_answer_that_succeeds_says_how_long_it_may_be_kept():
+    mapping = ResponseMap(None, (), ((), (), ()), "max-age=60")
+    said = b"Cache-Control: no-store\r\nA: b\r\nExpires: never\r\n"
+    assert mapping.of(said, b"h", 200) == b"A: b\r\nCache-Control: max-age=60\r\n"
+    assert mapping.of(said, b"h", 404) == said
