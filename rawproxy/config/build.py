@@ -77,6 +77,9 @@ def _top(settings: Settings) -> Config:
         forwarded=values["forwarded"],
         trusted_proxies=tuple(one for one in trusted if not isinstance(one, str)),
         trust_unix="unix:" in trusted,
+        client_field=top.take("client-field", option_values.parse_client_field, "")
+        if values["client-field"] is not None
+        else "",
         send_forwarded=values["send-forwarded"],
         send_real_ip=values["send-real-ip"],
         accept_proxy=values["accept-proxy"],

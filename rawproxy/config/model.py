@@ -257,6 +257,7 @@ class Config:
     http2: bool = True
     forwarded: str = "replace"  # replace | append
     trusted_proxies: tuple[Network, ...] = ()
+    client_field: str = ""  # by which these name the client; empty: X-Forwarded-For
     send_forwarded: bool = False
     send_real_ip: bool = False
     accept_proxy: bool = False

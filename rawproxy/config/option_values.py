@@ -52,6 +52,13 @@ def timeout_names() -> list[str]:
     return [f.name.replace("_", "-") for f in fields(Deadlines)]
 
 
+def parse_client_field(text: str) -> str:
+    """The `client-field`: the name of a field that has one address."""
+    if text and (not _TOKEN(text) or text.lower() in ("host", "forwarded", "x-forwarded-for")):
+        raise ConfigError(f"--client-field {text}: type the name of a field, as CF-Connecting-IP")
+    return text
+
+
 def parse_limits(texts: Iterable[str], base: Limits | None = None) -> Limits:
     """All values of `--limit NAME=N`.
 

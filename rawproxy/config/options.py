@@ -79,7 +79,7 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
     "Listeners": [
         (("--http",), {
             "multiple": True, "metavar": "ADDR", "default": [":8080"],
-            "help": "Plain listener: host:port, :port or unix:/path. Answers 301 beside https.",
+            "help": "Plain: host:port or unix:/path.",
         }),
         (("--no-redirect",), {"is_flag": True, "help": "Proxy on --http too, beside https."}),
         (("--https",), {
@@ -142,6 +142,9 @@ OPTIONS: dict[str, list[tuple[tuple[str, ...], Attributes]]] = {
         (("--trusted-proxy",), {
             "multiple": True, "metavar": "CIDR",
             "help": "Whose forwarding headers count; unix: too.",
+        }),
+        (("--client-field",), {
+            "metavar": "NAME", "help": "By which these name the client.",
         }),
         (("--send-forwarded",), {"is_flag": True, "help": "Add Forwarded (RFC 7239) too."}),
         (("--send-real-ip",), {"is_flag": True, "help": "Add X-Real-IP too."}),

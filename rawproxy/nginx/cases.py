@@ -7,7 +7,7 @@ what is said means the same here.
 from __future__ import annotations
 
 from rawproxy.nginx.reading import Directive
-from rawproxy.nginx.words import DIFFERENT, EXACT, HARMLESS, REFUSED, Word, word
+from rawproxy.nginx.words import DIFFERENT, EXACT, HARMLESS, Word, word
 
 # What is refused in general, where it says what happens here anyway.
 _OFF = {
@@ -34,8 +34,6 @@ def case(one: Directive, block: str = "") -> Word:
             return Word(DIFFERENT, "HTTP/3 is not spoken here; the same port over TCP is HTTP/2's")
         case "error_page":
             return _error_page(one)
-        case "real_ip_header":
-            return _real_ip(one)
         case "add_header" if "always" in args[2:]:
             return Word(EXACT)
         case _:
@@ -49,9 +47,3 @@ def _error_page(one: Directive) -> Word:
     if codes == {"497"}:
         return Word(DIFFERENT, "plain HTTP at an https port gets a 400 that says so")
     return word("error_page")
-
-
-def _real_ip(one: Directive) -> Word:
-    if one.args[0].lower() in ("x-forwarded-for", "proxy_protocol"):
-        return Word(EXACT)
-    return Word(REFUSED, "only X-Forwarded-For and proxy_protocol name clients here")

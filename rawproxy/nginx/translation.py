@@ -272,6 +272,7 @@ class _Translator:
         ]
         if trusted:
             facts["trusted-proxy"] = list(dict.fromkeys(trusted))
+            facts |= self._client_field()
         if any(server.proxy_protocol for server in servers):
             facts["accept-proxy"] = True
         said = [one for _, one in _walk(self.tree) if one.name == "proxy_set_header"]
@@ -279,6 +280,17 @@ class _Translator:
         if any("proxy_add_x_forwarded_for" in one.args[1] for one in chains):
             facts["forwarded"] = "append"
         return facts
+
+    def _client_field(self) -> TomlKeys:
+        """How trusted peers name the client: all servers have it in common."""
+        said = [one for _, one in _walk(self.tree) if one.name == "real_ip_header"]
+        name = said[0].args[0] if said else "X-Real-IP"
+        for one in said[1:]:
+            if one.args[0].lower() != name.lower():
+                self.report.refuse(one, f"one real_ip_header for the whole file; type {name} alone")
+        return (
+            {} if name.lower() in ("x-forwarded-for", "proxy_protocol") else {"client-field": name}
+        )
 
 
 def _walk(tree: tuple[Directive, ...], within: str = "") -> Iterator[tuple[str, Directive]]:

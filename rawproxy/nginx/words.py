@@ -217,7 +217,7 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
         "limit_rate": Word(REFUSED, "nothing is slowed down here"),
         "limit_rate_after": Word(REFUSED, "nothing is slowed down here"),
         "set_real_ip_from": Word(EXACT, "for all servers"),
-        "real_ip_header": Word(EXACT, "X-Forwarded-For and proxy_protocol; another: refused"),
+        "real_ip_header": Word(EXACT, "one for the whole file; X-Real-IP where none is said"),
         "real_ip_recursive": Word(DIFFERENT, "always: the last address that is not trusted"),
     },
     "ssl": {

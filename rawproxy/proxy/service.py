@@ -99,9 +99,8 @@ class Service(WorkerGroups):
         self._contexts = functools.lru_cache(CLIENTS)(self._client_context)
         self.lag = 0.0  # seconds by which the last sweep was late: how busy the loop is
         self.admission = Admission(self.limits.connections, self.limits.per_client)
-        self.crowd = crowd_of(
-            config
-        )  # clients' connections beyond which slow readers are told early
+        # Clients' connections beyond which slow readers are told early.
+        self.crowd = crowd_of(config)
         self.most_tunnels = self.limits.tunnels
         # What capabilities count: the leaves each has in a snapshot, by its room's name.
         self.counted: dict[str, Callable[[], Tree]] = {}
@@ -334,6 +333,7 @@ class Service(WorkerGroups):
             context = rewrite.with_real_ip(context)
         return context._replace(
             networks=config.trusted_proxies,
+            client_field=config.client_field.lower().encode(),
             tls=tls.encode(),
             edits=self.route_target.edits,
             underscores=config.underscores == "pass",

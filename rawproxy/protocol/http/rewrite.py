@@ -332,6 +332,9 @@ def client_of(head: RequestHead, context: ClientContext) -> bytes:
     """The client's address: the rightmost hop that is not a trusted proxy."""
     if not context.trusted:
         return context.peer
+    if context.client_field:
+        said = address_of(head.value(context.client_field))
+        return context.peer if said is None else str(said).encode()
     client = context.peer
     hops = forwarding.said(head, True, context.networks).hops
     for entry in reversed(hops.split(b",")):

@@ -78,7 +78,7 @@ def proxied(more: str) -> str:
         ("server { server_name a.* ~^x$; }", "type the names"),
         ("server { server_name a.* a.b.*; }", "one begins the other"),
         ("server { listen 1 default_server; }\nserver { listen 1 default_server; }", "a second default_server"),
-        ("server { real_ip_header X-Real-IP; }", "only X-Forwarded-For"),
+        ("set_real_ip_from ::1; real_ip_header X-A; server { real_ip_header X-B; }", "one real_ip_header"),
     ],
 )  # fmt: skip
 def test_what_is_refused_says_where_and_what_to_type(written, text, why):
@@ -359,6 +359,16 @@ def test_how_long_answers_may_be_kept(written, said, ours):
     )
     for route in config_of(written, inner).sites[0].routes:
         assert route.cache_control == ours
+
+
+@pytest.mark.parametrize(
+    ("said", "ours"),
+    [("", "X-Real-IP"), ("real_ip_header CF-Connecting-IP;", "CF-Connecting-IP"),
+     ("real_ip_header X-Forwarded-For;", ""), ("real_ip_header proxy_protocol;", "")],
+)  # fmt: skip
+def test_how_a_proxy_before_us_names_the_client(written, said, ours):
+    text = f"set_real_ip_from 10.0.0.0/8; {said} server {{ listen 8080; return 200; }}"
+    assert reread(["--nginx", written(text)]).client_field == ours
 
 
 def test_what_is_said_several_times_or_empty(written):
