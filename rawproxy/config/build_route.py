@@ -35,7 +35,19 @@ _ANSWERS = ("redirect", "respond")
 _MAPS = frozenset(("map-location", "map-cookie-path", "map-cookie-domain", "map-back"))
 _PATHS = ("strip-prefix", "replace-prefix", "rewrite")
 # Most routes have none of these keys, and then none of them can be wrong beside another.
-_BESIDE = frozenset((*_ANSWERS, *_PATHS, "status", "gather-over", "map-back", "path-regex"))
+_BESIDE = frozenset(
+    (
+        *_ANSWERS,
+        *_PATHS,
+        "status",
+        "gather-over",
+        "map-back",
+        "path-regex",
+        "again",
+        "intercept",
+        "named",
+    )
+)
 
 _KEPT_HOST = re.compile(
     r"\A((?:https?|\$scheme)://)(?:[A-Za-z0-9-]+\.)*(?:\$[1-9]|\$\{[1-9]\})(?:\.[A-Za-z0-9-]+)*(?![A-Za-z0-9.@-])"
