@@ -150,7 +150,7 @@ def _route_problems(here: Key, site: Site, known: set[str]) -> Iterator[tuple[Ke
         names = {one.named for one in site.routes}
         for page in route.error_pages:
             if page.to.startswith("@") and page.to not in names:
-                text = f": no route of this site has named = {page.to!r}; type one"
+                text = f": no route of this site has named = '{page.to}'; type one"
                 yield (*place, "error-page"), text
         if route.named is not None or route.path_regex is not None or route.when or route.first:
             continue

@@ -268,6 +268,16 @@ class Rewriting:
                 raise Refusal(f"{one.place}: ${name} is made of the path that changes here")
 
 
+def named_by(way: Way, pattern: str, names: Mapping[str, int]) -> Way:
+    """The way of requests whose name a pattern has found something in, which has names."""
+    return _captured(way, pattern, names).tested(matches("$host", pattern, False))
+
+
+def uses(steps: Iterable[Directive], names: Iterable[str]) -> bool:
+    """Whether one of these variables is named anywhere in a block."""
+    return not set(_names(_texts(list(steps)))).isdisjoint(names)
+
+
 def redirect_of(one: Directive) -> tuple[str, str]:
     """Status and target of a `rewrite` that redirects."""
     return str(_REDIRECTS.get((*one.args[2:], "")[0], 302)), one.args[1]

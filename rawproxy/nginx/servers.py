@@ -34,6 +34,7 @@ class ServerBlock:
     default_of: set[str] = field(default_factory=set)
     names: list[str] = field(default_factory=list)
     patterns: list[str] = field(default_factory=list)  # of names, as expressions
+    kept: dict[str, int] = field(default_factory=dict)  # by the groups of an expression
     behind: list[str] = field(default_factory=list)  # before the * of one at the end
     said_name: str = ""  # what $server_name says
     proxy_protocol: bool = False
@@ -97,8 +98,7 @@ def _name(server: ServerBlock, text: str) -> None:
     """One name: as it is, or as an expression; a wildcard of nginx's stands for several labels."""
     if text.startswith("~"):
         pattern, names = named_groups(text[1:])
-        if names:
-            raise Refusal(f"server_name {text}: what its groups keep is not known here")
+        server.kept.update(names)
         server.patterns.append(f"(?i){pattern}")
     elif text.endswith(".*"):
         server.behind.append(text[:-2].lower())

@@ -25,7 +25,7 @@ from rawproxy.nginx.maps import Map, maps_of
 from rawproxy.nginx.matching import LocationMatch, match_of, way_into
 from rawproxy.nginx.reading import Directive, read
 from rawproxy.nginx.report import Remark, Report
-from rawproxy.nginx.rewriting import CHANGED, Rewriting, Way
+from rawproxy.nginx.rewriting import CHANGED, Rewriting, Way, named_by, uses
 from rawproxy.nginx.scope import Blocks
 from rawproxy.nginx.servers import ServerBlock, defaults, server_of, settle, tls_facts
 from rawproxy.nginx.upstreams import Groups
@@ -114,7 +114,12 @@ class _Translator:
     def _site(self, server: ServerBlock, unnamed: list[str]) -> None:
         try:
             facts = tls_facts(server)
-            routes = self._routes(server)
+            start = Way(self.known | {"server_name": server.said_name})
+            routes = self._routes(server, self._start(server, start))
+            others = routes
+            if unnamed and server.kept:  # by another name: the groups have found nothing
+                known = {**start.known, **dict.fromkeys(server.kept, "")}
+                others = self._routes(server, Way(known))
         except Refusal as error:
             self.report.refuse(server.block, str(error))
             return
@@ -124,15 +129,22 @@ class _Translator:
         if called:
             self.sites.append((called | {"listen": server.listens()} | facts, routes, place))
         if unnamed:
-            self.sites.append(({"listen": unnamed} | facts, routes, place))
+            self.sites.append(({"listen": unnamed} | facts, others, place))
 
-    def _routes(self, server: ServerBlock) -> list[tuple[TomlKeys, str]]:
+    def _start(self, server: ServerBlock, start: Way) -> Way:
+        """The way on which requests come to a server, with what its name keeps of theirs."""
+        if not uses(server.blocks.block, server.kept):
+            return start
+        if server.names or len(server.patterns) > 1:
+            raise Refusal("a name by expression whose groups are used has to be the only one")
+        return named_by(start, server.patterns[0], server.kept)
+
+    def _routes(self, server: ServerBlock, start: Way) -> list[tuple[TomlKeys, str]]:
         """The routes of a server, for each way through its rewrites."""
-        known = self.known | {"server_name": server.said_name}
         block = server.blocks.block
-        ways = Rewriting(self.maps, of_server=True).ways(block, Way(known))
+        ways = Rewriting(self.maps, of_server=True).ways(block, start)
         if any(way.end is None and way.when and not way.again for way in ways):
-            ways = Rewriting(self.maps, complete=True, of_server=True).ways(block, Way(known))
+            ways = Rewriting(self.maps, complete=True, of_server=True).ways(block, start)
         found: list[tuple[TomlKeys, str]] = []
         for way in ways:
             if way.end is not None or way.again:

@@ -38,9 +38,7 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
         "server": Word(EXACT),
         "location": Word(EXACT, "a path that can be read in two ways, for two routes, gets 400"),
         "listen": Word(EXACT, "backlog, reuseport and the like are settled here"),
-        "server_name": Word(
-            EXACT, "beside expressions a wildcard stands for one label; named groups: refused"
-        ),
+        "server_name": Word(EXACT, "beside expressions a wildcard stands for one label"),
         "include": Word(EXACT),
         "client_max_body_size": Word(EXACT),
         "client_body_timeout": Word(DIFFERENT, "a body has to keep a pace instead"),

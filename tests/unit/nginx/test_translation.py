@@ -74,7 +74,7 @@ def proxied(more: str) -> str:
         (SERVER.format("location / { proxy_pass http://$http_x; }"), "differs from request"),
         ("upstream u { server a:1; hash $uri; }\nserver { location / { proxy_pass http://u; } }", "of $remote_addr alone"),
         ("upstream u { server a:1 down; }\nserver { location / { proxy_pass http://u; } }", "is up"),
-        ("server { server_name ~^(?<sub>.+)[.]x$; }", "what its groups keep"),
+        ("server { server_name a.x ~^(?<sub>.+)[.]x$; return 200 $sub; }", "has to be the only one"),
         ("server { server_name a.* ~^x$; }", "type the names"),
         ("server { server_name a.* a.b.*; }", "one begins the other"),
         ("server { listen 1 default_server; }\nserver { listen 1 default_server; }", "a second default_server"),
@@ -369,6 +369,16 @@ def test_how_long_answers_may_be_kept(written, said, ours):
 def test_how_a_proxy_before_us_names_the_client(written, said, ours):
     text = f"set_real_ip_from 10.0.0.0/8; {said} server {{ listen 8080; return 200; }}"
     assert reread(["--nginx", written(text)]).client_field == ours
+
+
+def test_what_the_groups_of_a_name_keep(written):
+    text = "server { listen 8080; server_name ~^(?<sub>[a-z]+)[.]x$; location / { return 302 https://$sub.y/; } }"
+    named, unnamed = reread(["--nginx", written(text)]).sites
+    (route,) = named.routes
+    assert route.when == (("$host", "~(?i)^([a-z]+)[.]x$"),)
+    assert route.redirect.target == "https://$1.y/"
+    (route,) = unnamed.routes  # the only server of the address serves other names too
+    assert (route.when, route.redirect.target) == ((), "https://.y/")
 
 
 def test_what_is_said_several_times_or_empty(written):
