@@ -56,20 +56,11 @@ def cache_control(one: Directive) -> str:
     return f"max-age={int(seconds(text.removeprefix('+')))}"
 
 
-def slash_redirect(route: RouteKeys) -> RouteKeys | None:
+def slash_redirect(path: str) -> RouteKeys:
     """Nginx sends /app to /app/ where only the latter is a location that proxies."""
-    path = route.get("path", "/")
-    cached = {"cache-control": route["cache-control"]} if "cache-control" in route else {}
-    kept = ("internal", "error-page") if "internal" in route else ()  # who asks for it gets 404
-    hidden = {key: route[key] for key in kept if key in route}
-    if not ("group" in route or hidden) or path == "/" or not path.endswith("/"):
-        return None
-    moved = {
-        "path": path[:-1],
+    return {
+        "path": path.removesuffix("/"),
         "exact": True,
         "redirect": f"$scheme://$http_host{path}$is_args$args",
         "status": 301,
-        "as-nginx": True,
     }
-    added = route.get("response-headers", {}).get("add")
-    return moved | cached | hidden | ({"response-headers": {"add": added}} if added else {})

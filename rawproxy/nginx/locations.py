@@ -81,6 +81,11 @@ class Location:
         self._guards()
         self._response_headers()
 
+    def lead_to_slash(self) -> None:
+        """Send /app to /app/: nginx does it before the location's own `set` and `if` are run."""
+        self._error_pages()
+        self._response_headers()
+
     def _proxied(self) -> Directive | None:
         own = next(self.blocks.own("proxy_pass"), None)
         return own or next(self.inner.own("proxy_pass"), None)

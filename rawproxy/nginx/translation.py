@@ -32,6 +32,7 @@ from rawproxy.nginx.upstreams import Groups
 from rawproxy.nginx.values import Refusal, seconds
 
 TomlKeys = dict[str, Any]
+_PATH = ("path", "exact", "partial", "path-regex", "before-regex")
 _OF_NO_REQUEST = ("log_format", "access_log", "limit_req_zone", "limit_conn_zone")
 
 
@@ -155,7 +156,6 @@ class _Translator:
                 found.append((ends.route, way.end.place if way.end else server.block.place))
         for way in staying(ways):
             self._locations(server, way._replace(block=None), found)
-        self._slashes(found)
         return found
 
     def _locations(self, server: ServerBlock, way: Way, found: list[tuple[TomlKeys, str]]) -> None:
@@ -205,9 +205,9 @@ class _Translator:
         internal = {}
         if any(it.name == "internal" for it in block):
             if not leads_elsewhere(server.blocks, one):
-                proxied = any(it.name == "proxy_pass" for it in block)
-                hidden = {"internal": True} if proxied else {}
-                yield {**match.keys, "respond": {"status": 404}} | hidden  # nobody gets there
+                for keys in (match.keys, *self._slash(one, blocks, around, way)):
+                    path = {key: keys[key] for key in keys if key in _PATH}
+                    yield {**path, "respond": {"status": 404}}  # nobody gets there
                 return
             internal = {"internal": True}
         texts = blocks.texts(_OF_NO_REQUEST)
@@ -216,15 +216,28 @@ class _Translator:
             location.fill()
             check_kept(way, each)
             yield location.route | internal
+        for route in self._slash(one, blocks, around, way):
+            yield route | internal
 
-    def _slashes(self, found: list[tuple[TomlKeys, str]]) -> None:
-        """Where /app/ proxies, /app leads to it."""
-        paths = {route.get("path") for route, _ in found}
-        for route, place in tuple(found):
-            moved = slash_redirect(route)
-            if moved is not None and moved["path"] not in paths:
-                paths.add(moved["path"])
-                found.append((moved, place))
+    def _slash(
+        self, one: Directive, blocks: Blocks, around: Around, way: Way
+    ) -> Iterator[TomlKeys]:
+        """Where /app/ proxies, /app leads to it, unless another location is for that."""
+        path, others = one.args[-1], {it.args[-1] for it in around.locations if it is not one}
+        prefix = one.args[0] not in ("~", "~*") and path.startswith("/")
+        if not prefix or path == "/" or not path.endswith("/") or path[:-1] in others:
+            return
+        if not any(it.name == "proxy_pass" for it in blocks.block):
+            return
+        # What only the location sets is nothing yet.
+        later = {it.args[0].removeprefix("$"): "" for it in blocks.own("set")}
+        moved = slash_redirect(path)
+        before = way._replace(known={**later, **way.known})
+        said = [text for it in blocks.all("add_header") for text in it.args]
+        for each in around.rewriting.ways((), before, said):
+            leads = Location(blocks, around, LocationMatch(moved), each)
+            leads.lead_to_slash()
+            yield leads.route
 
     def _text(self, top: TomlKeys) -> str:
         parts = [toml_text.table("", top, f"From {self.path}.")]

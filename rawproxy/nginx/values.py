@@ -19,6 +19,7 @@ _SAME: Final = {
     "remote_port": "remote_port", "server_name": "server_name", "server_port": "server_port",
     "request_id": "request_id", "ssl_client_verify": "client_verify",
 }  # fmt: skip
+_BARE: Final = re.compile(r"\$(?:\$|[1-9]|[A-Za-z_][A-Za-z0-9_]*)").sub
 _FAMILIES: Final = ("http_", "cookie_", "arg_")
 _SIZE: Final = re.compile(r"([0-9]+)([kKmMgG]?)").fullmatch
 _TIME: Final = re.compile(r"([0-9]+)(ms|s|m|h|d|w)?").finditer
@@ -44,7 +45,8 @@ def value(text: str, known: Mapping[str, str], groups: int = 0) -> str:
         name = match[1] or match[2] or match[3]
         if name in known:
             text_of = known[name]
-            made += text_of if isinstance(text_of, Varying) else text_of.replace("$", "$$")
+            varies = isinstance(text_of, Varying)
+            made += _braced(text_of) if varies else text_of.replace("$", "$$")
         elif name.isdigit() and len(name) == 1 and int(name) <= groups:
             made += f"${{{name}}}"
         elif name in _SAME:
@@ -99,6 +101,11 @@ def seconds(text: str) -> float:
     if not parts or "".join(one[0] for one in parts) != text.replace(" ", ""):
         raise Refusal(f"{text} is no time")
     return sum(int(one[1]) * _UNITS[one[2] or "s"] for one in parts)
+
+
+def _braced(text: str) -> str:
+    """$name as ${name}: what follows may be a letter."""
+    return _BARE(lambda match: match[0] if match[0] == "$$" else f"${{{match[0][1:]}}}", text)
 
 
 def _shortened(text: str) -> str:

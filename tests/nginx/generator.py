@@ -28,7 +28,40 @@ VARIABLES = (
     "$host", "$http_host", "$uri", "$request_uri", "$args", "$is_args", "$arg_q", "$arg_missing",
     "$cookie_sid", "$http_x_own", "$remote_addr", "$scheme", "$request_method", "$server_name",
     "$http_user_agent", "${host}x", "$document_uri", "$query_string", "$http_cookie",
+    "$mapped", "$by_name", "$own",
 )  # fmt: skip
+# Of every file; what no block names costs nothing.
+MAPS = """map $http_x_own $mapped { default none; "" empty; 1 one; ~^a(?<second>.*)$ some; }
+map $host $by_name { hostnames; default other; .a.test a; c.test c; www.* www; }"""
+# In front of all locations, and in a location.
+OF_SERVER = (
+    "if ($request_method = DELETE) { return 405; }", "if ($http_cookie ~ sid) { set $own cookie; }",
+    "if ($arg_q = 1) { set $own asked; }", "if ($mapped = one) { return 403; }",
+    "if ($scheme = https) { set $own secure; }", "if ($host !~ a) { set $own elsewhere; }",
+    "rewrite ^/old/(.*)$ /app/$1 last;", "rewrite ^/static/(.*)\\.html$ /api/v1/$1;",
+    "rewrite ^/app/index /index.html? permanent;", "rewrite ^/x\\.y$ /user/x?y=1 last;",
+)  # fmt: skip
+OF_LOCATION = (
+    "if ($request_method = POST) { return 405; }", "if ($http_x_own) { return 302 /own?of=$http_x_own; }",
+    "if ($http_user_agent ~* ^UA) { return 410 agent; }", "if ($args ~ ^q=([0-9])) { return 200 $1; }",
+    "if ($http_cookie !~* SID=) { set $own none; }", "if ($arg_missing = '') { set $own missing; }",
+    "rewrite ^/app/(.*)$ /api/$1 last;", "rewrite ^/api/(.*)$ /user/$1?from=api;", "rewrite /admin /health? last;",
+)  # fmt: skip
+LISTS = (
+    ("deny all;",), ("allow 127.0.0.0/8;", "deny all;"), ("deny 127.0.0.1;", "allow all;"),
+    ("allow 10.0.0.0/8;", "deny all;"), ("deny 10.0.0.0/8;",),
+)  # fmt: skip
+PAGES = (
+    "error_page 404 /app/missing;", "error_page 403 =200 /health;", "error_page 500 502 503 @spare;",
+    "error_page 403 404 = @spare;", "error_page 401 https://login.test/?rd=$request_uri;",
+    "error_page 404 =301 http://b.test$uri;", "error_page 405 410 /api/v1/x?of=$host;",
+    "error_page 400 =404 @said;",
+)  # fmt: skip
+NAMED = (
+    "location @spare { proxy_pass http://api; proxy_set_header X-Spare $uri; }",
+    'location @said { return 404 "nothing\\n"; }',
+)
+KEPT = ("expires 1h;", "expires -1;", "expires max;", "expires off;", "expires epoch;")
 STATUSES = (200, 204, 301, 302, 307, 308, 400, 403, 404, 410, 503)
 UPSTREAMS = ("app", "api")
 
@@ -94,6 +127,11 @@ def mappings(draw) -> list[str]:
                     "proxy_redirect http://elsewhere.test/ http://a.test/;",
                     "proxy_cookie_path / /app/;", "proxy_cookie_path /old /;",
                     "proxy_cookie_domain inner.test outer.test;", "proxy_cookie_path off;",
+                    "proxy_redirect http:// $scheme://;", "proxy_redirect http://$host/ /;",
+                    "proxy_redirect ~^https?://[^/]+/(old|v1)(.*)$ $scheme://$host/$1-moved$2;",
+                    "proxy_redirect ~*^/OLD/(?<rest>.*) /new/$rest;",
+                    "proxy_cookie_domain ~^(.*)inner\\.test$ $1outer.test;",
+                    "proxy_cookie_path ~^/old(/|$) /new$1;",
                 )
             ),
             max_size=2,
@@ -146,6 +184,21 @@ def proxied(draw, kind: str, path: str, groups: int, named: bool) -> list[str]:
 
 
 @st.composite
+def chosen_of(draw, lines: tuple[str, ...], most: int) -> list[str]:
+    """Some of these, in any order."""
+    return list(draw(st.lists(st.sampled_from(lines), max_size=most, unique=True)))
+
+
+@st.composite
+def pages(draw) -> list[str]:
+    """What is shown instead of errors; in most servers nothing."""
+    if draw(st.integers(0, 2)):
+        return []
+    lines = draw(chosen_of(PAGES, 3))
+    return lines + ["proxy_intercept_errors on;"] * draw(st.integers(0, 1))
+
+
+@st.composite
 def locations(draw) -> tuple[tuple[str, str], list[str]]:
     """What tells it from others of its server, and its lines."""
     kind = draw(st.sampled_from(("", "", "", "=", "^~", "~", "~")))
@@ -165,14 +218,28 @@ def locations(draw) -> tuple[tuple[str, str], list[str]]:
         case _:
             lines = draw(proxied(kind, path, groups, named))
     lines += draw(response_fields(groups, named))
+    if not groups and draw(st.integers(0, 3)) == 0:
+        lines = [*draw(chosen_of(OF_LOCATION, 2)), *lines]
+    if draw(st.integers(0, 7)) == 0:
+        lines += draw(st.sampled_from(LISTS))
+    if draw(st.integers(0, 7)) == 0:
+        lines.append(draw(st.sampled_from(KEPT)))
     return ("=" if kind == "=" else "", path), [f"location {head} {{", *_in(lines), "}"]
 
 
 @st.composite
 def servers(draw, listens: tuple[str, ...], names: tuple[str, ...], is_default: bool) -> list[str]:
     """One server."""
-    lines = [f"listen {one}{' default_server' if is_default else ''};" for one in listens]
+    default = " default_server" if is_default else ""
+    lines = [f"listen {one}{' ssl' if one == '443' else ''}{default};" for one in listens]
+    if "443" in listens:
+        lines += ["ssl_certificate x.pem;", "ssl_certificate_key x.pem;"]
     lines.append(f"server_name {' '.join(names)};")
+    lines.append(f"set $own {draw(st.sampled_from(('plain', '$request_method', '$http_x_own')))};")
+    if draw(st.integers(0, 3)) == 0:
+        lines += draw(chosen_of(OF_SERVER, 2))
+    shown = draw(pages())
+    lines += shown
     lines += draw(request_fields()) + draw(response_fields())
     if draw(st.integers(0, 19)) == 7:
         return ["server {", *_in([*lines, *draw(answers())]), "}"]
@@ -181,16 +248,21 @@ def servers(draw, listens: tuple[str, ...], names: tuple[str, ...], is_default: 
             f"if ($host = {names[0].lower().lstrip('.')}) {{ return 301 https://$host$request_uri; }}"
         )
     found = draw(st.lists(locations(), min_size=4, max_size=9, unique_by=lambda one: one[0]))
-    if draw(st.integers(0, 3)) and all(path != "/" for _, path in (one[0] for one in found)):
+    if (shown or draw(st.integers(0, 3))) and all(
+        path != "/" for _, path in (one[0] for one in found)
+    ):
         rest = draw(proxied("", "/", 0, False)) + draw(response_fields())
         found.append((("", "/"), ["location / {", *_in(rest), "}"]))
-    return ["server {", *_in([*lines, *(line for _, inner in found for line in inner)]), "}"]
+    for _, inner in found:
+        # A page for the 404 of a file that is not there: nginx answers some methods by 405 instead.
+        lines += [inner[0], "    return 404;", "}"] if shown and len(inner) == 2 else inner
+    return ["server {", *_in([*lines, *NAMED]), "}"]
 
 
 @st.composite
 def configurations(draw) -> Configuration:
     """A whole file."""
-    lines: list[str] = []
+    lines: list[str] = [*MAPS.splitlines()]
     for name in UPSTREAMS:
         several = draw(st.booleans())
         keep = ["keepalive 8;"] if draw(st.booleans()) else []
@@ -203,7 +275,7 @@ def configurations(draw) -> Configuration:
     count = draw(st.integers(2, 4))
     listens: tuple[str, ...] = ()
     for at in range(count):
-        mine = draw(st.sampled_from((("80",), ("8080",), ("80", "8080"))))
+        mine = draw(st.sampled_from((("80",), ("8080",), ("80", "8080"), ("443",), ("80", "443"))))
         is_default = at == count - 1 and draw(st.booleans())
         names = tuple(order[at : at + 1]) if at < count - 1 else tuple(order[at : at + 2])
         lines += draw(servers(mine, names, is_default))

@@ -76,7 +76,7 @@ async def _both(
         for who in ("nginx", "rawproxy"):
             came[who] = [(b"", b"")] * requests
             for first in range(LANES):
-                client = Client(who, stand.ports[who])
+                client = Client(who, stand.ports[who], stand.tls)
                 lanes.append(_lane(client, asked, range(first, requests, LANES), came[who]))
         await asyncio.gather(*lanes)
         ports = stand.ports["nginx"], stand.ports["rawproxy"]

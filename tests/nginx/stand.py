@@ -245,7 +245,11 @@ def requests_of(tree: tuple[Directive, ...], text: str, ports: dict[str, int]) -
         inner = server.block or ()
         listens = [by_port[one.args[0].rpartition(":")[2]] for one in inner if one.name == "listen"]
         names = [name for one in inner if one.name == "server_name" for name in one.args]
-        hosts = [name.replace("*.", "www.").lstrip(".") for name in names if name[0] not in "_~"]
+        hosts = [
+            name.replace("*.", "www.").lstrip(".")
+            for name in names
+            if not name.startswith(("_", "~"))
+        ]
         paths = ["/"]
         for one in inner:
             if one.name == "location" and not one.args[-1].startswith("@"):

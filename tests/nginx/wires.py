@@ -7,6 +7,8 @@ A request carries its number in `X-Pair`, which is taken out of what is compared
 """
 
 import asyncio
+import ssl
+from collections.abc import Collection
 from typing import NamedTuple
 
 from tests.nginx.asking import Answer
@@ -14,6 +16,9 @@ from tests.nginx.stand import Request, Seen, fields_of
 from tests.process import PATIENCE
 
 PAIR = b"\r\nx-pair:"
+UNVERIFIED = ssl.create_default_context()
+UNVERIFIED.check_hostname = False
+UNVERIFIED.verify_mode = ssl.CERT_NONE
 
 
 class Noted(NamedTuple):
@@ -132,9 +137,10 @@ class Line(asyncio.Protocol):
 class Client:
     """One client of one proxy: its connections by port."""
 
-    def __init__(self, who: str, ports: dict[str, int]) -> None:
+    def __init__(self, who: str, ports: dict[str, int], secure: Collection[str] = ()) -> None:
         self.who = who
         self.ports = ports
+        self.secure = {ports[listen] for listen in secure}
         self.lines: dict[int, Line] = {}
 
     async def ask(self, number: int, request: Request) -> tuple[bytes, bytes]:
@@ -156,7 +162,11 @@ class Client:
         if line is not None and not line.gone:
             return line, False
         loop = asyncio.get_running_loop()
-        _, line = await loop.create_connection(Line, "127.0.0.1", port)
+        context = UNVERIFIED if port in self.secure else None
+        name = "a.test" if context is not None else None
+        _, line = await loop.create_connection(
+            Line, "127.0.0.1", port, ssl=context, server_hostname=name
+        )
         self.lines[port] = line
         return line, True
 

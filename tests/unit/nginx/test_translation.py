@@ -381,6 +381,11 @@ def test_what_the_groups_of_a_name_keep(written):
     assert (route.when, route.redirect.target) == ((), "https://.y/")
 
 
+def test_a_variable_ends_where_it_ended_in_the_file(written):
+    text = "set $a $http_x; set $b $$args; location / { return 200 ${a}other$b-${host}s; }"
+    assert route_of(written, text).respond.body == "${http_x}other$$$args-${host}s"
+
+
 def test_what_is_said_several_times_or_empty(written):
     lines = "add_header A 1; add_header A 2; add_header A 3; proxy_set_header B 1; proxy_set_header B 2;"
     empty = 'add_header C ""; set $nothing ""; proxy_set_header D $nothing;'
