@@ -20,6 +20,7 @@ from typing import Final
 from rawproxy.errors import ClientError, ProxyError
 from rawproxy.protocol.http import error_pages, rewrite
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
+from rawproxy.protocol.http.path_change import leading_to
 from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.client_side import ClientSide
@@ -109,7 +110,7 @@ class RequestSide(ClientSide):
         if route_target.plan is not None and edits is not None:
             edits = route_target.plan.of(edits, asked)
         if self.moved:
-            edits = rewrite.leading_to(edits, asked.context.moved)
+            edits = leading_to(edits, asked.context.moved)
         self.context = asked.context._replace(edits=edits)
         if route_target.answer is None or route_target.guard is not None:
             return True
@@ -181,7 +182,7 @@ class RequestSide(ClientSide):
             self.reply(place.status or status, lines + error.lines, page)
             return False
         if place.moved:
-            edits = rewrite.leading_to(edits, place.moved)
+            edits = leading_to(edits, place.moved)
         self.context = asked.context._replace(edits=edits)
         self.page = place, error.lines
         return True

@@ -20,7 +20,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from rawproxy.protocol.http.rewrite import ClientContext
+from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits
 from rawproxy.protocol.http.variable_values import Asked, Value
 
 # What an X-Forwarded-Prefix of a trusted peer may contain: applications print it in their pages.
@@ -79,6 +79,13 @@ class PathChange:
     def prefix_line(self, asked: Asked) -> bytes:
         """X-Forwarded-Prefix: the prefix of the client's path, after that of a trusted peer."""
         return b"X-Forwarded-Prefix: %b%b\r\n" % (_outer(asked), self.prefix)
+
+
+def leading_to(edits: HeadEdits | None, target: bytes) -> HeadEdits:
+    """The same changes, where the upstream sees this target unless they say another one."""
+    if edits is None:
+        return HeadEdits(frozenset(), b"", frozenset(), b"", target=target)
+    return edits if edits.target else edits._replace(target=target)
 
 
 def escaped_anew(target: bytes) -> bytes:

@@ -478,5 +478,6 @@ def test_a_location_for_all_before_regexes_is_the_only_one_for_all(written):
 
 
 def test_an_exact_location_with_a_slash_is_led_to_as_well(written):
-    route = route_of(written, "location = /a/ { proxy_pass http://a:1; }", at=-1)
+    routes = config_of(written, "location = /a/ { proxy_pass http://a:1; }").sites[0].routes
+    (route,) = [one for one in routes if one.path == "/a"]
     assert (route.path, route.exact, route.redirect.status) == ("/a", True, 301)
