@@ -57,7 +57,7 @@ from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
 from rawproxy.protocol.websocket.upgrade import check_switch
 from rawproxy.proxy.checkout import DONE, IDEMPOTENT, RELAY, SEND, TUNNEL
 from rawproxy.proxy.client_side import ClientSide
-from rawproxy.proxy.error_places import intercepted, led
+from rawproxy.proxy.error_places import led
 from rawproxy.proxy.holding import CONTINUE, too_large
 from rawproxy.proxy.request_relay import RequestRelay
 from rawproxy.proxy.service import Service
@@ -173,7 +173,7 @@ class Exchange(RequestRelay):
 
     def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
         """The response's head, and as much of its body as came with it."""
-        if head.status >= 400 and self._leads_elsewhere(head, ended):
+        if head.status >= 400 and self.leads_elsewhere(head, ended):
             return
         head = self._begun(head, framing, ended)
         self.client.send_response(head, framing, payload, ended)
@@ -186,24 +186,11 @@ class Exchange(RequestRelay):
 
     def on_whole(self, head: ResponseHead, framing: int, data: bytes, start: int) -> None:
         """The response, all of it at once."""
-        if head.status >= 400 and self._leads_elsewhere(head, True):
+        if head.status >= 400 and self.leads_elsewhere(head, True):
             return
         head = self._begun(head, framing, True)
         self.client.send_whole(head, framing, data, start)
         self._over()
-
-    def _leads_elsewhere(self, head: ResponseHead, ended: bool) -> bool:
-        """Whether an error of the upstream leads to a page; then this response is not shown."""
-        error = intercepted(self.client, head, self.request_ended)
-        if error is None:
-            return False
-        on_response_head = self.endpoint.on_response_head
-        if on_response_head is not None:
-            on_response_head(self.head, self.client.context, head)
-        if ended:
-            self._release()
-        self.fail(error)
-        return True
 
     def _begun(self, head: ResponseHead, framing: int, ended: bool) -> ResponseHead:
         """The response is here: its head, as the endpoint's group wants it."""
@@ -224,7 +211,7 @@ class Exchange(RequestRelay):
             if ended:
                 facts.ended = facts.first
         if ended:
-            self._release()
+            self.release()
             self.state = DONE
         else:
             self.state = RELAY
@@ -239,7 +226,7 @@ class Exchange(RequestRelay):
     def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """More of the response's body, unframed."""
         if ended:
-            self._release()
+            self.release()
             self.state = DONE
             if payload:
                 self.client.send_payload(payload)
@@ -259,11 +246,11 @@ class Exchange(RequestRelay):
     def on_chunks(self, head: ResponseHead | None, chunks: bytes, inside: int, ended: bool) -> None:
         """Whole chunks of the response's body; the first ones come with its head."""
         if head is not None:
-            if head.status >= 400 and self._leads_elsewhere(head, ended):
+            if head.status >= 400 and self.leads_elsewhere(head, ended):
                 return
             head = self._begun(head, CHUNKED, ended)
         elif ended:
-            self._release()
+            self.release()
             self.state = DONE
         else:
             self.deadline = self.service.deadline(self.deadlines.response_body)
@@ -323,7 +310,8 @@ class Exchange(RequestRelay):
             self._note()
         self.client.exchange_done()
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """The connection is done with this exchange, and serves others if it can."""
         if self.parked:
             self.park(0)
         connection = self.connection

@@ -14,9 +14,13 @@ for it, are the body's bytes in their order, framed as the head says, with one e
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from rawproxy.net.backpressure import WRITER_FULL
+from rawproxy.protocol.http.head import ResponseHead
 from rawproxy.protocol.http1.body import encode_chunk
 from rawproxy.proxy.checkout import DONE, REWRITE
+from rawproxy.proxy.error_places import intercepted
 from rawproxy.proxy.holding import too_large
 from rawproxy.proxy.timeouts import Timeouts
 from rawproxy.upstream.connection import UpstreamConnection
@@ -98,3 +102,20 @@ class RequestRelay(Timeouts):
         self.backlog = 0
         self.deadline = self.service.deadline(self.deadlines.response_head)
         self.client.throttle(WRITER_FULL, not writable)
+
+    def leads_elsewhere(self, head: ResponseHead, ended: bool) -> bool:
+        """Whether an error of the upstream leads to a page; then this response is not shown."""
+        error = intercepted(self.client, head, self.request_ended)
+        if error is None:
+            return False
+        on_response_head = self.endpoint.on_response_head
+        if on_response_head is not None:
+            on_response_head(self.head, self.client.context, head)
+        if ended:
+            self.release()
+        self.fail(error)
+        return True
+
+    @abstractmethod
+    def release(self) -> None:
+        """The connection is done with this exchange, and serves others if it can."""

@@ -1,7 +1,8 @@
 """What `rewrite` has to know beside a head: of the client's connection, and of the route under way.
 
 Both are made once, for many requests. This module never sees a head. Invariant: what a context says
-of a client holds for each of its requests; only `edits` and `id` belong to one.
+of a client holds for each of its requests; only `edits`, `id` and `moved` belong
+to one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class HeadEdits(NamedTuple):
     cookies: frozenset[bytes] = frozenset()  # of our own, which are no upstream's business
     families: tuple[bytes, ...] = ()  # plain: what names begin with that are cut of requests too
     target: bytes = b""  # what the upstream sees in the place of the client's; empty: the same
-    map: Callable[[bytes, bytes], bytes] | None = None  # of responses' blocks: `ResponseMap.of`
+    map: Callable[[bytes, bytes, int], bytes] | None = None  # of responses: `ResponseMap.of`
     host: bytes = b""  # that was asked for, which `map` needs
     finds: Finder | None = None  # what `finder` makes of all that is cut; None: look at each name
 
@@ -51,6 +52,8 @@ class ClientContext(NamedTuple):
     identity: bytes | None = None  # SSL-Client-* of the client; None: no site asks for them
     underscores: bool = False  # names with an underscore pass, if they mean nothing
     via: bool = False  # --send-via
+    client_field: bytes = b""  # by which trusted peers name the client; empty: X-Forwarded-For
+    moved: bytes = b""  # the target that a route with `again` has made of the request under way
 
 
 def context(

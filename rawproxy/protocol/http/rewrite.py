@@ -275,7 +275,7 @@ def response(head: ResponseHead, context: ClientContext) -> bytes:
         block = without(block, head.nominated)
     if hsts:
         block += hsts
-    return block if context.edits is None else _answer_edited(block, context.edits)
+    return block if context.edits is None else _answer_edited(block, context.edits, head.status)
 
 
 def response_parts(head: ResponseHead, context: ClientContext) -> list[bytes]:
