@@ -46,7 +46,7 @@ class InnerRoutes:
         for _ in range(MOVES + 1):
             if target.again is None:
                 return target, where
-            where = target.again.target(asked._replace(captures=target.captures(asked)))
+            where = target.again.target(asked.matched(target.captures(asked)))
             asked = _moved(asked, where)
             target = variant(self._routes.find(where), asked)
         raise ProxyError(f"more than {MOVES} times a path was rewritten and looked up again")
@@ -59,7 +59,7 @@ class InnerRoutes:
 
     def named(self, name: str, asked: Asked) -> tuple[RouteTarget, bytes]:
         """The same for a route that an error leads to by its name: the path may stay."""
-        asked = asked._replace(captures=())
+        asked = asked.matched(())
         for target in self._named[name]:
             if target.when is None or target.fits(asked):
                 return self.find(target, asked)
@@ -67,7 +67,7 @@ class InnerRoutes:
 
 
 def _moved(asked: Asked, where: bytes) -> Asked:
-    return asked._replace(context=asked.context._replace(moved=where), captures=())
+    return asked.within(asked.context._replace(moved=where)).matched(())
 
 
 def has_inner(route: Route) -> bool:

@@ -62,7 +62,7 @@ class MappedPair:
         if self.regex is None or asked is None:
             return None
         groups = self.regex.captures(value)
-        return None if groups is None else _text(self.instead, asked._replace(captures=groups))
+        return None if groups is None else _text(self.instead, asked.matched(groups))
 
 
 def _text(value: Value, asked: Asked | None) -> bytes:
