@@ -211,7 +211,7 @@ class Exchange(RequestRelay):
             if ended:
                 facts.ended = facts.first
         if ended:
-            self.release()
+            self._release()
             self.state = DONE
         else:
             self.state = RELAY
@@ -226,7 +226,7 @@ class Exchange(RequestRelay):
     def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """More of the response's body, unframed."""
         if ended:
-            self.release()
+            self._release()
             self.state = DONE
             if payload:
                 self.client.send_payload(payload)
@@ -250,7 +250,7 @@ class Exchange(RequestRelay):
                 return
             head = self._begun(head, CHUNKED, ended)
         elif ended:
-            self.release()
+            self._release()
             self.state = DONE
         else:
             self.deadline = self.service.deadline(self.deadlines.response_body)
@@ -310,7 +310,7 @@ class Exchange(RequestRelay):
             self._note()
         self.client.exchange_done()
 
-    def release(self) -> None:
+    def _release(self) -> None:
         """The connection is done with this exchange, and serves others if it can."""
         if self.parked:
             self.park(0)

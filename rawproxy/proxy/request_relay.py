@@ -112,10 +112,10 @@ class RequestRelay(Timeouts):
         if on_response_head is not None:
             on_response_head(self.head, self.client.context, head)
         if ended:
-            self.release()
+            self._release()
         self.fail(error)
         return True
 
     @abstractmethod
-    def release(self) -> None:
+    def _release(self) -> None:
         """The connection is done with this exchange, and serves others if it can."""
