@@ -35,6 +35,7 @@ _CUT: Final = frozenset(
     b"if-range max-forwards x-rewrite-url x-auth-request-redirect x-http-method-override".split()
 )
 _FAMILIES: Final = (b"sec-websocket-", b"x-original-", b"x-authelia-")
+_REST_OF_LINE: Final = len(b"  HTTP/1.1\r\n")
 _SCHEMES: Final = (b"http", b"https")
 CLIENTS: Final = 1024  # of which the beginning of a question is remembered: 500 bytes each
 
@@ -115,8 +116,12 @@ class QuestionForm:
             if given:  # as everywhere, an empty value is no line
                 lines += (name, b": ", given, rewrite.CRLF)
         if own:
-            start = (question.method, b" ", question.target, b" HTTP/1.1\r\n")
-            return b"".join((*start, own[own.index(b"\n") + 1 : -2], *lines, rewrite.CRLF))
+            # Its start line has the request's own method and target: nothing has to be looked for.
+            at = len(head.method) + len(head.target) + _REST_OF_LINE
+            parts = [question.method, b" ", question.target, b" HTTP/1.1\r\n", own[at:-2]]
+            parts += lines
+            parts.append(rewrite.CRLF)
+            return b"".join(parts)
         _, ours, _ = self._follow(head, asked.context)
         return rewrite.request(question, ours, asked.server_name, b"".join(lines), clean)
 
