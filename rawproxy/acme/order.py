@@ -30,6 +30,7 @@ from rawproxy.acme import advice, answers, dns_records, tls_answers
 from rawproxy.acme.advice import IssueError
 from rawproxy.acme.archive import Archive, read, validity
 from rawproxy.acme.client import (
+    NONSENSE,
     Conversation,
     JsonObject,
     RefusedError,
@@ -106,7 +107,9 @@ class OrderRun:
         known = self.archive.json(self._order_file)
         url = known.get("url")
         if url is None:
-            return self._unnoted()
+            with contextlib.suppress(IssueError, *NONSENSE):  # it need not have such a list
+                return self._unnoted()
+            return None
         if not isinstance(url, str):
             return None
         if time.time() - float(known.get("begun") or 0) > OLD:
@@ -153,7 +156,11 @@ class OrderRun:
         self._keep("order-key.pem", pem_of(key))
         self.step("order")
         self.lease.sure()
-        answer = self._post_order({"identifiers": [{"type": "dns", "value": self.name}]})
+        try:
+            answer = self._post_order({"identifiers": [{"type": "dns", "value": self.name}]})
+        except RefusedError:
+            self._forget()  # there is none to look for
+            raise
         url = str(answer.headers["Location"])
         self.step("note")
         self._noted(url)
