@@ -9,6 +9,6 @@ pytestmark = needs("nginx", "nginx-light")
 def test_what_is_put_together_at_random_is_the_same():
     found = run(pairs=900, requests=150, number=17)
     assert not found.differences, examples(found)
-    assert found.pairs >= 900 and found.proxied > 300
+    assert found.pairs >= 900 and found.proxied > 200
     # Most of what is put together can be served, or the run would say little.
     assert found.refused.total() <= found.configurations
