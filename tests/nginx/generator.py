@@ -55,7 +55,7 @@ PAGES = (
     "error_page 404 /app/missing;", "error_page 403 =200 /health;", "error_page 500 502 503 @spare;",
     "error_page 403 404 = @spare;", "error_page 401 https://login.test/?rd=$request_uri;",
     "error_page 404 =301 http://b.test$uri;", "error_page 405 410 /api/v1/x?of=$host;",
-    "error_page 400 =404 @said;",
+    "error_page 410 =404 @said;",
 )  # fmt: skip
 NAMED = (
     "location @spare { proxy_pass http://api; proxy_set_header X-Spare $uri; }",
@@ -255,7 +255,8 @@ def servers(draw, listens: tuple[str, ...], names: tuple[str, ...], is_default: 
         found.append((("", "/"), ["location / {", *_in(rest), "}"]))
     for _, inner in found:
         # A page for the 404 of a file that is not there: nginx answers some methods by 405 instead.
-        lines += [inner[0], "    return 404;", "}"] if shown and len(inner) == 2 else inner
+        says = any(one.strip().startswith(("proxy_pass", "return")) for one in inner)
+        lines += inner if says or not shown else [*inner[:-1], "    return 404;", "}"]
     return ["server {", *_in([*lines, *NAMED]), "}"]
 
 
