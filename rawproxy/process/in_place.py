@@ -111,6 +111,15 @@ class InPlace:
         self._send("drop")
         self._refused(reasons)
 
+    def give_up(self) -> None:
+        """The master stops: nobody asks any more what becomes of the change.
+
+        Neither `done` nor `refused` is called, as both say that the master serves on.
+        """
+        if self.progress is PREPARING:
+            self._send("drop")
+        self.progress = NONE
+
     def _go_on(self) -> None:
         if self._due:
             return

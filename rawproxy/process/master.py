@@ -374,7 +374,7 @@ class Master(Workforce):
         self.state = STOPPING
         self.keepers.stop()
         self.notifier.send(systemd.stopping("draining"))
-        self.in_place.drop(["rawproxy stops"])
+        self.in_place.give_up()
         for child in self.loading.dismissed():
             child.kill()
             self.loop.hang_up(child)

@@ -143,6 +143,22 @@ def test_a_master_that_dies_in_the_middle_leaves_nobody(changing):
     assert not alive
 
 
+def test_a_stop_in_the_middle_of_a_change_is_a_stop(changing):
+    """The master had forgotten that it stops, and waited for ever with no worker left."""
+    with RawProxy("--config", str(changing.path), https=False) as p:
+        slow = psutil.Process(min(workers(p)))
+        slow.suspend()
+        changing.write("b.test")
+        p.process.send_signal(signal.SIGHUP)
+        # The loader has ended and the other worker has prepared: all wait for the slow one.
+        until(lambda: "reloading" in p.err() and len(workers(p)) == 2, "the loader's end")
+        p.process.send_signal(signal.SIGTERM)
+        until(lambda: len(workers(p)) == 1, "the other worker's end")
+        slow.resume()
+        assert p.process.wait(PATIENCE) == 0
+        assert "in place" not in p.err()
+
+
 def test_changes_at_once_come_one_after_the_other_and_the_last_counts(changing):
     with RawProxy("--config", str(changing.path), https=False) as p:
         before = workers(p)

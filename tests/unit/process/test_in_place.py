@@ -54,6 +54,23 @@ def test_all_prepare_then_all_adopt():
     assert crew.told == ["decided", "done"] and not any(one.killed for one in crew.workers)
 
 
+@pytest.mark.parametrize("adopting", [False, True])
+def test_a_master_that_stops_is_told_nothing_more(adopting):
+    crew = Crew()
+    if adopting:
+        crew.says(0, **{"is": "prepared"})
+        crew.says(1, **{"is": "prepared"})
+    crew.told.clear()
+    crew.change.give_up()
+    assert crew.orders() == [["adopt" if adopting else "drop"]] * 2
+    for slot in (0, 1):
+        crew.says(slot, **{"is": "adopted"})
+        crew.change.ended(crew.workers[slot], "it has drained")
+    crew.loop.go()
+    assert not crew.told and crew.change.progress is NONE
+    assert not any(one.killed for one in crew.workers)
+
+
 def test_one_refusal_is_everybodys():
     crew = Crew()
     crew.says(0, **{"is": "prepared"})
