@@ -44,9 +44,8 @@ FRAMED = {"content-type", "content-length", "x-content-type-options"}
 
 
 def difference(
-    theirs: Seen, ours: Seen, ports: Ports, request: Request | None = None,
-    used: Counter[str] | None = None,
-) -> str:  # fmt: skip
+    theirs: Seen, ours: Seen, ports: Ports, request: Request, used: Counter[str] | None = None
+) -> str:
     """What differs, in a line; empty where it is the same, less what is allowed: `used` counts."""
     one = _Pair(_same_ports(theirs, *ports), ours, Counter() if used is None else used)
     return one.on_purpose(request) or one.of_requests() or one.of_answers()
@@ -57,11 +56,11 @@ class _Pair:
         self.theirs, self.ours, self.used = theirs, ours, used
         self.over = False  # nothing else is to be compared
 
-    def on_purpose(self, request: Request | None) -> str:
+    def on_purpose(self, request: Request) -> str:
         """Where the whole answer is another one."""
         theirs, ours = self.theirs, self.ours
         refused = ours.status == 400 and not ours.line
-        if refused and request is not None and two_readings(request.target):
+        if refused and two_readings(request.target):
             self._allow("two readings")
             self.over = True
         elif refused and theirs.status == 400 and not theirs.line:
@@ -70,7 +69,7 @@ class _Pair:
         elif theirs.status == 413 and not theirs.line + ours.line:
             self._allow("body of no use")
             self.over = True
-        elif request is not None and self._page_for_body(request):
+        elif self._page_for_body(request):
             self._allow("page without body")
             self.over = True
         elif ours.status == 404 and theirs.status in (403, 405) and not theirs.line + ours.line:

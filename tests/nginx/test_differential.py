@@ -16,12 +16,13 @@ pytestmark = needs("nginx", "nginx-light")
 def test_the_same(path, tmp_path):
     text = path.read_text()
     with Stand(text, tmp_path) as stand:
+        ports = stand.ports["nginx"], stand.ports["rawproxy"]
         asked = requests_of(stand.tree, text, stand.ports["rawproxy"])
         assert asked
         found = []
         for request in asked:
             theirs, ours = stand.ask("nginx", request), stand.ask("rawproxy", request)
-            what = difference(theirs, ours, (stand.ports["nginx"], stand.ports["rawproxy"]))
+            what = difference(theirs, ours, ports, request)
             if what:
                 found.append(
                     f"{request.listen} {request.host} {request.method} {request.target}: {what}"

@@ -309,7 +309,7 @@ def test_counters_are_summed_over_workers_and_outlive_them(back):
         until(lambda: answers(admin), "the admin's successor")
         assert requests() == 20
         fetch(p.http)
-        reload(p)
+        reload(p, number=signal.SIGUSR2)
         until(lambda: len(workers(p)) == 2, p.err())
         assert requests() == 21
 
