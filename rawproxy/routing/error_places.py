@@ -64,9 +64,11 @@ def _page(
     except ProxyError:
         return None
     moved = again or moved
+    if target.guard is not None:
+        return None  # also where the route answers itself: who may see that is not known here
     if target.answer is not None:
         return Place(target, moved, answer if target.answer.says_something() else 0)
     # A body that an upstream has had cannot be sent again, and a page by its path needs none.
-    if target.guard is not None or not whole or (named and has_body):
+    if not whole or (named and has_body):
         return None
     return Place(target, moved, answer, keeps=named)

@@ -36,3 +36,21 @@ def test_an_error_without_a_page_leads_nowhere():
     assert pages.place(404, inner(), request, True, False) is None
     place = pages.place(503, inner(), request, True, False)
     assert place is not None and place.status == 302
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_an_error_does_not_show_what_a_guard_stands_before(guarded):
+    """Neither by its path nor by its name, also where the route answers by itself."""
+    config = single(())
+    routes = (
+        Route("/secret", respond=Respond(200, "secret")),
+        Route(named="@secret", respond=Respond(200, "secret")),
+    )
+    targets = [RouteTarget(config, Site(routes=routes), route) for route in routes]
+    for target in targets:
+        target.guard = object() if guarded else None
+    found, request = InnerRoutes(routes, targets), asked("GET /x", "Host: h.test")
+    for to in ("/secret", "@secret"):
+        pages = ErrorPages((ErrorPage(404, 404, to),), True)
+        place = pages.place(404, found, request, True, False)
+        assert (place is None) == guarded
