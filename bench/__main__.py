@@ -102,6 +102,9 @@ def counts_command(rows: str, peers: str, output: Path | None) -> None:
     """Instructions and system calls for each request: they repeat where seconds do not."""
     from bench import counts, run
 
+    done = counts.elsewhere()
+    if done is not None:
+        sys.exit(done)
     target = output or (run.OUT if rows or peers else run.RESULTS) / "counts.json"
     click.echo(counts.execute(_split(rows), _split(peers), target))
 

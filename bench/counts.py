@@ -8,6 +8,9 @@ opened and used a few times first. Then so many requests are counted exactly: th
 while counting begins and ends. Instructions are those of user space, OpenSSL's among them; the
 kernel's work shows as calls.
 
+The clients live in this process. So it starts anew with the OpenSSL configuration that the bench
+gives to its load generators: all peers do the same work then.
+
 It never measures time. Invariant: what is counted is the work of `COUNTED` requests on each
 connection, and nothing of how they were opened.
 """
@@ -21,6 +24,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -48,6 +52,7 @@ MOST = 16  # connections: enough for several to be ready in each turn of a loop
 START = 120.0  # seconds that a proxy may take to start under valgrind
 ATTACH = 0.7  # seconds until strace has attached to a process that rests
 TOTAL = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
+AGAIN = "BENCH_COUNTS_AGAIN"  # in the environment of the process that counts
 CALL = re.compile(r"^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:(\d+) +)?(\w+)$", re.MULTILINE)
 
 
@@ -195,6 +200,21 @@ class Calls(Counter):
                 counts.calls[name] = int(number) / requests
                 if failed:
                     counts.failed[name] = int(failed) / requests
+
+
+def elsewhere() -> int | None:
+    """Count in a process with the load's OpenSSL configuration. Returns how that ended.
+
+    OpenSSL reads it only once, when it is loaded. None: this is that process.
+    """
+    if os.environ.pop(AGAIN, None):
+        del os.environ["OPENSSL_CONF"]  # it is for the load: a proxy has its own words
+        return None
+    with tempfile.TemporaryDirectory(prefix="rawproxy-counts-") as folder:
+        path = origins.openssl_config(Path(folder))
+        env = {**os.environ, "OPENSSL_CONF": str(path), AGAIN: "1"}
+        argv = [sys.executable, "-m", "bench", *sys.argv[1:]]
+        return subprocess.run(argv, env=env, check=False).returncode
 
 
 def worker(proc: Proc) -> int:

@@ -40,12 +40,17 @@ def prepare(work: Path) -> tuple[Path, Path]:
     """Write the payloads, the OpenSSL configuration and a P-256 certificate for both sides."""
     payloads.write_all(work)
     client.build(work)
-    fill("openssl.cnf", {"ciphers": CIPHERS, "group": GROUP}, {}, work / "openssl.cnf")
+    openssl_config(work)
     cert, key = _certificate()
     (work / "cert.pem").write_bytes(cert)
     (work / "key.pem").write_bytes(key)
     (work / "both.pem").write_bytes(cert + key)
     return work / "cert.pem", work / "key.pem"
+
+
+def openssl_config(work: Path) -> Path:
+    """Write the OpenSSL configuration of load generators and origins."""
+    return fill("openssl.cnf", {"ciphers": CIPHERS, "group": GROUP}, {}, work / "openssl.cnf")
 
 
 def _certificate() -> tuple[bytes, bytes]:

@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -10,7 +11,7 @@ import types
 
 import pytest
 
-from bench import check, instructions, payloads, procs, report, rows, soak
+from bench import check, counts, instructions, payloads, peers, procs, report, rows, soak
 from bench.check import compare, judge, ratios_of
 
 
@@ -293,3 +294,27 @@ def test_the_soaks_verdict_as_text():
     verdicts = soaked(left={"01": 2})
     text = soak.markdown({"passed": False, "taken": "then", "minutes": 1.0, **verdicts})
     assert "# Soak: failed" in text and "| no connection left | **no** | 2 sockets" in text
+
+
+def test_counts_are_made_by_clients_with_one_suite(monkeypatch):
+    """The process that counts offers what the load generators offer; its proxies may take all."""
+    code = (
+        "import os, ssl; from bench import counts, procs;"
+        "assert counts.elsewhere() is None and 'OPENSSL_CONF' not in os.environ;"
+        "print([one['name'] for one in procs.insecure_context().get_ciphers()"
+        " if one['protocol'] == 'TLSv1.3'])"
+    )
+    told = []
+
+    def run(argv, env, **_):
+        assert argv[1:] == ["-m", "bench", "counts", "--rows", "mix-tls"]
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, check=True
+        )
+        told.append(done.stdout.decode().strip())
+        return done
+
+    monkeypatch.setattr(sys, "argv", ["bench", "counts", "--rows", "mix-tls"])
+    monkeypatch.setattr(counts, "subprocess", types.SimpleNamespace(run=run))
+    assert counts.elsewhere() == 0
+    assert told == [f"['{peers.CIPHERS}']"]
