@@ -42,6 +42,7 @@ NAMES = {
     "rawproxy-admin": "rawproxy, metrics",
     "rawproxy-both": "rawproxy, access log and metrics",
     "rawproxy-2w": "rawproxy, two workers",
+    "rawproxy-watched": "rawproxy, its pauses noted",
     "nginx-2w": "nginx, two workers",
     DIRECT: "no proxy",
 }

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-from bench import client, payloads
+from bench import client, pauses, payloads
 from bench.peers import Lab
 from bench.procs import BenchError, Proc, cpu_of, run, spawn
 from bench.rows import Row
@@ -264,6 +264,7 @@ def latency(target: Target) -> Sample:
         warm=target.row.warm,
         rate=rate,
     )
+    began = time.monotonic()
     spent = _around(target, argv)
     found = _result(spent.out)
     sample = _sample(target, found, spent)
@@ -274,6 +275,9 @@ def latency(target: Target) -> Sample:
         "p90_ms": round(found["p90"] / 1000, 3),
         "p999_ms": round(found["p999"] / 1000, 3),
         "generator_late_p99_ms": round(found["late_p99"] / 1000, 3),
+        **pauses.between(
+            pauses.file_for(target.lab.work, target.port), began + target.row.warm, time.monotonic()
+        ),
     }
     if found["lost"]:
         sample.note = f"{found['lost']:.0f} not answered in time: the rate is beyond it"

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench import pauses
 from bench.procs import BenchError, Proc, free_ports, spawn, wait_for_port
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -145,6 +146,8 @@ _PLAIN_COMMAND = (sys.executable, "-m", "rawproxy")
 _COMMAND = (str(FAST / "rawproxy"),) if FAST.exists() else _PLAIN_COMMAND
 _PYTHON = str(FAST / "python") if FAST.exists() else sys.executable
 _OWN = (("PYTHONPATH", ""),) if FAST.exists() else ()  # or it would import the plain modules
+_WATCH = str(Path(__file__).parent / "watch")
+_WATCHED = (("PYTHONPATH", _WATCH if FAST.exists() else f"{ROOT}:{_WATCH}"),)
 
 
 def own_python() -> tuple[list[str], dict[str, str]]:
@@ -205,6 +208,10 @@ def _before_version() -> list[str]:
 
 def _rawproxy_h11(lab: Lab, setup: Setup, port: int) -> list[str]:
     return _rawproxy(lab, setup, port, "--parser", "h11")
+
+
+def _rawproxy_watched(lab: Lab, setup: Setup, port: int) -> list[str]:
+    return ["env", f"BENCH_PAUSES={pauses.file_for(lab.work, port)}", *_rawproxy(lab, setup, port)]
 
 
 def _rawproxy_two(lab: Lab, setup: Setup, port: int) -> list[str]:
@@ -370,6 +377,7 @@ PEERS = {
         Peer("rawproxy-before", _rawproxy_before, _before_version, env=(("PYTHONPATH", ""),)),
         Peer("rawproxy-open", _open(_rawproxy), _own_version, env=_OWN),
         Peer("rawproxy-h11", _rawproxy_h11, _own_version, env=_OWN),
+        Peer("rawproxy-watched", _rawproxy_watched, _own_version, env=_WATCHED),
         Peer("rawproxy-2w", _rawproxy_two, lambda: _own_version("--workers"), env=_OWN),
         Peer("rawproxy-bare", _rawproxy_bare, _own_version, env=_OWN),
         Peer("rawproxy-log", _rawproxy_log, _own_version, env=_OWN),

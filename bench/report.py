@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench import pauses
 from bench.figures import NAMES, SUBJECT, cell, ratio, valid
 from bench.rows import DIRECT, ROWS, YARDSTICK
 
@@ -84,8 +85,7 @@ def table(results: dict[str, Any], *, brief: bool = False) -> str:
     rows = {
         key: row
         for key, row in results["rows"].items()
-        if row["peers"] and not (key.startswith("latency-") and brief)
-        if not (key in ROWS and ROWS[key].aside)
+        if row["peers"] and not (key in ROWS and (ROWS[key].aside or (brief and ROWS[key].curve)))
     }
     present = [p for p in OTHERS if any(p in row["peers"] for row in rows.values())]
     head = ["row", "nginx", "rawproxy", "unit", "ratio", "by CPU time"]
@@ -167,6 +167,7 @@ def _asides(rows: dict[str, dict[str, Any]]) -> Iterable[str]:
             f"any): {', '.join(costs)}."
         )
     yield from _guard(rows.get("guarded-plain", {"peers": {}}))
+    yield from _pauses(rows)
     workers = rows.get("workers-plain", {"peers": {}})
     told = []
     for one, two in ((SUBJECT, "rawproxy-2w"), (YARDSTICK, "nginx-2w")):
@@ -195,6 +196,15 @@ def _guard(row: dict[str, Any]) -> Iterable[str]:
     ]
     if costs:
         yield f"\nTo ask a guard about a small GET costs, in CPU time: {', '.join(costs)}."
+
+
+def _pauses(rows: dict[str, dict[str, Any]]) -> Iterable[str]:
+    """How long the garbage collector and the sweep stopped everything else."""
+    for key, row in rows.items():
+        spec = ROWS.get(key)
+        if spec is not None and (samples := row["peers"].get("rawproxy-watched")):
+            told = pauses.sentence(samples, int(spec.args["percent"]))
+            yield f"\n{told}" if told else ""
 
 
 def build(results: dict[str, Any]) -> str:

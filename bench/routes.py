@@ -34,6 +34,8 @@ from bench.procs import BenchError, free_ports
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 STARTS = 7
+PROCESSES = 8  # of each row, one after the other; three values each
+PATIENCE = 300.0  # seconds for all look-ups of one build: they take a minute
 READY = 60.0  # seconds that a start may take, on whatever machine
 WANTED_SECONDS, WANTED_US = 3.0, 3.0
 SERVER = """server {{
@@ -73,10 +75,10 @@ def lookups(python: Path, build: str, quick: bool) -> dict[str, dict[str, float]
         output = Path(folder, "micro.json")
         environ = {**os.environ, "PYTHONPATH": f"{folder}:{sysconfig.get_path('purelib')}"}
         command = [python, "-m", "bench.micro", "--routes", "--inherit-environ=PYTHONPATH", "-q"]
-        command += ["-o", output, *(["--fast"] if quick else [])]
+        command += ["-o", output, f"--processes={2 if quick else PROCESSES}"]
         ran = subprocess.run(
             [str(one) for one in command],
-            cwd=folder, env=environ, capture_output=True, text=True, check=False,
+            cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE,
         )  # fmt: skip
         if ran.returncode:
             raise BenchError(f"micro with {python}: {ran.stderr[-800:]}")
@@ -136,6 +138,7 @@ def execute(quick: bool, output: Path) -> str:
         "builds": {},
     }
     for name, python in pythons().items():
+        print(f"{name}: the look-ups, then {1 if quick else STARTS} starts", flush=True)
         results["builds"][name] = {
             "rows": lookups(python, name, quick),
             "start": starts(python, SITES, 1 if quick else STARTS),

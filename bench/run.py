@@ -176,7 +176,7 @@ class Bench:
     def _row(self, row: Row) -> dict[str, Any]:
         entry: dict[str, Any] = {"title": row.title, "measure": row.measure, "unit": row.unit}
         entry |= {"peers": {}, "skipped": {}}
-        rounds = min(self.plan.rounds, row.max_rounds)
+        rounds = row.turns(self.plan.rounds)
         if row.measure == "latency" and not self.peak:
             self.peak = self._calibrate()
         runners = self._start(row, entry["skipped"])
