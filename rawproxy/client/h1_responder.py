@@ -24,6 +24,7 @@ from rawproxy.protocol.http.target import redirect_target
 from rawproxy.protocol.http1.body import encode_chunk, last_chunk
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.service import Service
+from rawproxy.upstream.connection import WHOLE
 
 ANSWER_ONLY: Final = -1  # in the place of a port: nothing but what a capability answers
 
@@ -66,11 +67,36 @@ class Responder(RequestSide):
         return True
 
     def send_whole(self, head: ResponseHead, framing: int, data: bytes, start: int) -> None:
-        """Both in one write. The body is copied once, from what was read to what is written."""
+        """Both in one write. What is long is copied once at most, from what was read."""
         self.sent += framing
-        body = memoryview(data)[start : start + framing]
+        long = framing >= WHOLE
+        if start == head.size and start + framing == len(data) and self._unchanged(head):
+            hsts = self.context.hsts
+            if hsts:
+                at = start - 2  # the head's last line is empty
+                rest = memoryview(data)[at:] if long else data[at:]
+                data = b"".join((data[:at], hsts, rest))
+            self.transport.write(data)
+            return
+        stop = start + framing
+        body = memoryview(data)[start:stop] if long else data[start:stop]
         parts: list[bytes | memoryview] = [*self._head(head, framing), body]
         self.transport.write(b"".join(parts))
+
+    def _unchanged(self, head: ResponseHead) -> bool:
+        """Whether the head of the final response may go on as it came, but for one line more.
+
+        Its `Connection: keep-alive` is ours then (RFC 9110 7.6.1).
+        """
+        request = self.head
+        assert request is not None
+        if not (head.unchanged and request.minor and self.context.edits is None):
+            return False
+        if self.closing or not self.may_stay():
+            return False
+        self.status = head.status
+        self.chunked = False
+        return True
 
     def _head(self, head: ResponseHead, framing: int) -> list[bytes]:
         """The head of the final response; from now on it is known how its body is framed."""

@@ -33,7 +33,8 @@ HEAD: Final = b"HEAD"
 VERSION: Final = b"HTTP/1."  # what a response begins with
 # How some say that they close an idle connection (RFC 9110 15.5.9).
 TIMED_OUT: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
-# Bytes of a body that are not cut out of what was read: to cut off fewer takes less than a view.
+# Bytes of a body that are not cut out of what was read, whatever its head says: to cut off fewer
+# takes less than a view. Where nothing changes, fewer are not cut out either.
 WHOLE: Final = 4096
 INTERIMS: Final = 32  # 1xx of one response in one read; Go's client allows five in all
 
@@ -238,10 +239,10 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
                 if self.bare and size > whole:
                     self.endpoint.babbled(True)
                 self.ended(self.reusable and size == whole)
-                if framing < WHOLE or not handler.takes_whole():
-                    handler.on_response(head, framing, data[stop:whole], True)
-                else:
+                if (head.unchanged or framing >= WHOLE) and handler.takes_whole():
                     handler.on_whole(head, framing, data, stop)
+                else:
+                    handler.on_response(head, framing, data[stop:whole], True)
                 return
             self._read_rest(handler, head, framing, data[stop:])
             return

@@ -95,7 +95,7 @@ class RequestHead:
 class ResponseHead:
     """A response head that may be forwarded."""
 
-    __slots__ = (*RESPONSE, "ready", "ready_for", "repeated")
+    __slots__ = (*RESPONSE, "ready", "ready_for", "repeated", "unchanged")
     FIELDS: ClassVar[tuple[str, ...]] = RESPONSE
 
     def __init__(
@@ -126,6 +126,8 @@ class ResponseHead:
         # No facts of it, but what is kept of one that came again, byte for byte (`last_head`): its
         # line and its block as a client gets them, and by which context of that client.
         self.repeated = False
+        # Its bytes may go on as they came, to a client of HTTP/1.1 whose connection stays.
+        self.unchanged = False
         self.ready = b""
         self.ready_for: object = None
 

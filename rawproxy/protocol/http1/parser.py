@@ -200,7 +200,10 @@ def recognised_response(data: bytes, found: tuple[Any, ...], at: int) -> Respons
     close = connection >= 0 and data[connection + _OPTION] | 32 == _C
     notes = _notes(connection - begin, close, chunked - begin)
     framing = CHUNKED if chunked >= 0 else UNTIL_CLOSE if length < 0 else length
-    return ResponseHead(status, line, 1, block, notes, framing, close, b"", date >= 0, (), size)
+    head = ResponseHead(status, line, 1, block, notes, framing, close, b"", date >= 0, (), size)
+    # Nothing is to be cut or added: a keep-alive is then as true of the client's connection.
+    head.unchanged = not close and chunked < 0 and date >= 0
+    return head
 
 
 def reference_request(raw: bytes) -> RequestHead:
