@@ -195,6 +195,7 @@ PURE := \
 	rawproxy/telemetry/counters.py \
 	rawproxy/telemetry/facts.py \
 	rawproxy/telemetry/history.py \
+	rawproxy/telemetry/kept_head.py \
 	rawproxy/telemetry/masks.py \
 	rawproxy/telemetry/repeats.py \
 	rawproxy/tls/client_identity.py \

@@ -260,7 +260,8 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         self.service.clients.discard(self)
         self._unbind()
         self.status = head.status
-        self.tunnel_to((self.transport, self.valve, self.all_kept()), connection, rest, self.slot)
+        client = (self.transport, self.valve, self.all_kept())
+        self.tunnel_to(client, connection, rest, self.slot.handed_over())
 
     def claim(self, connection: UpstreamConnection) -> bool:
         """The client has proved who it is on `connection`, or will: nobody else gets it."""

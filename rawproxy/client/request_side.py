@@ -22,7 +22,7 @@ from rawproxy.protocol.http import error_pages, rewrite
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
 from rawproxy.protocol.http.path_change import leading_to
 from rawproxy.protocol.http.variable_values import Asked
-from rawproxy.proxy.admission import ConnectionSlot
+from rawproxy.proxy.admission import ConnectionSlot, Seat
 from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.error_places import bodiless
 from rawproxy.proxy.exchange import Exchange
@@ -278,18 +278,18 @@ class RequestSide(ClientSide):
         client: Spliceable,
         connection: UpstreamConnection,
         rest: bytes,
-        slot: ConnectionSlot | None = None,
+        seat: Seat | None = None,
     ) -> None:
         """The 101 is out: from now on only bytes pass.
 
         `client` is its transport and what it has sent already, `rest` is what came behind the 101,
-        and `slot` ends with the tunnel.
+        and `seat` ends with the tunnel.
         """
         exchange, self.exchange = self.exchange, None
         assert self.head is not None and exchange is not None
         facts = exchange.facts
         tunnel = Tunnel(
-            self.service, self.head, self.context, exchange.endpoint, facts, slot, self.status
+            self.service, self.head, self.context, exchange.endpoint, facts, seat, self.status
         )
         tunnel.deadlines = exchange.deadlines
         tunnel.splice(client, (connection.transport, connection.valve, rest))

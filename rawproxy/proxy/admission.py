@@ -41,15 +41,34 @@ class Admission:
         return ConnectionSlot(self)
 
 
-class ConnectionSlot:
+class Seat:
+    """The place of one client connection among those that are open: no more than its count."""
+
+    __slots__ = ("_admission", "client", "counted")
+
+    def __init__(self, admission: Admission | None) -> None:
+        self._admission = admission
+        self.counted = False  # for its client too
+        self.client = b""  # as `one_client` has it, once it is counted
+
+    def leave(self) -> None:
+        """The connection has gone."""
+        admission, self._admission = self._admission, None
+        if admission is None:
+            return
+        admission.open -= 1
+        if self.counted:
+            admission.by_client[self.client] -= 1
+            if not admission.by_client[self.client]:
+                del admission.by_client[self.client]
+
+
+class ConnectionSlot(Seat):
     """One client connection: what it counts, and who is at its other end."""
 
     __slots__ = (
-        "_admission",
         "at",
-        "client",
         "client_cert_policy",
-        "counted",
         "epoch",
         "identity",
         "peer",
@@ -63,9 +82,7 @@ class ConnectionSlot:
     )  # fmt: skip
 
     def __init__(self, admission: Admission) -> None:
-        self._admission: Admission | None = admission
-        self.counted = False  # for its client too
-        self.client = b""  # as `one_client` has it, once it is counted
+        Seat.__init__(self, admission)
         self.peer: str | None = None  # None: a unix socket
         self.port = 0  # of the client
         self.server_port = 0  # of the listener
@@ -132,13 +149,9 @@ class ConnectionSlot:
         else:
             del admission.streams[self.client]
 
-    def leave(self) -> None:
-        """The connection has gone."""
-        admission, self._admission = self._admission, None
-        if admission is None:
-            return
-        admission.open -= 1
-        if self.counted:
-            admission.by_client[self.client] -= 1
-            if not admission.by_client[self.client]:
-                del admission.by_client[self.client]
+    def handed_over(self) -> Seat:
+        """The count alone, which a tunnel keeps and gives back. The slot has none any more."""
+        seat = Seat(self._admission)
+        seat.counted, seat.client = self.counted, self.client
+        self._admission = None
+        return seat

@@ -16,7 +16,6 @@ import asyncio
 import math
 import secrets
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
 
 from rawproxy.errors import CutError
 from rawproxy.net.backpressure import WRITER_FULL, Valve, cut, last_words
@@ -25,50 +24,52 @@ from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.websocket.frames import POLICY, RESTART, Tracker
 from rawproxy.protocol.websocket.upgrade import WEBSOCKET
-from rawproxy.proxy.admission import ConnectionSlot
+from rawproxy.proxy.admission import Seat
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel_close import TunnelClose
+from rawproxy.telemetry import kept_head
 from rawproxy.telemetry.facts import Facts
 from rawproxy.upstream.endpoint import Endpoint
 
 Spliceable = tuple[asyncio.Transport, Valve, bytes]  # and the bytes that side sent already
 
 
-class Splice(asyncio.Protocol):
-    """One side of a tunnel. The other side writes what it reads."""
+class Splice(Tracker, asyncio.Protocol):
+    """One side of a tunnel. The other side writes what it reads.
+
+    Most tunnels rest most of the time, and there may be many: so a side is one object, which is its
+    own tracker and its own valve, and keeps no method of its transport.
+    """
 
     __slots__ = (
-        "counted", "ended", "framed", "other", "received", "secure", "tracker", "transport",
-        "tunnel", "valve", "write",
+        "counted", "ended", "framed", "held", "other", "received", "secure", "transport", "tunnel",
     )  # fmt: skip
     __deletable__ = ("other", "tunnel")  # mypyc would not let them be deleted otherwise
 
     other: Splice
-    write: Callable[[bytes], object]
 
-    def __init__(self, tunnel: Tunnel, transport: asyncio.Transport, valve: Valve) -> None:
+    def __init__(self, tunnel: Tunnel, transport: asyncio.Transport, held: bool) -> None:
+        Tracker.__init__(self)
         self.tunnel = tunnel
         self.transport = transport
-        self.valve = valve
-        self.write = transport.write
         # The same transport, where compiled code can call it by its layout.
         self.secure = transport if isinstance(transport, TlsTransport) else None
         self.received = 0
         self.counted = 0  # of them, those in the worker's counters
         self.ended = False
-        self.tracker = Tracker()
+        self.held = held  # not read, as the other side does not take what was
         self.framed = tunnel.framed  # other protocols have no frames that we know, nor a Close
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
         self.tunnel.active = True
         if self.framed:
-            self.tracker.feed(data)
+            self.feed(data)
         other = self.other
         if other.secure is not None:
             other.secure.write(data)
         else:
-            other.write(data)
+            other.transport.write(data)
 
     def eof_received(self) -> bool:
         self.ended = True
@@ -87,7 +88,7 @@ class Splice(asyncio.Protocol):
             self.other.transport.close()
         # TLS without close_notify is how many a client leaves: what it said before is not lost.
         elif exc is not None and not isinstance(exc, CutError):
-            if self.valve.reasons:  # the other side does not read
+            if self.held:  # the other side does not read
                 cut(self.other.transport)
             else:
                 self.other.transport.abort()
@@ -101,11 +102,17 @@ class Splice(asyncio.Protocol):
         self.tunnel.lost()
 
     def pause_writing(self) -> None:
-        self.other.valve.close(WRITER_FULL)
+        other = self.other
+        if not other.held and not other.transport.is_closing():
+            other.transport.pause_reading()
+        other.held = True
 
     def resume_writing(self) -> None:
         self.tunnel.active = True
-        self.other.valve.open(WRITER_FULL)
+        other = self.other
+        if other.held and not other.transport.is_closing():
+            other.transport.resume_reading()
+        other.held = False
 
 
 class TunnelWatch(metaclass=ABCMeta):
@@ -136,8 +143,8 @@ class Tunnel:
         "framed",
         "head",
         "open",
+        "seat",
         "service",
-        "slot",
         "status",
         "tunnel_close",
         "upstream",
@@ -154,15 +161,15 @@ class Tunnel:
         context: rewrite.ClientContext,
         endpoint: Endpoint,
         facts: Facts | None,
-        slot: ConnectionSlot | None = None,
+        seat: Seat | None = None,
         status: int = 101,
     ) -> None:
         self.service = service
-        self.head = head
-        self.context = context
+        self.context = kept_head.of_client(head, context)
+        self.head = kept_head.packed(head)
         self.endpoint = endpoint
         self.facts = facts
-        self.slot = slot  # None: a stream of HTTP/2, whose connection has one
+        self.seat = seat  # None: a stream of HTTP/2, whose connection has one
         self.status = status  # as the client was told: 200 in HTTP/2 (RFC 8441 5)
         self.framed = head.upgrade == WEBSOCKET
         self.active = True
@@ -174,8 +181,8 @@ class Tunnel:
 
     def splice(self, client: Spliceable, upstream: Spliceable) -> None:
         """Give both transports their new protocols. Bytes that came early go first."""
-        self.client = Splice(self, client[0], client[1])
-        self.upstream = Splice(self, upstream[0], upstream[1])
+        self.client = Splice(self, client[0], bool(client[1].reasons & WRITER_FULL))
+        self.upstream = Splice(self, upstream[0], bool(upstream[1].reasons & WRITER_FULL))
         self.client.other, self.upstream.other = self.upstream, self.client
         self.service.clients.add(self)
         self.service.counters.tunnels += 1
@@ -187,6 +194,8 @@ class Tunnel:
         for splice, (transport, valve, early) in sides:
             if early and not splice.other.transport.is_closing():
                 splice.data_received(early)
+            if splice.held:
+                valve.close(WRITER_FULL)
             valve.open(~WRITER_FULL)
             if transport.is_closing():
                 splice.other.transport.close()
@@ -196,8 +205,8 @@ class Tunnel:
     def lost(self) -> None:
         """One side has gone for good."""
         self.open -= 1
-        if self.client.ended and self.slot is not None:
-            self.slot.leave()
+        if self.client.ended and self.seat is not None:
+            self.seat.leave()
         if self.open:
             return
         self.service.clients.discard(self)
@@ -208,8 +217,8 @@ class Tunnel:
         self._count()
         if self.facts is not None:
             self.facts.received = self.client.received
-        sent = self.upstream.received
-        self.service.recorder.record(self.head, self.context, self.status, sent, self.facts)
+        sent, head = self.upstream.received, kept_head.unpacked(self.head)
+        self.service.recorder.record(head, self.context, self.status, sent, self.facts)
         # Sockets and buffers are given back now, not when the collector looks at old objects.
         for splice in (self.client, self.upstream):
             del splice.other, splice.tunnel

@@ -18,10 +18,9 @@ import asyncio
 import enum
 import math
 import secrets
-from collections.abc import Callable
 from typing import Protocol
 
-from rawproxy.protocol.websocket.frames import Tracker, close_frame
+from rawproxy.protocol.websocket.frames import close_frame
 
 PATIENCE = 2.0  # seconds for a message that is under way to come to its end
 
@@ -42,14 +41,16 @@ class DrainReason(enum.Enum):
 
 
 class TunnelSide(Protocol):
-    """One side of a tunnel, as far as it is used here."""
+    """One side of a tunnel, as far as it is used here: its tracker too."""
 
-    tracker: Tracker
     transport: asyncio.Transport
-    write: Callable[[bytes], object]
     received: int
     ended: bool
+    closed: bool
+    left: int
 
+    def feed(self, data: bytes) -> None: ...
+    def stop(self, data: bytes, *, whole: bool) -> int: ...
     def lost(self) -> None: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
@@ -107,39 +108,38 @@ class ClosingSide(asyncio.Protocol):
         self.tunnel_close = tunnel_close
         self.side = side
         self.other = other
-        self.tracker = side.tracker
         self.masked = masked  # what we write for it: its reader is a server
         self.said = False
 
     @property
     def over(self) -> bool:
         """Nothing that matters comes from this side any more."""
-        tracker = self.tracker
-        return self.side.ended or (tracker.closed and not tracker.left)
+        side = self.side
+        return side.ended or (side.closed and not side.left)
 
     def say(self, data: bytes) -> None:
         """Relay `data`, up to the place where our Close goes in."""
-        if self.said or self.tracker.closed or self.side.ended:
+        if self.said or self.side.closed or self.side.ended:
             return  # ended: an end of file has gone the same way already
-        at = self.tracker.stop(data, whole=self.tunnel_close.whole)
-        if at < 0 or self.tracker.closed:  # its own Close is on its way: nothing goes behind it
+        at = self.side.stop(data, whole=self.tunnel_close.whole)
+        if at < 0 or self.side.closed:  # its own Close is on its way: nothing goes behind it
             self._pass(data)
             return
         self.said = True
         mask = secrets.token_bytes(4) if self.masked else b""
         self._pass(data[:at] + close_frame(self.tunnel_close.code, mask))
-        self.tracker.feed(data[at:])
+        self.side.feed(data[at:])
 
     def _pass(self, data: bytes) -> None:
         if not self.other.transport.is_closing():
-            self.other.write(data)
+            self.other.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         self.side.received += len(data)
         if self.said:
-            self.tracker.feed(data)
-        elif self.tracker.closed:  # the rest of its own Close
-            self.tracker.feed(data)
+            self.side.feed(data)
+        elif self.side.closed:  # the rest of its own Close
+            self.side.feed(data)
             self._pass(data)
         else:
             self.say(data)
@@ -147,7 +147,7 @@ class ClosingSide(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.side.ended = True
-        if self.said or self.tracker.closed:
+        if self.said or self.side.closed:
             self.tunnel_close.look()
         else:
             self.tunnel_close.end()  # it went without a Close, and the other one cannot be helped

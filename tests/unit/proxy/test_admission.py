@@ -47,6 +47,18 @@ def test_two_of_one_client():
     assert places[0].claim(False)  # it has left: nothing is counted
 
 
+def test_a_tunnel_takes_the_count_of_its_slot():
+    admission = Admission(2, 1)
+    slot = entered(admission, "192.0.2.1")
+    assert slot.claim(False)
+    seat = slot.handed_over()
+    slot.leave()
+    assert admission.open == 1 and admission.by_client == {b"192.0.2.1": 1}
+    seat.leave()
+    seat.leave()
+    assert admission.open == 0 and admission.by_client == {}
+
+
 def test_requests_over_http2_count_for_the_client():
     admission = Admission(0, 3)
     one, two = entered(admission, "2001:db8::1"), entered(admission, "2001:db8::2")
