@@ -42,6 +42,8 @@ Whatever the file says, these differ on purpose:
   depend on the size of a body that nobody reads.
 * What a client escaped stays so that it cannot end a line or a URL, where nginx's `$uri` and `$1`
   write it bare into headers and redirects.
+* What an upstream says in `X-Accel-Redirect` and the other `X-Accel-*` steers nothing, and reaches
+  the client unless `proxy_hide_header` names it.
 * Redirects of a missing slash name the host and the port that were asked for.
 * `Server` and `Date` are the upstream's.
 * Where `error_page` leads to a file or is not there, pages are our own. A page that an upstream

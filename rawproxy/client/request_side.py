@@ -30,7 +30,7 @@ from rawproxy.proxy.guard import exchange_for
 from rawproxy.proxy.page_exchange import PageExchange
 from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel import Spliceable, Tunnel
-from rawproxy.routing.error_places import Place
+from rawproxy.routing.error_places import Place, by_get
 from rawproxy.routing.route_targets import RouteTarget
 from rawproxy.upstream.connection import UpstreamConnection
 
@@ -166,6 +166,7 @@ class RequestSide(ClientSide):
         if target is None:
             edits = self.context.edits
             lines, page = error_pages.redirect(place.where)
+            lines += place.lines
             if edits is not None:
                 lines = rewrite.without(lines, edits.response_cut) + edits.response_lines
             self.reply(place.status, lines + error.lines, page)
@@ -173,13 +174,14 @@ class RequestSide(ClientSide):
         self.route_target = target
         context = self.service.follow(self.context._replace(moved=b""), target)
         asked = self.service.asked(head, context._replace(moved=place.moved), self.slot, target)
+        asked = asked if place.keeps else by_get(asked)
         edits = target.edits
         if target.plan is not None and edits is not None:
             edits = target.plan.of(edits, asked)
         if target.answer is not None:
             self.context = asked.context._replace(edits=edits)
-            status, lines, page = target.answer.of(asked, edits)
-            self.reply(place.status or status, lines + error.lines, page)
+            status, lines, page = target.answer.of(asked, edits, place.status)
+            self.reply(status, lines + error.lines, page)
             return False
         if place.moved:
             edits = leading_to(edits, place.moved)

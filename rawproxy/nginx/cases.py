@@ -7,13 +7,14 @@ what is said means the same here.
 from __future__ import annotations
 
 from rawproxy.nginx.reading import Directive
-from rawproxy.nginx.words import DIFFERENT, EXACT, HARMLESS, Word, word
+from rawproxy.nginx.words import DIFFERENT, EXACT, HARMLESS, REFUSED, Word, word
 
 # What is refused in general, where it says what happens here anyway.
 _OFF = {
     *((name, ("off",)) for name in (
         "auth_basic", "auth_request", "expires", "proxy_intercept_errors", "proxy_cache", "ssl",
-        "proxy_store", "proxy_bind", "ssl_early_data",
+        "proxy_store", "proxy_bind", "ssl_early_data", "proxy_ignore_client_abort",
+        "proxy_force_ranges",
     )),
     *((name, ("on",)) for name in ("proxy_pass_request_body", "proxy_pass_request_headers")),
     ("limit_rate", ("0",)), ("satisfy", ("all",)),
@@ -24,7 +25,8 @@ def case(one: Directive, block: str = "") -> Word:
     """The word of a directive, as it stands in a `block` of that name."""
     args = one.args
     if block == "upstream":
-        return word(one.name, block)
+        two = one.name == "random" and args in (("two",), ("two", "least_conn"))
+        return Word(EXACT) if two else word(one.name, block)
     if (one.name, args) in _OFF:
         return Word(EXACT)
     match one.name:
@@ -32,6 +34,10 @@ def case(one: Directive, block: str = "") -> Word:
             return Word(HARMLESS, "Connection is written here anyway")
         case "listen" if "quic" in args:
             return Word(DIFFERENT, "HTTP/3 is not spoken here; the same port over TCP is HTTP/2's")
+        case "set_real_ip_from" if block == "server":
+            return Word(DIFFERENT, "all servers of the file trust it")
+        case "set_real_ip_from" if block == "location":
+            return Word(REFUSED, "who is believed is asked before any location; type it above")
         case "error_page":
             return _error_page(one)
         case "add_header" if "always" in args[2:]:

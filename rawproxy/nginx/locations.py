@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from rawproxy.nginx.answers import cache_control, ended
 from rawproxy.nginx.error_pages import Pages
 from rawproxy.nginx.guards import Guards, Zones, keys, sign_in, told_by
+from rawproxy.nginx.looked_up import check_by_get, check_named
 from rawproxy.nginx.matching import LocationMatch, RouteKeys, found_by, grouped, match_of, way_into
 from rawproxy.nginx.reading import Directive
 from rawproxy.nginx.report import Report
@@ -234,6 +235,15 @@ class Location:
         of_server = self.way.end is not None and not self.inner.block
         pages = Pages(self.blocks, self.around.locations, self.report, of_server)
         self.route |= pages.keys(self.value)
+        if of_server and any(test.value == "$method" for test in self.way.when):
+            by_path = Pages(self.blocks, self.around.locations, self.report, of_server=False)
+            check_by_get(self.way, by_path.keys(self.value))
+        places = (to.rpartition(" ")[2] for to in self.route.get("error-page", {}).values())
+        names = {to for to in places if to.startswith("@")}
+        for one in self.around.locations if names else ():
+            if one.args[-1] in names:
+                page = self.inner.beside(one.block or ())
+                check_named(page, self.around.start, self.way, one.place)
 
     # ── who may pass ────────────────────────────────────────────────────────────────────────────
 

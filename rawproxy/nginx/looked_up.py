@@ -9,10 +9,11 @@ a location, whichever path it came by. Raises `Refusal`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 
 from rawproxy.nginx.reading import Directive
-from rawproxy.nginx.rewriting import CHANGED, Way
+from rawproxy.nginx.rewriting import CHANGED, Way, uses
 from rawproxy.nginx.scope import Blocks
 from rawproxy.nginx.values import Refusal, Varying
 
@@ -44,6 +45,61 @@ def check_kept(before: Way, way: Way) -> None:
     if any(CHANGED(test.value) for test in before.when):
         raise Refusal("a rewrite behind tests of the path in the server: type them in a location")
     _check(before)
+
+
+def check_told_apart(server: Blocks, named: Directive, ways: list[Way]) -> None:
+    """Whether an error can still tell by which of these ways its request came to the server."""
+    for one in server.block:
+        if one.name == "location" and not any(
+            CHANGED(test.value) for way in ways for test in way.when
+        ):
+            continue  # what it changes, nobody asks about
+        for it in _within((one,), "rewrite"):
+            if not {"redirect", "permanent"} & set(it.args[2:]):
+                text = f"{it.text()} changes what an if of the server has looked at before"
+                raise Refusal(f"{named.place}: {text}; set nothing in that if, or rewrite nothing")
+
+
+def check_pages(ways: list[Way]) -> None:
+    """Nginx runs the server's rewrites again for a page by its path, and asks for it by GET.
+
+    What sends requests away there may send the page away too.
+    """
+    for way in ways:
+        if way.end is None:
+            continue
+        methods = [_for_get(test.text) for test in way.when if test.value == "$method"]
+        if (methods and all(methods)) or any(CHANGED(test.value) for test in way.when):
+            text = "it looks at the path and the method, GET, of an error page too"
+            raise Refusal(f"{way.end.place}: {text}: lead to an @name")
+
+
+def check_by_get(way: Way, pages: Mapping[str, Mapping[str, str]]) -> None:
+    """What the server refuses for its method leads to a page by GET, which it may let pass."""
+    assert way.end is not None
+    to = pages.get("error-page", {}).get(way.end.args[0], "")
+    if to.rpartition(" ")[2].startswith("/"):
+        raise Refusal(f"{way.end.place}: nginx asks for its error page by GET: lead to an @name")
+
+
+def _for_get(text: str) -> bool:
+    """Whether a test of the method holds for GET."""
+    plain = text.removeprefix("!")
+    if plain.startswith("~"):
+        found = re.search(plain[1:].removeprefix("*"), "GET", re.I if plain[1:2] == "*" else 0)
+        return (found is not None) != text.startswith("!")
+    return (plain.removeprefix("=") == "GET") != text.startswith("!")
+
+
+def check_named(page: Blocks, before: Mapping[str, str], way: Way, place: str) -> None:
+    """What a location has set stays set in the named one that its errors lead to; here it does not.
+
+    `before`: what the server knows of all requests, whichever location they reach.
+    """
+    for name, text in before.items():
+        if way.known.get(name, text) != text and uses(page.visible(), (name,)):
+            text = f"${name} is set again before an error that leads here"
+            raise Refusal(f"{place}: {text}: type another name for it")
 
 
 def _check(way: Way) -> None:

@@ -54,6 +54,14 @@ class Blocks:
             return iter(self._said.get(names[0], _NONE))
         return (one for one in self.block if one.name in names)
 
+    def visible(self) -> Iterator[Directive]:
+        """What the block says, and what is said around it and not in another block of these."""
+        yield from self.block
+        if self._around is not None:
+            for one in self._around.visible():
+                if one.block is None and one.name not in ("set", "return", "rewrite"):
+                    yield one
+
     def all(self, name: str) -> Sequence[Directive]:
         """Every directive of that name, of the innermost block that has one."""
         blocks: Blocks | None = self

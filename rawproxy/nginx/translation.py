@@ -20,7 +20,13 @@ from rawproxy.nginx.cases import case
 from rawproxy.nginx.error_pages import check_server
 from rawproxy.nginx.guards import Guards, Zones
 from rawproxy.nginx.locations import Around, Location
-from rawproxy.nginx.looked_up import check_kept, leads_elsewhere, staying
+from rawproxy.nginx.looked_up import (
+    check_kept,
+    check_pages,
+    check_told_apart,
+    leads_elsewhere,
+    staying,
+)
 from rawproxy.nginx.maps import Map, maps_of
 from rawproxy.nginx.matching import LocationMatch, match_of, way_into
 from rawproxy.nginx.reading import Directive, read
@@ -154,8 +160,10 @@ class _Translator:
                 ends = Location(server.blocks.within(()), self._around(server, way), match, way)
                 ends.fill()
                 found.append((ends.route, way.end.place if way.end else server.block.place))
-        for way in staying(ways):
+        stay = staying(ways)
+        for way in stay:
             self._locations(server, way._replace(block=None), found)
+        self._named(server, ways, stay, found)
         return found
 
     def _locations(self, server: ServerBlock, way: Way, found: list[tuple[TomlKeys, str]]) -> None:
@@ -176,18 +184,41 @@ class _Translator:
             rest = Location(blocks, around, LocationMatch({"path": "/"}), way)
             rest.fill()
             found.append((rest.route, server.block.place))
-        self._named(server, way, found)
 
-    def _named(self, server: ServerBlock, way: Way, found: list[tuple[TomlKeys, str]]) -> None:
-        """The locations that error pages name."""
-        around = self._around(server, way)
+    def _named(
+        self,
+        server: ServerBlock,
+        ways: list[Way],
+        stay: list[Way],
+        found: list[tuple[TomlKeys, str]],
+    ) -> None:
+        """The locations that error pages name: by whichever way a request has come to its error."""
         places = [text for route, _ in found for text in route.get("error-page", {}).values()]
         if any(text.rpartition(" ")[2][:1] == "/" for text in places):
             check_server(server.blocks, CHANGED)
+            check_pages(ways)
         names = {text.rpartition(" ")[2] for text in places}
-        for one in around.locations:
+        came = [way for way in ways if way.end is not None] + stay
+        came = [way._replace(end=None, block=None, again=False) for way in came]
+        for one in server.blocks.own("location"):
             if one.args[-1] in names and one.args[-1].startswith("@"):
-                found += [(route, one.place) for route in self._route(one, server, around, way)]
+                found += [(route, one.place) for route in self._of_name(one, server, came)]
+
+    def _of_name(self, one: Directive, server: ServerBlock, ways: list[Way]) -> list[TomlKeys]:
+        """The routes of a named location.
+
+        An error leads there, not a request: what the server's ifs were has a say only where they
+        have set what the location says.
+        """
+        bare, tested = [], []
+        for way in ways:
+            around = self._around(server, way)
+            tested.append(list(self._route(one, server, around, way)))
+            bare.append(list(self._route(one, server, around, way._replace(when=()))))
+        if all(each == bare[0] for each in bare) and not any(way.groups for way in ways):
+            return bare[0]
+        check_told_apart(server.blocks, one, ways)
+        return [route for each in tested for route in each]
 
     def _around(self, server: ServerBlock, way: Way) -> Around:
         inner = tuple(server.blocks.own("location"))
@@ -222,12 +253,19 @@ class _Translator:
     def _slash(
         self, one: Directive, blocks: Blocks, around: Around, way: Way
     ) -> Iterator[TomlKeys]:
-        """Where /app/ proxies, /app leads to it, unless another location is for that."""
-        path, others = one.args[-1], {it.args[-1] for it in around.locations if it is not one}
-        prefix = one.args[0] not in ("~", "~*") and path.startswith("/")
-        if not prefix or path == "/" or not path.endswith("/") or path[:-1] in others:
+        """Where /app/ proxies, /app leads to it, unless another location is for that.
+
+        Of two locations for /app/ the one with = says how, whichever of them proxies.
+        """
+        path = one.args[-1]
+        if not _plain(one) or path == "/" or not path.endswith("/"):
             return
-        if not any(it.name == "proxy_pass" for it in blocks.block):
+        same = [it for it in around.locations if it.args[-1] == path and _plain(it)]
+        if one is not min(same, key=lambda it: it.args[0] != "="):
+            return
+        if any(it.args[-1] == path[:-1] and _plain(it) for it in around.locations):
+            return
+        if not any(inner.name == "proxy_pass" for it in same for inner in it.block or ()):
             return
         # What only the location sets is nothing yet.
         later = {it.args[0].removeprefix("$"): "" for it in blocks.own("set")}
@@ -327,6 +365,11 @@ def _walk(tree: tuple[Directive, ...], within: str = "") -> Iterator[tuple[str, 
         yield within, one
         if one.block is not None and one.name not in ("map", "types", "events", "geo"):
             yield from _walk(one.block, one.name)
+
+
+def _plain(location: Directive) -> bool:
+    """Whether it is for a path, and for no expression or error."""
+    return location.args[0] not in ("~", "~*") and location.args[-1].startswith("/")
 
 
 def _whole(tree: tuple[Directive, ...]) -> tuple[Directive, ...]:

@@ -37,7 +37,7 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
         "http": Word(EXACT),
         "server": Word(EXACT),
         "location": Word(EXACT, "a path that can be read in two ways, for two routes, gets 400"),
-        "listen": Word(EXACT, "backlog, reuseport and the like are settled here"),
+        "listen": Word(EXACT, "backlog and the like are settled here; quic: that line is left out"),
         "server_name": Word(EXACT, "beside expressions a wildcard stands for one label"),
         "include": Word(EXACT),
         "client_max_body_size": Word(EXACT),
@@ -142,12 +142,15 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
         "proxy_cache_path": Word(HARMLESS, "proxy_cache is what counts"),
         "proxy_limit_rate": Word(REFUSED, "nothing is slowed down here"),
         "proxy_socket_keepalive": Word(HARMLESS, _INSIDE),
+        "proxy_ignore_client_abort": Word(DIFFERENT, "a request ends where its client goes"),
+        "proxy_ignore_headers": Word(HARMLESS, "what an upstream says in X-Accel-* steers nothing"),
+        "proxy_force_ranges": Word(DIFFERENT, "ranges are the upstream's: it says what it has"),
         **dict.fromkeys(
             (
                 "proxy_buffers proxy_buffer_size proxy_busy_buffers_size proxy_temp_path"
                 " proxy_temp_file_write_size proxy_headers_hash_max_size"
-                " proxy_headers_hash_bucket_size proxy_ignore_client_abort proxy_ignore_headers"
-                " proxy_force_ranges proxy_cache_valid proxy_cache_key proxy_cache_bypass"
+                " proxy_headers_hash_bucket_size"
+                " proxy_cache_valid proxy_cache_key proxy_cache_bypass"
                 " proxy_no_cache proxy_cache_use_stale proxy_cache_lock proxy_cache_revalidate"
                 " proxy_cache_min_uses proxy_cache_methods proxy_cache_background_update"
                 " proxy_cache_convert_head proxy_cache_lock_age proxy_cache_lock_timeout"
@@ -173,9 +176,9 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
             " slow_start where all servers say the same; others: refused",
         ),
         "least_conn": Word(EXACT),
-        "ip_hash": Word(EXACT, "over the whole address"),
+        "ip_hash": Word(DIFFERENT, "over the whole address, where nginx looks at a /24"),
         "hash": Word(EXACT, "of $remote_addr or $binary_remote_addr; another key: refused"),
-        "random": Word(EXACT, "the better of two"),
+        "random": Word(DIFFERENT, "always the better of two, as `random two`"),
         "least_time": Word(DIFFERENT, "the fewest connections instead of the shortest time"),
         "keepalive": Word(DIFFERENT, "as many as the last seconds needed, and these at rest"),
         "keepalive_requests": Word(HARMLESS, _INSIDE),
@@ -202,7 +205,7 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
             DIFFERENT, "nobody is delayed: the burst passes at once; 429 and Retry-After"
         ),
         "limit_req_zone": Word(
-            EXACT, "$binary_remote_addr (of IPv6 a /64), $server_name, $http_…, $cookie_…"
+            DIFFERENT, "IPv6 by /64; $binary_remote_addr, $server_name, $http_…, $cookie_… alone"
         ),
         "limit_req_status": Word(DIFFERENT, "always 429"),
         "limit_req_log_level": Word(HARMLESS, _INSIDE),
@@ -214,7 +217,9 @@ _TABLE: Final[dict[str, dict[str, Word]]] = {
         "limit_conn_dry_run": Word(REFUSED, "a limit is held here; take it out to try"),
         "limit_rate": Word(REFUSED, "nothing is slowed down here"),
         "limit_rate_after": Word(REFUSED, "nothing is slowed down here"),
-        "set_real_ip_from": Word(EXACT, "for all servers"),
+        "set_real_ip_from": Word(
+            EXACT, "of one server: all servers trust it; of a location: refused"
+        ),
         "real_ip_header": Word(EXACT, "one for the whole file; X-Real-IP where none is said"),
         "real_ip_recursive": Word(DIFFERENT, "always: the last address that is not trusted"),
     },

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from rawproxy.config.model import REDIRECTS, ErrorPage
 from rawproxy.errors import ProxyError
 from rawproxy.protocol.http.variable_values import Asked, Value
-from rawproxy.routing.own_answer import location
+from rawproxy.routing.own_answer import cache_line, location
 
 
 class Place(NamedTuple):
@@ -25,14 +25,18 @@ class Place(NamedTuple):
     status: int  # that the client sees; 0: that of the place
     where: bytes = b""  # of the redirect
     keeps: bool = False  # the method, whatever it is
+    lines: bytes = b""  # beside the redirect
 
 
 class ErrorPages:
     """The `error-page` of one route."""
 
-    __slots__ = ("_pages", "intercepts")
+    __slots__ = ("_cache", "_pages", "intercepts")
 
-    def __init__(self, pages: tuple[ErrorPage, ...], intercepts: bool) -> None:
+    def __init__(
+        self, pages: tuple[ErrorPage, ...], intercepts: bool, cache: str | None = None
+    ) -> None:
+        self._cache = cache
         self._pages = [(one, Value(one.to.removeprefix("@"))) for one in pages]
         self.intercepts = intercepts
 
@@ -50,8 +54,17 @@ class ErrorPages:
                 if page.to.startswith(("@", "/")):
                     return _page(page.to, value, answer, inner, asked, whole, has_body)
                 redirect = page.answer if page.answer in REDIRECTS else 302
-                return Place(None, b"", redirect, location(value, asked))
+                lines = cache_line(self._cache, redirect)
+                return Place(None, b"", redirect, location(value, asked), lines=lines)
         return None
+
+
+def by_get(asked: Asked) -> Asked:
+    """The request for a page by its path: GET, whatever the method was; HEAD stays."""
+    head = asked.head
+    if head.method in (b"GET", b"HEAD"):
+        return asked
+    return asked.of(head._replace(method=b"GET"))
 
 
 def _page(
@@ -59,6 +72,7 @@ def _page(
 ) -> Place | None:
     named = to.startswith("@")
     moved = asked.context.moved if named else location(value, asked)
+    asked = asked if named else by_get(asked)
     try:
         target, again = inner.named(to, asked) if named else inner.at(moved, asked)
     except ProxyError:
@@ -67,7 +81,8 @@ def _page(
     if target.guard is not None:
         return None  # also where the route answers itself: who may see that is not known here
     if target.answer is not None:
-        return Place(target, moved, answer if target.answer.says_something() else 0)
+        answer = answer if target.answer.says_something() else 0
+        return Place(target, moved, answer, keeps=named)
     # A body that an upstream has had cannot be sent again, and a page by its path needs none.
     if not whole or (named and has_body):
         return None

@@ -30,24 +30,24 @@ class OwnAnswer:
             self.status = respond.status
             if respond.body:
                 self._type = b"Content-Type: %b\r\n" % respond.type.encode()
-        told = cache is not None and self.status in CACHED
-        self._cache = b"Cache-Control: %b\r\n" % cache.encode() if told and cache else b""
+        self._cache = cache
 
     def says_something(self) -> bool:
         """Whether it is a page that may stand in the place of an error."""
         return self._where is None and (self.status < 400 or bool(self._type))
 
-    def of(self, asked: Asked, edits: HeadEdits | None) -> tuple[int, bytes, bytes]:
-        """Status, header lines and body for one request."""
+    def of(self, asked: Asked, edits: HeadEdits | None, shown: int = 0) -> tuple[int, bytes, bytes]:
+        """Status, header lines and body for one request. `shown`: another status; 0: its own."""
+        status = shown or self.status
         if self._where is not None:
             lines, page = error_pages.redirect(location(self._where, asked))
         else:
             assert self._body is not None
             lines, page = self._type, self._body.text_of(asked)
-        lines += self._cache
+        lines += cache_line(self._cache, status)
         if edits is not None:
             lines = without(lines, edits.response_cut) + edits.response_lines
-        return self.status, lines, page
+        return status, lines, page
 
 
 def own_answer(route: Route) -> OwnAnswer | None:
@@ -55,6 +55,12 @@ def own_answer(route: Route) -> OwnAnswer | None:
     if route.redirect is None and route.respond is None:
         return None
     return OwnAnswer(route.redirect, route.respond, route.cache_control)
+
+
+def cache_line(cache: str | None, status: int) -> bytes:
+    """What a route says of how long answers may be kept, where it is no error."""
+    told = cache is not None and status in CACHED
+    return b"Cache-Control: %b\r\n" % cache.encode() if told and cache else b""
 
 
 def location(value: Value, asked: Asked) -> bytes:

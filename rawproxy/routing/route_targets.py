@@ -100,7 +100,7 @@ class RouteTarget:
         self.inside: RouteTarget | None = None  # of one that is internal, as others lead to it
         # What stands in the place of errors; None: they are shown as they are.
         pages = route.error_pages
-        self.pages = ErrorPages(pages, route.intercept) if pages else None
+        self.pages = ErrorPages(pages, route.intercept, route.cache_control) if pages else None
         self.trace = config.allow_trace if route.allow_trace is None else route.allow_trace
         listed = config.upgrades if route.upgrades is None else route.upgrades
         self.upgrades = {one.lower().encode(): one.encode() for one in listed}

@@ -40,6 +40,7 @@ BY_ENDING = {"text/html", "image/jpeg", "image/gif"}  # what nginx has without a
 REDIRECTS = {301, 302, 307, 308}
 OWN_PAGE = b"<center>nginx"  # an answer that the proxy makes itself: its page is its own
 ADDED = {200, 201, 204, 206, 301, 302, 303, 304, 307, 308}  # where add_header adds without `always`
+KEPT = {"cache-control", "expires"}  # what `expires` adds, which knows no `always`
 FRAMED = {"content-type", "content-length", "x-content-type-options"}
 
 
@@ -78,9 +79,14 @@ class _Pair:
         return ""
 
     def _page_for_body(self, request: Request) -> bool:
-        """Whether nginx asks for an error page that an answer of our own stands for."""
-        asked = bool(request.body) and self.theirs.line.startswith("GET ") and not self.ours.line
-        return asked and self.ours.status >= 400
+        """Whether nginx asks for an error page that an answer of our own stands for.
+
+        It asks by GET for one by its path; for one by its name as it was asked, so that one says
+        `X-Spare` in all our files.
+        """
+        theirs = self.theirs
+        page = theirs.line.startswith("GET ") or "x-spare" in theirs.fields
+        return bool(request.body) and page and not self.ours.line and self.ours.status >= 400
 
     def of_requests(self) -> str:
         """What the upstream was asked."""
@@ -177,12 +183,16 @@ class _Pair:
         for purpose, fits in (
             ("server and date", name in OF_RESPONSES),
             ("own page", own and name in FRAMED),
+            ("own page", own and name == "cache-control" and got == "no-store"),
             ("charset", name == "www-authenticate" and got == f'{expected}, charset="UTF-8"'),
             ("guard's answer", expected is None and self._of_guard()),
             ("not kept", name == "cache-control" and expected is None and self._signs_in()),
             ("no Expires", name == "expires" and got is None and self._says_how_long()),
             ("host asked for", name == "location" and _same_place(expected, got, own)),
-            ("always", self.theirs.status not in ADDED and _added(expected, got)),
+            (
+                "always",
+                self.theirs.status not in ADDED and name not in KEPT and _added(expected, got),
+            ),
             ("escaped stays", _same_unescaped(expected, got)),
             ("type of return", name == "content-type" and bare and expected in BY_ENDING),
             ("escaped stays", name == "content-length" and bare and self._same_body()),

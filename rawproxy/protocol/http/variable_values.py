@@ -60,6 +60,12 @@ class Asked:
         self.remote_port = remote_port
         self.captures = captures  # what the route's path-regex has matched
 
+    def of(self, head: RequestHead) -> Asked:
+        """The same, with this head."""
+        return Asked(
+            head, self.context, self.server_name, self.server_port, self.remote_port, self.captures
+        )
+
     def within(self, context: ClientContext) -> Asked:
         """The same, with this context."""
         return Asked(

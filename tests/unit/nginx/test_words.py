@@ -41,6 +41,25 @@ def test_the_directives_of_an_upstream_block_are_in_the_table():
         assert f"| `{name}` | " in write_from_nginx.page(), name
 
 
+@pytest.mark.parametrize(
+    ("name", "args", "block", "said"),
+    [
+        ("set_real_ip_from", ("10.0.0.0/8",), "", EXACT),
+        ("set_real_ip_from", ("10.0.0.0/8",), "server", DIFFERENT),
+        ("set_real_ip_from", ("10.0.0.0/8",), "location", REFUSED),
+        ("random", (), "upstream", DIFFERENT),
+        ("random", ("two", "least_conn"), "upstream", EXACT),
+        ("random", ("two", "least_time=header"), "upstream", DIFFERENT),
+        ("proxy_ignore_client_abort", ("on",), "location", DIFFERENT),
+        ("proxy_ignore_client_abort", ("off",), "location", EXACT),
+        ("proxy_force_ranges", ("on",), "location", DIFFERENT),
+        ("ip_hash", (), "upstream", DIFFERENT),
+    ],
+)
+def test_where_it_depends_on_what_is_said_and_where(name, args, block, said):
+    assert case(Directive(name, args, "x", 1), block).word == said
+
+
 def test_a_listener_for_http3_has_a_word_of_its_own():
     def listen(*args: str):
         return case(Directive("listen", args, "x", 1), "server")

@@ -38,6 +38,35 @@ def test_an_error_without_a_page_leads_nowhere():
     assert place is not None and place.status == 302
 
 
+@pytest.mark.parametrize(
+    ("method", "by_path", "by_name"), [("POST", 201, 202), ("GET", 201, 201), ("HEAD", 203, 203)]
+)
+def test_a_page_by_its_path_is_asked_for_by_get_and_one_by_its_name_as_it_came(
+    method, by_path, by_name
+):
+    found = inner(
+        *(
+            Route(when=(("$method", one),), respond=Respond(status), **where)
+            for where in ({"path": "/page"}, {"named": "@page"})
+            for one, status in (("GET", 201), ("POST", 202), ("HEAD", 203))
+        )
+    )
+    request = asked(f"{method} /x", "Host: h.test")
+    for to, status in (("/page", by_path), ("@page", by_name)):
+        place = ErrorPages((ErrorPage(404, 404, to),), True).place(404, found, request, True, False)
+        assert place is not None and place.target.answer.status == status
+        assert place.keeps == (to == "@page")
+
+
+@pytest.mark.parametrize(
+    ("cache", "lines"), [("no-cache", b"Cache-Control: no-cache\r\n"), (None, b"")]
+)
+def test_a_redirect_in_place_of_an_error_may_be_kept_as_the_route_says(cache, lines):
+    pages = ErrorPages((ErrorPage(404, 404, "https://b.test/", 301),), False, cache)
+    place = pages.place(404, inner(), asked("GET /x", "Host: h.test"), True, False)
+    assert place is not None and (place.status, place.lines) == (301, lines)
+
+
 @pytest.mark.parametrize("guarded", [False, True])
 def test_an_error_does_not_show_what_a_guard_stands_before(guarded):
     """Neither by its path nor by its name, also where the route answers by itself."""

@@ -38,5 +38,22 @@ def test_the_edits_of_the_route_hold():
         assert lines.endswith(b"X-Robots-Tag: none\r\n") and b"Content-Type" not in lines
 
 
+def test_how_long_it_may_be_kept_is_said_of_what_is_no_error():
+    """By the status that the client sees, where the answer stands in the place of an error."""
+    kept = b"Cache-Control: max-age=60\r\n"
+    for route in (
+        Route(respond=Respond(200, "x"), cache_control="max-age=60"),
+        Route(redirect=Redirect(301, "/b"), cache_control="max-age=60"),
+    ):
+        answer = own_answer(route)
+        assert answer is not None
+        for shown, told in ((0, True), (200, True), (307, True), (404, False), (503, False)):
+            status, lines, _ = answer.of(ASKED, None, shown)
+            assert (status, kept in lines) == (shown or answer.status, told)
+    error = own_answer(Route(respond=Respond(404, "x"), cache_control="max-age=60"))
+    assert error is not None
+    assert kept not in error.of(ASKED, None)[1] and kept in error.of(ASKED, None, 200)[1]
+
+
 def test_who_has_an_upstream_answers_nothing():
     assert own_answer(Route()) is None
