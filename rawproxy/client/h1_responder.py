@@ -17,7 +17,8 @@ from typing import Final
 from rawproxy.client.request_side import RequestSide
 from rawproxy.config.model import HANG_UP
 from rawproxy.errors import ClientError
-from rawproxy.net.tls_transport import TlsTransport
+from rawproxy.net.tls_outbox import RECORD
+from rawproxy.net.tls_transport import CORKED, TlsTransport
 from rawproxy.protocol.http import error_pages, rewrite
 from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
 from rawproxy.protocol.http.target import redirect_target
@@ -67,21 +68,34 @@ class Responder(RequestSide):
         return True
 
     def send_whole(self, head: ResponseHead, framing: int, data: bytes, start: int) -> None:
-        """Both in one write. What is long is copied once at most, from what was read."""
+        """Both at once. What is long is copied once at most, from what was read."""
         self.sent += framing
-        long = framing >= WHOLE
-        if start == head.size and start + framing == len(data) and self._unchanged(head):
-            hsts = self.context.hsts
-            if hsts:
-                at = start - 2  # the head's last line is empty
-                rest = memoryview(data)[at:] if long else data[at:]
-                data = b"".join((data[:at], hsts, rest))
-            self.transport.write(data)
-            return
         stop = start + framing
-        body = memoryview(data)[start:stop] if long else data[start:stop]
-        parts: list[bytes | memoryview] = [*self._head(head, framing), body]
-        self.transport.write(b"".join(parts))
+        if start == head.size and stop == len(data) and self._unchanged(head):
+            hsts = self.context.hsts
+            if not hsts:
+                self.transport.write(data)
+                return
+            parts = [data[: start - 2], hsts, b"\r\n"]  # the head's last line is empty
+        else:
+            parts = self._head(head, framing)
+        if framing < WHOLE:
+            parts.append(data[start:stop])
+            self.transport.write(b"".join(parts))
+        elif RECORD <= framing < CORKED and isinstance(self.transport, TlsTransport):
+            self._send_records(b"".join(parts), memoryview(data)[start:stop])
+        else:
+            body = memoryview(data)[start:stop]
+            self.transport.write(b"".join([*parts, body]))
+
+    def _send_records(self, head: bytes, body: memoryview) -> None:
+        """Both over TLS, in as few records as they fill. Only what the first one has is copied."""
+        first = len(body) % RECORD
+        if len(head) + first > RECORD:
+            self.transport.write(b"".join((head, body)))
+            return
+        self.transport.write(b"".join((head, body[:first])) if first else head)
+        self.transport.write(body[first:] if first else body)
 
     def _unchanged(self, head: ResponseHead) -> bool:
         """Whether the head of the final response may go on as it came, but for one line more.
