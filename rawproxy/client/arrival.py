@@ -229,7 +229,8 @@ class Arrival:
             else h1_connection.H1Connection(service, slot, secure=True)
         )
         sock, grace = self.handshake.sock, service.deadlines.linger
-        TlsTransport(sock, tls, front, grace, self.loop, self.poller).begin()
+        # A client sends its first request right behind its end of the handshake.
+        TlsTransport(sock, tls, front, grace, self.loop, self.poller).begin(at_once=True)
 
     def close(self, answer: bytes = b"") -> None:
         """Nobody serves this connection. A client that may be speaking plain HTTP is told why."""

@@ -37,6 +37,7 @@ class Poller:
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
         self._watched: dict[int, Callable[[], None]] = {}
+        self._later: list[Callable[[], None]] = []
         self.fileno = self._epoll.fileno
         self.place = mmap.mmap(-1, PLACE)  # what is sliced off it is bytes, in one step
 
@@ -84,6 +85,19 @@ class Poller:
         """Stop watching `number`, which was closed. It may be somebody else's by now."""
         if self._watched.get(number) == callback:
             del self._watched[number]
+
+    def look_later(
+        self, callback: Callable[[], None], seconds: float, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Call `callback` in `seconds` or less, together with others: one timer serves all."""
+        if not self._later:
+            loop.call_later(seconds, self._look)
+        self._later.append(callback)
+
+    def _look(self) -> None:
+        later, self._later = self._later, []
+        for callback in later:
+            callback()
 
     def _hung_up(self, number: int) -> None:
         callback = self._watched.pop(number, None)

@@ -5,9 +5,13 @@
     OPEN        reading, unless paused           `close` → FLUSHING, failure → CLOSED
     FLUSHING    writing: what is queued, then    all is out → LINGERING, the peer's own goodbye
                 our goodbye                      is here already, or too slow → CLOSED
-    LINGERING   the peer's end; what else        it came, or took too long → CLOSED
-                comes is dropped unread
+    LINGERING   nothing for `LOOK` seconds;      the peer's end came, or took too long → CLOSED
+                then reading: what else comes
+                is dropped unread
     CLOSED      nothing: the descriptor is gone
+
+Most peers end at once when they have our goodbye. So the poller looks at many of them in one go,
+which costs less than to be woken for the end of each one.
 
 This module never reads or writes for a protocol: `TlsTransport` does, and it also changes the state
 from OPEN. Invariants: nobody watches a closed descriptor, because its number is soon somebody
@@ -29,6 +33,8 @@ from rawproxy.net.poller import Poller, poller
 HIGH: Final = 65_536  # queued bytes at which the protocol is paused and (LOW) resumed, as asyncio
 LOW: Final = 16_384
 DISCARD: Final = 16_384  # bytes thrown away at a time while lingering
+LOOK: Final = 0.02  # seconds until the first look at who lingers
+LAST: Final = 2  # reads of that look: a goodbye, and the end
 
 
 class TransportState(enum.Enum):
@@ -87,8 +93,7 @@ class SocketTransport(asyncio.Transport):
 
     def _wait_for_the_end(self) -> None:
         """From now on a close is cut if it makes no progress."""
-        if self._state is FLUSHING:
-            self._unsent = unsent(self)
+        self._unsent = unsent(self)
         self._timer = self._loop.call_later(self._grace, self._on_slow)
 
     def _linger(self) -> None:
@@ -97,7 +102,23 @@ class SocketTransport(asyncio.Transport):
         self._state = LINGERING
         self._sock.detach()
         self._poller.remove_writer(self._fd)
-        self._poller.add_reader(self._fd, self._on_lingering)
+        self._poller.remove_reader(self._fd)
+        self._poller.look_later(self._look, LOOK, self._loop)
+
+    def _look(self) -> None:
+        """The first look at a peer that has our goodbye. If it goes on, the poller watches it."""
+        for _ in range(LAST):
+            if self._state is LINGERING:
+                self._on_lingering()
+        if self._state is not LINGERING:
+            return
+        try:
+            self._poller.add_reader(self._fd, self._on_lingering)
+        except OSError:  # the kernel watches no more: others wait for this look too
+            self._finish(None)
+        else:
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._grace, self._on_slow)
 
     def _on_lingering(self) -> None:
         try:
@@ -107,7 +128,9 @@ class SocketTransport(asyncio.Transport):
             return
         except OSError:
             pass
-        self._finish(None)
+        self._let_go()
+        # The loop called, and no method of the protocol: it may be told at once.
+        self._call(self._tell, None)
 
     def _on_slow(self) -> None:
         """`grace` has passed. A peer that still takes what was queued gets as long again."""
@@ -126,8 +149,12 @@ class SocketTransport(asyncio.Transport):
 
     def _finish(self, error: Exception | None) -> None:
         """Close the descriptor and tell the protocol, once."""
-        if self._state is CLOSED:
-            return
+        if self._state is not CLOSED:
+            self._let_go()
+            self._loop.call_soon(self._tell, error)
+
+    def _let_go(self) -> None:
+        """Close the descriptor."""
         self._poller.forget(self._fd)
         if self._timer is not None:
             self._timer.cancel()
@@ -137,7 +164,6 @@ class SocketTransport(asyncio.Transport):
         else:
             self._sock.close()
         self._state = CLOSED
-        self._loop.call_soon(self._tell, error)
 
     def _tell(self, error: Exception | None) -> None:
         protocol, self._protocol = self._protocol, None

@@ -75,10 +75,12 @@ class TlsTransport(SocketTransport):
     def __repr__(self) -> str:
         return f"<TlsTransport {self._state.value} fd={self._fd}>"
 
-    def begin(self) -> None:
-        """Call `connection_made`, and begin to read."""
+    def begin(self, *, at_once: bool = False) -> None:
+        """Call `connection_made`, and begin to read: `at_once` if something is here by now."""
         self._poller.add_reader(self._fd, self._on_readable)
         self._call(self._protocol.connection_made, self)
+        if at_once and self._state is OPEN and not self._paused:
+            self._on_readable()
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────
 
@@ -330,7 +332,7 @@ class TlsTransport(SocketTransport):
                 self._poller.add_reader(self._fd, self._write_when_readable)
         if self._outbox is None:
             self._shut()
-        if self._state is not CLOSED:
+        if self._state is FLUSHING:
             self._wait_for_the_end()
 
     def _shut(self) -> None:

@@ -1,8 +1,10 @@
 """The epoll inside the loop's: who is called, and who is not."""
 
 import asyncio
+import functools
 import socket
 import struct
+import types
 
 import pytest
 
@@ -166,5 +168,28 @@ def test_who_is_watched_no_more_is_left_alone(run):
         await turns()
         assert calls == []
         one.close()
+
+    run(story)
+
+
+def test_one_timer_for_all_who_are_looked_at_later(run):
+    async def story():
+        loop = asyncio.get_running_loop()
+        timers, calls = [], []
+
+        def call_later(seconds, callback):
+            timers.append(seconds)
+            return loop.call_soon(callback)
+
+        watch = poller()
+        clock = types.SimpleNamespace(call_later=call_later)
+        for name in ("a", "b"):
+            watch.look_later(functools.partial(calls.append, name), 0.5, clock)
+        assert (timers, calls) == ([0.5], [])
+        await turns()
+        assert calls == ["a", "b"]
+        watch.look_later(calls.clear, 0.5, clock)
+        await turns()
+        assert (timers, calls) == ([0.5, 0.5], [])
 
     run(story)

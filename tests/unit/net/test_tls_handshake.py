@@ -130,6 +130,39 @@ def test_a_handshake_that_has_to_wait_to_write(run):
     run(story)
 
 
+@pytest.mark.parametrize("what", ["here", "late", "paused"])
+def test_what_came_behind_the_handshake_is_read_at_once(run, what):
+    class Pausing(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            if what == "paused":
+                transport.pause_reading()
+
+    async def story():
+        ours, theirs = sockets()
+        done = asyncio.get_running_loop().create_future()
+        handshake = tls_handshake.accept(ours, SERVER, done.set_result)
+        handshake.step()
+        peer = Peer(theirs, False)
+        await peer.shake()
+        assert await done is None
+        if what != "late":
+            await peer.write(b"x")
+        recorder = Pausing()
+        transport = TlsTransport(handshake.sock, handshake.tls, recorder, GRACE)
+        transport.begin(at_once=True)
+        assert recorder.data == (b"x" if what == "here" else b"")
+        if what == "late":
+            await peer.write(b"x")
+        transport.resume_reading()
+        await recorder.until(lambda: recorder.data == b"x")
+        transport.abort()
+        await recorder.lost
+        theirs.close()
+
+    run(story)
+
+
 def test_a_certificate_that_does_not_verify(run):
     async def story():
         ours, theirs = sockets()

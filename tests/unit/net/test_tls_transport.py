@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 import gc
+import os
 import socket
 import ssl
 import struct
+from types import SimpleNamespace
 
 import pytest
 
 from rawproxy.errors import CutError
 from rawproxy.net import tls_handshake
+from rawproxy.net.poller import poller
+from rawproxy.net.socket_transport import LOOK
 from rawproxy.net.tls_ends import told
 from rawproxy.net.tls_outbox import RECORD
 from tests.unit.net.tls_pair import (
@@ -103,6 +107,59 @@ def test_the_peer_has_gone_before_a_close(run):
             peer.sock.close()
             transport.close()
             assert await recorder.lost is None
+
+    run(story)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_peer_that_goes_on_after_the_first_look(run, alive):
+    """It is watched from then on, and not for longer than `grace`."""
+
+    async def story():
+        grace = GRACE if alive else 0.05
+        async with connected(grace=grace) as (transport, recorder, peer):
+            transport.close()
+            await asyncio.sleep(2 * LOOK)
+            assert "lost" not in recorder.events
+            if alive:
+                await peer.write(b"dropped")
+                peer.sock.shutdown(socket.SHUT_WR)
+            assert await recorder.lost is None
+            assert recorder.events == ["made", "lost"]
+
+    run(story)
+
+
+def test_peers_that_end_at_once_are_not_watched(run, monkeypatch):
+    async def story():
+        async with connected() as (transport, recorder, peer):
+            transport.close()
+            peer.notify()
+            peer.sock.shutdown(socket.SHUT_WR)
+            monkeypatch.setattr(poller(), "_epoll", None)
+            assert await recorder.lost is None
+
+    run(story)
+
+
+def test_the_kernel_watches_no_more_for_those_who_linger(run, monkeypatch):
+    async def story():
+        async with connected() as (transport, recorder, _):
+            transport.close()
+            full = SimpleNamespace(register=lambda *_: os.open("/proc/self/none", 0))
+            monkeypatch.setattr(poller(), "_epoll", full)
+            assert await recorder.lost is None
+
+    run(story)
+
+
+def test_an_abort_before_the_first_look(run):
+    async def story():
+        async with connected() as (transport, recorder, _):
+            transport.close()
+            transport.abort()
+            assert await recorder.lost is None
+            await asyncio.sleep(2 * LOOK)
 
     run(story)
 
