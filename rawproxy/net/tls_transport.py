@@ -230,6 +230,18 @@ class TlsTransport(SocketTransport):
         """Send the pieces as one."""
         self.write(b"".join(list_of_data))
 
+    def rest(self) -> None:
+        """Perhaps nothing is written for a long time: OpenSSL shall give its buffer back.
+
+        To take in a session ticket it makes one for a record, and keeps that until the next write.
+        To write nothing is one which sends nothing (SSL_write(3)).
+        """
+        if self._state is OPEN and self._outbox is None and not self._wants:
+            try:
+                self._tls.write(b"")
+            except OSError as error:
+                self._blocked(error)
+
     def _put(self, data: bytes | memoryview) -> int:
         """Write what the socket takes of `data`. If that is not all, wait for room.
 

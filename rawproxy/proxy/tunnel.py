@@ -199,6 +199,8 @@ class Tunnel:
             valve.open(~WRITER_FULL)
             if transport.is_closing():
                 splice.other.transport.close()
+        if self.upstream.secure is not None:
+            self.upstream.secure.rest()  # its tickets came before the 101
         if self.service.draining:  # it was on its way already
             self.drain()
 

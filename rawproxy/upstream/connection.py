@@ -313,6 +313,8 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
             self.transport.read_views(None)
         if not self.served:
             self.endpoint.remember(self)
+            if isinstance(self.transport, TlsTransport):
+                self.transport.rest()  # its tickets are here
         self.served += 1
         self.suspect = self.bare or self.endpoint.babbles
         self.reusable = reusable and not (self.bare and self.endpoint.bodied)
