@@ -4,9 +4,9 @@ r"""The two lanes that read a message head.
         │           └─ anything else, unjudged ─┐               ├─► facts: our policy ──► Head
         └─ --parser h11 ──────────► reference lane (h11, the law) ┘
 
-The fast lane is a compiled recogniser (`recogniser`). One match says that nothing about a head is
-unusual, and where its few facts stand. What it declines is cut off at its limits (`head_limits`),
-read by h11, and judged by the policy (`head`).
+The fast lane is a compiled recogniser (`recogniser`). One match, and no DEL, say that nothing about
+a head is unusual, and where its few facts stand. What it declines is cut off at its limits
+(`head_limits`), read by h11, and judged by the policy (`head`).
 
 This module never sees a body, a socket or a clock. Invariants: for every input, each lane that
 accepts it gives the same `RequestHead` or `ResponseHead`. The fast lane never judges, it only
@@ -168,6 +168,8 @@ def recognised_request(data: bytes, found: tuple[Any, ...], at: int) -> RequestH
     other: int = found[-1]
     begin = at + len(method) + len(target) + _REST_OF_LINE
     block = data[begin : stop - 2]
+    if recogniser.DELETE in block:
+        return None
     size = stop - at
     if other >= 0 or host is None or (chunked >= 0 and length >= 0):
         return request_facts(method, target, 1, block, size)
@@ -192,6 +194,8 @@ def recognised_response(data: bytes, found: tuple[Any, ...], at: int) -> Respons
     other: int = found[7]
     begin = reason + 2
     block = data[begin : stop - 2]
+    if recogniser.DELETE in block:
+        return None
     line = data[at:begin]
     size = stop - at
     framed = length >= 0 or chunked >= 0

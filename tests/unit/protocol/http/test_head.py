@@ -113,6 +113,20 @@ def test_refused(rule, raw, status, lane):
     assert caught.value.status == status
 
 
+@pytest.mark.parametrize("sign", [bytes((sign,)) for sign in (*range(32), 127) if sign != 9])
+@pytest.mark.parametrize("name", [b"X", b"Date", b"Cookie", b"User-Agent", b"Authorization"])
+@pytest.mark.parametrize("value", [b"a%bb", b"%bb", b"a%b", b"%b"])
+def test_no_lane_takes_a_control_character(name, sign, value):
+    """Also the one for which the fast lane has to look behind its match."""
+    line = name + b": " + value % sign
+    for lane in (*LANES, parser.request_parser("auto", LIMITS, logged=True)):
+        with pytest.raises(ClientError):
+            lane(req(line))
+    for lane in RESPONSE_LANES:
+        with pytest.raises(UpstreamError):
+            lane(res(b"Content-Length: 0", line))
+
+
 def test_h11_refuses_what_it_alone_can_see():
     # A blank line where h11 wants a request line; our own look at the line lets it by.
     with pytest.raises(ClientError):
