@@ -49,6 +49,8 @@ _KNOWN: Final = 64
 # Where a query begins, or a sign that servers read in several ways; the first one in a target.
 _SIGN: Final = regex.first_of(rb"\?|[%;\\]|/(?=[/.])|\.(?=[/?]|(?![\s\S]))")
 _QUERY: Final = 63  # ?
+_DOT: Final = 46
+_PERCENT: Final = 37
 _DOT_SEGMENT: Final = "a dot segment in the path; leave it out (RFC 3986 5.2.4)"
 _DOUBTFUL: Final = "the path can be read in several ways, for several routes"
 _DOTS: Final = re.compile(rb"[/\\]\.\.?(?:[/\\;]|\Z)").search
@@ -92,8 +94,8 @@ class Routes(Generic[T]):
     """The routes of one site."""
 
     __slots__ = (
-        "_begins", "_early", "_exact", "_first", "_known", "_only", "_prefixes", "_regexes",
-        "_strict", "conditional",
+        "_begins", "_early", "_exact", "_first", "_heads", "_known", "_only", "_prefixes",
+        "_regexes", "_rest", "_strict", "conditional",
     )  # fmt: skip
 
     def __init__(self, entries: Sequence[RouteEntry[T]], *, conditional: bool = False) -> None:
@@ -113,6 +115,16 @@ class Routes(Generic[T]):
         ends = [b"" if path.endswith(b"/") or path in loose else rb"(?=/|\Z)" for path in longest]
         pattern = b"|".join(re.escape(path) + end for path, end in zip(longest, ends, strict=True))
         self._begins = re.compile(pattern or rb"(?!)", re.DOTALL).match
+        # With what the paths of all routes but `/` begin, up to their second slash, where they are
+        # whole segments. A path that begins with none of these needs no search. None: it may.
+        self._heads: frozenset[bytes] | None = None
+        self._rest = self._prefixes.get(b"/")
+        others = [one for one in plain if one.exact or one.path != b"/"]
+        if self._regexes is None and all(
+            one.path.startswith(b"/") and (one.path not in loose or b"/" in one.path[1:])
+            for one in others
+        ):
+            self._heads = frozenset(_head(one.path) for one in others)
         self._known: dict[bytes, str] = {}  # what is wrong with odd paths, or nothing
         # If all paths lead to the same place, none is looked at.
         single = len(entries) == 1 and b"/" in self._prefixes and entries[0].whole
@@ -157,6 +169,9 @@ class Routes(Generic[T]):
         return [one.value for one in self._early if _fits(one, path)]
 
     def _match(self, path: bytes) -> T | None:
+        heads = self._heads
+        if heads is not None and _head(path) not in heads:
+            return self._rest
         value = self._exact.get(path)
         if value is not None:
             return value
@@ -177,6 +192,12 @@ class Routes(Generic[T]):
             if self._match(reading) is not value:
                 return _DOUBTFUL
         return ""
+
+
+def _head(path: bytes) -> bytes:
+    """A path up to its second slash, if it has one."""
+    at = path.find(b"/", 1)
+    return path if at < 0 else path[:at]
 
 
 def _fits(entry: RouteEntry[T], path: bytes) -> bool:
@@ -202,6 +223,8 @@ def path_of(target: bytes) -> bytes:
 
 def has_dots(target: bytes) -> bool:
     """Whether anybody could read a dot segment in the path, and take it for another one."""
+    if _DOT not in target and _PERCENT not in target:
+        return False
     return _plain_path(target) is None and any(map(_DOTS, readings(path_of(target))))
 
 

@@ -178,6 +178,31 @@ def test_plain_paths(paths, path):
         assert routes(*paths).find(path.encode()) == expected
 
 
+@pytest.mark.parametrize("paths", [("/", "=/"), ("/", "=//a"), ("/app/x", "/b"), ("=/app/x", "/")])
+@pytest.mark.parametrize(
+    "path", ["/", "/app", "/app/", "/app/x", "/app/x/y", "/appx", "/b/c", "/c"]
+)
+def test_a_path_that_begins_like_no_route_is_not_searched_for(paths, path):
+    table, expected = routes(*paths), reference(list(paths), path)
+    assert table._heads is not None
+    table._begins = None if path in ("/appx", "/c") else table._begins
+    with contextlib.nullcontext() if expected else pytest.raises(ClientError):
+        assert table.find(path.encode()) == expected
+
+
+def test_where_a_path_may_begin_within_a_segment_all_are_searched():
+    partial = RouteEntry(b"/app", False, "/app", partial=True)
+    table = Routes([RouteEntry(b"/", False, "/"), partial])
+    assert (table._heads, table.find(b"/apple"), table.find(b"/ap")) == (None, "/app", "/")
+    below = RouteEntry(b"/app/", False, "/app/", partial=True)
+    table = Routes([RouteEntry(b"/", False, "/", partial=True), below])
+    assert table._heads == {b"/app"}
+    found = [table.find(path) for path in (b"/app/x", b"/app", b"/apple/x", b"/")]
+    assert found == ["/app/", "/", "/", "/"]
+    expression = RouteEntry(b"~a", False, "~a", path_regex("a"))
+    assert Routes([RouteEntry(b"/", False, "/"), expression])._heads is None
+
+
 def spelt(path: str, data) -> bytes:
     """The same path as some server reads it."""
     pieces = []
