@@ -21,7 +21,7 @@ from rawproxy.access.route_guard import RouteGuard
 from rawproxy.access.rules import AccessRules, AuthRule
 from rawproxy.config.json_codec import from_json
 from rawproxy.config.model import Config
-from rawproxy.protocol.http.rewrite import HeadEdits, finder
+from rawproxy.protocol.http.rewrite import HeadEdits, cuts_only, finder
 from rawproxy.proxy.service import Service
 from rawproxy.routing.route_targets import RouteTarget
 
@@ -113,4 +113,4 @@ def _hide(target: RouteTarget, identity: tuple[str, ...]) -> None:
     edits = target.edits or HeadEdits(frozenset(), b"", frozenset(), b"")
     cut = edits.request_cut | names
     finds = finder(cut, families)
-    target.edits = edits._replace(request_cut=cut, families=families, finds=finds)
+    target.edits = cuts_only(edits._replace(request_cut=cut, families=families, finds=finds))

@@ -17,7 +17,7 @@ from rawproxy.errors import ClientError
 from rawproxy.protocol.http.head import RequestHead
 from rawproxy.protocol.http.path_change import PathChange
 from rawproxy.protocol.http.response_map import AskedMap, ResponseMap
-from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits, finder
+from rawproxy.protocol.http.rewrite import ClientContext, HeadEdits, cuts_only, finder
 from rawproxy.protocol.http.target import is_host
 from rawproxy.protocol.http.variable_values import Asked, Value, current, normalised
 from rawproxy.routing.conditions import Conditions
@@ -172,7 +172,7 @@ def edits(
     cut = frozenset(map(plain, _cut(request)))
     if change is not None and change.strips:
         cut |= {plain(b"X-Forwarded-Prefix")}
-    return HeadEdits(
+    made = HeadEdits(
         cut,
         _lines(request),
         _cut(response),
@@ -181,6 +181,7 @@ def edits(
         map=None if response_map is None else response_map.of,
         finds=finder(cut),
     )
+    return cuts_only(made)
 
 
 def path_change(route: Route) -> PathChange | None:
@@ -274,6 +275,7 @@ class ValuePlan:
             host=asked.head.host,
             request_cut=edits.request_cut - {b"host"} if no_host else edits.request_cut,
             finds=None if no_host else edits.finds,
+            bare=False,
             request_lines=lines,
             response_lines=_made(self._response, asked)[0],
             map=edits.map if self._map is None else AskedMap(self._map, asked).of,

@@ -31,6 +31,8 @@ class HeadEdits(NamedTuple):
     map: Callable[[bytes, bytes, int], bytes] | None = None  # of responses: `ResponseMap.of`
     host: bytes = b""  # that was asked for, which `map` needs
     finds: Finder | None = None  # what `finder` makes of all that is cut; None: look at each name
+    # Of requests nothing is changed but by `finds`, and that finds no line of ours: `cuts_only`.
+    bare: bool = False
 
 
 class ClientContext(NamedTuple):

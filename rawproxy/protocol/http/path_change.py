@@ -85,7 +85,7 @@ def leading_to(edits: HeadEdits | None, target: bytes) -> HeadEdits:
     """The same changes, where the upstream sees this target unless they say another one."""
     if edits is None:
         return HeadEdits(frozenset(), b"", frozenset(), b"", target=target)
-    return edits if edits.target else edits._replace(target=target)
+    return edits if edits.target else edits._replace(target=target, bare=False)
 
 
 def escaped_anew(target: bytes) -> bytes:

@@ -69,26 +69,51 @@ def request(
     `authority` becomes the Host of an HTTP/1.0 request that has none. `more` are lines that go
     behind all others. `clean`: what the route cuts is not in the head, as somebody has looked.
     """
-    notes = head.notes
-    host = head.host
-    if (
-        len(notes) <= 1
-        and head.framing >= 0
-        and host
-        and context.edits is None
-        and context.identity is None
-        and not (head.nominated or head.upgrade or context.via or context.forwarded or more)
-    ):
-        kind, start, stop = notes[0] if notes else _NOTHING
-        if kind == CONNECTION:  # so most are, and the long way would make the same of them
+    if not more:
+        start, stop = _usual(head, context, clean)
+        if start >= 0:
             block = head.block
             return b"".join(
                 (
                     head.method, b" ", head.target, b" HTTP/1.1\r\n",
-                    block[:start], block[stop:], context.lines, host, b"\r\n\r\n",
+                    block[:start], block[stop:], context.lines, head.host, b"\r\n\r\n",
                 )
             )  # fmt: skip
     return _any_request(head, context, authority, more, clean)
+
+
+def lines_of(head: RequestHead, context: ClientContext, clean: bool) -> list[bytes]:
+    """What that has between its start line and its end, in parts. The head has a Host."""
+    start, stop = _usual(head, context, clean)
+    if start >= 0:
+        block = head.block
+        return [block[:start], block[stop:], context.lines, head.host, CRLF]
+    whole = _any_request(head, context, b"", b"", clean)
+    return [whole[whole.index(CRLF) + 2 : -2]]
+
+
+def _usual(head: RequestHead, context: ClientContext, clean: bool) -> tuple[int, int]:
+    """From where to where a head has what goes, if that is nothing or its Connection; or -1, -1.
+
+    So most are, and the long way would make the same of them.
+    """
+    notes = head.notes
+    edits = context.edits
+    if (
+        len(notes) > 1
+        or head.framing < 0
+        or not head.host
+        or not (edits is None or edits.bare)
+        or context.identity is not None
+        or head.nominated or head.upgrade or context.via or context.forwarded
+    ):  # fmt: skip
+        return -1, -1
+    kind, start, stop = notes[0] if notes else _NOTHING
+    if kind != CONNECTION:
+        return -1, -1
+    if edits is None or clean or (edits.finds is not None and not edits.finds(b"\n" + head.block)):
+        return start, stop
+    return -1, -1
 
 
 def _any_request(
@@ -207,6 +232,13 @@ def finder(cut: frozenset[bytes], families: tuple[bytes, ...] = ()) -> Finder:
 def cuts_ours(cut: Iterable[bytes]) -> bool:
     """Whether of these names, or beginnings of names (plain), one may be of a line of ours."""
     return any(one.startswith(ours) or ours.startswith(one) for one in cut for ours in _OURS)
+
+
+def cuts_only(edits: HeadEdits) -> HeadEdits:
+    """The same edits, which know whether they only cut of a request what a client has sent."""
+    changes = edits.request_lines or edits.target or edits.cookies or edits.finds is None
+    cut = (*edits.request_cut, *edits.families)
+    return edits._replace(bare=not changes and not cuts_ours(cut))
 
 
 def _nothing(_: bytes) -> list[tuple[bytes, ...]]:

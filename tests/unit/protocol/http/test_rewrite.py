@@ -3,7 +3,10 @@
 import ipaddress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from rawproxy.errors import ClientError
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.target import redirect_target
 from rawproxy.protocol.http1.parser import parse_request, parse_response
@@ -390,3 +393,53 @@ def test_trailers_obey_the_rules_of_heads():
     assert rewrite.response_trailers(block, facts) == block
     left = b"X-Hop: 2\r\nX_Sum: 4\r\nX-Set: 5\r\nOther: 6\r\n"
     assert rewrite.response_trailers(block, facts._replace(edits=edits)) == left
+
+
+BARE = ["A: 1", "Connection: close", "Connection: X-Cut", "TE: trailers", "X-Cut: 1", "x_cut: 2",
+        "X-Cuts: 3", "Content-Length: 5", "Transfer-Encoding: chunked", "X-Forwarded-For: 6.6.6.6"]  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from(BARE), max_size=4, unique_by=lambda line: line.partition(":")[0]),
+    st.sampled_from(["GET", "POST"]),
+    st.booleans(),
+)
+def test_a_head_of_which_little_is_cut_is_made_as_any_other_one(lines, method, append):
+    cut = frozenset((b"x-cut",))
+    edits = rewrite.HeadEdits(cut, b"", frozenset(), b"", finds=rewrite.finder(cut))
+    quick = rewrite.cuts_only(edits)
+    assert quick.bare and not edits.bare
+    text = "".join(f"{line}\r\n" for line in lines)
+    try:
+        head = parse_request(f"{method} /a HTTP/1.1\r\nHost: h\r\n{text}\r\n".encode())
+    except ClientError:
+        return  # two fields that frame it
+    for one in (None, edits, quick):
+        facts = context(append=append)._replace(edits=one)
+        wanted = rewrite._any_request(head, facts, b"up", b"", False)
+        assert rewrite.request(head, facts, b"up") == wanted
+        clean = one is None or not one.finds(b"\n" + head.block)
+        made = b"".join(rewrite.lines_of(head, facts, clean))
+        assert b"%b /a HTTP/1.1\r\n%b\r\n" % (head.method, made) == wanted
+
+
+@pytest.mark.parametrize(
+    ("cut", "families", "more"),
+    [
+        ({b"x-forwarded-host"}, (), {}),
+        ({b"via"}, (), {}),
+        ((), (b"x-",), {}),
+        ({b"a"}, (), {"request_lines": b"B: 1\r\n"}),
+        ({b"a"}, (), {"target": b"/b"}),
+        ({b"a"}, (), {"cookies": frozenset((b"c",))}),
+        ({b"a"}, (), {"finds": None}),
+    ],
+)
+def test_edits_that_change_more_than_what_a_client_has_sent_are_not_bare(cut, families, more):
+    found = rewrite.finder(frozenset(cut), families)
+    made = rewrite.HeadEdits(frozenset(cut), b"", frozenset(), b"", families=families, finds=found)
+    assert not rewrite.cuts_only(made._replace(**more)).bare
+    head = parse_request(b"GET /a HTTP/1.1\r\nHost: h\r\nCookie: c=1; d=2\r\nA: 1\r\n\r\n")
+    facts = context()._replace(edits=rewrite.cuts_only(made._replace(**more)))
+    wanted = rewrite._any_request(head, facts, b"", b"", False)
+    assert rewrite.request(head, facts, b"") == wanted
