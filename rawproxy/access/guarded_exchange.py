@@ -84,11 +84,12 @@ class GuardedExchange(Exchange):
         guard: AskedGuard,
         slot: ConnectionSlot,
     ) -> None:
-        super().__init__(service, client, head)
+        Exchange.__init__(self, service, client, head)  # `super` is a call more
         self.guard = guard
         self.asked = client.route_target.asked(head, client.context, slot.server_port, slot.port)
         self.clean = False  # there is nothing in its head that would be cut of a question
-        self.own = b""  # how it goes on, but for what is told, if the question has the same lines
+        # The lines that it goes on with, but for what is told, if the question has the same ones.
+        self.own: list[bytes] | None = None
         self.excused = False  # its address is enough: nothing else is asked
         self.reached = False  # it was sent to an upstream, or was to be
         self.visitor = b""  # who asks, as it counts in rates
@@ -151,7 +152,7 @@ class GuardedExchange(Exchange):
         head, context = self.head, self.client.context
         self.clean = gate.form.clean(head)
         if self.clean and self.guard.covered and gate.form.shares(head, context):
-            self.own = rewrite.request(head, context, b"", b"", True)
+            self.own = rewrite.lines_of(head, context, True)
         inquiry = gate.ask(self.asked, request_id, self.on_verdict, self.clean, self.own)
         if inquiry is not None:
             self.inquiry = inquiry
@@ -223,12 +224,16 @@ class GuardedExchange(Exchange):
         """The head for the upstream, with what the guard has told."""
         head, context = self.head, self.client.context
         clean = self.clean and self.guard.covered
-        opening = self.own
+        told = b"" if self.authorizes else self.told
+        if self.own is None:
+            opening = rewrite.request(head, context, authority, told, clean)
+        else:  # nothing of its start line is changed either
+            parts = [head.method, b" ", head.target, b" HTTP/1.1\r\n"]
+            parts += self.own
+            parts += (told, rewrite.CRLF)
+            opening = b"".join(parts)
         if not self.authorizes:
-            if opening:
-                return b"".join((opening[:-2], self.told, rewrite.CRLF))
-            return rewrite.request(head, context, authority, self.told, clean)
-        opening = opening or rewrite.request(head, context, authority, b"", clean)
+            return opening
         # The client's own has come so far, and goes.
         return replaced(opening, self.told)[:-2] + self.told + rewrite.CRLF
 

@@ -27,14 +27,15 @@ from rawproxy.access.verdicts import BODY, AnswerForm, AuthVerdict, closed
 from rawproxy.config.model import Config, Route, Site
 from rawproxy.errors import ProxyError
 from rawproxy.protocol.http.head import RequestHead, ResponseHead
+from rawproxy.protocol.http.rewrite import ClientContext
 from rawproxy.protocol.http.variable_values import Asked
+from rawproxy.proxy.checkout import DONE
 from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.exchange import Exchange
 from rawproxy.proxy.service import Service
 from rawproxy.routing.route_targets import RouteTarget
 from rawproxy.telemetry.facts import Facts
 from rawproxy.upstream.connection import UpstreamConnection
-from rawproxy.upstream.endpoint import Endpoint
 
 OnVerdict = Callable[[AuthVerdict], None]
 NOBODY: Final = "it was given up"
@@ -43,7 +44,9 @@ NOBODY: Final = "it was given up"
 class AuthGate:
     """One guard, as one worker asks it."""
 
-    __slots__ = ("answers", "cache", "counts", "form", "rule", "service", "target", "under_way")
+    __slots__ = (
+        "answers", "cache", "client", "counts", "form", "rule", "service", "target", "under_way",
+    )  # fmt: skip
 
     def __init__(
         self, service: Service, rule: AuthRule, identity: tuple[str, ...], config: Config
@@ -56,6 +59,8 @@ class AuthGate:
         self.cache = AnswerCache(rule.cache) if rule.cache else None
         self.under_way: dict[bytes, Inquiry] = {}  # where answers are remembered
         self.target = _target(config, rule)
+        # Who has asked last: most requests come from a client that has just sent another one.
+        self.client: Questioner | None = None
 
     def ask(
         self,
@@ -63,14 +68,16 @@ class AuthGate:
         request_id: bytes,
         waiter: OnVerdict,
         clean: bool = False,
-        own: bytes = b"",
+        own: list[bytes] | None = None,
     ) -> Inquiry | None:
         """Ask about a request; `waiter` is told, perhaps before this returns: then it is None.
 
         `clean` and `own` are what the form wants to know, if it was asked.
         """
-        question = self.form.head(asked.head, asked)
-        opening = self.form.opening(question, asked, clean, own)
+        form, question = self.form, asked.head
+        if own is None or not form.fits(question):
+            question = form.head(question, asked)
+        opening = form.opening(question, asked, clean, own)
         key = b""
         cache = self.cache
         if cache is not None:
@@ -85,150 +92,179 @@ class AuthGate:
                 self.counts.remembered += 1
                 other.waiters.append(waiter)
                 return other
-        inquiry = Inquiry(self, asked, question, waiter)
+        client = self.client
+        if client is None or client.context is not asked.context:
+            client = self.client = Questioner(asked.context, self.target)
+        inquiry = Inquiry(self, client, question, waiter)
         inquiry.key = key
         if key:
             self.under_way[key] = inquiry
         self.counts.asked += 1
         inquiry.begin(opening, request_id)
-        return None if inquiry.exchange is None else inquiry
+        return None if inquiry.state is DONE else inquiry
 
 
-class Inquiry(ClientSide):
-    """One question under way. To its exchange it is a client that takes whatever comes."""
+class Inquiry(Exchange):
+    """One question under way: an exchange of which nobody but the waiters hears."""
 
-    __slots__ = (
-        "began", "endpoint", "error", "exchange", "gate", "head", "key", "pieces", "size",
-        "waiters",
-    )  # fmt: skip
-
-    endpoint: Endpoint  # who has answered
+    __slots__ = ("answer", "began", "error", "gate", "key", "pieces", "size", "waiters")
 
     def __init__(
-        self, gate: AuthGate, asked: Asked, question: RequestHead, waiter: OnVerdict
+        self, gate: AuthGate, client: Questioner, question: RequestHead, waiter: OnVerdict
     ) -> None:
+        Exchange.__init__(self, gate.service, client, question)  # `super` is a call more
         self.gate = gate
-        self.context = asked.context
-        self.route_target = gate.target
-        self.bound = None
-        self.facts = None
         self.key = b""
         self.waiters: list[OnVerdict] = [waiter]
-        self.head: ResponseHead | None = None  # of the answer
+        self.answer: ResponseHead | None = None
         self.pieces: list[bytes] = []
         self.size = 0
         self.error = ""
         self.began = 0.0
-        self.exchange: Exchange | None = Exchange(gate.service, self, question)
 
     def begin(self, opening: bytes, request_id: bytes) -> None:
         """Send it. It has the id of the request that it is about."""
-        exchange, recorder = self.exchange, self.gate.service.recorder
-        assert exchange is not None
+        recorder = self.service.recorder
         if recorder.marks:
-            exchange.facts = Facts(request_id, 0.0, recorder.tally)
+            self.facts = Facts(request_id, 0.0, recorder.tally)
         if recorder.metered:
             self.began = monotonic()
-        exchange.set_out(opening, coming=False)
+        self.set_out(opening, coming=False)
 
     def leave(self, waiter: OnVerdict) -> None:
         """Somebody does not wait any more."""
         if waiter in self.waiters:
             self.waiters.remove(waiter)
-        if not self.waiters and self.exchange is not None:
+        if not self.waiters and self.state is not DONE:
             self.error = NOBODY
-            self.exchange.cancel()
+            self.cancel()
 
-    def sweep(self, now: float) -> None:
-        """Called about once a second: end a wait that is over."""
-        if self.exchange is not None:
-            self.exchange.sweep(now)
+    # ── the answer ──────────────────────────────────────────────────────────────────────────────
 
-    # ── what the exchange calls ─────────────────────────────────────────────────────────────────
-
-    def send_interim(self, head: ResponseHead) -> None:
-        """There is more to come."""
-
-    def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
+    def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
         """The answer's head, and what there is of its body."""
-        self.head = head
-        self._keep(payload, ended)
+        self.answer = self._begun(head, framing, ended)
+        if payload:
+            self._keep(payload)
+        if ended:
+            self._over()
 
-    def send_payload(self, payload: bytes) -> None:
-        """More of its body."""
-        self._keep(payload, False)
+    def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
+        """More of its body; trailers are nobody's business."""
+        if ended:
+            self._release()
+            self.state = DONE
+        else:
+            self.deadline = self.service.deadline(self.deadlines.response_body)
+        if payload:
+            self._keep(payload)
+        if ended:
+            self._over()
 
-    def _keep(self, payload: bytes, ended: bool) -> None:
-        if self.error or not payload:
-            return
+    def _keep(self, payload: bytes) -> None:
         self.size += len(payload)
         if self.size <= BODY:
             self.pieces.append(payload)
-            return
-        self.error = f"its answer is larger than {BODY // 1024} KiB"
-        self.pieces.clear()
-        if not ended and self.exchange is not None:
-            self.exchange.cancel()
+        elif not self.error:
+            self.error = f"its answer is larger than {BODY // 1024} KiB"
+            self.pieces.clear()
+            self.cancel()
 
-    def send_end(self, trailers: bytes) -> None:
-        """Its body ends here; trailers are nobody's business."""
+    def takes_whole(self) -> bool:
+        """No: a body is kept."""
+        return False
 
-    def send_error(self, error: ProxyError) -> None:
-        """There is no answer."""
-        self.error = error.detail
+    def takes_chunks(self) -> bool:
+        """No: a body is kept without its framing."""
+        return False
 
-    def reply(self, status: int, extra: bytes, page: bytes) -> None:
-        """An answer of our own to a question of our own: none is ever due."""
-        self.error = "it was not asked"
+    def takes_views(self) -> bool:
+        """No: a body is kept."""
+        return False
 
-    def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
-        """Nobody asked for a tunnel; the exchange has seen to it."""
-        self.error = "it answered 101"
-        connection.drop()
+    def _tell(self, error: ProxyError) -> bool:
+        """There is no answer, or it broke off: that is what its waiters hear."""
+        if not self.started:
+            self.error = error.detail
+        else:
+            self.service.failed("-", 0, self.name(), error.detail)
+            self.error = self.error or "its answer broke off"
+        return False
 
-    def abort(self) -> None:
-        """Its answer broke off."""
-        self.error = self.error or "its answer broke off"
-
-    def throttle(self, reason: int, full: bool) -> None:
-        """There is no body to be held back."""
-
-    def client_has(self) -> int:
-        """All of it is taken at once."""
-        return self.size
-
-    def client_took(self) -> int:
-        """The same; nobody is slow here."""
-        return self.size
-
-    def exchange_done(self) -> None:
+    def _over(self) -> None:
         """The answer is whole, or there will be none."""
-        exchange, self.exchange = self.exchange, None  # or only the collector could free them
-        if exchange is None:
-            return
-        self.endpoint = exchange.endpoint
-        gate = self.gate
+        gate, answer = self.gate, self.answer
         if self.key:
             del gate.under_way[self.key]
-        head = self.head
-        if head is not None:
-            self._count(head.status)
-        if self.error or head is None:
+        if answer is not None and self.began:
+            # The guard is an upstream as any other, as far as metrics are concerned.
+            tally = self.endpoint.tally
+            tally.classes[answer.status // 100] += 1
+            tally.time(monotonic() - self.began, 0.0)
+        if self.error or answer is None:
             verdict = closed(self.error or "it did not answer")
         else:
-            verdict = gate.answers.verdict_of(head, b"".join(self.pieces))
+            pieces = self.pieces
+            verdict = gate.answers.verdict_of(answer, b"".join(pieces) if pieces else b"")
             if gate.cache is not None:
                 gate.cache.keep(self.key, verdict, gate.service.clock.now)
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             waiter(verdict)
 
-    def _count(self, status: int) -> None:
-        """The guard is an upstream as any other, as far as metrics are concerned."""
-        if self.gate.service.recorder.metered:
-            tally = self.endpoint.tally
-            tally.classes[status // 100] += 1
-            tally.time(monotonic() - self.began, 0.0)
+
+class Questioner(ClientSide):
+    """Who asks, as an exchange knows its client: an `Inquiry` is told everything itself.
+
+    It says by which route questions go, and about which client they are.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, context: ClientContext, target: RouteTarget) -> None:
+        self.context = context
+        self.route_target = target
+        self.bound = None
+        self.facts = None
+
+    def send_interim(self, head: ResponseHead) -> None:
+        """There is more to come."""
+
+    def send_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
+        """The inquiry keeps it."""
+
+    def send_payload(self, payload: bytes) -> None:
+        """The inquiry keeps it."""
+
+    def send_end(self, trailers: bytes) -> None:
+        """The inquiry knows."""
+
+    def send_error(self, error: ProxyError) -> None:
+        """The inquiry knows."""
+
+    def reply(self, status: int, extra: bytes, page: bytes) -> None:
+        """An answer of our own to a question of our own: none is ever due."""
+
+    def switch(self, head: ResponseHead, connection: UpstreamConnection, rest: bytes) -> None:
+        """Nobody asked for a tunnel; the exchange has seen to it."""
+        connection.drop()
+
+    def abort(self) -> None:
+        """The inquiry knows."""
+
+    def throttle(self, reason: int, full: bool) -> None:
+        """There is no body to be held back."""
+
+    def client_has(self) -> int:
+        """Nobody is slow here: the exchange never asks."""
+        return 0
+
+    def client_took(self) -> int:
+        """The same."""
+        return 0
+
+    def exchange_done(self) -> None:
+        """The inquiry tells its waiters."""
 
 
 def _target(config: Config, rule: AuthRule) -> RouteTarget:

@@ -35,7 +35,6 @@ _CUT: Final = frozenset(
     b"if-range max-forwards x-rewrite-url x-auth-request-redirect x-http-method-override".split()
 )
 _FAMILIES: Final = (b"sec-websocket-", b"x-original-", b"x-authelia-")
-_REST_OF_LINE: Final = len(b"  HTTP/1.1\r\n")
 _SCHEMES: Final = (b"http", b"https")
 CLIENTS: Final = 1024  # of which the beginning of a question is remembered: 500 bytes each
 
@@ -44,7 +43,8 @@ class QuestionForm:
     """How one guard is asked."""
 
     __slots__ = (
-        "_clients", "_edits", "_finds", "_followed", "_headers", "_path", "_real_ip", "method",
+        "_clients", "_edits", "_finds", "_followed", "_headers", "_path", "_real_ip", "_start",
+        "method",
     )  # fmt: skip
 
     def __init__(self, rule: AuthRule, identity: tuple[str, ...]) -> None:
@@ -67,6 +67,9 @@ class QuestionForm:
         self._path = Value(rule.path)
         self._real_ip = rule.kind == OAUTH2_PROXY
         self.method = rule.method.encode()
+        path = self._path.fixed
+        # Empty: each question has its own.
+        self._start = b"" if path is None else b"%b %b HTTP/1.1\r\n" % (self.method, path)
 
     def head(self, head: RequestHead, asked: Asked) -> RequestHead:
         """The question's own head: an exchange goes by it, and `opening` is what is sent."""
@@ -96,14 +99,29 @@ class QuestionForm:
         _, _, alike = self._follow(head, context)
         if not alike or not context.append:
             return alike
-        return all(kind < FORWARDED_FOR or kind >= TWIN for kind, _, _ in head.notes)
+        told = False
+        for kind, _, _ in head.notes:
+            told = told or FORWARDED_FOR <= kind < TWIN
+        return not told
+
+    def fits(self, head: RequestHead) -> bool:
+        """Whether an exchange that asks may go by the request's own head, if the lines are shared.
+
+        It sees the same in both but the target, which it does not look at.
+        """
+        return head.method == self.method and not head.personal
 
     def opening(
-        self, question: RequestHead, asked: Asked, clean: bool = False, own: bytes = b""
+        self,
+        question: RequestHead,
+        asked: Asked,
+        clean: bool = False,
+        own: list[bytes] | None = None,
     ) -> bytes:
         """The bytes that are sent.
 
-        `clean`: the request's head is known to be. `own`: how the request goes on, if it `shares`.
+        `clean`: the request's head is known to be. `own`: the lines that it goes on with, if it
+        `shares` them. Only without them `question` has to be what `head` makes.
         """
         head = asked.head
         lines = [
@@ -115,15 +133,18 @@ class QuestionForm:
             given = value.of(asked) if value.fixed is None else value.fixed
             if given:  # as everywhere, an empty value is no line
                 lines += (name, b": ", given, rewrite.CRLF)
-        if own:
-            # Its start line has the request's own method and target: nothing has to be looked for.
-            at = len(head.method) + len(head.target) + _REST_OF_LINE
-            parts = [question.method, b" ", question.target, b" HTTP/1.1\r\n", own[at:-2]]
+        if own is not None:
+            parts = [self._start or self._start_of(asked)]
+            parts += own
             parts += lines
             parts.append(rewrite.CRLF)
             return b"".join(parts)
         _, ours, _ = self._follow(head, asked.context)
         return rewrite.request(question, ours, asked.server_name, b"".join(lines), clean)
+
+    def _start_of(self, asked: Asked) -> bytes:
+        """The start line, where the path has variables."""
+        return b"%b %b HTTP/1.1\r\n" % (self.method, self._path.url_of(asked))
 
     def _follow(
         self, head: RequestHead, context: ClientContext

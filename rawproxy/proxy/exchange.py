@@ -378,13 +378,17 @@ class Exchange(RequestRelay):
             # Of a dial the endpoint knows by itself. Who has begun to answer is not dead, however
             # the answer ends; where it is, the next request finds out.
             self.endpoint.failed(judged=not self.started)
-        if self.started:
-            name = self.facts.id.decode() if self.facts is not None else ""
-            self.service.failed(name or "-", 0, self.name(), error.detail)
-            self.client.abort()
-        elif led(self.client, self.head, error, self.request_ended):
-            return  # another exchange goes on with it
-        self._over()
+        if not self._tell(error):
+            self._over()
+
+    def _tell(self, error: ProxyError) -> bool:
+        """The client hears of it. True if another exchange goes on with its request."""
+        if not self.started:
+            return led(self.client, self.head, error, self.request_ended)
+        name = self.facts.id.decode() if self.facts is not None else ""
+        self.service.failed(name or "-", 0, self.name(), error.detail)
+        self.client.abort()
+        return False
 
     def _drop_connection(self) -> None:
         connection, self.connection = self.connection, None

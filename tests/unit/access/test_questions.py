@@ -245,6 +245,18 @@ def test_who_cuts_other_fields_has_to_look_again():
     assert [line for line in lines if "Forwarded-Host" in line] == ["X-Forwarded-Host: other.tld"]
 
 
+@pytest.mark.parametrize("path", ["/check", "/check$uri"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_question_of_the_requests_own_lines_has_its_own_start(method, path):
+    form = QuestionForm(rule("request", path=path, method=method), ())
+    whole = asked(request("Cookie: a=b"))
+    own = rewrite.lines_of(whole.head, whole.context, True)
+    question = form.head(whole.head, whole)
+    assert form.opening(whole.head, whole, True, own) == form.opening(question, whole)
+    assert form.fits(whole.head) == (method == "GET")
+    assert not form.fits(whole.head._replace(personal=True)), "the connection is nobody's own"
+
+
 SHARED = {
     "browser": (),
     "named by Connection": ("Connection: close, X-Hop", "X-Hop: 1"),
@@ -261,8 +273,9 @@ def test_a_question_of_the_requests_own_lines_is_the_same_one(lines, append):
         whole = asked(request("Cookie: a=b", *lines), append=append, **facts)
         for _ in range(2):  # a context that is known, too
             assert form.clean(whole.head) and form.shares(whole.head, whole.context)
-        own = rewrite.request(whole.head, whole.context, b"up", b"", True)
-        assert own == rewrite.request(whole.head, whole.context, b"up")
+        own = rewrite.lines_of(whole.head, whole.context, True)
+        goes_on = b"GET /app?a=b HTTP/1.1\r\n%b\r\n" % b"".join(own)
+        assert goes_on == rewrite.request(whole.head, whole.context, b"up")
         question = form.head(whole.head, whole)
         assert form.opening(question, whole, True, own) == form.opening(question, whole)
 
@@ -316,5 +329,5 @@ def test_whatever_is_known_of_a_head_its_question_is_the_same(lines, trusted, ap
     wanted = form.opening(question, whole)
     assert form.opening(question, whole, clean) == wanted
     if clean and form.shares(whole.head, whole.context):
-        own = rewrite.request(whole.head, whole.context, b"", b"", True)
+        own = rewrite.lines_of(whole.head, whole.context, True)
         assert form.opening(question, whole, True, own) == wanted
