@@ -38,7 +38,8 @@ TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 # One space, and a value that neither begins nor ends with a blank. It has visible signs and blanks;
 # tabs, which nobody sends, are left to the reference lane. DEL is no such sign, but to tell that
 # here takes a fifth of the time of a long value: `parser` looks for it in the lines, which it keeps
-# anyway. A class that says what it is not takes PCRE2 a sixth less for a head, and `re` a fifth more.
+# anyway. A class that says what it is not takes PCRE2 a sixth less for a head, and `re` a fifth
+# more.
 _TEXT = rb"[ -\xff]" if regex.pcre2 is None else rb"[^\0-\x1f]"
 DELETE: Final = 0x7F
 _REST = _TEXT + rb"*+(?<! )"
