@@ -19,7 +19,7 @@ from abc import abstractmethod
 
 from rawproxy.access import counts as count
 from rawproxy.access.counts import AccessCounts
-from rawproxy.access.inquiry import AuthGate, Inquiry
+from rawproxy.access.inquiry import AuthGate, Inquiry, Waiter
 from rawproxy.access.passwords import Passwords
 from rawproxy.access.questions import url
 from rawproxy.access.verdicts import PASS, AuthVerdict, Ruling
@@ -68,7 +68,7 @@ class AskedGuard(Guard):
         """A tunnel has begun."""
 
 
-class GuardedExchange(Exchange):
+class GuardedExchange(Exchange, Waiter):
     """One request of a guarded route, and its response."""
 
     __slots__ = (
@@ -153,7 +153,7 @@ class GuardedExchange(Exchange):
         self.clean = gate.form.clean(head)
         if self.clean and self.guard.covered and gate.form.shares(head, context):
             self.own = rewrite.lines_of(head, context, True)
-        inquiry = gate.ask(self.asked, request_id, self.on_verdict, self.clean, self.own)
+        inquiry = gate.ask(self.asked, request_id, self, self.clean, self.own)
         if inquiry is not None:
             self.inquiry = inquiry
 
@@ -311,7 +311,7 @@ class GuardedExchange(Exchange):
         """It waits for nobody, and holds no place."""
         inquiry, self.inquiry = self.inquiry, None
         if inquiry is not None:
-            inquiry.leave(self.on_verdict)
+            inquiry.leave(self)
         if self.state is GUARD and self.guard.passwords is not None:
             self.guard.passwords.leave(self.on_password)
         if self.counted:

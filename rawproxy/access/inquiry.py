@@ -14,7 +14,7 @@ question that nobody waits for is given up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABCMeta, abstractmethod
 from dataclasses import replace
 from time import monotonic
 from typing import Final
@@ -31,14 +31,25 @@ from rawproxy.protocol.http.rewrite import ClientContext
 from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.proxy.checkout import DONE
 from rawproxy.proxy.client_side import ClientSide
+from rawproxy.proxy.compiler import trait
 from rawproxy.proxy.exchange import Exchange
 from rawproxy.proxy.service import Service
 from rawproxy.routing.route_targets import RouteTarget
 from rawproxy.telemetry.facts import Facts
 from rawproxy.upstream.connection import UpstreamConnection
 
-OnVerdict = Callable[[AuthVerdict], None]
 NOBODY: Final = "it was given up"
+
+
+@trait  # it is what some exchanges are, and some tunnels: each of these is something else already
+class Waiter(metaclass=ABCMeta):
+    """Whoever waits for a verdict. A class for the same reason as `ResponseHandler`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def on_verdict(self, verdict: AuthVerdict) -> None:
+        """The guard has answered, or cannot."""
 
 
 class AuthGate:
@@ -66,7 +77,7 @@ class AuthGate:
         self,
         asked: Asked,
         request_id: bytes,
-        waiter: OnVerdict,
+        waiter: Waiter,
         clean: bool = False,
         own: list[bytes] | None = None,
     ) -> Inquiry | None:
@@ -85,7 +96,7 @@ class AuthGate:
             known = cache.find(key, self.service.clock.now)
             if known is not None:
                 self.counts.remembered += 1
-                waiter(known)
+                waiter.on_verdict(known)
                 return None
             other = self.under_way.get(key)
             if other is not None:
@@ -110,12 +121,12 @@ class Inquiry(Exchange):
     __slots__ = ("answer", "began", "error", "gate", "key", "pieces", "size", "waiters")
 
     def __init__(
-        self, gate: AuthGate, client: Questioner, question: RequestHead, waiter: OnVerdict
+        self, gate: AuthGate, client: Questioner, question: RequestHead, waiter: Waiter
     ) -> None:
         Exchange.__init__(self, gate.service, client, question)  # `super` is a call more
         self.gate = gate
         self.key = b""
-        self.waiters: list[OnVerdict] = [waiter]
+        self.waiters: list[Waiter] = [waiter]
         self.answer: ResponseHead | None = None
         self.pieces: list[bytes] = []
         self.size = 0
@@ -131,7 +142,7 @@ class Inquiry(Exchange):
             self.began = monotonic()
         self.set_out(opening, coming=False)
 
-    def leave(self, waiter: OnVerdict) -> None:
+    def leave(self, waiter: Waiter) -> None:
         """Somebody does not wait any more."""
         if waiter in self.waiters:
             self.waiters.remove(waiter)
@@ -210,7 +221,7 @@ class Inquiry(Exchange):
                 gate.cache.keep(self.key, verdict, gate.service.clock.now)
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
-            waiter(verdict)
+            waiter.on_verdict(verdict)
 
 
 class Questioner(ClientSide):

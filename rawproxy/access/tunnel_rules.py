@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from rawproxy.access.inquiry import AuthGate, Inquiry
+from rawproxy.access.inquiry import AuthGate, Inquiry, Waiter
 from rawproxy.access.verdicts import AuthVerdict, Ruling, closed
 from rawproxy.protocol.http.variable_values import Asked
 from rawproxy.proxy.tunnel import Tunnel, TunnelWatch
@@ -23,7 +23,7 @@ log = logging.getLogger("rawproxy")
 FAILURES: Final = 2  # in a row: one may be a restart of the guard
 
 
-class GuardedTunnel(TunnelWatch):
+class GuardedTunnel(TunnelWatch, Waiter):
     """One tunnel."""
 
     __slots__ = (
@@ -64,7 +64,7 @@ class GuardedTunnel(TunnelWatch):
         elif now >= self._due:
             self._until = now + gate.rule.timeout
             self._due = now + gate.rule.recheck
-            self._inquiry = gate.ask(self._asked, b"", self.on_verdict)
+            self._inquiry = gate.ask(self._asked, b"", self)
 
     def on_verdict(self, verdict: AuthVerdict) -> None:
         """The guard has answered, or cannot."""
@@ -87,7 +87,7 @@ class GuardedTunnel(TunnelWatch):
     def _give_up(self) -> None:
         inquiry, self._inquiry = self._inquiry, None
         if inquiry is not None:
-            inquiry.leave(self.on_verdict)
+            inquiry.leave(self)
 
     def over(self) -> None:
         """The tunnel has ended."""

@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mypy_extensions import mypyc_attr as mypyc_attr
+    from mypy_extensions import trait as trait
 else:
 
     def mypyc_attr(**_):
         """A decorator that gives the class back."""
         return lambda cls: cls
+
+    def trait(cls):
+        """A decorator that gives the class back."""
+        return cls
