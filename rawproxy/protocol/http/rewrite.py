@@ -97,8 +97,7 @@ def _usual(head: RequestHead, context: ClientContext, clean: bool) -> tuple[int,
 
     So most are, and the long way would make the same of them.
     """
-    notes = head.notes
-    edits = context.edits
+    notes, edits = head.notes, context.edits
     if (
         len(notes) > 1
         or head.framing < 0
@@ -237,8 +236,7 @@ def cuts_ours(cut: Iterable[bytes]) -> bool:
 def cuts_only(edits: HeadEdits) -> HeadEdits:
     """The same edits, which know whether they only cut of a request what a client has sent."""
     changes = edits.request_lines or edits.target or edits.cookies or edits.finds is None
-    cut = (*edits.request_cut, *edits.families)
-    return edits._replace(bare=not changes and not cuts_ours(cut))
+    return edits._replace(bare=not (changes or cuts_ours((*edits.request_cut, *edits.families))))
 
 
 def _nothing(_: bytes) -> list[tuple[bytes, ...]]:
