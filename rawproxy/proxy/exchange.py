@@ -97,8 +97,8 @@ class Exchange(RequestRelay):
         self.candidates = self.service.candidates(client.route_target, head, client.context)
         if client.bound is not None:
             self.prefer(client.bound)
-        endpoint = self.endpoint = self.candidates[0]
-        self.opening = opening or self.rewritten(endpoint.authority)
+        self.endpoint = self.candidates[0]
+        self.opening = opening or self.rewritten(self.endpoint.authority)
         if not (self.usual or opening) and self.method in last_hop.ASKED and self._ends_here():
             return
         limits = self.limits
@@ -391,8 +391,7 @@ class Exchange(RequestRelay):
         return False
 
     def _drop_connection(self) -> None:
-        connection, self.connection = self.connection, None
-        self.held = None
+        connection, self.connection, self.held = self.connection, None, None
         if connection is not None:
             connection.drop()
 
