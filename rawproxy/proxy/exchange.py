@@ -101,9 +101,9 @@ class Exchange(RequestRelay):
         self.opening = opening or self.rewritten(self.endpoint.authority)
         if not (self.usual or opening) and self.method in last_hop.ASKED and self._ends_here():
             return
-        limits = self.limits
-        if limits.body and head.framing > limits.body:
-            self.fail(too_large(limits.body))
+        most = self.limits.body
+        if most and head.framing > most:
+            self.fail(too_large(most))
         elif head.upgrade and self.service.tunnels_full():
             self.fail(CapacityError("as many tunnels as --limit tunnels allows"))
         elif self.request_ended or not (coming or self.gather or self.hold_back()):
@@ -375,8 +375,7 @@ class Exchange(RequestRelay):
         if isinstance(error, MalformedError):
             self.endpoint.answered_badly()
         elif error.source is Source.UPSTREAM and not isinstance(error, DialError):
-            # Of a dial the endpoint knows by itself. Who has begun to answer is not dead, however
-            # the answer ends; where it is, the next request finds out.
+            # Of a dial it knows by itself. Who has begun to answer lives, or the next one finds out.
             self.endpoint.failed(judged=not self.started)
         if not self._tell(error):
             self._over()
@@ -385,8 +384,8 @@ class Exchange(RequestRelay):
         """The client hears of it. True if another exchange goes on with its request."""
         if not self.started:
             return led(self.client, self.head, error, self.request_ended)
-        name = self.facts.id.decode() if self.facts is not None else ""
-        self.service.failed(name or "-", 0, self.name(), error.detail)
+        known = self.facts.id if self.facts is not None else b""
+        self.service.failed(known.decode() or "-", 0, self.name(), error.detail)
         self.client.abort()
         return False
 
