@@ -150,11 +150,13 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
                     at = self._skip_blanks(data, at)
                     if at == size:
                         break
-                known = self.last_head.again(data, at)
-                if known is not None:
-                    at += known.size
-                    self._start(known, self.last_head.opening)
-                    continue
+                last = self.last_head
+                if last.head is not None:
+                    known = last.again(data, at)
+                    if known is not None:
+                        at += known.size
+                        self._start(known, last.opening)
+                        continue
                 head = self.parse(data, at)
                 if head is None:
                     self._wait_for_head(data[at:])
@@ -306,7 +308,8 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
     def next_request(self) -> None:
         """The answer is out, and the body has ended: what comes now is a head."""
         self.phase = HEAD
-        self.deadline = self.service.deadline(self.service.deadlines.client_idle)
+        service = self.service
+        self.deadline = service.next_sweep + service.deadlines.client_idle  # `Service.deadline`
         if self.parsing:
             return
         if self.blocked:

@@ -53,14 +53,12 @@ from rawproxy.errors import (
 from rawproxy.net.backpressure import NO_UPSTREAM
 from rawproxy.protocol.http import last_hop, rewrite
 from rawproxy.protocol.http.connection_auth import binds
-from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
+from rawproxy.protocol.http.head import CHUNKED, ResponseHead
 from rawproxy.protocol.websocket.upgrade import check_switch
 from rawproxy.proxy.checkout import DONE, IDEMPOTENT, RELAY, SEND, TUNNEL
-from rawproxy.proxy.client_side import ClientSide
 from rawproxy.proxy.error_places import led
 from rawproxy.proxy.holding import CONTINUE, too_large
 from rawproxy.proxy.request_relay import RequestRelay
-from rawproxy.proxy.service import Service
 from rawproxy.proxy.tunnel import Tunnel
 from rawproxy.upstream.connection import UpstreamConnection
 
@@ -71,11 +69,7 @@ EVENTS: Final = b"text/event-stream"
 class Exchange(RequestRelay):
     """One request and its response."""
 
-    __slots__ = ("started",)
-
-    def __init__(self, service: Service, client: ClientSide, head: RequestHead) -> None:
-        RequestRelay.__init__(self, service, client, head)  # `super` is a call more
-        self.started = False  # something of the response has reached the client
+    __slots__ = ()
 
     def __repr__(self) -> str:
         target = self.head.target.decode("latin-1")
@@ -147,7 +141,8 @@ class Exchange(RequestRelay):
         connection.reusable = False
         if self.blocked:
             connection.throttle(True)
-        self.deadline = self.service.deadline(self.deadlines.response_head)
+        # `Service.deadline`, without its call.
+        self.deadline = self.service.next_sweep + self.deadlines.response_head
         # The client side may keep it for the next request: it stays unmarked.
         opening = self.opening
         facts = self.facts

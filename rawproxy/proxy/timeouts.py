@@ -36,11 +36,12 @@ WAITED_FOR: Final = 3.0
 class Timeouts(Holding):
     """Base of the exchange: its waits, as the sweep sees them."""
 
-    __slots__ = ("backlog", "blocked", "connection", "throttled")
+    __slots__ = ("backlog", "blocked", "connection", "started", "throttled")
 
     def __init__(self, service: Service, client: ClientSide, head: RequestHead) -> None:
         Holding.__init__(self, service, client, head)  # `super` is a call more
         self.connection: UpstreamConnection | None = None
+        self.started = False  # something of the response has reached the client
         self.throttled = False  # the upstream does not take the body as fast as it comes
         self.blocked = 0.0  # since when the client does not take all we have; 0: it does
         self.backlog = 0  # unsent bytes at the last look

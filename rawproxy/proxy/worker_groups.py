@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from rawproxy.balancing.health import UP
 from rawproxy.balancing.pool import SHARE
@@ -78,7 +78,7 @@ class WorkerGroups:
         self, route_target: RouteTarget, head: RequestHead, context: rewrite.ClientContext
     ) -> list[Endpoint]:
         """The upstreams of the route's group, in the order in which to try them."""
-        group = cast(UpstreamGroup, route_target.upstreams)
+        group: UpstreamGroup = route_target.upstreams
         return group.at_once or group.candidates(head, context)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -69,7 +69,7 @@ class RouteTarget:
         """`cookies` are those of `own_cookies`, if they are known already."""
         self.group = route.group or ""  # its name; empty if `answer` answers
         # The `upstream.group.UpstreamGroup` of that name. Requests that are under way keep theirs.
-        self.upstreams: object | None = None
+        self.upstreams: Any = None
         self.access: Any = route.access  # what a guard is made of
         self.guard: object | None = None  # a `proxy.guard.Guard`; None: everybody may pass
         self.answer = own_answer(route)

@@ -199,7 +199,8 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
     def _read_head(self, handler: ResponseHandler, data: bytes) -> None:
         at = interims = 0  # heads are read in place: to cut one off would copy what follows it
         while True:
-            head = self.last_head.again(data, at)
+            last = self.last_head
+            head = last.again(data, at) if last.head is not None else None
             if head is not None:
                 head.repeated = True
             else:
@@ -208,7 +209,7 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
                     self.buffer = data[at:]
                     return
                 if head.status >= 200:
-                    self.last_head.keep(data, at, head)
+                    last.keep(data, at, head)
             stop = at + head.size
             self.buffer = b""
             if head.status >= 200:

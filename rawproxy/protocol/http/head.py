@@ -29,6 +29,8 @@ from rawproxy.protocol.http.target import is_host
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 
+USUAL: Final = 200  # the status of most responses: nothing more need be asked of it
+
 HTTP2: Final = 2  # in the place of the minor version of HTTP/1
 
 made: Final[Any] = tuple.__new__  # that of a named tuple is a slower Python function
@@ -85,7 +87,8 @@ _NOT_NOMINABLE: Final = frozenset((b"host", b"content-length", b"connection", b"
 
 def response_framing(head: ResponseHead, method: bytes) -> int:
     """How the body of a response to `method` is framed (RFC 9112 6.3)."""
-    if method == b"HEAD" or has_no_body(head.status):
+    status = head.status
+    if method == b"HEAD" or (status != USUAL and has_no_body(status)):
         return 0
     return head.framing
 

@@ -29,6 +29,7 @@ from rawproxy.protocol.http.head import (
     CONNECTION,
     TRANSFER_ENCODING,
     UNTIL_CLOSE,
+    USUAL,
     Note,
     RequestHead,
     ResponseHead,
@@ -199,7 +200,8 @@ def recognised_response(data: bytes, found: tuple[Any, ...], at: int) -> Respons
     line = data[at:begin]
     size = stop - at
     framed = length >= 0 or chunked >= 0
-    if other >= 0 or (framed and (has_no_body(status) or (length >= 0 and chunked >= 0))):
+    bare = status != USUAL and has_no_body(status)
+    if other >= 0 or (framed and (bare or (length >= 0 and chunked >= 0))):
         return response_facts(status, line, 1, block, size)
     close = connection >= 0 and data[connection + _OPTION] | 32 == _C
     notes = _notes(connection - begin, close, chunked - begin)

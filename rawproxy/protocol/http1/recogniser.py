@@ -130,10 +130,17 @@ def _request_by_re(match: _Match) -> regex.Reader:
         found = match(data, at)
         if found is None:
             return None
-        method, target, host, _, length, _, _ = found.groups()
-        start = found.start
-        digits = -1 if length is None else int(length)
-        return found.end(), method, target, host, start(4), digits, start(6), start(7)
+        method, target, host, connection, length, chunked, other = found.groups()
+        return (
+            found.end(),
+            method,
+            target,
+            host,
+            -1 if connection is None else found.start(4),
+            -1 if length is None else int(length),
+            -1 if chunked is None else found.start(6),
+            -1 if other is None else found.start(7),
+        )
 
     return read
 
@@ -157,9 +164,18 @@ def _response_by_re(match: _Match) -> regex.Reader:
         found = match(data, at)
         if found is None:
             return None
-        start, end, length = found.start, found.end, found[3]
-        digits = -1 if length is None else int(length)
-        return end(), int(found[1]), end(2), digits, start(4), start(5), start(6), start(7)
+        # To ask for a place takes a call, and most groups are not set.
+        status, _, length, connection, chunked, date, other = found.groups()
+        return (
+            found.end(),
+            int(status),
+            found.end(2),
+            -1 if length is None else int(length),
+            -1 if connection is None else found.start(4),
+            -1 if chunked is None else found.start(5),
+            -1 if date is None else found.start(6),
+            -1 if other is None else found.start(7),
+        )
 
     return read
 
