@@ -370,7 +370,7 @@ class Exchange(RequestRelay):
         if isinstance(error, MalformedError):
             self.endpoint.answered_badly()
         elif error.source is Source.UPSTREAM and not isinstance(error, DialError):
-            # Of a dial it knows by itself. Who has begun to answer lives, or the next one finds out.
+            # Of a dial it knows itself. Who has begun to answer lives, or the next one finds out.
             self.endpoint.failed(judged=not self.started)
         if not self._tell(error):
             self._over()
