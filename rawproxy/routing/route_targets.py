@@ -276,6 +276,7 @@ class ValuePlan:
             request_cut=edits.request_cut - {b"host"} if no_host else edits.request_cut,
             finds=None if no_host else edits.finds,
             bare=False,
+            quiet=False,
             request_lines=lines,
             response_lines=_made(self._response, asked)[0],
             map=edits.map if self._map is None else AskedMap(self._map, asked).of,

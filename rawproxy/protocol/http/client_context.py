@@ -33,6 +33,7 @@ class HeadEdits(NamedTuple):
     finds: Finder | None = None  # what `finder` makes of all that is cut; None: look at each name
     # Of requests nothing is changed but by `finds`, and that finds no line of ours: `cuts_only`.
     bare: bool = False
+    quiet: bool = False  # of responses nothing is changed: `cuts_only` knows that too
 
 
 class ClientContext(NamedTuple):

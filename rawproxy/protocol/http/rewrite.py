@@ -93,10 +93,7 @@ def lines_of(head: RequestHead, context: ClientContext, clean: bool) -> list[byt
 
 
 def _usual(head: RequestHead, context: ClientContext, clean: bool) -> tuple[int, int]:
-    """From where to where a head has what goes, if that is nothing or its Connection; or -1, -1.
-
-    So most are, and the long way would make the same of them.
-    """
+    """Where that begins and ends what goes of a usual head: Connection, or nothing; else -1, -1."""
     notes, edits = head.notes, context.edits
     if (
         len(notes) > 1
@@ -235,8 +232,10 @@ def cuts_ours(cut: Iterable[bytes]) -> bool:
 
 def cuts_only(edits: HeadEdits) -> HeadEdits:
     """The same edits, which know whether they only cut of a request what a client has sent."""
-    changes = edits.request_lines or edits.target or edits.cookies or edits.finds is None
-    return edits._replace(bare=not (changes or cuts_ours((*edits.request_cut, *edits.families))))
+    bare = not (edits.request_lines or edits.target or edits.cookies or edits.finds is None)
+    bare = bare and not cuts_ours((*edits.request_cut, *edits.families))
+    quiet = edits.map is None and not (edits.response_cut or edits.response_lines)
+    return edits._replace(bare=bare, quiet=quiet)
 
 
 def _nothing(_: bytes) -> list[tuple[bytes, ...]]:
@@ -315,8 +314,8 @@ def response_parts(head: ResponseHead, context: ClientContext) -> list[bytes]:
             head.ready, head.ready_for = head.line + response(head, context), context
         return [head.ready]
     notes = head.notes
-    usual = len(notes) == 1 and not head.nominated and context.edits is None
-    if not usual or notes[0][0] == HSTS:
+    still = context.edits is None or context.edits.quiet
+    if not (still and len(notes) == 1 and not head.nominated) or notes[0][0] == HSTS:
         return [head.line, response(head, context)]
     _, start, stop = notes[0]
     hsts = context.hsts

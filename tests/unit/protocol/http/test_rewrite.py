@@ -443,3 +443,25 @@ def test_edits_that_change_more_than_what_a_client_has_sent_are_not_bare(cut, fa
     facts = context()._replace(edits=rewrite.cuts_only(made._replace(**more)))
     wanted = rewrite._any_request(head, facts, b"", b"", False)
     assert rewrite.request(head, facts, b"") == wanted
+
+
+@pytest.mark.parametrize(
+    ("quiet", "more"),
+    [
+        (True, {"request_cut": frozenset((b"a",)), "request_lines": b"B: 1\r\n"}),
+        (False, {"response_cut": frozenset((b"a",))}),
+        (False, {"response_lines": b"B: 1\r\n"}),
+        (False, {"map": lambda block, host, status: block.replace(b"A: 1", b"A: 2")}),
+    ],
+)
+def test_edits_of_requests_alone_leave_responses_as_they_are(quiet, more):
+    edits = rewrite.cuts_only(
+        rewrite.HeadEdits(frozenset(), b"", frozenset(), b"")._replace(**more)
+    )
+    assert edits.quiet is quiet
+    for line in ("Connection: close", "Strict-Transport-Security: max-age=1", "A: 2"):
+        head = parse_response(f"HTTP/1.1 200 OK\r\nA: 1\r\n{line}\r\n\r\n".encode())
+        for hsts in (b"", None, HSTS):
+            facts = context(hsts=hsts)._replace(edits=edits)
+            made = b"".join(rewrite.response_parts(head, facts))
+            assert made == head.line + rewrite.response(head, facts)
