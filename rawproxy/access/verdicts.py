@@ -172,11 +172,14 @@ class AnswerLines:
         wanted = regex.beginnings([name + b":" for name in names] + list(families))
         told = b"authorization" in names or b"authorization".startswith(families)
         self._copies_cookies = b"set-cookie" in names or b"set-cookie".startswith(families)
-        apart = rb"(set-cookie:)|(%bauthorization:)" % (b"" if told else b"(?!)")
+        own = b"" if told else b"(?!)"  # an Authorization is looked for, or begins nothing
+        apart = rb"(set-cookie:)|(%bauthorization:)" % own
         # A match is the line end in front, and a group says of which kind the line is.
         self._begins = regex.first_of(rb"(?i)\n(?=%b|%b)" % (apart, wanted))
         self._cookies = regex.first_of(rb"(?i)\n(?!set-cookie:)")
         self._authorizations = regex.first_of(rb"(?i)\n(?!authorization:)")
+        # Groups in what must not follow tell nothing, and take a quarter of the time.
+        apart = rb"set-cookie:|%bauthorization:" % own
         self._others = regex.first_of(rb"(?i)\n(?!(?!%b)%b)" % (apart, wanted))
 
     def of(self, block: bytes) -> tuple[bytes, bytes, bool]:
