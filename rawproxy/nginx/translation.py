@@ -156,10 +156,9 @@ class _Translator:
         for way in ways:
             if way.end is not None or way.again:
                 first = {"first": True} if way.when or way.again else {}
+                place = way.end.place if way.end else server.block.place
                 match = LocationMatch({"path": "/"} | first)
-                ends = Location(server.blocks.within(()), self._around(server, way), match, way)
-                ends.fill()
-                found.append((ends.route, way.end.place if way.end else server.block.place))
+                found += [(route, place) for route in self._of_server(server, way, match)]
         stay = staying(ways)
         for way in stay:
             self._locations(server, way._replace(block=None), found)
@@ -180,10 +179,16 @@ class _Translator:
                 self.report.refuse(one, str(error))
         if not rooted:
             # What no location is for: nginx would look for a file, and none are served here.
-            blocks = server.blocks.within(())
-            rest = Location(blocks, around, LocationMatch({"path": "/"}), way)
-            rest.fill()
-            found.append((rest.route, server.block.place))
+            rest = self._of_server(server, way, LocationMatch({"path": "/"}))
+            found += [(route, server.block.place) for route in rest]
+
+    def _of_server(self, server: ServerBlock, way: Way, match: LocationMatch) -> Iterator[TomlKeys]:
+        """The routes of requests that the server itself answers, or sends elsewhere."""
+        blocks, around = server.blocks.within(()), self._around(server, way)
+        for each in around.rewriting.ways((), way, _of_answers(blocks)):
+            location = Location(blocks, around, match, each)
+            location.fill()
+            yield location.route
 
     def _named(
         self,
@@ -271,8 +276,7 @@ class _Translator:
         later = {it.args[0].removeprefix("$"): "" for it in blocks.own("set")}
         moved = slash_redirect(path)
         before = way._replace(known={**later, **way.known})
-        said = [text for it in blocks.all("add_header") for text in it.args]
-        for each in around.rewriting.ways((), before, said):
+        for each in around.rewriting.ways((), before, _of_answers(blocks)):
             leads = Location(blocks, around, LocationMatch(moved), each)
             leads.lead_to_slash()
             yield leads.route
@@ -365,6 +369,12 @@ def _walk(tree: tuple[Directive, ...], within: str = "") -> Iterator[tuple[str, 
         yield within, one
         if one.block is not None and one.name not in ("map", "types", "events", "geo"):
             yield from _walk(one.block, one.name)
+
+
+def _of_answers(blocks: Blocks) -> list[str]:
+    """The texts of answers that the proxy makes itself, beside what they say."""
+    lines = [*blocks.all("add_header"), *blocks.all("error_page")]
+    return [text for one in lines for text in one.args]
 
 
 def _plain(location: Directive) -> bool:

@@ -96,6 +96,18 @@ def test_what_it_does_not_have_to_tell_is_served(routes, inner):
     assert any(route.error_pages for route in routes(inner))
 
 
+@pytest.mark.parametrize("of_server", ["return 301 /x;", "if ($arg_a = 1) { return 301 /x; }", ""])
+def test_headers_of_a_server_may_be_made_by_a_map(routes, of_server):
+    """Also of what it answers itself: in the order of these routes the first one that fits counts."""
+    found = routes(f"{of_server} add_header X-Bad $bad; location /a {{ proxy_pass http://a:1; }}")
+    bad = [
+        one for one in found if one.path == "/" and dict(one.response_headers.add) == {"X-Bad": "1"}
+    ]
+    good = [one for one in found if one.path == "/" and not one.response_headers.add]
+    assert bad and all(("$uri", "~*^/bad$") in one.when for one in bad) and len(good) == len(bad)
+    assert [one.first for one in bad[:1]] == ["if" in of_server]
+
+
 @pytest.mark.parametrize(
     ("exact", "prefix", "says"),
     [
