@@ -174,7 +174,8 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
             return
         finally:
             self.parsing = False
-        self.stop_reading(data, at)
+        if at < size or self.phase is not ANSWER:
+            self.stop_reading(data, at)
 
     def _skip_blanks(self, data: bytes, begin: int) -> int:
         """Where the request behind empty lines begins; the end of `data` if it is still to come."""
