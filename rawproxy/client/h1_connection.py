@@ -62,7 +62,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
-        self.transport = transport
+        self.transport, self.write = transport, transport.write
         self.valve = Valve(transport)
         self.context = self.service.context(self.slot, self.secure)
         if self.slot.epoch != self.service.epoch:

@@ -25,7 +25,7 @@ from rawproxy.protocol.http.target import redirect_target
 from rawproxy.protocol.http1.body import encode_chunk, last_chunk
 from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.service import Service
-from rawproxy.upstream.connection import WHOLE
+from rawproxy.upstream.connection import WHOLE, Write
 
 ANSWER_ONLY: Final = -1  # in the place of a port: nothing but what a capability answers
 
@@ -33,9 +33,10 @@ ANSWER_ONLY: Final = -1  # in the place of a port: nothing but what a capability
 class Responder(RequestSide):
     """Base of the HTTP/1 connection: the response under way and how it is written."""
 
-    __slots__ = ("chunked", "closing", "half_closed", "redirect", "transport")
+    __slots__ = ("chunked", "closing", "half_closed", "redirect", "transport", "write")
 
     transport: asyncio.Transport
+    write: Write  # the transport's own: to look it up for each answer takes longer
 
     def __init__(self, service: Service, slot: ConnectionSlot, redirect: int) -> None:
         super().__init__(service, slot)
@@ -62,7 +63,7 @@ class Responder(RequestSide):
             parts.append(encode_chunk(payload) if self.chunked else payload)
         if ended and self.chunked:
             parts.append(last_chunk(b""))
-        self.transport.write(b"".join(parts))
+        self.write(b"".join(parts))
 
     def takes_whole(self) -> bool:
         return True
@@ -74,14 +75,14 @@ class Responder(RequestSide):
         if start == head.size and stop == len(data) and self._unchanged(head):
             hsts = self.context.hsts
             if not hsts:
-                self.transport.write(data)
+                self.write(data)
                 return
             parts = [data[: start - 2], hsts, b"\r\n"]  # the head's last line is empty
         else:
             parts = self._head(head, framing)
         if framing < WHOLE:
             parts.append(data[start:stop])
-            self.transport.write(b"".join(parts))
+            self.write(b"".join(parts))
         elif RECORD <= framing < CORKED and isinstance(self.transport, TlsTransport):
             self._send_records(b"".join(parts), memoryview(data)[start:stop])
         else:
@@ -104,7 +105,8 @@ class Responder(RequestSide):
         """
         request = self.head
         assert request is not None
-        if not (head.unchanged and request.minor and self.context.edits is None):
+        edits = self.context.edits
+        if not (head.unchanged and request.minor and (edits is None or edits.quiet)):
             return False
         if self.closing or not self.may_stay():
             return False

@@ -149,9 +149,9 @@ class Exchange(RequestRelay):
         if facts is not None and self.service.recorder.marks:
             opening = self.service.recorder.marked(facts, opening)
         if self.held is None:
-            connection.transport.write(opening)
+            connection.write(opening)
             return
-        connection.transport.write(opening + b"".join(self.held))
+        connection.write(opening + b"".join(self.held))
         self.let_go(self.throttled)
         if not self.may_replay(connection):
             self.held = None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import select
 from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
 from typing import Final, cast
 
 from rawproxy.config.model import Limits
@@ -36,6 +37,7 @@ TIMED_OUT: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
 # Bytes of a body that are not cut out of what was read, whatever its head says: to cut off fewer
 # takes less than a view. Where nothing changes, fewer are not cut out either.
 WHOLE: Final = 4096
+Write = Callable[[bytes], object]
 INTERIMS: Final = 32  # 1xx of one response in one read; Go's client allows five in all
 
 
@@ -95,9 +97,11 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
     __slots__ = (
         "apart", "bare", "bound", "buffer", "endpoint", "last_head", "limits", "look", "lost",
         "parse", "served", "suspect", "transport", "unfit", "valve",
+        "write",
     )  # fmt: skip
 
     transport: asyncio.Transport
+    write: Write  # the transport's own: to look it up for each request takes longer
     valve: Valve
 
     def __init__(self, endpoint: ConnectionOwner) -> None:
@@ -124,7 +128,7 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
-        self.transport = transport
+        self.transport, self.write = transport, transport.write
         self.valve = Valve(transport)
         if self.endpoint.crowded() and not isinstance(transport, SocketTransport):
             self.read_little(transport)

@@ -4,7 +4,7 @@ import pytest
 
 from rawproxy.client.h1_connection import H1Connection
 from rawproxy.config.model import Upstream, single
-from rawproxy.protocol.http.rewrite import HeadEdits
+from rawproxy.protocol.http.rewrite import HeadEdits, cuts_only
 from rawproxy.proxy.service import Service
 from rawproxy.upstream.connection import WHOLE, UpstreamConnection
 from tests.fakes import FakeTransport
@@ -137,3 +137,11 @@ def test_a_route_that_changes_answers_changes_this_one():
     pair.asks.context = pair.asks.context._replace(edits=edits)
     _, got = pair.exchange(REQUEST % (b"GET", 1), ANSWER % 5 + b"aaaaa")
     assert b"Server" not in got and b"X-Mine: 1\r\n" in got and KEPT not in got
+
+
+def test_a_route_that_changes_requests_only_leaves_it():
+    pair = Pair()
+    edits = cuts_only(HeadEdits(frozenset(), b"X-Mine: 1\r\n", frozenset(), b""))
+    pair.asks.context = pair.asks.context._replace(edits=edits)
+    sent, got = pair.exchange(REQUEST % (b"GET", 1), ANSWER % 5 + b"aaaaa")
+    assert b"X-Mine: 1\r\n" in sent and got == ANSWER % 5 + b"aaaaa"
