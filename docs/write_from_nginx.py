@@ -74,8 +74,10 @@ def costs() -> str:
     told = []
     for build, found in results["builds"].items():
         most = max(one["us"] for name, one in found["rows"].items() if " sites, " in name)
-        start = found["start"]
-        ready = f"ready after {start['seconds']:.2f} s ({start['cpu']:.2f} s of CPU time)"
+        ready = ", ".join(
+            f"with {kind} ready after {start['seconds']:.2f} s"
+            for kind, start in found["start"].items()
+        )
         told.append(
             f"{build} build: {ready}, a request finds its route in {most:.2f} µs at the most"
         )

@@ -16,7 +16,7 @@ import click
 from rawproxy.config.addresses import parse_address, parse_upstream
 from rawproxy.config.build import build_config
 from rawproxy.config.capabilities import modules
-from rawproxy.config.collector import paused
+from rawproxy.config.collector import lasting
 from rawproxy.config.json_schema import schema
 from rawproxy.config.model import Address, Config, single
 from rawproxy.config.option_values import parse_file
@@ -315,7 +315,7 @@ def source(ctx: click.Context, name: str) -> str:
 
 def configure(ctx: click.Context) -> Config:
     """The `Config` to run with, of options, file and sources. Raises `ConfigError`."""
-    with paused():
+    with lasting():
         told = reading(ctx)
         for room in modules(CAPABILITIES, "joining"):
             config: Config | None = room.first(told)

@@ -71,8 +71,10 @@ class Order:
 def order(config: Config) -> Order:
     """The order that makes workers serve `config`."""
     drain = config.deadlines.drain
+    with paused():
+        told = to_json(config)
     return Order(
-        to_json(config),
+        told,
         CODE,
         config.workers or cpus(),
         tuple((name, a.host, a.port, a.path) for name, a in addresses(config)),

@@ -22,7 +22,7 @@ from rawproxy.client.h1_responder import ANSWER_ONLY
 from rawproxy.client.listener import Listener
 from rawproxy.config.capabilities import modules
 from rawproxy.config.caution import cautions
-from rawproxy.config.collector import paused
+from rawproxy.config.collector import lasting
 from rawproxy.config.model import Address, Config
 from rawproxy.config.options import CAPABILITIES
 from rawproxy.net.listening import bind, explained
@@ -73,7 +73,7 @@ def open_server(
     for text in () if quiet else (*certificate_warnings(config), *missing(kept.pending)):
         log.warning("%s", text)
     sink = None if config.access_log == "off" else LogSink(config.access_log)
-    with paused():
+    with lasting():
         service = Service(config, sink.write if sink is not None else None)
     server = WorkerServer(service, context, sink)
     stack.callback(server.close_log)

@@ -18,6 +18,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from rawproxy.config.collector import lasting
 from rawproxy.config.model import Address, Config, Group, Upstream
 from rawproxy.errors import ConfigError, ProxyError, failure
 from rawproxy.net.openssl.at_start import found_out
@@ -109,7 +110,8 @@ def serve_master(sock: socket.socket, message: Message) -> int:
     """Serve as the work order in `message` says, until the master ends it; the exit code."""
     error_log.set_up()
     try:
-        config = unpack_config(unpacked(message["order"]))
+        with lasting():
+            config = unpack_config(unpacked(message["order"]))
     except OrderError as error:
         sock.sendall(encode({"failed": [str(error)], "code": error.code}))
         return error.code
