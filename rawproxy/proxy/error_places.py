@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from rawproxy.errors import ProxyError
 from rawproxy.protocol.http import error_pages, rewrite
-from rawproxy.protocol.http.head import RequestHead, ResponseHead
+from rawproxy.protocol.http.head import RequestHead, ResponseHead, has_no_body
 from rawproxy.proxy.client_side import ClientSide
 from rawproxy.routing.error_places import Place
 
@@ -64,6 +64,8 @@ def bodiless(head: RequestHead, method: bytes) -> bytes:
 def with_status(head: ResponseHead, status: int, lines: bytes) -> ResponseHead:
     """The head of a page, as the client sees it. `status` 0: its own."""
     if status:
+        if has_no_body(head.status):  # as this status may have one, the client would wait for it
+            lines += b"Content-Length: 0\r\n"
         line = b"HTTP/1.1 %d %b\r\n" % (status, error_pages.REASONS.get(status, b""))
         head = head._replace(status=status, line=line)
     return head._replace(block=head.block + lines) if lines else head

@@ -57,10 +57,12 @@ class _Pair:
     def __init__(self, theirs: Seen, ours: Seen, used: Counter[str]) -> None:
         self.theirs, self.ours, self.used = theirs, ours, used
         self.over = False  # nothing else is to be compared
+        self.method = ""  # of the client's request
 
     def on_purpose(self, request: Request) -> str:
         """Where the whole answer is another one."""
         theirs, ours = self.theirs, self.ours
+        self.method = request.method
         refused = ours.status == 400 and not ours.line
         if refused and two_readings(request.target):
             self._allow("two readings")
@@ -150,9 +152,14 @@ class _Pair:
         return passes
 
     def _page_after_body(self) -> bool:
-        """Whether both ask for an error page, nginx with the body of the request before."""
+        """Whether both ask for an error page, nginx with the body of the request before.
+
+        A body of no bytes is one too, where another method than GET has brought it.
+        """
         gets = self.ours.line.rpartition(" and then ")[2].startswith("GET ")
-        return gets and bool(self.theirs.sent) and not self.ours.sent
+        empty = self.method != "GET" and self.theirs.fields.get("content-length") == "0"
+        has = bool(self.theirs.sent) or empty
+        return gets and has and not self.ours.sent and "content-length" not in self.ours.fields
 
     def of_answers(self) -> str:
         """What the client got."""

@@ -336,6 +336,44 @@ def test_an_error_leads_to_another_place(version):
     run(test())
 
 
+EMPTY = (
+    ErrorPage(404, 404, "/none", 200),
+    ErrorPage(410, 410, "/old"),
+    ErrorPage(403, 403, "/none", 0),
+)
+
+
+async def empties(reader, writer):
+    """Its pages have no body, and one says how long it would be."""
+    answers = {
+        b"/none": b"204 No Content\r\n",
+        b"/old": b"304 Not Modified\r\nContent-Length: 5\r\n",
+    }
+    while True:
+        target = (await read_head(reader)).split(b" ")[1]
+        status = target.rpartition(b"s=")[2]
+        writer.write(
+            b"HTTP/1.1 %b\r\n" % answers.get(target, status + b" Said\r\nContent-Length: 0\r\n")
+        )
+
+
+@both
+def test_a_page_without_a_body_says_so_under_a_status_that_has_one(version):
+    """Else the client would wait for it, and the next answer would be its body."""
+
+    async def test():
+        site = Site(routes=(Route("/", error_pages=EMPTY, intercept=True),))
+        async with Rig(empties, True, sites=[site]) as rig, version(rig) as one:
+            for target, status in (
+                ("/x?s=404", 200), ("/x?s=410", 410), ("/x?s=403", 204), ("/x?s=200", 200),
+            ) * 2:  # fmt: skip
+                got, fields, page = await one.ask("a.test", target)
+                assert (got, page) == (status, b""), target
+                assert fields.get("content-length") == (None if status == 204 else "0"), target
+
+    run(test())
+
+
 def test_444_hangs_up_without_an_answer():
     async def test():
         async with Rig(mirror, True, sites=[Site(routes=CHOSEN)]) as rig:
