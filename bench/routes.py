@@ -110,6 +110,7 @@ def start(python: Path, config: Path, port: int) -> tuple[float, float]:
         cwd=config.parent, env=environ, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+    line = ""
     try:
         assert process.stdout is not None
         for line in process.stdout:
@@ -117,7 +118,9 @@ def start(python: Path, config: Path, port: int) -> tuple[float, float]:
                 return time.monotonic() - began, _cpu(process.pid)
             if time.monotonic() - began > READY:
                 break
-        raise BenchError(f"rawproxy was not ready on port {port} within {READY:g} s")
+        raise BenchError(
+            f"rawproxy was not ready on port {port} within {READY:g} s: {line.strip()}"
+        )
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(READY)
