@@ -76,21 +76,10 @@ class _Pair:
         elif self._page_for_body(request):
             self._allow("page without body")
             self.over = True
-        elif self._no_files(request):
+        elif ours.status == 404 and theirs.status in (403, 405) and not theirs.line + ours.line:
             self._allow("no files")
             self.over = True
         return ""
-
-    def _no_files(self, request: Request) -> bool:
-        """Whether nginx has looked for a file, which is a 403 or a 405 instead of our 404.
-
-        Its 405, for all methods but three, may lead to a page by its path, and our 404 elsewhere.
-        """
-        theirs, ours = self.theirs, self.ours
-        if not theirs.line + ours.line:
-            return ours.status == 404 and theirs.status in (403, 405)
-        others = request.method not in ("GET", "HEAD", "POST")
-        return others and theirs.line.startswith("GET ") and not ours.line
 
     def _page_for_body(self, request: Request) -> bool:
         """Whether nginx asks for an error page that an answer of our own stands for.
