@@ -38,8 +38,7 @@ Whatever the file says, these differ on purpose:
 * A path that is changed never begins with two slashes: an upstream could take it for a host.
 * What `return` says has the type that `default_type` names. nginx lets the ending of the path
   choose it, and with it a visitor chooses whether the text is HTML.
-* Where no file is, the answer is 404, whatever the method is. An answer of the proxy's own does not
-  depend on the size of a body that nobody reads.
+* An answer of the proxy's own does not depend on the size of a body that nobody reads.
 * What a client escaped stays so that it cannot end a line or a URL, where nginx's `$uri` and `$1`
   write it bare into headers and redirects.
 * What an upstream says in `X-Accel-Redirect` and the other `X-Accel-*` steers nothing, and reaches
@@ -55,7 +54,8 @@ Whatever the file says, these differ on purpose:
 * After ten wrong passwords an address gets 429 for a while; a password is asked for in UTF-8.
 * `limit_req` never delays: the burst passes at once, and what is more gets 429.
 * Where client certificates are asked for, SSL-Client-* tell the upstream who came.
-* No files are served: a location without `proxy_pass` and `return` answers 404.
+* No files are served: a location without `proxy_pass` and `return` answers 404, for a folder too,
+  where nginx says 403. Other methods than GET, HEAD and POST get 405 there, as of nginx's files.
 
 How this is known: `tests/nginx/` runs nginx and rawproxy with the same files, sends both the same
 requests and compares what the upstream and the client saw; the

@@ -6,7 +6,7 @@ request that reaches the location, or the location is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from rawproxy.nginx.answers import cache_control, ended
@@ -23,6 +23,8 @@ from rawproxy.nginx.values import Refusal, Varying, fixed, named_groups, seconds
 from rawproxy.nginx.words import HARMLESS, Word
 
 BODY: Final = "1m"  # client_max_body_size where nobody says it
+# What nginx's files are asked by; whatever else it answers by 405, be there a file or not.
+_OF_FILES: Final = tuple(("$method", f"!{name}") for name in ("GET", "HEAD", "POST"))
 _WRITTEN_HERE: Final = {"upgrade", "connection", "content-length", "transfer-encoding", "te"}
 # What is said of clients anyway; with another value it is the file's.
 _FORWARDED: Final = {
@@ -57,12 +59,20 @@ class Location:
         self.way = way
         self.copied: list[tuple[str, str]] = []  # fields, and those of a guard's answer
         self.known = dict(way.known)
+        self.files = False  # nginx would look for one
         self.route: RouteKeys = {**match.keys, "as-nginx": True}
         if way.when:
             self.route["when"] = grouped(way.when)
 
-    def fill(self) -> None:
-        """What becomes of the requests."""
+    def routes(self) -> Iterator[RouteKeys]:
+        """What becomes of the requests; where nginx would look for a file, two routes."""
+        self._fill()
+        if self.files:
+            tests = (*self.way.when, *_OF_FILES)
+            yield self.route | {"when": grouped(tests), "respond": {"status": 405}}
+        yield self.route
+
+    def _fill(self) -> None:
         for one in self.inner.own("location"):
             raise Refusal(f"{one.place}: a location within a location: type it beside the other")
         if self.way.end is not None:
@@ -77,7 +87,8 @@ class Location:
         if proxied is not None:
             self._proxy(proxied)
         else:
-            self.route["respond"] = {"status": 404}
+            self.route["respond"] = {"status": 404}  # and none are served here
+            self.files = True
         self._error_pages()
         self._guards()
         self._response_headers()

@@ -186,9 +186,7 @@ class _Translator:
         """The routes of requests that the server itself answers, or sends elsewhere."""
         blocks, around = server.blocks.within(()), self._around(server, way)
         for each in around.rewriting.ways((), way, _of_answers(blocks)):
-            location = Location(blocks, around, match, each)
-            location.fill()
-            yield location.route
+            yield from Location(blocks, around, match, each).routes()
 
     def _named(
         self,
@@ -248,10 +246,9 @@ class _Translator:
             internal = {"internal": True}
         texts = blocks.texts(_OF_NO_REQUEST)
         for each in around.rewriting.ways(block, way_into(match, way), texts):
-            location = Location(blocks, around, match, each)
-            location.fill()
+            found = list(Location(blocks, around, match, each).routes())
             check_kept(way, each)
-            yield location.route | internal
+            yield from (route | internal for route in found)
         for route in self._slash(one, blocks, around, way):
             yield route | internal
 

@@ -34,7 +34,7 @@ ALLOWED: Final = {
     "no Expires": "how long an answer may be kept says Cache-Control alone",
     "not kept": "a redirect to sign in says Cache-Control: no-store",
     "client certificate": "who came is told by SSL-Client-* where certificates are asked for",
-    "no files": "where no location proxies or returns it is 404, whatever is asked",
+    "no files": "where no location proxies or returns it is 404, for a folder too",
 }
 BY_ENDING = {"text/html", "image/jpeg", "image/gif"}  # what nginx has without a `types`
 REDIRECTS = {301, 302, 307, 308}
@@ -76,7 +76,7 @@ class _Pair:
         elif self._page_for_body(request):
             self._allow("page without body")
             self.over = True
-        elif ours.status == 404 and theirs.status in (403, 405) and not theirs.line + ours.line:
+        elif ours.status == 404 and theirs.status == 403 and not theirs.line + ours.line:
             self._allow("no files")
             self.over = True
         return ""

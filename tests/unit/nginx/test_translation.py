@@ -179,9 +179,22 @@ def test_an_if_of_a_server_comes_before_its_locations(written):
     }  # fmt: skip
     assert other["path"] == "/" and "when" not in other
     text = "if ($host ~* ^www\\.(?<rest>.+)$) { return 301 https://$rest$request_uri; }"
-    first, _ = routes_of(written, SERVER.format(text))
+    first, *_ = routes_of(written, SERVER.format(text))
     assert first["when"] == {"$host": "~*^www\\.(.+)$"}
     assert first["redirect"] == "https://$1$request_uri"
+
+
+def test_where_nginx_looks_for_files_few_methods_are_allowed(written):
+    """It answers the others by 405 before it looks, and `error_page 405` leads on from there."""
+    text = "error_page 405 /pages; location /pages { return 200 x; } location /files { root /srv; }"
+    *found, other, rest = [one for one in routes_of(written, SERVER.format(text)) if "status" in
+                           one.get("respond", {}) and one["respond"]["status"] != 200]  # fmt: skip
+    assert [(one["path"], one["respond"]["status"]) for one in found] == [
+        ("/files", 405), ("/files", 404),
+    ]  # fmt: skip
+    assert found[0]["when"] == {"$method": ["!GET", "!HEAD", "!POST"]} and "when" not in found[1]
+    assert other == {**rest, "when": found[0]["when"], "respond": {"status": 405}}
+    assert rest["path"] == "/" and found[0]["error-page"] == rest["error-page"] == {"405": "/pages"}
 
 
 def test_a_redirect_to_a_part_of_the_name_that_was_asked_for(written):
