@@ -238,7 +238,8 @@ def servers(draw, listens: tuple[str, ...], names: tuple[str, ...], is_default: 
     lines.append(f"set $own {draw(st.sampled_from(('plain', '$request_method', '$http_x_own')))};")
     if draw(st.integers(0, 3)) == 0:
         lines += draw(chosen_of(OF_SERVER, 2))
-    lines += draw(pages())
+    shown = draw(pages())
+    lines += shown
     lines += draw(request_fields()) + draw(response_fields())
     if draw(st.integers(0, 19)) == 7:
         return ["server {", *_in([*lines, *draw(answers())]), "}"]
@@ -247,7 +248,10 @@ def servers(draw, listens: tuple[str, ...], names: tuple[str, ...], is_default: 
             f"if ($host = {names[0].lower().lstrip('.')}) {{ return 301 https://$host$request_uri; }}"
         )
     found = draw(st.lists(locations(), min_size=4, max_size=9, unique_by=lambda one: one[0]))
-    if draw(st.integers(0, 3)) and all(path != "/" for _, path in (one[0] for one in found)):
+    # So that no error page leads to a file, whose own 404 nginx would show.
+    if (shown or draw(st.integers(0, 3))) and all(
+        path != "/" for _, path in (one[0] for one in found)
+    ):
         rest = draw(proxied("", "/", 0, False)) + draw(response_fields())
         found.append((("", "/"), ["location / {", *_in(rest), "}"]))
     for _, inner in found:
