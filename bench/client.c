@@ -1,6 +1,6 @@
 /* The HTTP/1.1 load client of the rows whose requests must all differ, or keep a constant rate.
  *
- *   client PORT plain|tls CONNECTIONS RATE WARM SECONDS TEMPLATES FIRST CHAOS
+ *   client PORT plain|tls CONNECTIONS RATE WARM SECONDS TEMPLATES FIRST CHAOS [ORIGIN]
  *
  * One epoll loop on one thread, one request in flight on each connection. RATE 0 is a closed loop:
  * an answer brings the next request. Otherwise each request has a time at which it is due, at a
@@ -14,6 +14,8 @@
  * It prints `WARM` when counting begins, `END` when it stops, and then the result. CHAOS is how
  * many requests in a thousand are cut short by a reset, for the soak; failures are then expected
  * and only counted.
+ *
+ * ORIGIN is a port on which it is the origin as well (origin.c), in the same loop.
  *
  * It trusts its peers: an answer is 2xx or 3xx, framed by Content-Length or chunked, and anything
  * else is an error, as is a connection that ends with a request on it.
@@ -35,6 +37,8 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "origin.h"
 
 #define READ (256 * 1024)
 #define HEAD 16384      /* of a response */
@@ -438,7 +442,13 @@ static void run(void) {
         if (gap > 0.0 && !over) pause = send_due();
         struct timespec wait = {0, (long)pause * 1000};
         int got = epoll_pwait2(loop_fd, events, 1024, &wait, NULL);
-        for (int i = 0; i < got; i++) ready(events[i].data.ptr, events[i].events);
+        for (int i = 0; i < got; i++) {
+            Conn *one = events[i].data.ptr;
+            if (one >= conns && one < conns + connections)
+                ready(one, events[i].events);
+            else
+                origin_ready(one);
+        }
         t = now();
         if (!warm && t >= from) {
             warm = 1;
@@ -482,8 +492,9 @@ static void run(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 10) {
-        fprintf(stderr, "client PORT plain|tls CONNECTIONS RATE WARM SECONDS TEMPLATES FIRST CHAOS\n");
+    if (argc != 10 && argc != 11) {
+        fprintf(stderr, "client PORT plain|tls CONNECTIONS RATE WARM SECONDS TEMPLATES FIRST CHAOS"
+                        " [ORIGIN]\n");
         return 2;
     }
     port = atoi(argv[1]);
@@ -508,6 +519,7 @@ int main(int argc, char **argv) {
     conns = calloc(connections, sizeof *conns);
     idle = calloc(connections, sizeof *idle);
     if (!conns || !idle || loop_fd < 0) die("start");
+    if (argc == 11 && origin_open(loop_fd, atoi(argv[10]))) die("origin");
     start = now();
     from = start + (uint64_t)(atof(argv[5]) * 1e6);
     until = from + (uint64_t)(atof(argv[6]) * 1e6);

@@ -56,6 +56,7 @@ class Target:
     seconds: float
     peak: float = 0.0  # the yardstick's requests/s, for rows at a share of it
     origins: tuple[Proc, ...] = ()  # they share the load's core: their time is told too
+    answers: int = 0  # the port on which the load client is the origin itself
 
     @property
     def scheme(self) -> str:
@@ -263,6 +264,7 @@ def latency(target: Target) -> Sample:
         seconds=target.seconds,
         warm=target.row.warm,
         rate=rate,
+        origin=target.answers,
     )
     began = time.monotonic()
     spent = _around(target, argv)

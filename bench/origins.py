@@ -24,9 +24,12 @@ class Origins:
     nginx_tls: int
     echo: int
     echo_tls: int
+    client: int  # where the load client answers itself, while it runs
 
     def port(self, kind: str, tls: bool) -> int:
-        """The port of origin `kind`: `nginx`, `echo` or `sink` (the port after echo's)."""
+        """The port of origin `kind`: `nginx`, `client`, `echo` or `sink` (the one after echo's)."""
+        if kind == "client":
+            return self.client
         if kind == "nginx":
             return self.nginx_tls if tls else self.nginx
         return (self.echo_tls if tls else self.echo) + (kind == "sink")
@@ -83,7 +86,7 @@ def _certificate() -> tuple[bytes, bytes]:
 
 def start_origins(lab: Lab) -> Origins:
     """Start nginx for small answers and files, `bench.sink` for uploads, chunks and WebSockets."""
-    plain, tls, echo, _sink, echo_tls, sink_tls = free_ports(6)
+    plain, tls, echo, _sink, echo_tls, sink_tls, own = free_ports(7)
     values = {
         "work": str(lab.work),
         "cert": str(lab.cert),
@@ -101,7 +104,7 @@ def start_origins(lab: Lab) -> Origins:
     argv += [str(lab.cert), str(lab.key)]
     log = lab.work / "sink.log"
     python = spawn("sink", argv, lab.load_cores, log, lab.load_env)
-    origins = Origins([nginx, python], plain, tls, echo, echo_tls)
+    origins = Origins([nginx, python], plain, tls, echo, echo_tls, own)
     wait_for_port(nginx, tls)
     wait_for_port(python, sink_tls)
     return origins

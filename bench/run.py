@@ -256,7 +256,10 @@ class Bench:
 
     def _target(self, row: Row, runner: Runner, seconds: float) -> load.Target:
         origins = tuple(self.origins.procs)
-        return load.Target(self.lab, row, runner.port, runner.proc, seconds, self.peak, origins)
+        answers = self.origins.client if row.origin == "client" else 0
+        return load.Target(
+            self.lab, row, runner.port, runner.proc, seconds, self.peak, origins, answers
+        )
 
     def _measure(self, row: Row, runner: Runner, entry: dict[str, Any], turn: str) -> None:
         seconds = self.plan.seconds or row.seconds
