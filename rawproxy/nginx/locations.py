@@ -13,6 +13,7 @@ from rawproxy.nginx.answers import cache_control, ended
 from rawproxy.nginx.error_pages import Pages
 from rawproxy.nginx.guards import Guards, Zones, keys, sign_in, told_by
 from rawproxy.nginx.looked_up import check_by_get, check_named
+from rawproxy.nginx.maps import WhenTest
 from rawproxy.nginx.matching import LocationMatch, RouteKeys, found_by, grouped, match_of, way_into
 from rawproxy.nginx.reading import Directive
 from rawproxy.nginx.report import Report
@@ -24,7 +25,7 @@ from rawproxy.nginx.words import HARMLESS, Word
 
 BODY: Final = "1m"  # client_max_body_size where nobody says it
 # What nginx's files are asked by; whatever else it answers by 405, be there a file or not.
-_OF_FILES: Final = tuple(("$method", f"!{name}") for name in ("GET", "HEAD", "POST"))
+_OF_FILES: Final = tuple(WhenTest("$method", f"!{name}") for name in ("GET", "HEAD", "POST"))
 _WRITTEN_HERE: Final = {"upgrade", "connection", "content-length", "transfer-encoding", "te"}
 # What is said of clients anyway; with another value it is the file's.
 _FORWARDED: Final = {
