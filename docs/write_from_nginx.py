@@ -48,6 +48,9 @@ Whatever the file says, these differ on purpose:
 * Where `error_page` leads to a file or is not there, pages are our own. A page that an upstream
   answers is asked for without the body of the request, and only when that has come as a whole. What
   `add_header` adds is added whatever the status.
+* A `return` that `error_page CODE = @name` leads to a named location is no error: the request goes
+  there as it came, body and all, as in nginx. Other pages are shown for errors of one request once;
+  an error of such a page leads nowhere.
 * What a guard (`auth_request`) answers by 401, 403 or a redirect goes to the client as it is. If it
   cannot be asked the answer is 503. A 401 leads to the place of `error_page 401` for whoever
   navigates; a script gets the 401. The guard is told method and URI by X-Forwarded-* too.

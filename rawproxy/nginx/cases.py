@@ -40,6 +40,8 @@ def case(one: Directive, block: str = "") -> Word:
             return Word(REFUSED, "who is believed is asked before any location; type it above")
         case "error_page":
             return _error_page(one)
+        case "recursive_error_pages" if args == ("on",):
+            return Word(DIFFERENT, "an error of an error page leads nowhere")
         case "add_header" if "always" in args[2:]:
             return Word(EXACT)
         case _:

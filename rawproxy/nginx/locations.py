@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from rawproxy.nginx.answers import cache_control, ended
 from rawproxy.nginx.error_pages import Pages
 from rawproxy.nginx.guards import Guards, Zones, keys, sign_in, told_by
-from rawproxy.nginx.looked_up import check_by_get, check_named
+from rawproxy.nginx.looked_up import check_by_get, check_named, taken_over
 from rawproxy.nginx.maps import WhenTest
 from rawproxy.nginx.matching import LocationMatch, RouteKeys, found_by, grouped, match_of, way_into
 from rawproxy.nginx.reading import Directive
@@ -24,6 +24,8 @@ from rawproxy.nginx.values import Refusal, Varying, fixed, named_groups, seconds
 from rawproxy.nginx.words import HARMLESS, Word
 
 BODY: Final = "1m"  # client_max_body_size where nobody says it
+# Directives whose texts name variables of no request that is on its way.
+OF_NO_REQUEST: Final = ("log_format", "access_log", "limit_req_zone", "limit_conn_zone")
 # What nginx's files are asked by; whatever else it answers by 405, be there a file or not.
 _OF_FILES: Final = tuple(WhenTest("$method", f"!{name}") for name in ("GET", "HEAD", "POST"))
 _WRITTEN_HERE: Final = {"upgrade", "connection", "content-length", "transfer-encoding", "te"}
@@ -314,6 +316,30 @@ class Location:
         group = self.groups.name_of(target, self.blocks, one.place)
         facts = {"kind": "request", "group": group, "path": path.replace("$", "$$") + query}
         return facts | {"timeout": max(seconds(wait), 0.001)} | _without_empty({"headers": headers})
+
+
+def routes_of(
+    blocks: Blocks, around: Around, match: LocationMatch, way: Way
+) -> Iterator[RouteKeys]:
+    """The routes of the requests that go this way; a named location may take them over."""
+    named = taken_over(blocks, way, around.locations)
+    if named is not None:
+        page = blocks.beside(named.block or ())
+        start = way._replace(end=None, block=None)
+        ways = around.rewriting.ways(page.block, start, page.texts(OF_NO_REQUEST))
+        if not any(each.again for each in ways):
+            for each in ways:
+                yield from _taken_over(Location(page, around, match, each), blocks)
+            return
+    yield from Location(blocks, around, match, way).routes()
+
+
+def _taken_over(location: Location, first: Blocks) -> Iterator[RouteKeys]:
+    """Routes of a named location. Its errors lead nowhere: this was the error that led there."""
+    for route in location.routes():
+        if "limits" in route:  # nginx has looked at the length of the body before
+            route["limits"] = {"body": size(first.first_of("client_max_body_size", BODY))}
+        yield {key: one for key, one in route.items() if key not in ("error-page", "intercept")}
 
 
 def _said(fields: dict[str, list[str]]) -> dict[str, str | list[str]]:

@@ -82,6 +82,25 @@ def check_by_get(way: Way, pages: Mapping[str, Mapping[str, str]]) -> None:
         raise Refusal(f"{way.end.place}: nginx asks for its error page by GET: lead to an @name")
 
 
+def taken_over(blocks: Blocks, way: Way, locations: tuple[Directive, ...]) -> Directive | None:
+    """The named location that gets the requests which a `return` ends.
+
+    `error_page 418 = @app` with `return 418` is no page for an error: nobody has looked at the
+    request yet, so it goes to the location as it came, with its method and its body.
+    """
+    end = way.end
+    if end is None or end.name != "return" or len(end.args) != 1:
+        return None
+    inner = blocks if way.block is None else blocks.within(way.block)
+    for page in inner.all("error_page"):
+        if end.args[0] not in page.args[:-1]:
+            continue
+        if page.args[-2] != "=" or inner.is_on("proxy_intercept_errors"):
+            return None
+        return next((one for one in locations if one.args == page.args[-1:]), None)
+    return None
+
+
 def _for_get(text: str) -> bool:
     """Whether a test of the method holds for GET."""
     plain = text.removeprefix("!")

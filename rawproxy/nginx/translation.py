@@ -19,7 +19,7 @@ from rawproxy.nginx.answers import slash_redirect
 from rawproxy.nginx.cases import case
 from rawproxy.nginx.error_pages import check_server
 from rawproxy.nginx.guards import Guards, Zones
-from rawproxy.nginx.locations import Around, Location
+from rawproxy.nginx.locations import OF_NO_REQUEST, Around, Location, routes_of
 from rawproxy.nginx.looked_up import (
     check_kept,
     check_pages,
@@ -39,7 +39,6 @@ from rawproxy.nginx.values import Refusal, seconds
 
 TomlKeys = dict[str, Any]
 _PATH = ("path", "exact", "partial", "path-regex", "before-regex")
-_OF_NO_REQUEST = ("log_format", "access_log", "limit_req_zone", "limit_conn_zone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +185,7 @@ class _Translator:
         """The routes of requests that the server itself answers, or sends elsewhere."""
         blocks, around = server.blocks.within(()), self._around(server, way)
         for each in around.rewriting.ways((), way, _of_answers(blocks)):
-            yield from Location(blocks, around, match, each).routes()
+            yield from routes_of(blocks, around, match, each)
 
     def _named(
         self,
@@ -244,9 +243,9 @@ class _Translator:
                     yield {**path, "respond": {"status": 404}}  # nobody gets there
                 return
             internal = {"internal": True}
-        texts = blocks.texts(_OF_NO_REQUEST)
+        texts = blocks.texts(OF_NO_REQUEST)
         for each in around.rewriting.ways(block, way_into(match, way), texts):
-            found = list(Location(blocks, around, match, each).routes())
+            found = list(routes_of(blocks, around, match, each))
             check_kept(way, each)
             yield from (route | internal for route in found)
         for route in self._slash(one, blocks, around, way):

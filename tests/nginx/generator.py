@@ -55,14 +55,14 @@ PAGES = (
     "error_page 404 /app/missing;", "error_page 403 =200 /health;", "error_page 500 502 503 @spare;",
     "error_page 403 404 = @spare;", "error_page 401 https://login.test/?rd=$request_uri;",
     "error_page 404 =301 http://b.test$uri;", "error_page 405 410 /api/v1/x?of=$host;",
-    "error_page 410 =404 @said;",
+    "error_page 410 =404 @said;", "error_page 418 = @spare;",
 )  # fmt: skip
 NAMED = (
     "location @spare { proxy_pass http://api; proxy_set_header X-Spare $uri; }",
     'location @said { return 404 "nothing\\n"; }',
 )
 KEPT = ("expires 1h;", "expires -1;", "expires max;", "expires off;", "expires epoch;")
-STATUSES = (200, 204, 301, 302, 307, 308, 400, 403, 404, 410, 503)
+STATUSES = (200, 204, 301, 302, 307, 308, 400, 403, 404, 410, 418, 503)
 UPSTREAMS = ("app", "api")
 
 

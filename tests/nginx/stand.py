@@ -3,7 +3,7 @@
 A configuration is one file in `configs/`, as somebody would post it. `moved` changes nothing but
 names of machines, ports and paths: every listener gets a free port of loopback, every upstream is
 the recorder's, certificates are the tests'. Lines `#> GET /path Host: name` in it are requests to
-send beside those that are made of its names and locations.
+send beside those that are made of its names and locations; `'body: text'` is the body of one.
 """
 
 import contextlib
@@ -259,8 +259,10 @@ def requests_of(tree: tuple[Directive, ...], text: str, ports: dict[str, int]) -
                 for path in dict.fromkeys(paths):
                     found += _variants(listen, host, path)
     for match in re.finditer(r"^\s*#> (\d+) (\S+) (\S+) (\S+)(.*)$", text, re.M):
-        lines = tuple(shlex.split(match[5]))
-        found.append(Request(match[1], match[2], match[3], match[4], lines))
+        lines = shlex.split(match[5])
+        body = "".join(one.removeprefix("body: ") for one in lines if one.startswith("body: "))
+        lines = [one for one in lines if not one.startswith("body: ")]
+        found.append(Request(*match.groups()[:4], tuple(lines), body.encode()))
     return found
 
 

@@ -44,12 +44,12 @@ def test_where_it_says_what_they_have_set_each_way_has_its_own(routes):
 
 
 def test_where_no_request_reaches_a_location_an_error_still_leads_there(routes):
-    found = routes(f"error_page 403 = @spare; {NAMED} return 403;")
+    found = routes(f"error_page 403 =200 @spare; {NAMED} return 403;")
     assert [one.when for one in named(found)] == [()]
 
 
 def test_what_a_name_keeps_stays_with_its_test(routes):
-    inner = "error_page 403 = @say; location @say { return 200 $sub; } return 403;"
+    inner = "error_page 403 =403 @say; location @say { return 200 $sub; } return 403;"
     (route,) = named(routes(inner, "~^(?<sub>[a-z]+)[.]x$"))
     assert dict(route.when) == {"$host": "~(?i)^([a-z]+)[.]x$"}
     assert route.respond is not None and route.respond.body == "$1"
@@ -58,6 +58,39 @@ def test_what_a_name_keeps_stays_with_its_test(routes):
 def test_a_path_that_was_made_before_the_error_is_asked_for(routes):
     (route,) = named(routes("rewrite ^ /b; return 403;" + PAGES.replace("$uri", "x")))
     assert (route.rewrite, route.again, route.when) == ("/b", False, ())
+
+
+HANDED = "error_page 418 = @spare; client_max_body_size 9; location / { return 418; }"
+
+
+def test_what_a_return_hands_on_is_proxied_as_it_came(routes):
+    """`return 418` and `error_page 418 =`: no error has an answer yet, so its body is unread."""
+    for inner in (HANDED + NAMED, HANDED + NAMED.replace("$uri;", "$uri; client_max_body_size 0;")):
+        (route,) = routes(inner)
+        assert (route.path, route.named, route.respond, route.error_pages) == ("/", None, None, ())
+        assert route.group is not None and route.limits.body == 9
+        assert dict(route.request_headers.set)["X-Spare"] == "$uri"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        HANDED.replace("= @", "=200 @"), HANDED.replace("= @", "@"),
+        HANDED.replace("return 418", "return 418 text"), HANDED + "proxy_intercept_errors on;",
+        "error_page 418 /x;" + HANDED + "location /x { return 200; }",
+    ],
+)  # fmt: skip
+def test_all_else_that_an_error_leads_to_is_a_page(routes, other):
+    found = routes(other + NAMED)
+    assert all(route.respond for route in found if route.path == "/" and route.named is None)
+
+
+def test_what_is_handed_on_may_be_rewritten_there_but_not_looked_up_again(routes):
+    made = NAMED.replace("$uri", "x").replace("{ proxy_pass", "{ rewrite ^ /b break; proxy_pass")
+    (route,) = routes(HANDED + made)
+    assert (route.rewrite, route.again) == ("/b", False) and route.group is not None
+    first, *_ = routes(HANDED + made.replace("break", "last"))
+    assert first.respond is not None and first.error_pages != ()
 
 
 @pytest.mark.parametrize(

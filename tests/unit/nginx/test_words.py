@@ -44,6 +44,7 @@ def test_the_directives_of_an_upstream_block_are_in_the_table():
 @pytest.mark.parametrize(
     ("name", "args", "block", "said"),
     [
+        ("recursive_error_pages", ("on",), "", DIFFERENT),
         ("set_real_ip_from", ("10.0.0.0/8",), "", EXACT),
         ("set_real_ip_from", ("10.0.0.0/8",), "server", DIFFERENT),
         ("set_real_ip_from", ("10.0.0.0/8",), "location", REFUSED),
