@@ -51,6 +51,7 @@ _SIGN: Final = regex.first_of(rb"\?|[%;\\]|/(?=[/.])|\.(?=[/?]|(?![\s\S]))")
 _QUERY: Final = 63  # ?
 _DOT: Final = 46
 _PERCENT: Final = 37
+_BACKSLASH: Final = 92
 _DOT_SEGMENT: Final = "a dot segment in the path; leave it out (RFC 3986 5.2.4)"
 _DOUBTFUL: Final = "the path can be read in several ways, for several routes"
 _DOTS: Final = re.compile(rb"[/\\]\.\.?(?:[/\\;]|\Z)").search
@@ -95,7 +96,7 @@ class Routes(Generic[T]):
 
     __slots__ = (
         "_begins", "_early", "_exact", "_first", "_heads", "_known", "_only", "_prefixes",
-        "_regexes", "_rest", "_strict", "conditional",
+        "_regexes", "_rest", "_second", "_strict", "conditional",
     )  # fmt: skip
 
     def __init__(self, entries: Sequence[RouteEntry[T]], *, conditional: bool = False) -> None:
@@ -119,12 +120,15 @@ class Routes(Generic[T]):
         # whole segments. A path that begins with none of these needs no search. None: it may.
         self._heads: frozenset[bytes] | None = None
         self._rest = self._prefixes.get(b"/")
+        self._second = b""  # of each sign whether one of them has it behind its first slash
         others = [one for one in plain if one.exact or one.path != b"/"]
         if self._regexes is None and all(
             one.path.startswith(b"/") and (one.path not in loose or b"/" in one.path[1:])
             for one in others
         ):
             self._heads = frozenset(_head(one.path) for one in others)
+            signs = {head[1:2] or b"/" for head in self._heads}
+            self._second = bytes(bytes((sign,)) in signs for sign in range(256))
         self._known: dict[bytes, str] = {}  # what is wrong with odd paths, or nothing
         # If all paths lead to the same place, none is looked at.
         single = len(entries) == 1 and b"/" in self._prefixes and entries[0].whole
@@ -170,8 +174,12 @@ class Routes(Generic[T]):
 
     def _match(self, path: bytes) -> T | None:
         heads = self._heads
-        if heads is not None and _head(path) not in heads:
-            return self._rest
+        if heads is not None:
+            # Most differ in their second sign, which takes a fiftieth of the instructions.
+            if len(path) > 1 and not self._second[path[1]]:
+                return self._rest
+            if _head(path) not in heads:
+                return self._rest
         value = self._exact.get(path)
         if value is not None:
             return value
@@ -223,7 +231,10 @@ def path_of(target: bytes) -> bytes:
 
 def has_dots(target: bytes) -> bool:
     """Whether anybody could read a dot segment in the path, and take it for another one."""
-    if _DOT not in target and _PERCENT not in target:
+    # Where nothing is escaped, a dot segment is a dot behind a slash of either kind. (Not `in`: it
+    # raises and drops an error before it looks for more than one sign.)
+    slashed = _DOT in target and (target.find(b"/.") >= 0 or _BACKSLASH in target)
+    if not slashed and _PERCENT not in target:
         return False
     return _plain_path(target) is None and any(map(_DOTS, readings(path_of(target))))
 

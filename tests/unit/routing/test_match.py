@@ -190,6 +190,15 @@ def test_a_path_that_begins_like_no_route_is_not_searched_for(paths, path):
         assert table.find(path.encode()) == expected
 
 
+def test_whether_a_path_has_dots_is_what_its_readings_say():
+    signs = [b"/", b".", b"\\", b";", b"?", b"a", b"%2e", b"%5C"]
+    for size in range(5):
+        for parts in itertools.product(signs, repeat=size):
+            target = b"/" + b"".join(parts)
+            path = match.path_of(target)
+            assert match.has_dots(target) is any(map(match._DOTS, readings(path))), target
+
+
 def test_where_a_path_may_begin_within_a_segment_all_are_searched():
     partial = RouteEntry(b"/app", False, "/app", partial=True)
     table = Routes([RouteEntry(b"/", False, "/"), partial])
