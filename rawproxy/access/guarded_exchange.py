@@ -89,12 +89,13 @@ class GuardedExchange(Exchange, Waiter):
         self.asked = client.route_target.asked(head, client.context, slot.server_port, slot.port)
         self.clean = False  # there is nothing in its head that would be cut of a question
         # The lines that it goes on with, but for what is told, if the question has the same ones.
-        self.own: list[bytes] | None = None
+        self.own = b""
         self.excused = False  # its address is enough: nothing else is asked
         self.reached = False  # it was sent to an upstream, or was to be
         self.visitor = b""  # who asks, as it counts in rates
         self.coming = False
-        self.early: list[BodyPiece] = []  # of the body, until it is known whether it is wanted
+        # Of the body, until it is known whether it is wanted.
+        self.early: list[BodyPiece] | None = None
         self.inquiry: Inquiry | None = None
         self.told = b""  # fields for the upstream
         self.authorizes = False  # one of them is Authorization
@@ -213,11 +214,13 @@ class GuardedExchange(Exchange, Waiter):
         self.reached = True
         self.state = REWRITE
         self.deadline = 0.0
-        early, self.early = self.early, []
-        self.set_out(None, coming=self.coming or bool(early))
+        early, self.early = self.early, None
+        self.set_out(None, coming=self.coming or early is not None)
+        if early is None:
+            return
         for payload, ended, trailers in early:
             super().on_request_body(payload, ended, trailers)
-        if early and self.state is REWRITE:  # it waits for the rest of the body, and nothing else
+        if self.state is REWRITE:  # it waits for the rest of the body, and nothing else
             self.client.throttle(NO_UPSTREAM, False)
 
     def rewritten(self, authority: bytes) -> bytes:
@@ -225,13 +228,12 @@ class GuardedExchange(Exchange, Waiter):
         head, context = self.head, self.client.context
         clean = self.clean and self.guard.covered
         told = b"" if self.authorizes else self.told
-        if self.own is None:
+        if not self.own:
             opening = rewrite.request(head, context, authority, told, clean)
         else:  # nothing of its start line is changed either
-            parts = [head.method, b" ", head.target, b" HTTP/1.1\r\n"]
-            parts += self.own
-            parts += (told, rewrite.CRLF)
-            opening = b"".join(parts)
+            opening = b"".join(
+                (head.method, b" ", head.target, b" HTTP/1.1\r\n", self.own, told, rewrite.CRLF)
+            )
         if not self.authorizes:
             return opening
         # The client's own has come so far, and goes.
@@ -241,6 +243,8 @@ class GuardedExchange(Exchange, Waiter):
         """Bytes of the body: they wait while it is not known whether they are wanted."""
         if self.state is GUARD:
             self.coming = False
+            if self.early is None:
+                self.early = []
             self.early.append((payload, ended, trailers))
             self.client.throttle(NO_UPSTREAM, True)
         else:
@@ -259,8 +263,13 @@ class GuardedExchange(Exchange, Waiter):
         super().on_response(head, framing, payload, ended)
 
     def takes_whole(self) -> bool:
-        """No: the guard's cookies are added in one place."""
-        return False
+        """As any exchange, but for the guard's cookies: those are put into a head."""
+        return not self.cookies and super().takes_whole()
+
+    def on_whole(self, head: ResponseHead, framing: int, data: bytes, start: int) -> None:
+        """The response, all of it at once; there are no cookies."""
+        self._let_go()
+        super().on_whole(head, framing, data, start)
 
     def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """More of its body."""

@@ -79,14 +79,14 @@ class AuthGate:
         request_id: bytes,
         waiter: Waiter,
         clean: bool = False,
-        own: list[bytes] | None = None,
+        own: bytes = b"",
     ) -> Inquiry | None:
         """Ask about a request; `waiter` is told, perhaps before this returns: then it is None.
 
         `clean` and `own` are what the form wants to know, if it was asked.
         """
         form, question = self.form, asked.head
-        if own is None or not form.fits(question):
+        if not own or not form.fits(question):
             question = form.head(question, asked)
         opening = form.opening(question, asked, clean, own)
         key = b""
@@ -101,7 +101,7 @@ class AuthGate:
             other = self.under_way.get(key)
             if other is not None:
                 self.counts.remembered += 1
-                other.waiters.append(waiter)
+                other.join(waiter)
                 return other
         client = self.client
         if client is None or client.context is not asked.context:
@@ -118,7 +118,9 @@ class AuthGate:
 class Inquiry(Exchange):
     """One question under way: an exchange of which nobody but the waiters hears."""
 
-    __slots__ = ("answer", "began", "error", "gate", "key", "pieces", "size", "waiters")
+    __slots__ = (
+        "answer", "began", "error", "gate", "key", "others", "pieces", "size", "waiter",
+    )  # fmt: skip
 
     def __init__(
         self, gate: AuthGate, client: Questioner, question: RequestHead, waiter: Waiter
@@ -126,9 +128,10 @@ class Inquiry(Exchange):
         Exchange.__init__(self, gate.service, client, question)  # `super` is a call more
         self.gate = gate
         self.key = b""
-        self.waiters: list[Waiter] = [waiter]
+        self.waiter: Waiter | None = waiter
+        self.others: list[Waiter] | None = None  # who wait for the same answer
         self.answer: ResponseHead | None = None
-        self.pieces: list[bytes] = []
+        self.pieces: list[bytes] | None = None  # of its body, which most have none of
         self.size = 0
         self.error = ""
         self.began = 0.0
@@ -142,11 +145,19 @@ class Inquiry(Exchange):
             self.began = monotonic()
         self.set_out(opening, coming=False)
 
+    def join(self, waiter: Waiter) -> None:
+        """Somebody else waits for the same answer."""
+        if self.others is None:
+            self.others = []
+        self.others.append(waiter)
+
     def leave(self, waiter: Waiter) -> None:
         """Somebody does not wait any more."""
-        if waiter in self.waiters:
-            self.waiters.remove(waiter)
-        if not self.waiters and self.state is not DONE:
+        if self.waiter is waiter:
+            self.waiter = None
+        elif self.others is not None and waiter in self.others:
+            self.others.remove(waiter)
+        if self.waiter is None and not self.others and self.state is not DONE:
             self.error = NOBODY
             self.cancel()
 
@@ -175,10 +186,12 @@ class Inquiry(Exchange):
     def _keep(self, payload: bytes) -> None:
         self.size += len(payload)
         if self.size <= BODY:
+            if self.pieces is None:
+                self.pieces = []
             self.pieces.append(payload)
         elif not self.error:
             self.error = f"its answer is larger than {BODY // 1024} KiB"
-            self.pieces.clear()
+            self.pieces = None
             self.cancel()
 
     def takes_whole(self) -> bool:
@@ -219,9 +232,13 @@ class Inquiry(Exchange):
             verdict = gate.answers.verdict_of(answer, b"".join(pieces) if pieces else b"")
             if gate.cache is not None:
                 gate.cache.keep(self.key, verdict, gate.service.clock.now)
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
+        waiter, self.waiter = self.waiter, None
+        others, self.others = self.others, None
+        if waiter is not None:
             waiter.on_verdict(verdict)
+        if others is not None:
+            for other in others:
+                other.on_verdict(verdict)
 
 
 class Questioner(ClientSide):

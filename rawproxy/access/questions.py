@@ -36,6 +36,10 @@ _CUT: Final = frozenset(
 )
 _FAMILIES: Final = (b"sec-websocket-", b"x-original-", b"x-authelia-")
 _SCHEMES: Final = (b"http", b"https")
+# What a question says of the request itself; of a GET, as most are, in one piece.
+_METHOD: Final = b"X-Forwarded-Method: "
+_URI: Final = b"\r\nX-Forwarded-Uri: "
+_OF_GET: Final = b"X-Forwarded-Method: GET\r\nX-Forwarded-Uri: "
 CLIENTS: Final = 1024  # of which the beginning of a question is remembered: 500 bytes each
 
 
@@ -82,7 +86,7 @@ class QuestionForm:
 
     def clean(self, head: RequestHead) -> bool:
         """Whether nothing of a request's head has to be cut."""
-        return self._finds is not None and not self._finds(b"\n" + head.block)
+        return self._finds is not None and self._finds(b"\n" + head.block) is None
 
     def covers(self, edits: HeadEdits | None) -> bool:
         """Whether of a head that is `clean` these edits cut nothing either."""
@@ -116,7 +120,7 @@ class QuestionForm:
         question: RequestHead,
         asked: Asked,
         clean: bool = False,
-        own: list[bytes] | None = None,
+        own: bytes = b"",
     ) -> bytes:
         """The bytes that are sent.
 
@@ -124,23 +128,27 @@ class QuestionForm:
         `shares` them. Only without them `question` has to be what `head` makes.
         """
         head = asked.head
-        lines = [
-            b"X-Forwarded-Method: ", head.method, b"\r\nX-Forwarded-Uri: ", uri(head), rewrite.CRLF,
-        ]  # fmt: skip
+        about = _OF_GET if head.method == b"GET" else b"%b%b%b" % (_METHOD, head.method, _URI)
+        more = self._more(asked) if self._real_ip or self._headers else b""
+        if own:
+            start = self._start or self._start_of(asked)
+            if not more:  # as of most, so they are joined once
+                return b"".join((start, own, about, uri(head), b"\r\n\r\n"))
+            return b"".join((start, own, about, uri(head), rewrite.CRLF, more, rewrite.CRLF))
+        _, ours, _ = self._follow(head, asked.context)
+        lines = b"".join((about, uri(head), rewrite.CRLF, more))
+        return rewrite.request(question, ours, asked.server_name, lines, clean)
+
+    def _more(self, asked: Asked) -> bytes:
+        """The lines that not every guard is sent."""
+        lines = []
         if self._real_ip:
-            lines += (b"X-Real-IP: ", rewrite.client_of(head, asked.context), rewrite.CRLF)
+            lines += [b"X-Real-IP: ", rewrite.client_of(asked.head, asked.context), rewrite.CRLF]
         for name, value in self._headers:
             given = value.of(asked) if value.fixed is None else value.fixed
             if given:  # as everywhere, an empty value is no line
-                lines += (name, b": ", given, rewrite.CRLF)
-        if own is not None:
-            parts = [self._start or self._start_of(asked)]
-            parts += own
-            parts += lines
-            parts.append(rewrite.CRLF)
-            return b"".join(parts)
-        _, ours, _ = self._follow(head, asked.context)
-        return rewrite.request(question, ours, asked.server_name, b"".join(lines), clean)
+                lines += [name, b": ", given, rewrite.CRLF]
+        return b"".join(lines)
 
     def _start_of(self, asked: Asked) -> bytes:
         """The start line, where the path has variables."""

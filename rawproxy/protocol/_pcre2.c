@@ -1,6 +1,6 @@
 /* The engine of `regex.py` in the compiled build: PCRE2 with its just-in-time compiler.
 
-       compile(pattern, kinds=b"") → Pattern    .facts(data, at) → tuple or None
+       compile(pattern, kinds=b"") → Pattern    .facts(data, at=0) → tuple or None
                                                 .findall(data), .jit
        VERSION                                  of the library, as "10.42"
 
@@ -109,11 +109,11 @@ static PyObject *fact(char kind, const char *bytes, const PCRE2_SIZE *pair, PyOb
 static PyObject *pattern_facts(Pattern *self, PyObject *const *args, Py_ssize_t count)
 {
     Offsets offsets;
-    if (count != 2 || !PyBytes_Check(args[0]) || (self->groups && !self->kinds[0])) {
+    if (count < 1 || count > 2 || !PyBytes_Check(args[0]) || (self->groups && !self->kinds[0])) {
         PyErr_SetString(PyExc_TypeError, "bytes and a place in them, of a pattern with kinds");
         return NULL;
     }
-    Py_ssize_t at = PyLong_AsSsize_t(args[1]);
+    Py_ssize_t at = count == 1 ? 0 : PyLong_AsSsize_t(args[1]);
     if (at == -1 && PyErr_Occurred())
         return NULL;
     if (at < 0 || at > PyBytes_GET_SIZE(args[0]) || !next_match(self, args[0], at, offsets))

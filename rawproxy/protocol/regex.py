@@ -55,6 +55,16 @@ def all_of(pattern: bytes) -> Callable[[bytes], list[tuple[bytes, ...]]]:
     return find
 
 
+def anywhere(pattern: bytes) -> Callable[[bytes], object]:
+    """A function that tells whether `pattern`, which has no groups, matches anywhere: None if not.
+
+    Nothing else is asked, so nothing is made of what it finds.
+    """
+    found = _compile(pattern)
+    find: Callable[[bytes], object] = found.search if pcre2 is None else found.facts
+    return find
+
+
 def first_of(pattern: bytes) -> Reader:
     """A function that finds the first match from one place on, and where each group starts."""
     found = re.compile(pattern)

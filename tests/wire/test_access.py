@@ -177,8 +177,18 @@ def test_all_cookies_reach_the_client_on_answers_and_on_errors(version):
         assert answer.status == 502
         assert answer.all("set-cookie") == ["a=1; Path=/", "b=2", "c=3"]
 
+    def usual(body):  # such an answer may go on as it came, where there are no cookies
+        async def script(reader, writer):
+            await read_head(reader)
+            date = b"Date: Mon, 02 Nov 2026 10:00:00 GMT"
+            writer.write(response(body, date, b"Set-Cookie: app=1"))
+
+        return script
+
     guard = GuardScript(response(b"", *YES, *COOKIES))
     talk(version, guard, client)
+    talk(version, guard, client, script=usual(b"short"))
+    talk(version, guard, client, script=usual(bytes(5000)))
     talk(version, guard, error, script=dead)
 
 
@@ -401,7 +411,7 @@ def test_a_client_is_not_read_while_its_guard_thinks():
                         client.writer.write(b"x" * 100_000)
                         await client.writer.drain()
             (waiting,) = rig.service.clients
-            early = sum(len(payload) for payload, _, _ in waiting.exchange.early)
+            early = sum(len(payload) for payload, _, _ in waiting.exchange.early or ())
             assert 0 < early <= 512 * 1024, "what was under way, and no more"
 
     run(test())

@@ -15,7 +15,7 @@ from rawproxy.protocol.http import forwarding
 from rawproxy.protocol.proxy_header import AnnouncedAddresses
 
 UNIX: Final = b"unix:"  # in the place of the address of a peer that has none
-Finder = Callable[[bytes], list[tuple[bytes, ...]]]
+Finder = Callable[[bytes], object]  # None: there is nothing
 
 
 class HeadEdits(NamedTuple):

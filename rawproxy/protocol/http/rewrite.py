@@ -82,14 +82,14 @@ def request(
     return _any_request(head, context, authority, more, clean)
 
 
-def lines_of(head: RequestHead, context: ClientContext, clean: bool) -> list[bytes]:
-    """What that has between its start line and its end, in parts. The head has a Host."""
+def lines_of(head: RequestHead, context: ClientContext, clean: bool) -> bytes:
+    """What that has between its start line and its end. The head has a Host."""
     start, stop = _usual(head, context, clean)
     if start >= 0:
         block = head.block
-        return [block[:start], block[stop:], context.lines, head.host, CRLF]
+        return b"".join((block[:start], block[stop:], context.lines, head.host, CRLF))
     whole = _any_request(head, context, b"", b"", clean)
-    return [whole[whole.index(CRLF) + 2 : -2]]
+    return whole[whole.index(CRLF) + 2 : -2]
 
 
 def _usual(head: RequestHead, context: ClientContext, clean: bool) -> tuple[int, int]:
@@ -107,9 +107,11 @@ def _usual(head: RequestHead, context: ClientContext, clean: bool) -> tuple[int,
     kind, start, stop = notes[0] if notes else _NOTHING
     if kind != CONNECTION:
         return -1, -1
-    if edits is None or clean or (edits.finds is not None and not edits.finds(b"\n" + head.block)):
+    if edits is None or clean:
         return start, stop
-    return -1, -1
+    finds = edits.finds
+    nothing = finds is not None and finds(b"\n" + head.block) is None
+    return (start, stop) if nothing else (-1, -1)
 
 
 def _any_request(
@@ -195,7 +197,7 @@ def _edited(kept: list[bytes], edits: HeadEdits, clean: bool) -> list[bytes]:
         return kept
     if finds is not None and not edits.cookies:
         whole = b"".join(kept)
-        if not finds(whole):  # as in most: nothing goes
+        if finds(whole) is None:  # as in most: nothing goes
             return [whole, lines]
     block = b"".join(kept[4:])
     stays = []
@@ -222,7 +224,7 @@ def finder(cut: frozenset[bytes], families: tuple[bytes, ...] = ()) -> Finder:
     names = [name + b":" for name in cut] + list(families)
     # `-` has been escaped, and nothing else is written so.
     twins = regex.beginnings(names).replace(rb"\-", b"[-_]")
-    return regex.all_of(rb"(?i)\n()(%b)" % twins) if names else _nothing
+    return regex.anywhere(rb"(?i)\n%b" % twins) if names else _nothing
 
 
 def cuts_ours(cut: Iterable[bytes]) -> bool:
@@ -238,8 +240,8 @@ def cuts_only(edits: HeadEdits) -> HeadEdits:
     return edits._replace(bare=bare, quiet=quiet)
 
 
-def _nothing(_: bytes) -> list[tuple[bytes, ...]]:
-    return []
+def _nothing(_: bytes) -> object:
+    return None
 
 
 def _is_cut(name: bytes, edits: HeadEdits) -> bool:

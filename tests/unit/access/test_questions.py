@@ -274,7 +274,7 @@ def test_a_question_of_the_requests_own_lines_is_the_same_one(lines, append):
         for _ in range(2):  # a context that is known, too
             assert form.clean(whole.head) and form.shares(whole.head, whole.context)
         own = rewrite.lines_of(whole.head, whole.context, True)
-        goes_on = b"GET /app?a=b HTTP/1.1\r\n%b\r\n" % b"".join(own)
+        goes_on = b"GET /app?a=b HTTP/1.1\r\n%b\r\n" % own
         assert goes_on == rewrite.request(whole.head, whole.context, b"up")
         question = form.head(whole.head, whole)
         assert form.opening(question, whole, True, own) == form.opening(question, whole)

@@ -95,7 +95,7 @@ def test_findall_is_what_re_finds():
         (lambda: pcre2.compile(b"(a)").facts(b"a", 0), TypeError),
         (lambda: pcre2.compile(b"a").facts("a", 0), TypeError),
         (lambda: pcre2.compile(b"a").facts(bytearray(b"a"), 0), TypeError),
-        (lambda: pcre2.compile(b"a").facts(b"a"), TypeError),
+        (lambda: pcre2.compile(b"a").facts(), TypeError),
         (lambda: pcre2.compile(b"a").facts(b"a", "0"), TypeError),
         (lambda: pcre2.compile(b"a").facts(b"a", 1 << 80), OverflowError),
         (lambda: pcre2.compile(b"(a)", b"n").facts(b"a", 0), ValueError),

@@ -418,8 +418,8 @@ def test_a_head_of_which_little_is_cut_is_made_as_any_other_one(lines, method, a
         facts = context(append=append)._replace(edits=one)
         wanted = rewrite._any_request(head, facts, b"up", b"", False)
         assert rewrite.request(head, facts, b"up") == wanted
-        clean = one is None or not one.finds(b"\n" + head.block)
-        made = b"".join(rewrite.lines_of(head, facts, clean))
+        clean = one is None or one.finds(b"\n" + head.block) is None
+        made = rewrite.lines_of(head, facts, clean)
         assert b"%b /a HTTP/1.1\r\n%b\r\n" % (head.method, made) == wanted
 
 
