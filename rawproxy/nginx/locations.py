@@ -17,7 +17,7 @@ from rawproxy.nginx.maps import WhenTest
 from rawproxy.nginx.matching import LocationMatch, RouteKeys, found_by, grouped, match_of, way_into
 from rawproxy.nginx.reading import Directive
 from rawproxy.nginx.report import Report
-from rawproxy.nginx.rewriting import CHANGED, Rewriting, Way
+from rawproxy.nginx.rewriting import BY_NUMBER, CHANGED, Rewriting, Way
 from rawproxy.nginx.scope import Blocks
 from rawproxy.nginx.upstreams import Groups, Target
 from rawproxy.nginx.values import Refusal, Varying, fixed, named_groups, seconds, size, value
@@ -28,6 +28,10 @@ BODY: Final = "1m"  # client_max_body_size where nobody says it
 OF_NO_REQUEST: Final = ("log_format", "access_log", "limit_req_zone", "limit_conn_zone")
 # What nginx's files are asked by; whatever else it answers by 405, be there a file or not.
 _OF_FILES: Final = tuple(WhenTest("$method", f"!{name}") for name in ("GET", "HEAD", "POST"))
+_OVERWRITTEN: Final = (
+    "an expression of {} is run before, and nginx takes the number from that: "
+    "type a name for the group, (?<name>…)"
+)
 _WRITTEN_HERE: Final = {"upgrade", "connection", "content-length", "transfer-encoding", "te"}
 # What is said of clients anyway; with another value it is the file's.
 _FORWARDED: Final = {
@@ -109,6 +113,8 @@ class Location:
         """A value with our variables."""
         if self.way.path is not None and CHANGED(text):
             raise Refusal(f"{text}: behind a rewrite that says what the rewrite has made")
+        if self.way.overwritten and BY_NUMBER(text):
+            raise Refusal(f"{text}: {_OVERWRITTEN.format('a map')}")
         return value(text, self.known, self.way.groups)
 
     def _proxy(self, one: Directive) -> None:
@@ -214,6 +220,12 @@ class Location:
         groups = {name: Varying(f"${{{number}}}") for name, number in names.items()}
         return pattern, value(instead, {**self.known, **groups}, 9)
 
+    def _searched(self) -> bool:
+        """Whether expressions are looked for in answers."""
+        names = ("proxy_redirect", "proxy_cookie_path", "proxy_cookie_domain")
+        said = [one for name in names for one in self.blocks.all(name)]
+        return self.way.end is None and any(one.args[0].startswith("~") for one in said)
+
     def _expires(self) -> None:
         """How long answers may be kept."""
         one = self.blocks.last("expires")
@@ -236,6 +248,8 @@ class Location:
                 continue
             if "always" in one.args[2:]:
                 self.report.exact(one)
+            if self.way.groups and BY_NUMBER(text) and self._searched():
+                raise Refusal(f"{text}: {_OVERWRITTEN.format('proxy_redirect or proxy_cookie_*')}")
             text = self.value(text)
             if text:
                 added.setdefault(name, []).append(text)

@@ -78,7 +78,7 @@ def way_into(match: LocationMatch, way: Way) -> Way:
     if way.groups:
         raise Refusal("expressions of the server and of the location keep something: type one")
     names = {name: Varying(f"${{{number}}}") for name, number in match.names.items()}
-    return way._replace(known={**way.known, **names}, groups=match.groups)
+    return way._replace(known={**way.known, **names}, groups=match.groups, overwritten=False)
 
 
 def grouped(when: tuple[WhenTest, ...]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from rawproxy.nginx.values import Refusal, Varying, named_groups, value
 WAYS: Final = 64  # through one block: what has more is a program, and no configuration
 _OF_REWRITE: Final = ("set", "if", "return", "rewrite", "break")
 _REDIRECTS: Final = {"permanent": 301, "redirect": 302}
-_DIGIT: Final = re.compile(r"\$(?:[1-9]|\{[1-9]\})").search
+BY_NUMBER: Final = re.compile(r"\$(?:[1-9]|\{[1-9]\})").search
 _NAMES: Final = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _ALL: Final = {"^(.*)$": "$1", "^(.*)": "$1", "(.*)": "$1", "^/(.*)$": "/$1", "^/(.*)": "/$1"}
 CHANGED: Final = re.compile(  # by a rewrite
@@ -46,6 +46,7 @@ class Way(NamedTuple):
     block: tuple[Directive, ...] | None = None  # of the last `if` that held: it has a say in all
     path: str | None = None  # what a `rewrite` has made of the path
     again: bool = False  # and that is looked up again
+    overwritten: bool = False  # nginx takes $1 to $9 from the expression of a map now
 
     def value(self, text: str) -> str:
         """A value with our variables."""
@@ -119,7 +120,8 @@ class Rewriting:
             elif fixed is not None:
                 if not choice.fits(fixed):
                     continue
-                yield way.learns(one.name, _made(way, choice.text))
+                made = _overwritten(way, choice.pattern)
+                yield made.learns(one.name, _made(way, choice.text))
                 return
             else:
                 test = equals(source, choice.key)
@@ -129,6 +131,7 @@ class Rewriting:
                 )
                 return
             text = _made(made, choice.text)
+            made = _overwritten(made, choice.pattern)
             yield made.tested(*(negated if self._complete else ()), test).learns(one.name, text)
             negated.append(test.negated())
 
@@ -227,10 +230,10 @@ class Rewriting:
     def _rewrite(self, one: Directive, rest: list[Directive], way: Way) -> _Run:
         """The same of a `rewrite`."""
         pattern, instead, flag = one.args[0], one.args[1], (*one.args[2:], "")[0]
-        if pattern in _ALL and not any(_DIGIT(text) for text in _texts(rest)):
+        if pattern in _ALL and not any(BY_NUMBER(text) for text in _texts(rest)):
             # What it keeps is the path itself, so what others have kept stays known.
             instead = instead.replace(_ALL[pattern], "$uri")
-            pattern = "^" if not _DIGIT(instead) else pattern
+            pattern = "^" if not BY_NUMBER(instead) else pattern
             one = Directive(one.name, (pattern, instead, *one.args[2:]), one.file, one.line)
         away = flag in _REDIRECTS or instead.startswith(("http://", "https://", "$scheme"))
         if way.path is not None:
@@ -301,6 +304,11 @@ def _redirecting(one: Directive, pattern: str, instead: str, flags: list[str]) -
     return Directive(one.name, (pattern, instead, *flags), one.file, one.line)
 
 
+def _overwritten(way: Way, pattern: str | None) -> Way:
+    """The way behind a choice of a map: what an expression before it has kept is gone in nginx."""
+    return way._replace(overwritten=way.overwritten or (pattern is not None and way.groups > 0))
+
+
 def _captured(way: Way, pattern: str, names: Mapping[str, int]) -> Way:
     """What was found before is forgotten: `$1` and so on are of this expression now."""
     try:
@@ -310,7 +318,7 @@ def _captured(way: Way, pattern: str, names: Mapping[str, int]) -> Way:
     known: dict[str, str] = {
         name: text
         for name, text in way.known.items()
-        if not (groups and isinstance(text, Varying) and _DIGIT(text))
+        if not (groups and isinstance(text, Varying) and BY_NUMBER(text))
     }
     known |= {name: Varying(f"${{{number}}}") for name, number in names.items()}
     return way._replace(known=known, groups=groups or way.groups)
@@ -339,7 +347,7 @@ def _names(texts: list[str]) -> dict[str, None]:
 
 def _used(texts: list[str], names: Mapping[str, int]) -> bool:
     """Whether any of these texts names what an expression has found."""
-    return any(_DIGIT(text) for text in texts) or bool(set(_names(texts)) & set(names))
+    return any(BY_NUMBER(text) for text in texts) or bool(set(_names(texts)) & set(names))
 
 
 def _without_groups(pattern: str) -> str:

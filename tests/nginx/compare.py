@@ -219,7 +219,8 @@ class _Pair:
         return self.theirs.status in (401, 403) and "auth" in self.theirs.line
 
     def _same_body(self) -> bool:
-        return unquote_to_bytes(self.theirs.body) == unquote_to_bytes(self.ours.body)
+        ours = unquote_to_bytes(self.ours.body)  # what nginx writes bare may look escaped
+        return ours in (self.theirs.body, unquote_to_bytes(self.theirs.body))
 
     def _allow(self, name: str) -> None:
         assert name in ALLOWED

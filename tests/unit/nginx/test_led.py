@@ -167,3 +167,26 @@ def test_a_slash_is_not_added_where_nobody_proxies_or_another_is_for_the_path(ro
     own = "location /a/ { proxy_pass http://a:1; } location = /a { return 200 x; }"
     (route,) = [one for one in routes(own) if one.path == "/a"]
     assert route.respond is not None
+
+
+MAP = "map $http_x $mapped { default none; ~^a(?<rest>.*)$ some; }\n"
+COOKIES = "add_header X %s; proxy_cookie_path ~^/old(/|$) /new$1;"
+
+
+@pytest.mark.parametrize(
+    ("inner", "why"),
+    [("proxy_set_header X %s; proxy_set_header Y $mapped;", "a map"), (COOKIES, "proxy_redirect")],
+)  # fmt: skip
+def test_where_nginx_takes_a_number_from_a_later_expression_a_name_is_advised(tmp_path, inner, why):
+    """Each expression that fits replaces what $1 says, though it stands in front of it."""
+
+    def read(pattern: str, group: str) -> None:
+        path = tmp_path / "site.conf"
+        location = f"location ~ {pattern} {{ proxy_pass http://a:1; {inner % group} }}"
+        path.write_text(f"{MAP}server {{ listen 8080; {location} }}\n")
+        reread(["--nginx", str(path)])
+
+    with pytest.raises(ConfigError, match=rf"\$1: an expression of {why}.*type a name"):
+        read("^/(x)", "$1")
+    read("^/(?<part>x)", "$part")
+    read("^/(x)", "one")
