@@ -206,7 +206,7 @@ OURS = {
     "config.route_values._PREFIX", "config.route_values._PRINTABLE", "config.route_values._REWRITE", "config.route_values._TYPE",
     "config.route_values.parse_mapping",
     "nginx.guards.Guards", "nginx.guards._KEY", "nginx.guards._RATE", "nginx.maps.Choice", "nginx.maps._LETTERS", "nginx.matching._groups", "nginx.matching.found_by", "nginx.looked_up._for_get",
-    "nginx.rewriting.Rewriting", "nginx.rewriting._DIGIT", "nginx.rewriting._NAMES", "nginx.rewriting._captured", "nginx.rewriting._without_groups",
+    "nginx.rewriting.Rewriting", "nginx.rewriting.BY_NUMBER", "nginx.rewriting._NAMES", "nginx.rewriting._captured", "nginx.rewriting._without_groups",
     "nginx.lexing._ESCAPED", "nginx.rewriting.CHANGED", "nginx.lexing._TOKEN", "nginx.toml_text._BARE", "nginx.toml_text._ESCAPED",
     "nginx.upstreams._NAME", "nginx.upstreams._TARGET", "nginx.values._BARE", "nginx.values._SIZE", "nginx.values._TIME", "nginx.values._VARIABLE",
     "nginx.values._shortened", "nginx.values.named_groups", "discovery.sources._ADDRESS", "store.address._DATABASE", "store.address._PREFIX",
