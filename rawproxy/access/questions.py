@@ -86,7 +86,7 @@ class QuestionForm:
 
     def clean(self, head: RequestHead) -> bool:
         """Whether nothing of a request's head has to be cut."""
-        return self._finds is not None and self._finds(b"\n" + head.block) is None
+        return self._finds is not None and self._finds(head.block) is None
 
     def covers(self, edits: HeadEdits | None) -> bool:
         """Whether of a head that is `clean` these edits cut nothing either."""

@@ -38,6 +38,7 @@ _NOT_RELAYED: Final = frozenset(
 )
 
 
+_FRONT: Final = regex.IN_FRONT
 _COOKIE: Final = b"set-cookie:"
 _AUTHORIZATION: Final = b"authorization:"
 _SMALL: Final = 32  # makes a letter small
@@ -185,9 +186,9 @@ class AnswerLines:
         apart = [_COOKIE, _AUTHORIZATION] if self._told else [_COOKIE]
         others = [name + b":" for name in names if name + b":" not in apart] + list(families)
         wanted = regex.beginnings(others)
-        # A match is the line end in front. Of which kind the line is shows its first letter, or
-        # its name: groups would take half as much again.
-        self._begins = regex.first_of(rb"(?i)\n(?=%b|%b)" % (b"|".join(apart), wanted))
+        # A match is where a line begins, or the line end in front. Of which kind the line is shows
+        # its first letter, or its name: groups would take half as much again.
+        self._begins = regex.first_of(rb"(?i)%b(?=%b|%b)" % (regex.LINE, b"|".join(apart), wanted))
         self._cookies = regex.first_of(rb"(?i)\n(?!set-cookie:)")
         self._authorizations = regex.first_of(rb"(?i)\n(?!authorization:)")
         mixed = any(name.startswith(families) for name in apart)
@@ -196,7 +197,7 @@ class AnswerLines:
 
     def of(self, block: bytes) -> tuple[bytes, bytes, bool]:
         """Lines for the upstream; cookies; and whether an Authorization is among the first."""
-        text = b"\n" + block
+        text = _FRONT + block if _FRONT else block
         # Most answers have one run of lines and no cookie: a list is made where there is more.
         first = b""
         copied: list[bytes] | None = None

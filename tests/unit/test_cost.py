@@ -249,7 +249,7 @@ def is_expression(node: ast.AST) -> bool:
         "re.split",
         "regex.reader",
         "regex.all_of",
-        "regex.anywhere",
+        "regex.in_lines",
         "regex.first_of",
         "_recogniser",
     )

@@ -110,7 +110,7 @@ def _usual(head: RequestHead, context: ClientContext, clean: bool) -> tuple[int,
     if edits is None or clean:
         return start, stop
     finds = edits.finds
-    nothing = finds is not None and finds(b"\n" + head.block) is None
+    nothing = finds is not None and finds(head.block) is None
     return (start, stop) if nothing else (-1, -1)
 
 
@@ -216,7 +216,7 @@ def _edited(kept: list[bytes], edits: HeadEdits, clean: bool) -> list[bytes]:
 
 
 def finder(cut: frozenset[bytes], families: tuple[bytes, ...] = ()) -> Finder:
-    """What finds names that are cut, and their twins, in lines behind a line end.
+    """What finds names that are cut, and their twins, in lines.
 
     In one search, which most requests pass: to look at each of their names costs as much as all
     the rest of a head. `cut` and `families` are plain.
@@ -224,7 +224,7 @@ def finder(cut: frozenset[bytes], families: tuple[bytes, ...] = ()) -> Finder:
     names = [name + b":" for name in cut] + list(families)
     # `-` has been escaped, and nothing else is written so.
     twins = regex.beginnings(names).replace(rb"\-", b"[-_]")
-    return regex.anywhere(rb"(?i)\n%b" % twins) if names else _nothing
+    return regex.in_lines(twins) if names else _nothing
 
 
 def cuts_ours(cut: Iterable[bytes]) -> bool:
