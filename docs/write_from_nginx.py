@@ -48,6 +48,8 @@ Whatever the file says, these differ on purpose:
 * Where `error_page` leads to a file or is not there, pages are our own. A page that an upstream
   answers is asked for without the body of the request, and only when that has come as a whole. What
   `add_header` adds is added whatever the status.
+* How large a body may be says the location that answers; nginx holds to the location as well from
+  which a `rewrite … last` has led there.
 * Where nginx takes `$1` from an expression that is run later than the location's (a map's, or that
   of `proxy_redirect` or `proxy_cookie_*`), the file is refused: type a name for the group.
 * A `return` that `error_page CODE = @name` leads to a named location is no error: the request goes

@@ -28,6 +28,10 @@ BODY: Final = "1m"  # client_max_body_size where nobody says it
 OF_NO_REQUEST: Final = ("log_format", "access_log", "limit_req_zone", "limit_conn_zone")
 # What nginx's files are asked by; whatever else it answers by 405, be there a file or not.
 _OF_FILES: Final = tuple(WhenTest("$method", f"!{name}") for name in ("GET", "HEAD", "POST"))
+_MADE: Final = (
+    "nginx asks here for the path that a rewrite has made before the error: "
+    "type a proxy_pass with a URI in the place of that rewrite"
+)
 _OVERWRITTEN: Final = (
     "an expression of {} is run before, and nginx takes the number from that: "
     "type a name for the group, (?<name>…)"
@@ -67,6 +71,7 @@ class Location:
         self.copied: list[tuple[str, str]] = []  # fields, and those of a guard's answer
         self.known = dict(way.known)
         self.files = False  # nginx would look for one
+        self.led_to = "named" in match.keys  # by an error, of which there is one
         self.route: RouteKeys = {**match.keys, "as-nginx": True}
         if way.when:
             self.route["when"] = grouped(way.when)
@@ -88,6 +93,7 @@ class Location:
             self._response_headers()
             return
         if self.way.again:
+            self._check_size()
             self.route |= {"rewrite": self.way.path, "again": True}
             return
         proxied = self._proxied()
@@ -104,6 +110,13 @@ class Location:
         """Send /app to /app/: nginx does it before the location's own `set` and `if` are run."""
         self._error_pages()
         self._response_headers()
+
+    def _check_size(self) -> None:
+        """Nginx holds to the size that this location says, and then to that of the next one."""
+        for one in self.inner.own("client_max_body_size"):
+            if size(one.args[0]):
+                text = "the location that the rewrite leads to says how much: type it in the server"
+                raise Refusal(f"{one.place}: {one.text()}: {text}")
 
     def _proxied(self) -> Directive | None:
         own = next(self.blocks.own("proxy_pass"), None)
@@ -271,6 +284,9 @@ class Location:
         for one in self.around.locations if names else ():
             if one.args[-1] in names:
                 page = self.inner.beside(one.block or ())
+                before = self.way.path is not None and not of_server and not self.led_to
+                if before and _asks_for_path(page):
+                    raise Refusal(f"{one.place}: {_MADE}")
                 check_named(page, self.around.start, self.way, one.place)
 
     # ── who may pass ────────────────────────────────────────────────────────────────────────────
@@ -343,7 +359,9 @@ def routes_of(
         ways = around.rewriting.ways(page.block, start, page.texts(OF_NO_REQUEST))
         if not any(each.again for each in ways):
             for each in ways:
-                yield from _taken_over(Location(page, around, match, each), blocks)
+                location = Location(page, around, match, each)
+                location.led_to = True
+                yield from _taken_over(location, blocks)
             return
     yield from Location(blocks, around, match, way).routes()
 
@@ -354,6 +372,12 @@ def _taken_over(location: Location, first: Blocks) -> Iterator[RouteKeys]:
         if "limits" in route:  # nginx has looked at the length of the body before
             route["limits"] = {"body": size(first.first_of("client_max_body_size", BODY))}
         yield {key: one for key, one in route.items() if key not in ("error-page", "intercept")}
+
+
+def _asks_for_path(page: Blocks) -> bool:
+    """Whether it matters to a named location what the path is."""
+    proxies = any(one.name == "proxy_pass" for one in page.block)
+    return proxies or any(CHANGED(text) for text in page.texts(OF_NO_REQUEST))
 
 
 def _said(fields: dict[str, list[str]]) -> dict[str, str | list[str]]:

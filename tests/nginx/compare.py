@@ -97,7 +97,7 @@ class _Pair:
         if self.over:
             return ""
         line = theirs.line
-        if line.endswith(" HTTP/1.0"):
+        if any(one.endswith(" HTTP/1.0") for one in line.split(" and then ")):
             line = line.replace(" HTTP/1.0", " HTTP/1.1")
             self._allow("HTTP/1.1 upstream")
         if re.match(r"[A-Z]+ //", line) and not re.match(r"[A-Z]+ //", ours.line):

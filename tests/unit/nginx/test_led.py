@@ -60,6 +60,20 @@ def test_a_path_that_was_made_before_the_error_is_asked_for(routes):
     assert (route.rewrite, route.again, route.when) == ("/b", False, ())
 
 
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "error_page 502 @spare; location /a/ { proxy_pass http://a:1/; }" + NAMED,
+        "error_page 502 @s; location @s { return 503; }"
+        "location /a/ { rewrite ^/a/(.*) /$1 break; proxy_pass http://a:1; }",
+        "client_max_body_size 10; location /a/ { rewrite ^/a/(.*) /b/$1 last; }"
+        "location /b/ { proxy_pass http://a:1; }",
+    ],
+)  # fmt: skip
+def test_what_such_a_refusal_advises_is_served(routes, inner):
+    assert routes(inner)
+
+
 HANDED = "error_page 418 = @spare; client_max_body_size 9; location / { return 418; }"
 
 
@@ -107,6 +121,10 @@ def test_what_is_handed_on_may_be_rewritten_there_but_not_looked_up_again(routes
         ("if ($request_method !~ ^(HEAD|POST)$) { return 405; }" + BY_PATH, "the method, GET, of an error page"),
         ("if ($request_method = GET) { return 405; }" + BY_PATH, "the method, GET, of an error page"),
         ("if ($bad) { return 405; }" + BY_PATH, "the path and the method"),
+        ("error_page 502 @spare; location /a/ { rewrite ^/a/(.*) /$1 break; proxy_pass http://a:1; }"
+         + NAMED, "a rewrite has made before the error"),
+        ("location /a/ { rewrite ^/a/(.*) /b/$1 last; client_max_body_size 10; }"
+         "location /b/ { proxy_pass http://a:1; }", "type it in the server"),
     ],
 )  # fmt: skip
 def test_what_an_error_could_not_tell_is_refused(routes, inner, why):
