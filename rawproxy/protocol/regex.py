@@ -61,11 +61,13 @@ def in_lines(pattern: bytes) -> Callable[[bytes], object]:
     Letters are alike in both cases. The pattern has no groups: nothing else is asked.
     """
     found = _compile(rb"(?i)" + LINE + pattern)
-    if pcre2 is None:
-        search = found.search
-        return lambda block: search(IN_FRONT + block)
-    find: Callable[[bytes], object] = found.facts
+    by_re = functools.partial(_in_lines, found)
+    find: Callable[[bytes], object] = by_re if pcre2 is None else found.facts
     return find
+
+
+def _in_lines(found: re.Pattern[bytes], block: bytes) -> re.Match[bytes] | None:
+    return found.search(IN_FRONT + block)
 
 
 def first_of(pattern: bytes) -> Reader:
