@@ -14,6 +14,7 @@ from rawproxy.balancing.health import DOWN, DUE, EJECTED, UP
 from rawproxy.config.model import Active, Passive, Upstream
 from rawproxy.upstream.resolver import Server
 from tests.names import NameServer
+from tests.process import free_port
 
 from .rig import Rig, always, get, read_head, read_response, response, run
 
@@ -431,8 +432,8 @@ async def twins(count: int):
     async with contextlib.AsyncExitStack() as stack:
         dns = await stack.enter_async_context(NameServer())
         backends: list[Backend] = []
+        port = free_port()  # the kernel's choice for one address may be taken on the next
         for n in range(count):
-            port = backends[0].port if backends else 0
             one = Backend(b"abc"[n : n + 1], f"127.0.0.{n + 1}", port)
             backends.append(await stack.enter_async_context(one))
         yield dns, backends
