@@ -40,14 +40,16 @@ HOT = {
     "routing": "match conditions route_targets own_answer error_places inner_routes site_routes",
     "balancing": "fair_queue pool health policies",
     "telemetry": "masks counters facts access_log",
-    "net": "tls_outbox backpressure poller tls_ends socket_transport tls_transport tls_handshake",
+    "net": (
+        "tls_outbox backpressure poller kernel_relay tls_ends socket_transport tls_transport"
+        " tls_handshake"
+    ),
     "upstream": (
         "bulk_reader response_handler response_body connection ticket dialling endpoint probe group"
     ),
     "proxy": (
-        "recorder tunnel client_side checkout holding timeouts request_relay error_places exchange "
-        "page_exchange guard "
-        "admission worker_groups service"
+        "recorder tunnel client_side checkout holding timeouts request_relay response_relay"
+        " error_places exchange page_exchange guard admission worker_groups service"
     ),
     "access": (
         "address_lists rates questions verdicts answer_cache counts inquiry guarded_exchange "

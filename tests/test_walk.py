@@ -27,7 +27,7 @@ EARLY |= {"Stream.throttle"}
 ELSEWHERE = {
     "A GET": {
         "request_parser", "find_request", "reference_request", "request_facts", "Trial.passes",
-        "Checkout._dial_failed", "Exchange.on_payload", "Exchange.fail",
+        "Checkout._dial_failed", "ResponseRelay.on_payload", "Exchange.fail",
     },
     "A POST": {"UpstreamConnection.pause_writing"},
     "A WebSocket": {"Stream.switch"},

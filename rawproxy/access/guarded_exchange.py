@@ -262,14 +262,17 @@ class GuardedExchange(Exchange, Waiter):
             self._let_go()
         super().on_response(head, framing, payload, ended)
 
-    def takes_whole(self) -> bool:
+    def takes_uncut(self) -> bool:
         """As any exchange, but for the guard's cookies: those are put into a head."""
-        return not self.cookies and super().takes_whole()
+        return not self.cookies and super().takes_uncut()
 
-    def on_whole(self, head: ResponseHead, framing: int, data: bytes, start: int) -> None:
-        """The response, all of it at once; there are no cookies."""
-        self._let_go()
-        super().on_whole(head, framing, data, start)
+    def on_uncut(
+        self, head: ResponseHead, framing: int, data: bytes, start: int, ended: bool
+    ) -> None:
+        """The same, in one piece; there are no cookies."""
+        if ended:
+            self._let_go()
+        super().on_uncut(head, framing, data, start, ended)
 
     def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """More of its body."""

@@ -194,7 +194,7 @@ class Inquiry(Exchange):
             self.pieces = None
             self.cancel()
 
-    def takes_whole(self) -> bool:
+    def takes_uncut(self) -> bool:
         """No: a body is kept."""
         return False
 

@@ -15,6 +15,8 @@ from abc import abstractmethod
 from rawproxy.client.h1_intake import ANSWER, BODY, H1Intake
 from rawproxy.errors import ClientError
 from rawproxy.net.backpressure import PIPELINED
+from rawproxy.net.kernel_relay import LEAST, TAIL, KernelRelay, relay
+from rawproxy.net.tls_transport import TlsTransport
 from rawproxy.protocol.http.head import CHUNKED, RequestHead
 from rawproxy.protocol.http1.body import BodyError, ChunkedBody, LengthBody
 from rawproxy.proxy.admission import ConnectionSlot
@@ -25,12 +27,14 @@ from rawproxy.proxy.service import Service
 class H1RequestBody(H1Intake):
     """Base of the HTTP/1 connection: the body under way."""
 
-    __slots__ = ("body", "drained")
+    __slots__ = ("body", "drained", "relay", "viewing")
 
     def __init__(self, service: Service, slot: ConnectionSlot, redirect: int) -> None:
         super().__init__(service, slot, redirect)
         self.body: LengthBody | ChunkedBody | None = None
         self.drained = 0  # bytes that were dropped
+        self.relay: KernelRelay | None = None  # which moves the body just now
+        self.viewing = False  # the transport gives views of it
 
     @abstractmethod
     def next_request(self) -> None:
@@ -68,9 +72,65 @@ class H1RequestBody(H1Intake):
             if body.more:
                 self.later()
             exchange.on_request_body(payload, False, b"")
+            if isinstance(body, LengthBody) and body.left >= LEAST and self.exchange is exchange:
+                self._hurry(exchange, body)
             return
         self._body_ended(rest)
         exchange.on_request_body(payload, True, body.trailers)
+
+    def _hurry(self, exchange: Exchange, body: LengthBody) -> None:
+        """Much of `body` is still to come. If it can be, it is not copied."""
+        transport = self.transport
+        if isinstance(transport, TlsTransport):
+            if not self.viewing and exchange.takes_request_views():
+                self.viewing = True
+                transport.read_views(self._view_received, ahead=True)
+            return
+        sink = exchange.request_sink()
+        if sink is not None:
+            most = body.left - TAIL
+            self.relay = relay(
+                self.transport, sink, self.valve, most, self._on_relayed, self._on_relay_over
+            )
+            if self.relay is not None:
+                self.relay.begin()
+
+    def end_hurry(self) -> None:
+        """The body is read as before, if it is read at all."""
+        if self.relay is not None:
+            self.relay.stop()
+        elif self.viewing:
+            self.viewing = False
+            if isinstance(self.transport, TlsTransport):
+                self.transport.read_views(None)
+
+    def _view_received(self, view: memoryview) -> None:
+        """The transport's call, while it gives views: the next one is in the same place."""
+        exchange, body = self.exchange, self.body
+        size = len(view)
+        if (
+            exchange is not None
+            and isinstance(body, LengthBody)
+            and size < body.left
+            and exchange.takes_request_views()
+        ):
+            body.left -= size
+            self.received += size
+            exchange.on_request_view(view)
+        else:
+            self.data_received(bytes(view))
+
+    def _on_relayed(self, size: int) -> None:
+        """The upstream's socket has taken `size` bytes more."""
+        self.received += size
+        if self.exchange is not None:
+            self.exchange.on_request_relayed(size)
+
+    def _on_relay_over(self, taken: int) -> None:
+        """The connection reads again."""
+        self.relay = None
+        if isinstance(self.body, LengthBody):
+            self.body.left -= taken
 
     def _pass_chunks(self, exchange: Exchange, body: ChunkedBody, data: bytes) -> bytes:
         """Whole chunks for the exchange, as they came; what is left of `data` if it goes on."""
@@ -89,6 +149,8 @@ class H1RequestBody(H1Intake):
 
     def _body_ended(self, rest: bytes) -> None:
         """It is whole; `rest` came behind it."""
+        if self.viewing:
+            self.end_hurry()
         self.phase = ANSWER
         self.deadline = 0.0
         self.body = None
@@ -118,6 +180,7 @@ class H1RequestBody(H1Intake):
     def client_failed(self, error: ClientError) -> None:
         """The request broke off within its body: the upstream must not take it for whole."""
         self.closing = True
+        self.end_hurry()
         self.body = None
         if self.exchange is not None:
             self.exchange.fail(error)

@@ -25,7 +25,7 @@ from rawproxy.client.h1_body import H1RequestBody
 from rawproxy.client.h1_intake import ANSWER, BODY, DRAIN, HEAD, LINGER, TURN
 from rawproxy.client.presence import ASK, Presence
 from rawproxy.errors import ClientError
-from rawproxy.net.backpressure import PIPELINED, WRITER_FULL, Valve, cut, take_more
+from rawproxy.net.backpressure import PIPELINED, RELAYED, WRITER_FULL, Valve, cut, take_more
 from rawproxy.protocol.http import rewrite
 from rawproxy.protocol.http.head import CHUNKED, RequestHead, ResponseHead
 from rawproxy.protocol.http.last_head import LastHead
@@ -105,6 +105,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.end_hurry()
         self.service.clients.discard(self)
         self.slot.leave()
         if self.presence is not None:
@@ -290,6 +291,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
     def exchange_done(self) -> None:
         """The exchange has ended: record it, and then read the next request or close."""
         self.exchange = None
+        self.end_hurry()
         if self.valve.reasons:
             self.valve.open(~PIPELINED if self.buffer else ~0)
         if self.head is not None:
@@ -358,7 +360,7 @@ class H1Connection(H1RequestBody, asyncio.Protocol):
         if not self.deadline or now < self.deadline:
             return
         if self.phase is BODY:
-            if not self.still_sends(waived=bool(self.valve.reasons)):
+            if not self.still_sends(waived=bool(self.valve.reasons & ~RELAYED)):
                 self.client_failed(ClientError("the request body stopped coming, or nearly", 408))
         elif self.phase is HEAD and self.buffer and not self.blocked:
             self._refuse(ClientError("the request head did not come to its end", 408))

@@ -27,6 +27,9 @@ from rawproxy.proxy.admission import ConnectionSlot
 from rawproxy.proxy.service import Service
 from rawproxy.upstream.connection import WHOLE, Write
 
+# Bytes of a body from which on it costs less to give its head and it to the kernel as two pieces
+# than to join them.
+APART: Final = 32 * 1024
 ANSWER_ONLY: Final = -1  # in the place of a port: nothing but what a capability answers
 
 
@@ -65,13 +68,16 @@ class Responder(RequestSide):
             parts.append(last_chunk(b""))
         self.write(b"".join(parts))
 
-    def takes_whole(self) -> bool:
+    def takes_uncut(self) -> bool:
         return True
 
-    def send_whole(self, head: ResponseHead, framing: int, data: bytes, start: int) -> None:
+    def send_uncut(
+        self, head: ResponseHead, framing: int, data: bytes, start: int, ended: bool
+    ) -> None:
         """Both at once. What is long is copied once at most, from what was read."""
-        self.sent += framing
-        stop = start + framing
+        stop = start + framing if ended else len(data)
+        size = stop - start
+        self.sent += size
         if start == head.size and stop == len(data) and self._unchanged(head):
             hsts = self.context.hsts
             if not hsts:
@@ -80,21 +86,24 @@ class Responder(RequestSide):
             parts = [data[: start - 2], hsts, b"\r\n"]  # the head's last line is empty
         else:
             parts = self._head(head, framing)
-        if framing < WHOLE:
+        if size < WHOLE:
             parts.append(data[start:stop])
             self.write(b"".join(parts))
-        elif RECORD <= framing < CORKED and isinstance(self.transport, TlsTransport):
+        elif size >= RECORD and isinstance(self.transport, TlsTransport):
             self._send_records(b"".join(parts), memoryview(data)[start:stop])
+        elif size < APART:
+            self.write(b"".join([*parts, memoryview(data)[start:stop]]))
         else:
-            body = memoryview(data)[start:stop]
-            self.transport.write(b"".join([*parts, body]))
+            self.transport.writelines((b"".join(parts), memoryview(data)[start:stop]))
 
     def _send_records(self, head: bytes, body: memoryview) -> None:
         """Both over TLS, in as few records as they fill. Only what the first one has is copied."""
         first = len(body) % RECORD
         if len(head) + first > RECORD:
-            self.transport.write(b"".join((head, body)))
-            return
+            if len(body) < CORKED:
+                self.transport.write(b"".join((head, body)))
+                return
+            first = 0  # a record more costs less than to copy so much
         self.transport.write(b"".join((head, body[:first])) if first else head)
         self.transport.write(body[first:] if first else body)
 
@@ -165,6 +174,15 @@ class Responder(RequestSide):
         self.sent += len(view)
         self._came()
         self.transport.write(view)
+
+    def relay_sink(self) -> asyncio.Transport | None:
+        """The socket itself: what is relayed is of a known length."""
+        return self.transport
+
+    def relayed(self, size: int) -> None:
+        """The kernel has moved `size` bytes more of it to the client."""
+        self.sent += size
+        self._came()
 
     def send_payload(self, payload: bytes) -> None:
         """More of the response's body."""

@@ -26,6 +26,7 @@ WORDS: Final = "last_words"  # the name by which our transports are asked for th
 WRITER_FULL: Final = 1  # the other side cannot take more
 PIPELINED: Final = 2  # bytes of the next request are here before its turn
 NO_UPSTREAM: Final = 4  # there is no connection yet that takes the body
+RELAYED: Final = 8  # the kernel moves the body by itself (`kernel_relay`)
 
 # Bytes of a response that wait here once the kernel takes no more: beyond it the upstream is not
 # read. What one read brings comes on top.
@@ -41,6 +42,11 @@ AHEAD_UNPROVEN: Final = 16 * 1024
 # So often it has to be waited for and take what there is: 200 KB or more, which is what the kernel
 # at its end takes by itself.
 PROOFS: Final = 8
+
+# What the kernel may keep of a socket until it is sent, and what it keeps of it now (from
+# Linux 4.12 on; the other figures of `SO_MEMINFO` are not asked for).
+SO_MEMINFO: Final = 55
+MEMINFO: Final = struct.Struct("12xI4xI")
 
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: a close throws away what was not sent
 
@@ -81,6 +87,25 @@ def take_more(transport: asyncio.WriteTransport, queue: bool) -> None:
     if sock is not None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD)
+
+
+def has_room(sock: socket.SocketType, size: int) -> bool:
+    """Whether the kernel takes `size` bytes at once in any case; False where it does not say."""
+    try:
+        room, queued = MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size))
+        ahead = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+    except (OSError, struct.error):  # another system, or a unix socket
+        return False
+    return not ahead and bool(room - queued > 2 * size)
+
+
+def cork(sock: socket.SocketType, on: int) -> bool:
+    """Have the kernel hold short segments back (1), or send them (0). True if it does."""
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
+    except OSError:  # a unix socket, or it was closed meanwhile
+        return False
+    return True
 
 
 def unsent(transport: asyncio.Transport) -> int:

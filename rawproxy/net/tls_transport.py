@@ -25,10 +25,10 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from rawproxy.net.backpressure import WORDS
+from rawproxy.net.backpressure import WORDS, cork, has_room
 from rawproxy.net.openssl import error_queue
 from rawproxy.net.openssl.read_ahead import ahead as read_ahead
-from rawproxy.net.poller import PLACE, Poller
+from rawproxy.net.poller import COPIED, PLACE, Poller
 from rawproxy.net.socket_transport import CLOSED, FLUSHING, OPEN, SocketTransport
 from rawproxy.net.tls_ends import hear_out, told
 from rawproxy.net.tls_outbox import RECORD, Outbox
@@ -50,7 +50,7 @@ class TlsTransport(SocketTransport):
     """
 
     __slots__ = (
-        "_ahead", "_more", "_outbox", "_paused", "_tls", "_viewer", "_wants", "_words",
+        "_ahead", "_more", "_outbox", "_owed", "_paused", "_tls", "_viewer", "_wants", "_words",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,7 @@ class TlsTransport(SocketTransport):
         super().__init__(sock, protocol, grace, loop, watch)
         self._tls = tls
         self._outbox: Outbox | None = None  # None: nothing is queued
+        self._owed = 0  # bytes of the write that OpenSSL wants again, as it has begun with them
         self._paused = False  # the protocol does not want to read
         self._wants = 0  # READ_WANTS_WRITE, WRITE_WANTS_READ
         self._viewer: Viewer | None = None  # who gets what is read, instead of the protocol
@@ -122,8 +123,9 @@ class TlsTransport(SocketTransport):
         read = self._tls.read
         ahead = self._ahead or self._more
         self._more = False
+        most = COPIED if self._viewer is None else PLACE
         try:
-            while size <= PLACE - RECORD:
+            while size <= most - RECORD:
                 got: int = read(RECORD, place[size : size + RECORD])
                 size += got
                 if not got:  # close_notify; the kernel may report nothing more
@@ -245,27 +247,24 @@ class TlsTransport(SocketTransport):
     def _put(self, data: bytes | memoryview) -> int:
         """Write what the socket takes of `data`. If that is not all, wait for room.
 
-        It writes one record at a time: for more, OpenSSL would not say how much was written,
-        because Python does not set SSL_MODE_ENABLE_PARTIAL_WRITE.
+        If there is room for sure, OpenSSL makes all records by itself. Else they are written one
+        at a time: OpenSSL says nothing of those that went out before one that did not, because
+        Python does not set SSL_MODE_ENABLE_PARTIAL_WRITE, so that a slow client would seem to take
+        nothing.
         """
         sent, size, write = 0, len(data), self._tls.write
-        corked = size >= CORKED and self._cork(1)
+        corked = size >= CORKED and cork(self._sock, 1)
+        step: int = self._owed or (size if corked and has_room(self._sock, size) else RECORD)
         try:
             while sent < size:
-                sent += write(data[sent : sent + RECORD])
+                sent += write(data[sent : sent + step])
+            self._owed = 0
         except OSError as error:
+            self._owed = step
             self._blocked(error)
         if corked:
-            self._cork(0)
+            cork(self._sock, 0)
         return sent
-
-    def _cork(self, on: int) -> bool:
-        """Have the kernel hold short segments back (1), or send them (0). True if it does."""
-        try:
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
-        except OSError:  # a unix socket, or it was closed meanwhile
-            return False
-        return True
 
     def _blocked(self, error: OSError) -> None:
         """A write raised `error`: go on when the socket is ready, or end the connection."""

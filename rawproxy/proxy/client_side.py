@@ -2,11 +2,12 @@
 
     send_interim      a 1xx, any number of times
     send_response     the head, and as much of the body as is there
-    send_whole        instead of it, where `takes_whole`: all of a body, within what was read
+    send_uncut        instead of it, where `takes_uncut`: the body within what was read
     send_payload      more of the body, without its framing
     send_end          its end, with its trailers
     send_chunks       instead of these three, where `passes_chunks`: whole chunks as they came
     send_view         instead of `send_payload`, where `takes_views`: bytes that do not stay there
+    relayed           instead of `send_payload`, where there is a `relay_sink`: the kernel did it
     send_error        instead of all these: an error of our own
     reply             instead of all these: any other answer of our own
     switch            instead of all these: a tunnel
@@ -25,6 +26,7 @@ nothing. Invariant: at most one head is sent for an exchange, by `send_response`
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABCMeta, abstractmethod
 
 from rawproxy.errors import ProxyError
@@ -70,12 +72,17 @@ class ClientSide(metaclass=ABCMeta):
     def send_end(self, trailers: bytes) -> None:
         """The end of the response's body."""
 
-    def takes_whole(self) -> bool:
-        """Whether `send_whole` may be called, and saves something."""
+    def takes_uncut(self) -> bool:
+        """Whether `send_uncut` may be called, and saves something."""
         return False
 
-    def send_whole(self, head: ResponseHead, framing: int, data: bytes, start: int) -> None:
-        """The head of the final response, and its body: `framing` bytes of `data` from `start`."""
+    def send_uncut(
+        self, head: ResponseHead, framing: int, data: bytes, start: int, ended: bool
+    ) -> None:
+        """The same as `send_response`: the body is in `data` from `start` on.
+
+        If it `ended`, it has `framing` bytes there, else all that there are.
+        """
         raise TypeError(f"{type(self).__name__} takes no whole responses")
 
     def passes_chunks(self) -> bool:
@@ -96,6 +103,14 @@ class ClientSide(metaclass=ABCMeta):
     def send_view(self, view: memoryview) -> None:
         """More of the response's body, of a known length, in a place that is soon used again."""
         raise TypeError(f"{type(self).__name__} takes no views")
+
+    def relay_sink(self) -> asyncio.Transport | None:
+        """Where the kernel may move the rest of the response's body to; None: nowhere."""
+        return None
+
+    def relayed(self, size: int) -> None:
+        """The kernel has moved `size` bytes more there."""
+        raise TypeError(f"{type(self).__name__} is no part of a relay")
 
     @abstractmethod
     def send_error(self, error: ProxyError) -> None:

@@ -27,9 +27,9 @@ writer that is full closes the valve of its reader. Only bytes that have no conn
 those that a retry may need, are held, up to `Limits.replay`.
 
 And each leaves to DONE when its client has gone or breaks off. CHECKOUT to WAIT are told in
-`checkout`, a request's body in `request_relay`, what is held of it in `holding`, waits that are too
-long in `timeouts`. It never parses and never touches a client's socket: the client side does, for
-HTTP/1 and HTTP/2 alike.
+`checkout`, a request's body in `request_relay`, what is held of it in `holding`, a response's body
+in `response_relay`, waits that are too long in `timeouts`. It never parses and never touches a
+client's socket: the client side does, for HTTP/1 and HTTP/2 alike.
 
 Invariant: every exchange reaches DONE exactly once, tells its client side exactly once how it
 ended, and then holds no connection, no place in a queue and no deadline.
@@ -58,7 +58,7 @@ from rawproxy.protocol.websocket.upgrade import check_switch
 from rawproxy.proxy.checkout import DONE, IDEMPOTENT, RELAY, SEND, TUNNEL
 from rawproxy.proxy.error_places import led
 from rawproxy.proxy.holding import CONTINUE, too_large
-from rawproxy.proxy.request_relay import RequestRelay
+from rawproxy.proxy.response_relay import ResponseRelay
 from rawproxy.proxy.tunnel import Tunnel
 from rawproxy.upstream.connection import UpstreamConnection
 
@@ -66,7 +66,7 @@ from rawproxy.upstream.connection import UpstreamConnection
 EVENTS: Final = b"text/event-stream"
 
 
-class Exchange(RequestRelay):
+class Exchange(ResponseRelay):
     """One request and its response."""
 
     __slots__ = ()
@@ -161,11 +161,6 @@ class Exchange(RequestRelay):
 
     # ── relay ───────────────────────────────────────────────────────────────────────────────────
 
-    def on_interim(self, head: ResponseHead) -> None:
-        """A 1xx on its way to the final response."""
-        self.deadline = self.service.deadline(self.deadlines.response_head)
-        self.client.send_interim(head)
-
     def on_response(self, head: ResponseHead, framing: int, payload: bytes, ended: bool) -> None:
         """The response's head, and as much of its body as came with it."""
         if head.status >= 400 and self.leads_elsewhere(head, ended):
@@ -175,17 +170,16 @@ class Exchange(RequestRelay):
         if ended:
             self._over()
 
-    def takes_whole(self) -> bool:
-        """Whether a body need not be cut out of what was read."""
-        return self.client.takes_whole()
-
-    def on_whole(self, head: ResponseHead, framing: int, data: bytes, start: int) -> None:
-        """The response, all of it at once."""
-        if head.status >= 400 and self.leads_elsewhere(head, True):
+    def on_uncut(
+        self, head: ResponseHead, framing: int, data: bytes, start: int, ended: bool
+    ) -> None:
+        """The same, in one piece."""
+        if head.status >= 400 and self.leads_elsewhere(head, ended):
             return
-        head = self._begun(head, framing, True)
-        self.client.send_whole(head, framing, data, start)
-        self._over()
+        head = self._begun(head, framing, ended)
+        self.client.send_uncut(head, framing, data, start, ended)
+        if ended:
+            self._over()
 
     def _begun(self, head: ResponseHead, framing: int, ended: bool) -> ResponseHead:
         """The response is here: its head, as the endpoint's group wants it."""
@@ -218,26 +212,6 @@ class Exchange(RequestRelay):
         kind = head.value(b"content-type").partition(b";")[0].strip()
         return kind == EVENTS and not self.service.tunnels_full()
 
-    def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
-        """More of the response's body, unframed."""
-        if ended:
-            self._release()
-            self.state = DONE
-            if payload:
-                self.client.send_payload(payload)
-            if trailers:
-                trailers = rewrite.response_trailers(trailers, self.client.context)
-            self.client.send_end(trailers)
-            self._over()
-            return
-        self.deadline = self.service.deadline(self.deadlines.response_body)
-        if payload:
-            self.client.send_payload(payload)
-
-    def takes_chunks(self) -> bool:
-        """Whether chunks may go on as they came."""
-        return self.client.passes_chunks()
-
     def on_chunks(self, head: ResponseHead | None, chunks: bytes, inside: int, ended: bool) -> None:
         """Whole chunks of the response's body; the first ones come with its head."""
         if head is not None:
@@ -252,22 +226,6 @@ class Exchange(RequestRelay):
         self.client.send_chunks(head, chunks, inside)
         if ended:
             self._over()
-
-    def takes_views(self) -> bool:
-        """Whether bytes of the body may be in a place that is soon used again."""
-        return self.client.takes_views()
-
-    def on_view(self, view: memoryview) -> None:
-        """More of the response's body, and not its end."""
-        self.deadline = self.service.deadline(self.deadlines.response_body)
-        self.client.send_view(view)
-
-    def on_client_writable(self, writable: bool) -> None:
-        """Backpressure from the client on the response's body."""
-        self.deadline = self.service.deadline(self.deadlines.response_body)
-        self.blocked = 0.0 if writable else self.service.deadline(0.0)
-        if self.connection is not None:
-            self.connection.throttle(not writable)
 
     def on_switch(self, head: ResponseHead, rest: bytes) -> None:
         """A 101: the tunnel begins, if it is what the client asked for (RFC 9110 7.8)."""

@@ -33,11 +33,13 @@ class PageExchange(Exchange):
             head = with_status(head, self.status, self.lines)
             super().on_response(head, framing, payload, ended)
 
-    def on_whole(self, head: ResponseHead, framing: int, data: bytes, start: int) -> None:
-        """The page, all of it at once."""
+    def on_uncut(
+        self, head: ResponseHead, framing: int, data: bytes, start: int, ended: bool
+    ) -> None:
+        """The same, in one piece."""
         if not self._is_error(head):
             head = with_status(head, self.status, self.lines)
-            super().on_whole(head, framing, data, start)
+            super().on_uncut(head, framing, data, start, ended)
 
     def on_chunks(self, head: ResponseHead | None, chunks: bytes, inside: int, ended: bool) -> None:
         """The page, in chunks as they came."""

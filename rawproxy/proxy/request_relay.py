@@ -6,6 +6,10 @@
     bytes out of chunks          one chunk of them (`on_request_body`)
     whole chunks, as they came   the same: nothing is copied to be framed anew
                                  (`on_request_chunks`, where `passes_chunks`)
+    views of a place             the same: nothing is copied (`on_request_view`, where
+                                 `takes_request_views`)
+    nothing: the kernel moves    nothing that is seen here (`on_request_relayed`, where there is a
+    a long body by itself        `request_sink`)
 
 What has no connection yet, or may be needed for a retry, is held (`holding`). It never reads or
 unframes anything. Invariant: the bytes that are written to a connection, and those that are held
@@ -14,9 +18,11 @@ for it, are the body's bytes in their order, framed as the head says, with one e
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 
 from rawproxy.net.backpressure import WRITER_FULL
+from rawproxy.net.tls_transport import TlsTransport
 from rawproxy.protocol.http.head import ResponseHead
 from rawproxy.protocol.http1.body import encode_chunk
 from rawproxy.proxy.checkout import DONE, REWRITE
@@ -55,6 +61,36 @@ class RequestRelay(Timeouts):
         self.received += inside
         if not self._is_too_large():
             self._carry(chunks, ended)
+
+    def takes_request_views(self) -> bool:
+        """Whether bytes of the body may be in a place that is soon used again."""
+        connection = self.connection
+        if connection is None or self.held is not None or self.endpoint.crowded():
+            return False
+        # TLS has sent a view's bytes, or copied them, when `write` returns.
+        return not self.chunked and isinstance(connection.transport, TlsTransport)
+
+    def on_request_view(self, view: memoryview) -> None:
+        """More of the body, and not its end."""
+        connection = self.connection
+        assert connection is not None
+        self.received += len(view)
+        self.deadline = self.service.deadline(self.deadlines.response_head)
+        connection.transport.write(view)
+
+    def request_sink(self) -> asyncio.Transport | None:
+        """Where the kernel may move the rest of the body to by itself; None: nowhere."""
+        connection = self.connection
+        if connection is None or connection.relay is not None or self.held is not None:
+            return None
+        if self.chunked or self.throttled or self.endpoint.crowded():
+            return None
+        return connection.transport
+
+    def on_request_relayed(self, size: int) -> None:
+        """It has moved `size` bytes more of the body, and not to its end."""
+        self.received += size
+        self.deadline = self.service.deadline(self.deadlines.response_head)
 
     def _is_too_large(self) -> bool:
         """Whether a body of unknown length has become too long; it has failed then."""

@@ -19,6 +19,7 @@ from typing import Final, cast
 from rawproxy.config.model import Limits
 from rawproxy.errors import CutError, MalformedError, PrematureCloseError, ProxyError, UpstreamError
 from rawproxy.net.backpressure import WRITER_FULL, Valve, last_words
+from rawproxy.net.kernel_relay import LEAST
 from rawproxy.net.socket_transport import SocketTransport
 from rawproxy.net.tls_transport import TlsTransport
 from rawproxy.protocol.http.head import CHUNKED, ResponseHead, response_framing
@@ -26,7 +27,7 @@ from rawproxy.protocol.http.last_head import LastHead
 from rawproxy.protocol.http1.body import BodyError, ChunkedBody, CloseBody, LengthBody
 from rawproxy.protocol.http1.head_limits import waits
 from rawproxy.protocol.http1.parser import Parser
-from rawproxy.upstream.bulk_reader import LITTLE, LONG, BulkReader
+from rawproxy.upstream.bulk_reader import LONG, BulkReader
 from rawproxy.upstream.response_body import ResponseBody
 from rawproxy.upstream.response_handler import ResponseHandler
 
@@ -79,8 +80,8 @@ class ConnectionOwner(metaclass=ABCMeta):
         """The connection waits for its own client now, or no longer does (`waits`)."""
 
     @abstractmethod
-    def where_to_read(self) -> memoryview:
-        """The memory for the next piece of a long body; its size is the most that is read."""
+    def where_to_read(self, little: bool) -> memoryview:
+        """The memory for the next piece of a response; its size is the most that is read."""
 
     @abstractmethod
     def crowded(self) -> bool:
@@ -96,13 +97,10 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
 
     __slots__ = (
         "apart", "bare", "bound", "buffer", "endpoint", "last_head", "limits", "look", "lost",
-        "parse", "served", "suspect", "transport", "unfit", "valve",
-        "write",
+        "parse", "served", "suspect", "unfit", "write",
     )  # fmt: skip
 
-    transport: asyncio.Transport
     write: Write  # the transport's own: to look it up for each request takes longer
-    valve: Valve
 
     def __init__(self, endpoint: ConnectionOwner) -> None:
         super().__init__()
@@ -149,6 +147,8 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
         """Close at once, whatever is under way. The peer sees a reset, not a clean end."""
         self.handler = None
         self.reusable = False
+        if self.relay is not None:
+            self.relay.stop()
         self.transport.abort()
         self.endpoint.settle(self)
 
@@ -244,12 +244,12 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
                 if self.bare and size > whole:
                     self.endpoint.babbled(True)
                 self.ended(self.reusable and size == whole)
-                if (head.unchanged or framing >= WHOLE) and handler.takes_whole():
-                    handler.on_whole(head, framing, data, stop)
+                if (head.unchanged or framing >= WHOLE) and handler.takes_uncut():
+                    handler.on_uncut(head, framing, data, stop, True)
                 else:
                     handler.on_response(head, framing, data[stop:whole], True)
                 return
-            self._read_rest(handler, head, framing, data[stop:])
+            self._read_rest(handler, head, framing, data, stop)
             return
         if framing == CHUNKED:
             body = self.body = ChunkedBody(
@@ -283,14 +283,20 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
             handler.on_response(head, framing, payload, True)
 
     def _read_rest(
-        self, handler: ResponseHandler, head: ResponseHead, framing: int, payload: bytes
+        self, handler: ResponseHandler, head: ResponseHead, framing: int, data: bytes, start: int
     ) -> None:
-        """A body of a known length, of which this is the first part."""
-        left = framing - len(payload)
-        self.body = LengthBody(left)
+        """A body of a known length, of which the first part is in `data` from `start` on."""
+        here = len(data) - start
+        left = framing - here
+        body = self.body = LengthBody(left)
         if left > LONG:
             self.read_bulk(handler)
-        handler.on_response(head, framing, payload, False)
+        if here >= WHOLE and handler.takes_uncut():
+            handler.on_uncut(head, framing, data, start, False)
+        else:
+            handler.on_response(head, framing, data[start:], False)
+        if left >= LEAST and self.handler is handler:
+            self.relay_rest(handler, body)
 
     def read_bulk(self, handler: ResponseHandler) -> None:
         """Read as much at a time, from now on, as the memory for slow clients allows."""
@@ -300,17 +306,21 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
                 self.read_little(transport)
         elif isinstance(transport, TlsTransport) and handler.takes_views():
             self.viewing = True
-            few = len(self.endpoint.where_to_read()) > LITTLE
-            transport.read_views(self.view_received, ahead=few)
+            transport.read_views(self.view_received, ahead=not self.endpoint.crowded())
 
     def read_little(self, transport: asyncio.Transport) -> None:
         """Read no more at a time than the endpoint says."""
-        self.bulk_reader = BulkReader(self, self.endpoint.where_to_read)
+        self.bulk_reader = BulkReader(self, self._where_to_read)
         transport.set_protocol(self.bulk_reader)
+
+    def _where_to_read(self) -> memoryview:
+        return self.endpoint.where_to_read(self.body is None)
 
     def ended(self, reusable: bool) -> None:
         """The response has come to its end; `reusable`: so may the connection be."""
-        if self.bulk_reader is not None and not self.endpoint.crowded():
+        if self.relayed:
+            self.relayed = False  # the next one may be as long
+        elif self.bulk_reader is not None and not self.endpoint.crowded():
             self.bulk_reader = None
             self.transport.set_protocol(self)
         elif self.viewing and isinstance(self.transport, TlsTransport):
@@ -337,6 +347,8 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.relay is not None:
+            self.relay.stop()
         if self.handler is not None:
             self.lost = True  # so that it is not used again, whatever the last bytes say
             words = last_words(self.transport)

@@ -5,6 +5,8 @@
     of a known length                           bytes (`on_payload`)
     long, and from TLS to TLS                   views of the place that it is read into: nothing is
                                                 copied (`on_view`, where `takes_views`)
+    long, between two plain sockets             nothing that is seen here: the kernel moves it
+                                                (`on_relayed`, where there is a `relay_sink`)
     in chunks, for a client that has them too   whole chunks as they came: nothing is framed anew
                                                 (`on_chunks`, where `takes_chunks`)
     in chunks, or until the connection ends     bytes out of them (`on_payload`)
@@ -17,9 +19,12 @@ Raises `BodyError`, nothing else.
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 
 from rawproxy.balancing.pool import Poolable
+from rawproxy.net.backpressure import Valve
+from rawproxy.net.kernel_relay import LEAST, TAIL, KernelRelay, relay
 from rawproxy.protocol.http.head import ResponseHead
 from rawproxy.protocol.http1.body import ChunkedBody, CloseBody, LengthBody
 from rawproxy.upstream.bulk_reader import LONG_READ, BulkReader
@@ -31,10 +36,18 @@ Stepper = LengthBody | ChunkedBody | CloseBody
 class ResponseBody(Poolable):
     """Base of the connection: the body that is being read."""
 
-    __slots__ = ("body", "bulk_reader", "handler", "reusable", "viewing")
+    __slots__ = (
+        "body", "bulk_reader", "handler", "relay", "relayed", "reusable", "transport", "valve",
+        "viewing",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+    valve: Valve
 
     def __init__(self) -> None:
         super().__init__()
+        self.relay: KernelRelay | None = None  # which moves the body just now
+        self.relayed = False  # it did so for this body
         self.handler: ResponseHandler | None = None
         self.body: Stepper | None = None
         self.bulk_reader: BulkReader | None = None  # who reads a long body; None: the transport
@@ -76,9 +89,34 @@ class ResponseBody(Poolable):
             payload, rest = body.feed(b"")
         if rest is None:
             handler.on_payload(payload, False, b"")
+            if isinstance(body, LengthBody) and body.left >= LEAST and self.handler is handler:
+                self.relay_rest(handler, body)
         else:
             self.ended(self.reusable and not rest)
             handler.on_payload(payload, True, self.trailers())
+
+    def relay_rest(self, handler: ResponseHandler, body: LengthBody) -> None:
+        """Have the kernel move what is still to come of `body`, but for its end, if it can."""
+        sink = handler.relay_sink()
+        if sink is not None:
+            most = body.left - TAIL
+            self.relay = relay(
+                self.transport, sink, self.valve, most, self.on_relayed, self.on_relay_over
+            )
+            if self.relay is not None:
+                self.relay.begin()
+
+    def on_relayed(self, size: int) -> None:
+        """The client's socket has taken `size` bytes more."""
+        if self.handler is not None:
+            self.handler.on_relayed(size)
+
+    def on_relay_over(self, taken: int) -> None:
+        """The connection reads again."""
+        self.relay = None
+        self.relayed = taken > 0
+        if isinstance(self.body, LengthBody):
+            self.body.left -= taken
 
     def pass_chunks(
         self,

@@ -3,10 +3,11 @@
     on_interim(head)            a 1xx other than 101
     on_switch(head, rest)       a 101 and what came behind it
     on_response(head, framing, payload, ended)
-    on_whole(head, framing, data, start)     instead of it, where `takes_whole`
+    on_uncut(head, framing, data, start, ended)     instead of it, where `takes_uncut`
     on_payload(payload, ended, trailers)
     on_chunks(head, chunks, inside, ended)   instead of either, where `takes_chunks`
     on_view(view)               instead of `on_payload`, where `takes_views`
+    on_relayed(size)            instead of `on_payload`, where there is a `relay_sink`
     on_lost(error)              the connection ended first
 
 This module decides nothing. Invariant: the head comes once, before any payload. Nothing comes after
@@ -15,6 +16,7 @@ a call with `ended`, or after `on_lost`.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABCMeta, abstractmethod
 
 from rawproxy.errors import ProxyError
@@ -47,12 +49,17 @@ class ResponseHandler(metaclass=ABCMeta):
     def on_payload(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """More of the body, without its framing."""
 
-    def takes_whole(self) -> bool:
-        """Whether `on_whole` may be called."""
+    def takes_uncut(self) -> bool:
+        """Whether `on_uncut` may be called."""
         return False
 
-    def on_whole(self, head: ResponseHead, framing: int, data: bytes, start: int) -> None:
-        """The final response and all of its body, which begins at `start` and was not cut off."""
+    def on_uncut(
+        self, head: ResponseHead, framing: int, data: bytes, start: int, ended: bool
+    ) -> None:
+        """The same as `on_response`, but the body, which begins at `start`, was not cut off.
+
+        If it `ended`, there may be more behind it.
+        """
         raise TypeError(f"{type(self).__name__} takes no whole responses")
 
     def takes_chunks(self) -> bool:
@@ -73,6 +80,14 @@ class ResponseHandler(metaclass=ABCMeta):
     def on_view(self, view: memoryview) -> None:
         """More of its body, and not the end of it, in a place that is soon used again."""
         raise TypeError(f"{type(self).__name__} takes no views")
+
+    def relay_sink(self) -> asyncio.Transport | None:
+        """Where the kernel may move the rest of the body to by itself; None: nowhere."""
+        return None
+
+    def on_relayed(self, size: int) -> None:
+        """It has moved `size` bytes more of the body, and not to its end."""
+        raise TypeError(f"{type(self).__name__} is no part of a relay")
 
     @abstractmethod
     def on_lost(self, error: ProxyError) -> None:

@@ -155,6 +155,38 @@ def test_who_is_watched_is_told_of_the_end_and_of_errors_once(run):
     run(story)
 
 
+def test_who_is_watched_may_be_waited_for_as_well(run):
+    async def story():
+        one, two = pair()
+        number, watch, calls = one.fileno(), poller(), []
+        for first in ("watch", "writer"):
+            if first == "watch":
+                watch.watch(number, lambda: calls.append("gone"))
+            watch.add_writer(number, lambda: calls.append("room"))
+            if first == "writer":
+                watch.watch(number, lambda: calls.append("gone"))
+            await turns()
+            assert calls and set(calls) == {"room"}
+            watch.remove_writer(number)
+            calls.clear()
+            await turns()
+            assert calls == []  # the kernel still tells of its end
+        watch.add_writer(number, lambda: calls.append("room"))
+        two.close()
+        await turns()
+        assert calls.count("gone") == 1
+        calls.clear()
+        await turns()
+        assert set(calls) == {"room"}  # whoever waits finds out by trying
+        watch.remove_writer(number)
+        calls.clear()
+        await turns()
+        assert calls == []
+        one.close()
+
+    run(story)
+
+
 def test_who_is_watched_no_more_is_left_alone(run):
     async def story():
         one, two = pair()

@@ -10,10 +10,10 @@ import pytest
 
 from rawproxy.errors import CutError
 from rawproxy.net import tls_handshake
-from rawproxy.net.backpressure import MOST_WORDS, last_words
+from rawproxy.net.backpressure import MEMINFO, MOST_WORDS, SO_MEMINFO, last_words
 from rawproxy.net.socket_transport import HIGH, LOW
 from rawproxy.net.tls_outbox import RECORD
-from rawproxy.net.tls_transport import TlsTransport
+from rawproxy.net.tls_transport import CORKED, TlsTransport
 from tests.unit.net.tls_pair import (
     CLIENT,
     GRACE,
@@ -61,6 +61,76 @@ def test_nothing_stays_behind_in_a_full_socket(run):
             assert transport.get_write_buffer_size() and not corked(sock)
             await peer.read_all(20 * RECORD)
             assert not transport.get_write_buffer_size() and not corked(sock)
+
+    run(story)
+
+
+class Roomy:
+    """A socket that says it has room for all, whatever it has."""
+
+    def __init__(self, sock):
+        self.sock = sock
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+    def getsockopt(self, level, option, size=0):
+        if option == SO_MEMINFO:
+            return MEMINFO.pack(1 << 30, 0)
+        return self.sock.getsockopt(level, option, size)
+
+
+class Counting:
+    """Writes, and how many bytes each was asked to write."""
+
+    def __init__(self, tls):
+        self.tls = tls
+        self.sizes = []
+
+    def __getattr__(self, name):
+        return getattr(self.tls, name)
+
+    def write(self, data):
+        self.sizes.append(len(data))
+        return self.tls.write(data)
+
+
+def test_where_there_is_room_all_records_are_one_write(run):
+    async def story():
+        async with connected() as (transport, _, peer):
+            transport._tls = tls = Counting(transport._tls)
+            sock = transport.get_extra_info("socket")
+            for size in (2 * RECORD, 5 * RECORD + 7):
+                tls.sizes.clear()
+                transport.write(bytes(size))
+                await peer.read_all(size)
+                assert (tls.sizes == [size]) == (size >= CORKED)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1 << 20)
+            tls.sizes.clear()
+            transport.write(bytes(4 * RECORD))  # of a crowd
+            assert tls.sizes == [RECORD] * 4
+            await peer.read_all(4 * RECORD)
+
+    run(story)
+
+
+def test_openssl_gets_again_what_it_began_with(run):
+    """Should there be less room than the kernel said."""
+    body = bytes(range(251)) * 4000
+
+    async def story():
+        async with connected(buffer=8192) as (transport, recorder, peer):
+            transport._sock = Roomy(transport._sock)
+            transport._tls = tls = Counting(transport._tls)
+            transport.write(memoryview(bytearray(body)))
+            transport.write(b"behind it")
+            assert transport.get_write_buffer_size() == len(body) + 9  # nobody knows of how many
+            assert await peer.read_all(len(body) + 9) == body + b"behind it"
+            assert not transport.get_write_buffer_size()
+            assert set(tls.sizes[:-1]) == {len(body)} and len(tls.sizes) > 2
+            assert recorder.events == ["made", "pause", "resume"]
+            transport.write(body[: 4 * RECORD])
+            assert await peer.read_all(4 * RECORD) == body[: 4 * RECORD]
 
     run(story)
 
