@@ -54,18 +54,19 @@ FLAGS: Final = getattr(os, "SPLICE_F_MOVE", 0) | getattr(os, "SPLICE_F_NONBLOCK"
 
 
 class Pipes:
-    """The pipes of one worker. `able`: whether this system can do it at all."""
+    """The pipes of one worker. `able`: whether this system can do it at all. `most`: at a time."""
 
-    __slots__ = ("able", "spare", "used")
+    __slots__ = ("able", "most", "spare", "used")
 
     def __init__(self) -> None:
         self.able = hasattr(os, "splice")
+        self.most = PIPES
         self.spare: list[tuple[int, int]] = []
         self.used = 0
 
     def take(self) -> tuple[int, int] | None:
         """An empty pipe: where to read from it, and where to write to it. None: there is none."""
-        if not self.able or self.used >= PIPES:
+        if not self.able or self.used >= self.most:
             return None
         if self.spare:
             pipe = self.spare.pop()

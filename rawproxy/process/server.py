@@ -25,6 +25,7 @@ from rawproxy.config.caution import cautions
 from rawproxy.config.collector import lasting
 from rawproxy.config.model import Address, Config
 from rawproxy.config.options import CAPABILITIES
+from rawproxy.net.kernel_relay import PIPES, PIPES_OF_ALL
 from rawproxy.net.listening import bind, explained
 from rawproxy.net.openssl.at_start import found_out
 from rawproxy.process import against, build
@@ -140,11 +141,15 @@ class WorkerServer:
     def bound(self) -> None:
         """Where the admin has set no limit, the file descriptors are one."""
         limits, service = self.service.config.limits, self.service
+        descriptors = _descriptors()
+        # A pipe takes two, and bodies can go without one.
+        PIPES_OF_ALL.most = min(PIPES, descriptors // 32)
+        rest = descriptors - RESERVE - 2 * PIPES_OF_ALL.most
         if not limits.connections:
             # As HAProxy reckons: a connection needs a descriptor on either side.
-            service.admission.total = max((_descriptors() - RESERVE) // 2, 1)
+            service.admission.total = max(rest // 2, 1)
         if not limits.tunnels:
-            service.most_tunnels = max((_descriptors() - RESERVE) // 4, 1)
+            service.most_tunnels = max(rest // 4, 1)
 
     def adopt(self, new: PreparedWorker) -> None:
         """Serve by another configuration from now on. Nothing here can fail."""

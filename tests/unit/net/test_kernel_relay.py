@@ -306,6 +306,16 @@ def test_pipes_are_few_empty_and_large(monkeypatch):
     assert pipes.take() is None
 
 
+def test_where_descriptors_are_few_there_are_fewer_pipes():
+    pipes = Pipes()
+    pipes.most = 1
+    pipe = pipes.take()
+    assert pipe is not None and pipes.take() is None
+    pipes.give_back(pipe, True)
+    assert pipes.take() == pipe
+    pipes.give_back(pipe, False)
+
+
 def test_a_pipe_that_cannot_be_large_is_one_all_the_same(monkeypatch):
     def refuses(*_):
         raise PermissionError(errno.EPERM, "this user has too many")
