@@ -241,7 +241,10 @@ class KernelRelay:
             sink.write(os.read(pipe[0], self._held))
             self._on_relayed(self._held)
             self._held = 0
+            waited = self._watched == SINK
             self.stop()
+            if waited:  # from now on the transport itself tells when it is full
+                _protocol(sink).resume_writing()
         else:  # what the pipe has is lost, so nothing may follow it
             self.stop()
             sink.abort()

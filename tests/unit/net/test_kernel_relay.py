@@ -269,6 +269,36 @@ def test_where_the_system_cannot_it_is_read_and_written(run, monkeypatch, number
     run(story)
 
 
+def test_a_system_that_cannot_any_more_leaves_nobody_waiting(run, monkeypatch):
+    splice = os.splice
+
+    def fails(*_, **__):
+        raise OSError(errno.EINVAL, "not here")
+
+    async def story():
+        async with Line() as line:
+            monkeypatch.setattr(PIPES_OF_ALL, "able", True)
+            line.relay(len(BODY)).begin()
+            sending = asyncio.ensure_future(line.send(BODY))
+            source, sink = line.heard
+            await until(lambda: sink.told)
+            monkeypatch.setattr(os, "splice", fails)
+            got = bytearray()
+            while not line.over:  # it is called again when the sink has room
+                got += await line.receive(65536)
+            assert sink.told[:2] == ["full", "room"]
+            (taken,) = line.over
+            assert taken == line.relayed
+            got += await line.receive(taken - len(got))
+            await sending
+            await until(lambda: len(source.got) == len(BODY) - taken)
+            assert bytes(got + source.got) == BODY
+            monkeypatch.setattr(PIPES_OF_ALL, "able", True)
+            monkeypatch.setattr(os, "splice", splice)
+
+    run(story)
+
+
 def test_who_gets_no_pipe_is_read_and_written(run, monkeypatch):
     async def story():
         async with Line() as line:
