@@ -3,9 +3,7 @@
 The loop's own transports read a quarter of a megabyte at once. That is right if the client takes
 it. If not, it stays in memory, and a thousand such clients are 256 MB. So whoever reads a long body
 says each time how much to read. While many clients are slow, a new connection does so from the
-first byte on, as nobody knows yet what will come. And where the kernel has moved the body of a
-response (`kernel_relay`), the next one's beginning is read little by little as well: perhaps it is
-another long body, of which the kernel can move all but that.
+first byte on, as nobody knows yet what will come.
 
 A `BulkReader` stands between the transport and its connection, and never looks at a byte.
 Invariant: it hands on a copy, because all connections share the buffer.

@@ -80,7 +80,7 @@ class ConnectionOwner(metaclass=ABCMeta):
         """The connection waits for its own client now, or no longer does (`waits`)."""
 
     @abstractmethod
-    def where_to_read(self, little: bool) -> memoryview:
+    def where_to_read(self) -> memoryview:
         """The memory for the next piece of a response; its size is the most that is read."""
 
     @abstractmethod
@@ -310,17 +310,12 @@ class UpstreamConnection(ResponseBody, asyncio.Protocol):
 
     def read_little(self, transport: asyncio.Transport) -> None:
         """Read no more at a time than the endpoint says."""
-        self.bulk_reader = BulkReader(self, self._where_to_read)
+        self.bulk_reader = BulkReader(self, self.endpoint.where_to_read)
         transport.set_protocol(self.bulk_reader)
-
-    def _where_to_read(self) -> memoryview:
-        return self.endpoint.where_to_read(self.body is None)
 
     def ended(self, reusable: bool) -> None:
         """The response has come to its end; `reusable`: so may the connection be."""
-        if self.relayed:
-            self.relayed = False  # the next one may be as long
-        elif self.bulk_reader is not None and not self.endpoint.crowded():
+        if self.bulk_reader is not None and not self.endpoint.crowded():
             self.bulk_reader = None
             self.transport.set_protocol(self)
         elif self.viewing and isinstance(self.transport, TlsTransport):

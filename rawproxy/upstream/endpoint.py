@@ -148,12 +148,12 @@ class Endpoint(Dialler):
         elif not connection.apart:
             _go_on(self.pool.stall(connection))
 
-    def where_to_read(self, little: bool) -> memoryview:
-        """The memory for the next piece: a `little` one, or if many clients are slow."""
+    def where_to_read(self) -> memoryview:
+        """The memory for the next piece of a long body: little while many clients are slow."""
         bulk_buffer = self.bulk_buffer
         if bulk_buffer is None:
             bulk_buffer = self.bulk_buffer = BulkBuffer()
-        return bulk_buffer.little if little or self.crowded() else bulk_buffer.whole
+        return bulk_buffer.little if self.crowded() else bulk_buffer.whole
 
     def crowded(self) -> bool:
         """Whether so many clients are slow that little is read at a time, of whatever comes."""

@@ -37,8 +37,7 @@ class ResponseBody(Poolable):
     """Base of the connection: the body that is being read."""
 
     __slots__ = (
-        "body", "bulk_reader", "handler", "relay", "relayed", "reusable", "transport", "valve",
-        "viewing",
+        "body", "bulk_reader", "handler", "relay", "reusable", "transport", "valve", "viewing",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -47,7 +46,6 @@ class ResponseBody(Poolable):
     def __init__(self) -> None:
         super().__init__()
         self.relay: KernelRelay | None = None  # which moves the body just now
-        self.relayed = False  # it did so for this body
         self.handler: ResponseHandler | None = None
         self.body: Stepper | None = None
         self.bulk_reader: BulkReader | None = None  # who reads a long body; None: the transport
@@ -114,7 +112,6 @@ class ResponseBody(Poolable):
     def on_relay_over(self, taken: int) -> None:
         """The connection reads again."""
         self.relay = None
-        self.relayed = taken > 0
         if isinstance(self.body, LengthBody):
             self.body.left -= taken
 

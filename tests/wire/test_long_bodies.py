@@ -115,11 +115,11 @@ def test_while_many_clients_are_slow_every_response_is_read_little_at_a_time(fra
                 return type(pool.idle[0].transport.get_protocol())
 
             pool.lent = FEW
-            assert len(endpoint.where_to_read(False)) == LITTLE
+            assert len(endpoint.where_to_read()) == LITTLE
             for path, body in ((b"/", b"short"), (b"/long", BODY), (b"/", b"short")):
                 assert await served(path, body) is BulkReader
             pool.lent = 0
-            assert await served(b"/", b"short") is type(pool.idle[0])
+            assert await served(b"/long", BODY) is type(pool.idle[0])
             pool.lent = FEW  # the connection is made again: a tunnel wants one of its own
             writer.write(ASK)
             await read_head(reader)

@@ -12,8 +12,7 @@ import pytest
 
 from rawproxy.client.h1_connection import H1Connection
 from rawproxy.net.backpressure import WRITER_FULL
-from rawproxy.net.kernel_relay import LEAST, PIPES_OF_ALL, TAIL
-from rawproxy.upstream.bulk_reader import LITTLE, BulkReader
+from rawproxy.net.kernel_relay import LEAST, PIPES_OF_ALL
 
 from .rig import LOOPS, Rig, get, read_head, read_response, response, run
 from .test_shares import narrow, until
@@ -88,32 +87,6 @@ def test_a_short_body_is_read_and_written(spliced):
             for _ in range(3):
                 assert len((await rig.ask(get()))[1]) == LEAST - 1
         assert not spliced
-
-    run(test())
-
-
-def test_what_follows_a_relayed_body_begins_with_little_and_short_ones_end_that(spliced):
-    async def script(reader, writer):
-        while True:
-            head = await read_head(reader)
-            writer.write(response(b"short" if b"/short" in head else BODY))
-
-    async def test():
-        async with Rig(script, max_upstream=1) as rig:
-            (endpoint,) = rig.service.endpoints
-            reader, writer = await rig.client()
-            by_us = []
-            for path in (b"/", b"/", b"/short", b"/"):
-                spliced.clear()
-                writer.write(get(path))
-                assert (await read_response(reader))[1] in (BODY, b"short")
-                await until(lambda: endpoint.pool.idle)
-                (idle,) = endpoint.pool.idle
-                reads_little = isinstance(idle.transport.get_protocol(), BulkReader)
-                assert reads_little == (path == b"/")
-                by_us.append(len(BODY) - sum(spliced) // 2)
-            assert by_us[1] < LITTLE + TAIL + 1000
-            assert rig.connections == 1
 
     run(test())
 
