@@ -4,6 +4,9 @@
     DRAIN    the answer is out already: what still comes is dropped, up to a limit, so that the
              connection can be kept
 
+What is still to come of a long body of known length is not copied: between plain sockets the kernel
+moves it (`kernel_relay`), and from TLS to TLS it goes on from the place that it was read into.
+
 This module never frames anything. Invariants: no byte behind a body is lost. A body that breaks off
 or is malformed reaches no upstream as a whole one.
 """
