@@ -152,8 +152,7 @@ class H1RequestBody(H1Intake):
 
     def _body_ended(self, rest: bytes) -> None:
         """It is whole; `rest` came behind it."""
-        if self.viewing:
-            self.end_hurry()
+        self.end_hurry()
         self.phase = ANSWER
         self.deadline = 0.0
         self.body = None

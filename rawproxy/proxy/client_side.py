@@ -83,7 +83,7 @@ class ClientSide(metaclass=ABCMeta):
 
         If it `ended`, it has `framing` bytes there, else all that there are.
         """
-        raise TypeError(f"{type(self).__name__} takes no whole responses")
+        raise TypeError(f"{type(self).__name__} takes no uncut bodies")
 
     def passes_chunks(self) -> bool:
         """Whether `send_chunks` may be called."""

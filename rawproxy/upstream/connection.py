@@ -81,7 +81,7 @@ class ConnectionOwner(metaclass=ABCMeta):
 
     @abstractmethod
     def where_to_read(self) -> memoryview:
-        """The memory for the next piece of a response; its size is the most that is read."""
+        """The memory for the next piece of a long body; its size is the most that is read."""
 
     @abstractmethod
     def crowded(self) -> bool:

@@ -60,7 +60,7 @@ class ResponseHandler(metaclass=ABCMeta):
 
         If it `ended`, there may be more behind it.
         """
-        raise TypeError(f"{type(self).__name__} takes no whole responses")
+        raise TypeError(f"{type(self).__name__} takes no uncut bodies")
 
     def takes_chunks(self) -> bool:
         """Whether `on_chunks` may be called."""

@@ -1,7 +1,6 @@
 """A body that the kernel moves: whole, in order, and whatever the two ends do meanwhile."""
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
@@ -75,6 +74,13 @@ class Line:
     def _on_relayed(self, size):
         self.relayed += size
 
+    async def have(self, data):
+        """It is here before anything reads."""
+        self.source.pause_reading()
+        await self.send(data)
+        await asyncio.sleep(0.01)
+        self.source.resume_reading()
+
     async def send(self, data):
         await asyncio.get_running_loop().sock_sendall(self.sender, data)
 
@@ -119,10 +125,7 @@ def test_what_is_relayed_is_whole_and_the_transport_reads_what_follows(run):
 def test_what_is_here_already_needs_nobody_who_waits(run):
     async def story():
         async with Line() as line:
-            line.source.pause_reading()
-            await line.send(BODY[:50_000])
-            await asyncio.sleep(0.01)
-            line.source.resume_reading()
+            await line.have(BODY[:50_000])
             line.relay(50_000).begin()
             assert line.over == [50_000]  # within the call
             assert await line.receive(50_000) == BODY[:50_000]
@@ -251,10 +254,7 @@ def test_where_the_system_cannot_it_is_read_and_written(run, monkeypatch, number
             calls.clear()
             monkeypatch.setattr(PIPES_OF_ALL, "able", True)
             monkeypatch.setattr(os, "splice", fails)
-            line.source.pause_reading()
-            await line.send(BODY[:ROOM])
-            await asyncio.sleep(0.01)
-            line.source.resume_reading()
+            await line.have(BODY[:ROOM])
             line.relay(2 * ROOM).begin()
             (taken,) = line.over
             source, _ = line.heard
@@ -302,9 +302,12 @@ def test_a_system_that_cannot_any_more_leaves_nobody_waiting(run, monkeypatch):
 def test_who_gets_no_pipe_is_read_and_written(run, monkeypatch):
     async def story():
         async with Line() as line:
-            for count in (PIPES, PIPES - 1):
-                monkeypatch.setattr(PIPES_OF_ALL, "used", count)
-                assert (line.relay(1000) is None) == (count == PIPES)
+            monkeypatch.setattr(PIPES_OF_ALL, "used", PIPES)
+            assert line.relay(1000) is None
+            monkeypatch.setattr(PIPES_OF_ALL, "used", PIPES - 1)
+            last = line.relay(1000)
+            assert last is not None and line.relay(1000) is None
+            last.stop()
             monkeypatch.setattr(PIPES_OF_ALL, "used", line.used)
             line.sink.abort()
             assert line.relay(1000) is None
@@ -316,17 +319,19 @@ def test_pipes_are_few_empty_and_large(monkeypatch):
     pipes = Pipes()
     taken = [pipes.take() for _ in range(SPARE + 2)]
     assert pipes.used == len(taken)
-    os.write(taken[0][1], b"x" * ROOM)  # it does not block
+    assert os.write(taken[0][1], b"x" * ROOM) == ROOM  # at once
     pipes.give_back(taken[0], False)
     for one in taken[1:]:
         pipes.give_back(one, True)
     assert len(pipes.spare) == SPARE and not pipes.used
-    assert pipes.take() in taken
-    for one in pipes.spare:
-        os.close(one[0])
-        os.close(one[1])
-    with contextlib.suppress(OSError):
-        os.close(taken[0][0])  # it is closed
+    for number in taken[0]:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)  # what has bytes in it is closed
+    again = pipes.take()
+    assert again in taken[1:]
+    for pipe in (again, *pipes.spare):
+        os.close(pipe[0])
+        os.close(pipe[1])
 
     def none(flags):
         raise OSError(errno.EMFILE, "no descriptor is left")
