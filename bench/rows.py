@@ -299,7 +299,7 @@ def _latency_rows() -> list[Row]:
             unit="ms",
             lower_is_better=True,
             curve=True,
-            max_rounds=2,
+            max_rounds=3,
             args=_many(percent=percent),
         )
         for percent in (20, 45)
