@@ -1,6 +1,9 @@
-"""What holds for all tests: the patience of hypothesis, and which of them begin first."""
+"""What holds for all tests: the patience of hypothesis, which of them begin first, and that none
+leaves something in the environment."""
 
+import os
 import pathlib
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
@@ -20,3 +23,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if processes > 1:
         names = [item.path.relative_to(HERE).as_posix() for item in items]
         items[:] = [items[at] for at in dealt(names, processes)]
+
+
+@pytest.fixture(autouse=True)
+def _environment_is_put_back() -> Iterator[None]:
+    """What a test leaves there, every process that a later one starts would inherit."""
+    before = dict(os.environ)
+    yield
+    left = {name for name, value in os.environ.items() if before.get(name) != value}
+    left |= before.keys() - os.environ.keys()
+    assert left - {"PYTEST_CURRENT_TEST"} == set()

@@ -373,9 +373,10 @@ def test_each_openssl_is_told_groups_that_it_knows(monkeypatch, version, given, 
     monkeypatch.setattr(_ssl, "OPENSSL_VERSION_INFO", version)
     monkeypatch.setattr(os, "execv", lambda *command: begun_again.append(command))
     with monkeypatch.context() as changed:
-        changed.delenv("OPENSSL_CONF", raising=False)
-        if given is not None:
-            changed.setenv("OPENSSL_CONF", given)
+        # First set in any case: of a name that is not there, `delenv` would put nothing back.
+        changed.setenv("OPENSSL_CONF", given or "")
+        if given is None:
+            changed.delenv("OPENSSL_CONF")
         entry.tell_openssl()
         assert os.environ["OPENSSL_CONF"] == told
     # As `ssl` is in use in this process.

@@ -1,5 +1,6 @@
 """Listening sockets: whole or not at all, and never lost while they are wanted."""
 
+import gc
 import os
 import socket
 
@@ -59,6 +60,7 @@ def test_fewer_workers_share_the_sockets_and_more_get_new_ones(stock):
 def test_a_plan_that_fails_leaves_nothing(stock, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         busy = ("--https", Address("127.0.0.1", taken.getsockname()[1]))
+        gc.collect()  # what earlier tests left open must not be closed in between
         before = set(os.listdir("/proc/self/fd"))
         with pytest.raises(OSError, match=r"--https 127.0.0.1:\d+: Address already in use"):
             stock.prepare([LOCAL, ("--http", Address(path=str(tmp_path / "s"))), busy], 2)
