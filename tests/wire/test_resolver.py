@@ -143,6 +143,16 @@ async def watching(names: NameServer, upstream: Upstream):
         await task
 
 
+@pytest.mark.parametrize("turns", range(8))
+def test_a_question_cancelled_as_it_begins_lets_the_loop_close(turns):
+    async def test():
+        async with NameServer() as names, watching(names, web()):
+            for _ in range(turns):  # of the loop, so that its sockets are being made somewhere
+                await asyncio.sleep(0)
+
+    run(test())
+
+
 def test_a_change_is_told_within_the_ttl_and_nothing_else_is():
     async def test():
         async with NameServer() as names:
