@@ -39,7 +39,8 @@ async def page(port: int, path: str) -> tuple[int, str]:
             ) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+            with error:
+                return error.code, error.read().decode()
 
     return await asyncio.to_thread(get)
 
