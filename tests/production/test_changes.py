@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 
 import psutil
@@ -303,8 +304,11 @@ def test_what_a_reload_would_change_is_told_and_not_done(changing, tmp_path):
         ):  # fmt: skip
             url = f"http://127.0.0.1:{changing.admin}/change"
             asking = urllib.request.Request(url, body, {"Content-Type": kind})
-            with pytest.raises(OSError, match=str(status) if status != 413 else ".*"):
+            expected = str(status) if status != 413 else ".*"
+            with pytest.raises(OSError, match=expected) as refused:
                 urllib.request.urlopen(asking, timeout=PATIENCE)
+            if isinstance(refused.value, urllib.error.HTTPError):
+                refused.value.close()
     command = [*COMMAND, "check", "--against", f"127.0.0.1:{free_port()}"]
     command += ["--upstream", changing.back]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from tests.pythons.places import Here, Place
 
 SELECTION = "tests/unit tests/property tests/wire"  # what `make test-fast` knows to compile for
+# What `tests.alone`, by which `make test-fast` runs, prints before it asks a few again.
+ALONE = re.compile(r"^\d+ failed beside the others; alone:$", re.M)
 AGAIN = 8  # files with failures that are worth a second look: more are no accident
 KINDS = ("passed", "skipped", "failed")
 FACTS = (
@@ -74,30 +76,37 @@ COMMANDS = {"plain": plain_tests, "compiled": compiled_tests}
 def tested(place: Place, result: Result, build: str) -> None:
     """Run the selection with one build and note what came of it."""
     code, output = place.run(COMMANDS[build](place, result.selection))
-    found = counts(output)
+    beside, *alone = ALONE.split(output)
+    found = counts(beside)
     setattr(result, build, found)
-    result.failures += [f"{build}: {line}" for line in told(output, "(?:FAILED|ERROR)")]
-    result.skips += [line for line in told(output, "SKIPPED") if line not in result.skips]
+    result.failures += [f"{build}: {line}" for line in told(beside, "(?:FAILED|ERROR)")]
+    result.skips += [line for line in told(beside, "SKIPPED") if line not in result.skips]
     if code and not (found and found["failed"]):
         result.failures.append(f"{build}: exit code {code}")
+    for answer in alone:
+        settle(result, build, answer)
     once_more(place, result, build)
 
 
 def once_more(place: Place, result: Result, build: str) -> None:
-    """The files of what failed, by themselves: a wait may have been too short in the whole run.
+    """The files of what failed, by themselves: a wait may have been too short in the whole run."""
+    files = sorted({file_of(line) for line in failed_tests(result, build)})
+    if 0 < len(files) <= AGAIN:
+        _, output = place.run(COMMANDS[build](place, " ".join(files)))
+        settle(result, build, ALONE.split(output)[-1])
 
-    What passes then counts as passed, and is named on the page.
-    """
-    found: dict[str, int] = getattr(result, build)
-    failed = [line for line in result.failures if line.startswith(f"{build}: tests/")]
-    files = sorted({file_of(line) for line in failed})
-    if not failed or len(files) > AGAIN:
-        return
-    _, output = place.run(COMMANDS[build](place, " ".join(files)))
+
+def failed_tests(result: Result, build: str) -> list[str]:
+    return [line for line in result.failures if line.startswith(f"{build}: tests/")]
+
+
+def settle(result: Result, build: str, output: str) -> None:
+    """What passes when it is run again counts as passed, and is named on the page."""
     if not counts(output):
         return
+    found: dict[str, int] = getattr(result, build)
     still = {name_of(f"{build}: {line}") for line in told(output, "(?:FAILED|ERROR)")}
-    for line in failed:
+    for line in failed_tests(result, build):
         if name_of(line) not in still:
             result.failures.remove(line)
             result.again.append(name_of(line))

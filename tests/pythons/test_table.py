@@ -105,6 +105,24 @@ def test_what_passes_by_itself_has_passed_and_is_named():
     assert "passed only when its file ran by itself" in table.page([result])
 
 
+def test_what_was_asked_again_alone_is_no_run_of_its_own():
+    output = (
+        "FAILED tests/wire/test_a.py::test_slow - AssertionError\n"
+        "FAILED tests/wire/test_b.py::test_wrong - AssertionError\n"
+        "2 failed, 5 passed, 3 skipped in 1.0s\n\n"
+        "2 failed beside the others; alone:\n\n"
+        "FAILED tests/wire/test_b.py::test_wrong - AssertionError\n"
+        "1 failed, 1 passed, 5 deselected in 1.0s\n"
+    )
+    place = Told(pathlib.Path(), fast=(1, output))
+    result = matrix.Result("here", "3.12.1", selection="tests/wire")
+    matrix.tested(place, result, "compiled")
+    assert place.scripts[1:] == [matrix.compiled_tests(place, "tests/wire/test_b.py")]
+    assert result.compiled == {"passed": 6, "skipped": 3, "failed": 1}
+    assert result.again == ["compiled: tests/wire/test_a.py::test_slow"]
+    assert result.failures == ["compiled: tests/wire/test_b.py::test_wrong - AssertionError"]
+
+
 def test_too_many_failures_are_no_accident():
     lines = "".join(f"FAILED tests/wire/test_{n}.py::t - x\n" for n in range(matrix.AGAIN + 1))
     place = Told(pathlib.Path(), pytest=(1, f"{lines}9 failed, 1 passed in 1.0s\n"))
