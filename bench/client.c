@@ -457,6 +457,7 @@ static void run(void) {
             fflush(stdout);
         }
         if (!over && t >= until) {
+            if (gap > 0.0) send_due(); /* what came due since the last look */
             over = 1;
             cpu = used_cpu() - cpu;
             printf("END\n");

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -41,8 +42,15 @@ def run(coro, loop_factory=LOOPS[0]):
         async with asyncio.timeout(PATIENCE):
             return await coro
 
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    runner = asyncio.Runner(loop_factory=loop_factory)
+    try:
         return runner.run(bounded())
+    finally:
+        # uvloop leaves the socket of a cancelled `create_datagram_endpoint` to Loop.close, which
+        # warns of it first. If that raises, the socket stays open, and Loop.close waits for ever.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "unclosed resource <UDPTransport", ResourceWarning)
+            runner.close()
 
 
 def response(body: bytes = b"", *lines: bytes, status: bytes = b"200 OK") -> bytes:
